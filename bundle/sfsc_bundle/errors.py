@@ -1,0 +1,37 @@
+"""Everything that this package raises on purpose.
+
+SfscError
+├── BundleError            a bundle is missing, incomplete, altered or of another schema
+├── DeviceError            a device was asked for that is not there
+└── ImageError             a picture that cannot be taken; `code` is stable
+    ├── image_not_recognised    not a picture of an accepted format
+    ├── image_too_large         more bytes than the cap
+    ├── image_too_many_pixels   more pixels than the cap, seen in the header
+    └── image_damaged           the header is fine, the pixels are not
+"""
+
+from typing import Literal
+
+__all__ = ["BundleError", "DeviceError", "ImageCode", "ImageError", "SfscError"]
+
+ImageCode = Literal["image_not_recognised", "image_too_large", "image_too_many_pixels", "image_damaged"]
+
+
+class SfscError(Exception):
+    """Base of all; the message is a sentence for the person who caused it."""
+
+
+class BundleError(SfscError):
+    """A bundle that cannot be opened or written."""
+
+
+class DeviceError(SfscError):
+    """A device was asked for that this machine or this build does not have."""
+
+
+class ImageError(SfscError):
+    """A picture that cannot be taken."""
+
+    def __init__(self, code: ImageCode, message: str) -> None:
+        super().__init__(message)
+        self.code: ImageCode = code

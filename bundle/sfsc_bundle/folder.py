@@ -1,0 +1,154 @@
+"""A bundle on disk: `manifest.json` and one ONNX file per width. Written atomically, opened verified."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from sfsc_bundle.errors import BundleError
+from sfsc_bundle.manifest import Manifest
+
+__all__ = ["MANIFEST", "Bundle", "open_bundle", "sha256", "write_bundle"]
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A folder whose manifest has been read and whose files have the digests that it names."""
+
+    folder: Path
+    manifest: Manifest
+
+    def graph(self, width: str) -> Path:
+        """The ONNX file of a canonical width. Raises KeyError where there is none."""
+        return self.folder / self.manifest.submodel(width).file
+
+
+def open_bundle(folder: Path) -> Bundle:
+    """Read the manifest and check every file's digest.
+
+    Raises:
+        BundleError: no such folder, no or a wrong manifest, a file missing or altered.
+    """
+    manifest = _read_manifest(folder)
+    for submodel in manifest.submodels:
+        path = folder / submodel.file
+        found = _digest(path, submodel.width)
+        if found != submodel.sha256:
+            raise BundleError(f"{path}: sha256 must be {submodel.sha256} as the manifest says, found {found}")
+    return Bundle(folder, manifest)
+
+
+def write_bundle(
+    folder: Path, manifest: Manifest, files: Mapping[str, bytes], *, replace: bool = False
+) -> Bundle:
+    """Write a bundle so that at every moment `folder` is absent, the old bundle or the whole new one.
+
+    Args:
+        files: content by the names that the manifest gives.
+        replace: whether a bundle that is already there may be replaced.
+
+    Raises:
+        BundleError: the folder exists and `replace` is false or it is not a bundle, or files and manifest
+            do not agree. An OSError of the disk leaves no temporary folder behind.
+    """
+    _check_files(manifest, files)
+    _check_target(folder, replace)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        for name, content in files.items():
+            _write_synced(temporary / name, content)
+        _write_synced(temporary / MANIFEST, (manifest.model_dump_json(indent=2) + "\n").encode())
+        temporary.chmod(0o755)
+        _sync_folder(temporary)
+        _swap(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return Bundle(folder, manifest)
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"{folder} is not a bundle: {path.name} cannot be read ({error.strerror})"
+        ) from error
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise BundleError(f"{path}: {where}: {first['msg']}") from error
+
+
+def _digest(path: Path, width: str) -> str:
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise BundleError(f"{path}, the file of width {width}, cannot be read ({error.strerror})") from error
+
+
+def _check_target(folder: Path, replace: bool) -> None:
+    if not folder.exists():
+        return
+    if not replace:
+        raise BundleError(f"{folder} exists already; choose another name or allow it to be replaced")
+    if not (folder / MANIFEST).is_file():
+        raise BundleError(f"{folder} is not a bundle (it has no {MANIFEST}) and is not replaced by one")
+
+
+def _check_files(manifest: Manifest, files: Mapping[str, bytes]) -> None:
+    named = {submodel.file: submodel.sha256 for submodel in manifest.submodels}
+    if set(named) != set(files):
+        raise BundleError(f"the manifest names {sorted(named)}, the files are {sorted(files)}")
+    for name, content in files.items():
+        if hashlib.sha256(content).hexdigest() != named[name]:
+            raise BundleError(f"{name}: the manifest has another sha256 than the content")
+
+
+def _swap(temporary: Path, folder: Path) -> None:
+    retired = folder.with_name(f".{folder.name}.retired-{os.getpid()}")
+    had_old = folder.exists()
+    if had_old:
+        folder.rename(retired)
+    try:
+        temporary.rename(folder)
+    except BaseException:
+        if had_old:
+            retired.rename(folder)
+        raise
+    try:
+        _sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(retired, ignore_errors=True)
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,109 @@
+"""One width's ONNX graph, ready to run: uint8 [n, H, W, 3] → float32 [n, D] of unit length.
+
+`make_runner` is the only place that knows which execution provider belongs to which device.
+A runner may be called from several threads at once.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from sfsc_bundle.errors import BundleError, DeviceError
+from sfsc_bundle.folder import Bundle
+
+__all__ = ["INPUT", "OUTPUT", "Device", "Runner", "make_runner"]
+
+Device = Literal["cpu", "cuda"]
+INPUT, OUTPUT = "images", "embeddings"
+
+_PROVIDERS: dict[Device, list[Any]] = {
+    "cpu": ["CPUExecutionProvider"],
+    # Exhaustive convolution search times every algorithm for every new batch size.
+    "cuda": [("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}), "CPUExecutionProvider"],
+}
+
+
+class Runner:
+    """A verified session of one graph."""
+
+    def __init__(self, session: Any, height: int, width: int, dimension: int) -> None:
+        self._session = session
+        self._shape = (height, width, 3)
+        self.dimension = dimension
+
+    def __call__(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Embed a batch: uint8 [n, H, W, 3] → float32 [n, D], every row of unit length.
+
+        Raises:
+            ValueError: another type or shape.
+        """
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != self._shape:
+            wanted = "n×" + "×".join(map(str, self._shape))
+            raise ValueError(f"images must be uint8 {wanted}, found {images.dtype} {images.shape}")
+        embeddings: npt.NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: images})[0]
+        return embeddings
+
+
+def make_runner(bundle: Bundle, width: str, *, device: Device = "cpu", threads: int = 1) -> Runner:
+    """Open the graph of a width and check that it is what the manifest says.
+
+    Args:
+        width: canonical name of a width of the bundle.
+        threads: threads that one call may use inside onnxruntime.
+
+    Raises:
+        BundleError: onnxruntime refuses the graph, or names, shapes or types differ from the manifest.
+        DeviceError: the device is not there.
+    """
+    path = bundle.graph(width)
+    session = _open_session(path, device, threads)
+    manifest = bundle.manifest
+    height, columns = manifest.preprocessing.height, manifest.preprocessing.width
+    _check_signature(path, session, [height, columns, 3], manifest.dimension)
+    return Runner(session, height, columns, manifest.dimension)
+
+
+def _open_session(path: Path, device: Device, threads: int) -> Any:
+    if device == "cuda":
+        _preload_cuda()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # A spinning pool per width would burn the very cores that the other widths compute on.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=_PROVIDERS[device])
+    except Exception as error:  # onnxruntime raises a class of its own per kind of refusal
+        raise BundleError(f"{path}: onnxruntime cannot open this graph: {error}") from error
+    if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
+        raise DeviceError(_NO_CUDA)
+    return session
+
+
+_NO_CUDA = (
+    "device is cuda, but onnxruntime offers no CUDAExecutionProvider here: "
+    "install the gpu extra in place of cpu and check the driver, or set the device to cpu"
+)
+
+
+def _preload_cuda() -> None:
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        raise DeviceError(_NO_CUDA)
+    onnxruntime.preload_dlls()
+
+
+def _check_signature(path: Path, session: Any, image: list[int], dimension: int) -> None:
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    names = ([node.name for node in inputs], [node.name for node in outputs])
+    if names != ([INPUT], [OUTPUT]):
+        raise BundleError(f"{path}: the graph must have the input {INPUT} and output {OUTPUT}, found {names}")
+    for node, kind, rest in ((inputs[0], "tensor(uint8)", image), (outputs[0], "tensor(float)", [dimension])):
+        if node.type != kind or list(node.shape[1:]) != rest or isinstance(node.shape[0], int):
+            raise BundleError(
+                f"{path}: {node.name} must be {kind} [n, {', '.join(map(str, rest))}], found "
+                f"{node.type} {node.shape}"
+            )

@@ -1,0 +1,27 @@
+"""The name of a width: one spelling for `1`, `1.0` and `1.00`."""
+
+from decimal import Decimal, InvalidOperation
+
+__all__ = ["canonical_width"]
+
+
+def canonical_width(value: str | float) -> str:
+    """Return the canonical name of a width: the shortest decimal with at least one digit after the point.
+
+    >>> canonical_width("1"), canonical_width(0.25), canonical_width("0.750")
+    ('1.0', '0.25', '0.75')
+
+    Raises:
+        ValueError: not a number above 0 and at most 1 with no more than four decimals.
+    """
+    text = str(value).strip()
+    try:
+        number = Decimal(text) if len(text) <= 16 else None
+    except InvalidOperation:
+        number = None
+    if number is None or not number.is_finite() or not 0 < number <= 1 or number != round(number, 4):
+        raise ValueError(
+            f"a width is a number above 0 and at most 1 with at most four decimals, found {text[:40]!r}"
+        )
+    plain = f"{number.normalize():f}"
+    return plain if "." in plain else f"{plain}.0"

@@ -1,0 +1,1 @@
+"""From one gradient per width to one update of the shared parameters."""

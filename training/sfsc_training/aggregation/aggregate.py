@@ -1,0 +1,59 @@
+"""One update out of m flat gradients, over the whole vector or per shell between consecutive crops."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sfsc_training.aggregation.projection import conflict_share, projection_weights
+from sfsc_training.config import AggregationSection
+
+__all__ = ["Aggregate", "aggregate", "shells"]
+
+
+class Aggregate(NamedTuple):
+    """`update` [P]; `norms` ‖g_i‖ [m]; `conflicts`: share of conflicting pairs over the whole vectors."""
+
+    update: Tensor
+    norms: Tensor
+    conflicts: float
+
+
+def aggregate(
+    gradients: Tensor,
+    section: AggregationSection,
+    generator: torch.Generator,
+    parts: Sequence[Tensor] | None = None,
+) -> Aggregate:
+    """Combine gradients [m, P] of the shared parameters into one update [P].
+
+    Args:
+        generator: draws the projection orders.
+        parts: for scope overlap, the positions of each shell (see `shells`).
+    """
+    gramian = gradients @ gradients.T
+    norms, conflicts = gramian.diagonal().sqrt(), conflict_share(gramian)
+    if section.kind == "sum":
+        return Aggregate(gradients.sum(dim=0), norms, conflicts)
+    if section.scope == "flat" or parts is None:
+        return Aggregate(projection_weights(gramian, generator) @ gradients, norms, conflicts)
+    update = torch.empty_like(gradients[0])
+    for part in parts:
+        shell = gradients[:, part]
+        update[part] = projection_weights(shell @ shell.T, generator) @ shell
+    return Aggregate(update, norms, conflicts)
+
+
+def shells(reached: Tensor) -> list[Tensor]:
+    """Positions of each shell: the parameters that the same widths use.
+
+    Args:
+        reached: bool [m, P], which width's crop contains which parameter; crops are nested.
+
+    Returns:
+        One int64 tensor per non-empty shell, together every position that any width uses.
+    """
+    depth = reached.sum(dim=0)
+    groups = (torch.nonzero(depth == count).squeeze(1) for count in range(1, len(reached) + 1))
+    return [positions for positions in groups if len(positions)]

@@ -1,0 +1,37 @@
+"""Gradient projection (method §3): PCGrad, Yu et al. 2020, "Gradient Surgery for Multi-Task Learning", alg. 1.
+
+Works on the Gramian: each projected gradient is a combination of the originals, so m weights are the whole answer
+and no gradient is touched twice.
+"""
+
+import torch
+from torch import Tensor
+
+__all__ = ["conflict_share", "projection_weights"]
+
+
+def projection_weights(gramian: Tensor, generator: torch.Generator) -> Tensor:
+    """Weights w [m] so that Σ w_i g_i is the sum of all gradients, each projected off those it conflicts with.
+
+    For each i, in a random order of j ≠ i: where g·g_j < 0, g ← g − (g·g_j / ‖g_j‖²) g_j, with the original g_j.
+
+    Args:
+        gramian: [m, m], g_i·g_j.
+        generator: draws the orders; on the CPU.
+    """
+    products = gramian.detach().to("cpu", torch.float64)
+    size = len(products)
+    combination = torch.eye(size, dtype=torch.float64)
+    for i in range(size):
+        for j in torch.randperm(size, generator=generator).tolist():
+            overlap = combination[i] @ products[:, j]
+            if j != i and overlap < 0:
+                combination[i, j] -= overlap / products[j, j]
+    return combination.sum(dim=0).to(gramian.device, gramian.dtype)
+
+
+def conflict_share(gramian: Tensor) -> float:
+    """Share of the pairs i < j with g_i·g_j < 0."""
+    size = len(gramian)
+    upper = torch.triu_indices(size, size, offset=1)
+    return float((gramian[upper[0], upper[1]] < 0).float().mean()) if size > 1 else 0.0

@@ -1,0 +1,75 @@
+"""The run folder: recipe, labels, history and one checkpoint that holds all state of the loop.
+
+RUN/recipe.json     the recipe as it was run            RUN/labels.json      identities of the classifier
+RUN/history.jsonl   one line per logged step            RUN/checkpoint.pt    network, classifier, optimiser, step
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sfsc_training.config import Recipe, parse_recipe
+from sfsc_training.errors import CheckpointError, RecipeError
+
+__all__ = ["Checkpoint", "read_checkpoint", "read_recipe", "write_checkpoint", "write_json"]
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """All state of the loop after `step` steps; everything random is a function of (seed, step)."""
+
+    step: int
+    recipe_sha256: str
+    data_sha256: str
+    network: Mapping[str, Tensor]
+    classifier: Mapping[str, Tensor]
+    optimiser: Mapping[str, Any]
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Replace the run's checkpoint atomically: a run cut off at any moment leaves the old one or this one."""
+    content = {"format": _FORMAT} | {name: getattr(checkpoint, name) for name in Checkpoint.__slots__}
+    temporary = folder / ".checkpoint.pt.tmp"
+    with temporary.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / "checkpoint.pt")
+
+
+def read_checkpoint(folder: Path) -> Checkpoint | None:
+    """The run's checkpoint, or None where there is none yet. Raises CheckpointError where it cannot be read."""
+    path = folder / "checkpoint.pt"
+    if not path.exists():
+        return None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises many classes on a damaged or foreign file
+        raise CheckpointError(f"{path} is not a checkpoint of this project: {error}".splitlines()[0]) from error
+    if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
+        raise CheckpointError(f"{path} is not a checkpoint of format {_FORMAT}")
+    return Checkpoint(**content)
+
+
+def read_recipe(folder: Path) -> Recipe:
+    """The recipe of a run. Raises CheckpointError where the folder is no run."""
+    path = folder / "recipe.json"
+    try:
+        return parse_recipe(json.loads(path.read_text()), str(path))
+    except (OSError, ValueError, RecipeError) as error:
+        raise CheckpointError(f"{folder} is not a run: {path.name} cannot be used ({error})") from error
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a JSON document atomically."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    temporary.replace(path)

@@ -1,0 +1,121 @@
+"""`sfsc-train`: train, evaluate, export."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from sfsc_bundle.errors import SfscError
+from sfsc_training.checkpoint import write_json
+from sfsc_training.config import Recipe, load_recipe, packaged_recipes
+from sfsc_training.data.reader import Dataset, read_folder
+from sfsc_training.errors import TrainingError
+from sfsc_training.evaluation import embed_split, evaluate_split, mixed_gallery, open_run, print_matrices, report
+from sfsc_training.export import export as export_run
+from sfsc_training.loop import Running
+from sfsc_training.loop import train as train_run
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    help="Train one network at several widths whose embeddings can all be compared, and export it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+DataFolder = Annotated[
+    Path, typer.Option("--data", help="DIR/{train,test}/IDENTITY/IMAGE, or DIR/IDENTITY/IMAGE, split by identity")
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="folder that `train` wrote")]
+Split = Annotated[str, typer.Option(help="test, or validation: identities of the training split kept for choices")]
+
+
+def main() -> None:
+    """Run the command; what goes wrong is one sentence on stderr and exit code 2."""
+    try:
+        app()
+    except (TrainingError, SfscError) as error:
+        print(f"sfsc-train: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="a TOML file or the name of a packaged recipe")],
+    data: DataFolder,
+    out: Annotated[Path, typer.Option("--out", help="run folder; one that exists is gone on with")],
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change the recipe: optimiser.steps=500")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="cores to compute on")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="processes that prepare batches")] = 1,
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="steps between checkpoints")] = 250,
+) -> None:
+    """Train all widths at once. Cut off at any moment, the same command goes on from the last checkpoint."""
+    loaded = load_recipe(recipe, setting or [])
+    dataset = _read(data, loaded)
+    split = dataset.train
+    console.print(f"{loaded.name}: {len(split.paths)} pictures of {len(split.identities)} identities → {out}")
+    train_run(loaded, dataset, out, console, Running(threads, workers, checkpoint_every))
+    console.print(f"done; next: sfsc-train evaluate {out} --data {data}")
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    data: DataFolder,
+    split: Split = "test",
+    assignment: Annotated[
+        Path | None, typer.Option(help="JSON, gallery picture → width: also score a gallery of mixed widths")
+    ] = None,
+) -> None:
+    """Print and store the query width × gallery width matrices of mAP and rank-1."""
+    opened = open_run(run)
+    dataset = _read(data, opened.recipe)
+    opened = open_run(run, dataset)
+    if split not in ("test", "validation"):
+        raise TrainingError(f"split must be test or validation, found {split!r}")
+    embedded = embed_split(opened, dataset.test if split == "test" else dataset.validation, console)
+    cross = evaluate_split(embedded)
+    print_matrices(cross, f"{opened.recipe.name}, step {opened.step}, {split}", console)
+    result = report(cross, embedded.split) | {"step": opened.step, "recipe_sha256": opened.recipe.sha256}
+    if assignment is not None:
+        scores = mixed_gallery(embedded, assignment)
+        result["mixed"] = {width: {"mean_ap": s.mean_ap, "rank1": s.rank1} for width, s in scores.items()}
+        for width, score in scores.items():
+            console.print(f"mixed gallery, query width {width}: mAP {score.mean_ap:.2f}  rank-1 {score.rank1:.2f}")
+    path = run / f"evaluation-{split}.json"
+    write_json(path, result)
+    console.print(f"written to {path}")
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    data: DataFolder,
+    to: Annotated[Path, typer.Option("--to", help="bundle folder, for example models/NAME")],
+    replace: Annotated[bool, typer.Option("--replace", help="replace a bundle that is there")] = False,
+) -> None:
+    """Write each width as a static ONNX graph, with its parity proved and the quality matrix in the manifest."""
+    opened = open_run(run)
+    dataset = _read(data, opened.recipe)
+    bundle = export_run(open_run(run, dataset), dataset, to, console, replace=replace)
+    size = sum((bundle.folder / part.file).stat().st_size for part in bundle.manifest.submodels) / 1e6
+    console.print(
+        f"{bundle.folder}: widths {', '.join(bundle.manifest.widths)}, {size:.1f} MB; next: sfsc serve {to}"
+    )
+
+
+@app.command()
+def recipes() -> None:
+    """List the packaged recipes."""
+    for name, path in packaged_recipes().items():
+        console.print(f"{name:28} {path}", highlight=False)
+
+
+def _read(data: Path, recipe: Recipe) -> Dataset:
+    return read_folder(data, recipe.data, recipe.seed)

@@ -1,0 +1,1 @@
+"""Readers, decoded pictures, augmentation and batches."""

@@ -1,0 +1,45 @@
+"""Augmentation from torchvision's v2 transforms, drawn anew for each picture of a batch."""
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from sfsc_training.config import AugmentationSection
+
+__all__ = ["Augmentation"]
+
+
+class Augmentation:
+    """uint8 [n, 3, H, W] → uint8 [n, 3, H, W]; draws from torch's global generator."""
+
+    def __init__(self, section: AugmentationSection, height: int, width: int) -> None:
+        steps: list[v2.Transform] = []
+        if section.crop_scale:
+            steps.append(v2.RandomResizedCrop((height, width), scale=section.crop_scale, antialias=True))
+        if section.degrees or section.translate or section.shear or section.scale != (1.0, 1.0):
+            steps.append(_affine(section))
+        if section.flip:
+            steps.append(v2.RandomHorizontalFlip(section.flip))
+        if section.brightness or section.contrast or section.saturation or section.hue:
+            steps.append(v2.ColorJitter(section.brightness, section.contrast, section.saturation, section.hue))
+        if section.grey:
+            steps.append(v2.RandomGrayscale(section.grey))
+        if section.erase:
+            steps.append(v2.RandomErasing(section.erase, scale=(0.02, 0.25), value=section.fill))
+        self._transform = v2.Compose(steps) if steps else None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        if self._transform is None:
+            return images
+        return torch.stack([self._transform(image) for image in images])
+
+
+def _affine(section: AugmentationSection) -> v2.RandomAffine:
+    return v2.RandomAffine(
+        section.degrees,
+        translate=(section.translate, section.translate) if section.translate else None,
+        scale=section.scale,
+        shear=section.shear or None,
+        interpolation=v2.InterpolationMode.BILINEAR,
+        fill=section.fill,
+    )

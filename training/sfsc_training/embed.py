@@ -1,0 +1,37 @@
+"""Run pictures through every width."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional as F
+
+from sfsc_training.networks.family import Family
+
+__all__ = ["embed"]
+
+
+@torch.inference_mode()
+def embed(
+    family: Family,
+    pictures: npt.NDArray[np.uint8],
+    index: int,
+    advance: Callable[[], None] | None = None,
+    *,
+    batch: int = 128,
+) -> npt.NDArray[np.float32]:
+    """Embed pictures uint8 [n, H, W, 3] at one width: float32 [n, D], rows of unit length.
+
+    Args:
+        index: position of the width in the family.
+        advance: called once a batch.
+    """
+    family.eval()
+    rows: list[npt.NDArray[np.float32]] = []
+    for start in range(0, len(pictures), batch):
+        images = torch.from_numpy(np.ascontiguousarray(pictures[start : start + batch].transpose(0, 3, 1, 2)))
+        rows.append(F.normalize(family(images, index).float()).numpy())
+        if advance is not None:
+            advance()
+    return np.concatenate(rows)

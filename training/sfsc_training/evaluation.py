@@ -1,0 +1,143 @@
+"""Cross-width evaluation of a run: the m×m matrices, and a gallery of mixed widths."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+
+from sfsc_bundle.retrieval import CrossWidth, Scores, cross_width, evaluate, summarise
+from sfsc_bundle.widths import canonical_width
+from sfsc_training.checkpoint import read_checkpoint, read_recipe
+from sfsc_training.config import Recipe
+from sfsc_training.data.pictures import load_pictures
+from sfsc_training.data.reader import Dataset, Split
+from sfsc_training.embed import embed
+from sfsc_training.errors import CheckpointError, DataError
+from sfsc_training.networks.family import Family, make_family
+from sfsc_training.progress import bar
+
+__all__ = [
+    "Embedded",
+    "Run",
+    "embed_split",
+    "evaluate_split",
+    "mixed_gallery",
+    "open_run",
+    "print_matrices",
+    "report",
+]
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A trained network and where it came from."""
+
+    folder: Path
+    recipe: Recipe
+    family: Family
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A split and its embeddings by width, float32 [n, D] for all its pictures."""
+
+    split: Split
+    embeddings: Mapping[str, Floats]
+
+
+def open_run(folder: Path, dataset: Dataset | None = None) -> Run:
+    """Load the network of a run. Raises CheckpointError; with a data set, also where it is not the run's."""
+    recipe = read_recipe(folder)
+    checkpoint = read_checkpoint(folder)
+    if checkpoint is None:
+        raise CheckpointError(f"{folder} has no checkpoint yet: train first")
+    if dataset is not None and checkpoint.data_sha256 != dataset.sha256:
+        raise CheckpointError(f"{folder} was trained on other data than this folder holds")
+    family = make_family(
+        recipe.network.model_copy(update={"pretrained": False, "weights_file": None}), recipe.widths
+    )
+    try:
+        family.load_state_dict(checkpoint.network)
+    except RuntimeError as error:
+        raise CheckpointError(f"the checkpoint in {folder} is of another network than its recipe") from error
+    return Run(folder, recipe, family.eval(), checkpoint.step)
+
+
+def embed_split(run: Run, split: Split, console: Console) -> Embedded:
+    """Decode a split and embed it at every width, with progress."""
+    if not split.paths:
+        raise DataError("this split has no pictures: raise data.validation_share or choose another split")
+    with bar(console, "reading pictures", len(split.paths)) as progress:
+        pictures = load_pictures(split.paths, run.recipe.data, progress.advance)
+    names = run.recipe.width_names
+    with bar(console, "embedding", len(names) * math.ceil(len(pictures) / 128)) as progress:
+        found = {name: embed(run.family, pictures, index, progress.advance) for index, name in enumerate(names)}
+    return Embedded(split, found)
+
+
+def evaluate_split(embedded: Embedded) -> CrossWidth:
+    """The matrices of a split under its protocol."""
+    split, labels = embedded.split, embedded.split.labels()
+    return cross_width(
+        {width: rows[split.query] for width, rows in embedded.embeddings.items()},
+        labels.take(split.query),
+        {width: rows[split.gallery] for width, rows in embedded.embeddings.items()},
+        labels.take(split.gallery),
+    )
+
+
+def mixed_gallery(embedded: Embedded, assignment: Path) -> dict[str, Scores]:
+    """Scores of every query width against a gallery in which each picture has the width that a file gives it.
+
+    Args:
+        assignment: JSON object, picture's path below the data folder → width.
+
+    Raises:
+        DataError: the file cannot be read, or lacks a gallery picture or names a width that is not there.
+    """
+    split, labels = embedded.split, embedded.split.labels()
+    try:
+        widths = {name: canonical_width(width) for name, width in json.loads(assignment.read_text()).items()}
+        rows = [embedded.embeddings[widths[split.names[place]]][place] for place in split.gallery]
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f"assignment {assignment} cannot be read: {error}") from error
+    except KeyError as error:
+        raise DataError(
+            f"assignment {assignment} lacks {error} (a gallery picture, or a width of the run)"
+        ) from error
+    gallery = np.stack(rows)
+    return {
+        width: evaluate(found[split.query], labels.take(split.query), gallery, labels.take(split.gallery))
+        for width, found in embedded.embeddings.items()
+    }
+
+
+def report(cross: CrossWidth, split: Split) -> dict[str, object]:
+    """The matrices with their summary, as stored in a run."""
+    return {
+        "protocol": split.protocol(),
+        **asdict(cross),
+        "gallery": len(split.gallery),
+        "summary": asdict(summarise(cross.mean_ap)) if len(cross.widths) > 1 else None,
+    }
+
+
+def print_matrices(cross: CrossWidth, title: str, console: Console) -> None:
+    """Print mAP and rank-1, rows = query width, columns = gallery width."""
+    for name, matrix in (("mAP", cross.mean_ap), ("rank-1", cross.rank1)):
+        table = Table(title=f"{title}: {name} (rows: query width, columns: gallery width)")
+        table.add_column("query \\ gallery")
+        for width in cross.widths:
+            table.add_column(width, justify="right")
+        for width, row in zip(cross.widths, matrix, strict=True):
+            table.add_row(width, *(f"{value:.1f}" for value in row))
+        console.print(table)

@@ -1,0 +1,207 @@
+"""Export: every width sliced into a static module, as ONNX, with its parity proved on real pictures."""
+
+import copy
+import hashlib
+import io
+import logging
+import platform
+import warnings
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from sfsc_bundle.folder import Bundle, write_bundle
+from sfsc_bundle.manifest import Manifest, Parity, Preprocessing, Provenance, Quality, Submodel
+from sfsc_bundle.retrieval import CrossWidth
+from sfsc_bundle.runner import INPUT, OUTPUT
+from sfsc_training.data.pictures import load_pictures
+from sfsc_training.data.reader import Dataset
+from sfsc_training.errors import DataError, ExportError
+from sfsc_training.evaluation import Run, embed_split, evaluate_split
+from sfsc_training.progress import bar
+
+__all__ = ["export"]
+
+_OPSET = 18
+_PARITY_PICTURES = 64
+_SLICED_LIMIT = 1e-5
+_ONNX_LIMIT = 0.9999
+
+
+class Servable(nn.Module):
+    """What a graph holds: uint8 [n, H, W, 3] → float32 [n, D] of unit length."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Channels first, network, unit length."""
+        return F.normalize(self.network(images.permute(0, 3, 1, 2)))
+
+
+def export(run: Run, dataset: Dataset, folder: Path, console: Console, *, replace: bool = False) -> Bundle:
+    """Write the bundle of a run; its quality matrix is measured on the test split here.
+
+    Raises:
+        ExportError: a sub-model does not reproduce the network: sliced against switchable ≤ 1e-5, ONNX against
+            sliced cosine ≥ 0.9999, both on test pictures.
+        BundleError: the folder exists and `replace` is false.
+    """
+    if not dataset.test.paths:
+        raise DataError("export measures quality and parity on the test split, which has no pictures")
+    embedded = embed_split(run, dataset.test, console)
+    quality = _quality(evaluate_split(embedded), dataset, dataset.test.protocol())
+    paths = _spread(dataset.test.paths, _PARITY_PICTURES)
+    pictures = load_pictures(paths, run.recipe.data)
+    exported = []
+    with bar(console, "exporting", len(run.recipe.widths)) as progress:
+        for index in range(len(run.recipe.widths)):
+            exported.append(_export_width(run, index, pictures))
+            progress.advance(f"width {run.recipe.width_names[index]}")
+    manifest = Manifest(
+        name=folder.name,
+        space=_space(run, exported[-1].content),
+        dimension=run.recipe.network.dimension,
+        preprocessing=Preprocessing(height=run.recipe.data.height, width=run.recipe.data.width),
+        submodels=tuple(width.submodel for width in exported),
+        quality=quality,
+        provenance=_provenance(run, dataset),
+    )
+    files = {width.submodel.file: width.content for width in exported}
+    return write_bundle(folder, manifest, files, replace=replace)
+
+
+@dataclass(frozen=True, slots=True)
+class _Exported:
+    submodel: Submodel
+    content: bytes
+
+
+def _export_width(run: Run, index: int, pictures: npt.NDArray[np.uint8]) -> _Exported:
+    name = run.recipe.width_names[index]
+    images = torch.from_numpy(pictures)
+    switchable = _embed_switchable(run, index, images)
+    servable = Servable(run.family.sliced(index)).eval()
+    with torch.inference_mode():
+        sliced = servable(images)
+    content = _to_onnx(servable, images[:2])
+    parity = _parity(name, switchable, sliced, content, pictures)
+    submodel = Submodel(
+        width=name,
+        file=f"w{name}.onnx",
+        sha256=hashlib.sha256(content).hexdigest(),
+        parameters=sum(parameter.numel() for parameter in servable.parameters()),
+        macs=_macs(servable, images[:1]),
+        opset=_OPSET,
+        parity=parity,
+    )
+    return _Exported(submodel, content)
+
+
+@torch.inference_mode()
+def _embed_switchable(run: Run, index: int, images: Tensor) -> Tensor:
+    return F.normalize(run.family(images.permute(0, 3, 1, 2), index))
+
+
+def _to_onnx(servable: Servable, example: Tensor) -> bytes:
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
+        program = torch.onnx.export(
+            copy.deepcopy(servable),
+            (example,),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes={"images": {0: torch.export.Dim("n")}},
+            opset_version=_OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    if program is None:
+        raise ExportError("the ONNX exporter returned nothing")
+    model = program.model_proto
+    _forget_sources(model)
+    buffer = io.BytesIO()
+    onnx.save_model(model, buffer)
+    return buffer.getvalue()
+
+
+def _forget_sources(model: onnx.ModelProto) -> None:
+    """Drop stack traces and file names of the exporting machine, which are a good part of a small graph."""
+    del model.metadata_props[:]
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
+        del value.metadata_props[:]
+        value.doc_string = ""
+
+
+def _parity(
+    name: str, switchable: Tensor, sliced: Tensor, content: bytes, pictures: npt.NDArray[np.uint8]
+) -> Parity:
+    difference = float((switchable - sliced).abs().max())
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    found = session.run([OUTPUT], {INPUT: pictures})[0]
+    cosine = float((found * sliced.numpy()).sum(axis=1).min())
+    if difference > _SLICED_LIMIT:
+        raise ExportError(
+            f"width {name}: sliced and switchable network differ by {difference:.2e} > {_SLICED_LIMIT}"
+        )
+    if not cosine >= _ONNX_LIMIT:
+        raise ExportError(f"width {name}: ONNX and sliced network have a cosine of {cosine:.6f} < {_ONNX_LIMIT}")
+    return Parity(sliced_max_abs=difference, onnx_min_cosine=cosine, pictures=len(pictures))
+
+
+def _macs(servable: nn.Module, example: Tensor) -> int:
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        servable(example)
+    return int(counter.get_total_flops()) // 2
+
+
+def _spread(paths: tuple[Path, ...], count: int) -> tuple[Path, ...]:
+    step = max(1, len(paths) // count)
+    return paths[::step][:count]
+
+
+def _quality(cross: CrossWidth, dataset: Dataset, protocol: str) -> Quality:
+    return Quality(
+        dataset=f"test split, {len(dataset.test.identities)} identities never trained on",
+        protocol=protocol,
+        widths=cross.widths,
+        mean_ap=cross.mean_ap,
+        rank1=cross.rank1,
+        queries=cross.queries,
+        gallery=len(dataset.test.gallery),
+        skipped_queries=cross.skipped,
+    )
+
+
+def _space(run: Run, full: bytes) -> str:
+    """A new space for every training result: the full graph's digest tells two runs of one recipe apart."""
+    return f"{run.recipe.name}-{hashlib.sha256(full).hexdigest()[:12]}"
+
+
+def _provenance(run: Run, dataset: Dataset) -> Provenance:
+    packages = ("sfsc", "torch", "torchvision", "timm", "onnx", "onnxruntime", "numpy", "Pillow")
+    return Provenance(
+        recipe=run.recipe.model_dump(mode="json"),
+        recipe_sha256=run.recipe.sha256,
+        data_sha256=dataset.sha256,
+        seed=run.recipe.seed,
+        steps=run.step,
+        versions={"python": platform.python_version()} | {name: version(name) for name in packages},
+        data_licence=run.recipe.data.licence,
+    )

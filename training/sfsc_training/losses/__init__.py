@@ -1,0 +1,1 @@
+"""Losses per width through the shared classifier."""

@@ -1,0 +1,56 @@
+"""A timm backbone as the recipe asks for it, before the surgery."""
+
+import timm
+from torch import nn
+
+from sfsc_training.config import NetworkSection
+from sfsc_training.errors import NetworkError
+
+__all__ = ["first_convolution", "make_backbone"]
+
+
+def make_backbone(section: NetworkSection) -> nn.Module:
+    """A pooled feature extractor: float32 [n, channels, H, W] → [n, num_features].
+
+    Raises:
+        NetworkError: timm does not know the backbone or its arguments, the weights do not fit, or the stem
+            cannot be replaced.
+    """
+    overlay = {"file": str(section.weights_file)} if section.weights_file else None
+    try:
+        backbone: nn.Module = timm.create_model(
+            section.backbone,
+            pretrained=section.pretrained or overlay is not None,
+            pretrained_cfg_overlay=overlay,
+            in_chans=section.image_channels,
+            num_classes=0,
+            **section.arguments,
+        )
+    except (RuntimeError, TypeError, ValueError, OSError, KeyError) as error:
+        raise NetworkError(f"network.backbone {section.backbone!r} cannot be made: {error}") from error
+    if section.stem == "3x3":
+        _replace_stem(backbone, section)
+    return backbone
+
+
+def first_convolution(backbone: nn.Module, image_channels: int) -> str:
+    """Name of the convolution that sees the image. Raises NetworkError where it is not the first one."""
+    for name, module in backbone.named_modules():
+        if isinstance(module, nn.Conv2d):
+            if module.in_channels == image_channels:
+                return name
+            break
+    raise NetworkError(f"{type(backbone).__name__}: its first convolution does not take {image_channels} channels")
+
+
+def _replace_stem(backbone: nn.Module, section: NetworkSection) -> None:
+    first, pool = getattr(backbone, "conv1", None), getattr(backbone, "maxpool", None)
+    if not isinstance(first, nn.Conv2d) or pool is None:
+        raise NetworkError(f"network.stem 3x3 needs a plain ResNet stem, which {section.backbone} has not")
+    if section.pretrained or section.weights_file:
+        raise NetworkError("network.stem 3x3 throws pretrained stem weights away: use stem timm with weights")
+    backbone.conv1 = nn.Conv2d(
+        section.image_channels, first.out_channels, 3, section.stem_stride, padding=1, bias=False
+    )
+    nn.init.kaiming_normal_(backbone.conv1.weight, mode="fan_out", nonlinearity="relu")
+    backbone.maxpool = nn.Identity()

@@ -1,0 +1,139 @@
+"""Layers that run at any of several crops of one set of weights (method: the leading channels are kept).
+
+Invariants: a convolution or linear layer owns its full weights and shares their leading part among all widths;
+a normalisation owns a private copy for each width. `Switch.index` says which width runs; `sliced` gives a plain
+layer of one width that shares nothing with this one.
+"""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["Crop", "Switch", "SwitchableConv2d", "SwitchableLayer", "SwitchableLinear", "SwitchableNorm"]
+
+
+@dataclass
+class Switch:
+    """The width that runs now: a position in the ascending list of ratios. One object for a whole network."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """How much of a layer one width keeps: leading output and input channels, and whole groups."""
+
+    outputs: int
+    inputs: int
+    groups: int = 1
+
+
+class SwitchableLayer(nn.Module, ABC):
+    """A layer that knows every width's crop."""
+
+    def __init__(self, switch: Switch) -> None:
+        super().__init__()
+        self.switch = switch
+
+    @abstractmethod
+    def sliced(self, index: int) -> nn.Module:
+        """A plain layer with this width's part of the weights."""
+
+
+class SwitchableConv2d(SwitchableLayer):
+    """`W[:outputs, :inputs / groups]` of one convolution."""
+
+    def __init__(self, full: nn.Conv2d, crops: Sequence[Crop], switch: Switch) -> None:
+        super().__init__(switch)
+        self.weight, self.bias = full.weight, full.bias
+        self.crops = tuple(crops)
+        self.stride, self.padding, self.dilation = full.stride, full.padding, full.dilation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, inputs, h, w] → [n, outputs, h', w'] at the width that is switched on."""
+        crop = self.crops[self.switch.index]
+        weight, bias = _cropped(self.weight, self.bias, crop)
+        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, crop.groups)
+
+    def sliced(self, index: int) -> nn.Module:
+        crop = self.crops[index]
+        plain = nn.Conv2d(
+            crop.inputs,
+            crop.outputs,
+            self.weight.shape[2:],  # type: ignore[arg-type]
+            self.stride,  # type: ignore[arg-type]
+            self.padding,  # type: ignore[arg-type]
+            self.dilation,  # type: ignore[arg-type]
+            crop.groups,
+            bias=self.bias is not None,
+        )
+        return _filled(plain, *_cropped(self.weight, self.bias, crop))
+
+
+class SwitchableLinear(SwitchableLayer):
+    """`W[:outputs, :inputs]` of one linear layer."""
+
+    def __init__(self, full: nn.Linear, crops: Sequence[Crop], switch: Switch) -> None:
+        super().__init__(switch)
+        self.weight, self.bias = full.weight, full.bias
+        self.crops = tuple(crops)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[…, inputs] → […, outputs] at the width that is switched on."""
+        return F.linear(x, *_cropped(self.weight, self.bias, self.crops[self.switch.index]))
+
+    def sliced(self, index: int) -> nn.Module:
+        crop = self.crops[index]
+        plain = nn.Linear(crop.inputs, crop.outputs, bias=self.bias is not None)
+        return _filled(plain, *_cropped(self.weight, self.bias, crop))
+
+
+class SwitchableNorm(SwitchableLayer):
+    """One private batch normalisation per width; with shared statistics the narrow widths collapse at test time.
+
+    Copies the given layer whole, so that a subclass that carries an activation keeps it.
+    """
+
+    def __init__(self, full: nn.modules.batchnorm._BatchNorm, channels: Sequence[int], switch: Switch) -> None:
+        super().__init__(switch)
+        self.widths = nn.ModuleList(_cropped_norm(full, count) for count in channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise with the statistics of the width that is switched on."""
+        normalised: Tensor = self.widths[self.switch.index](x)
+        return normalised
+
+    def sliced(self, index: int) -> nn.Module:
+        return copy.deepcopy(self.widths[index])
+
+
+def _cropped(weight: Tensor, bias: Tensor | None, crop: Crop) -> tuple[Tensor, Tensor | None]:
+    return (
+        weight[: crop.outputs, : crop.inputs // crop.groups],
+        None if bias is None else bias[: crop.outputs],
+    )
+
+
+def _filled(plain: nn.Conv2d | nn.Linear, weight: Tensor, bias: Tensor | None) -> nn.Module:
+    with torch.no_grad():
+        plain.weight.copy_(weight)
+        if bias is not None and plain.bias is not None:
+            plain.bias.copy_(bias)
+    return plain
+
+
+def _cropped_norm(full: nn.modules.batchnorm._BatchNorm, channels: int) -> nn.modules.batchnorm._BatchNorm:
+    norm = copy.deepcopy(full)
+    norm.num_features = channels
+    for name in ("weight", "bias"):
+        if getattr(full, name) is not None:
+            setattr(norm, name, nn.Parameter(getattr(full, name).detach()[:channels].clone()))
+    for name in ("running_mean", "running_var"):
+        if getattr(full, name) is not None:
+            setattr(norm, name, getattr(full, name)[:channels].clone())
+    return norm

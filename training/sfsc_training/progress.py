@@ -1,0 +1,65 @@
+"""Progress of long work: a bar on a terminal, plain lines otherwise."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+__all__ = ["Bar", "bar"]
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class Bar:
+    """What the work calls: `advance()` after every unit, with a text now and then."""
+
+    def __init__(self, console: Console, title: str, total: int, done: int, progress: Progress | None) -> None:
+        self._console, self._title, self._total, self._done = console, title, total, done
+        self._progress = progress
+        self._first, self._began, self._said = done, time.monotonic(), time.monotonic()
+        self._task = progress.add_task(title, total=total, completed=done, text="") if progress else None
+
+    def advance(self, text: str | None = None) -> None:
+        """One more unit is done; `text` replaces what stands behind the bar."""
+        self._done += 1
+        if self._progress is not None and self._task is not None:
+            self._progress.advance(self._task)
+            if text is not None:
+                self._progress.update(self._task, text=text)
+        elif self._done == self._total or time.monotonic() - self._said > _SECONDS_BETWEEN_LINES:
+            self._said = time.monotonic()
+            self._console.print(
+                f"{self._title} {self._done}/{self._total}  {text or ''}  {self._left()}", highlight=False, soft_wrap=True
+            )
+
+    def _left(self) -> str:
+        elapsed = time.monotonic() - self._began
+        left = elapsed / max(1, self._done - self._first) * (self._total - self._done)
+        return f"{elapsed:.0f} s gone, {left:.0f} s left"
+
+
+@contextmanager
+def bar(console: Console, title: str, total: int, *, done: int = 0) -> Iterator[Bar]:
+    """Show the progress of `total` units, of which `done` are behind us already."""
+    if not console.is_terminal:
+        yield Bar(console, title, total, done, None)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield Bar(console, title, total, done, progress)
