@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -69,7 +70,7 @@ def open_run(folder: Path, dataset: Dataset | None = None) -> Run:
         family.load_state_dict(checkpoint.network)
     except RuntimeError as error:
         raise CheckpointError(f"the checkpoint in {folder} is of another network than its recipe") from error
-    return Run(folder, recipe, family.eval(), checkpoint.step)
+    return Run(folder, recipe, family.to(memory_format=torch.channels_last).eval(), checkpoint.step)
 
 
 def embed_split(run: Run, split: Split, console: Console) -> Embedded:

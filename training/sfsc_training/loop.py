@@ -95,13 +95,11 @@ class _WidthGradients:
         self.parameters = [*self._shared, *(parameter for part in self._private for parameter in part)]
         count = sum(parameter.numel() for parameter in self._shared)
         self._rows = torch.zeros(len(recipe.widths), count)
-        self._parts: Sequence[Tensor] | None = None
+        self._parts = shells(self._reached()) if recipe.aggregation.scope == "overlap" else None
 
     def step(self, images: Tensor, classes: Tensor, step: int) -> tuple[list[WidthLoss], Aggregate]:
         """Fill `.grad` of every parameter from one batch."""
         losses = [self._backward(index, images, classes, step) for index in range(len(self._rows))]
-        if self._parts is None and self._recipe.aggregation.scope == "overlap":
-            self._parts = shells(self._rows != 0)
         generator = torch.Generator().manual_seed(self._recipe.seed * 1_000_003 + step)
         update = aggregate(self._rows, self._recipe.aggregation, generator, self._parts)
         for parameter, part in zip(
@@ -109,6 +107,11 @@ class _WidthGradients:
         ):
             parameter.grad = part.view_as(parameter)
         return losses, update
+
+    def _reached(self) -> Tensor:
+        family = torch.stack([self._family.reached(index) for index in range(len(self._rows))])
+        whole = torch.ones(len(self._rows), self._rows.shape[1] - family.shape[1], dtype=torch.bool)
+        return torch.cat([family, whole], dim=1)
 
     def _backward(self, index: int, images: Tensor, classes: Tensor, step: int) -> WidthLoss:
         full = index == len(self._rows) - 1
@@ -120,7 +123,7 @@ class _WidthGradients:
         if not torch.isfinite(result.loss):
             width = self._recipe.width_names[index]
             raise DivergenceError(
-                f"the loss of width {width} is {float(result.loss)} at step {step}: "
+                f"the loss of width {width} is {float(result.loss.detach())} at step {step}: "
                 "lower optimiser.lr or set optimiser.clip_norm"
             )
         private = self._private[index]

@@ -37,9 +37,8 @@ class Bar:
                 self._progress.update(self._task, text=text)
         elif self._done == self._total or time.monotonic() - self._said > _SECONDS_BETWEEN_LINES:
             self._said = time.monotonic()
-            self._console.print(
-                f"{self._title} {self._done}/{self._total}  {text or ''}  {self._left()}", highlight=False, soft_wrap=True
-            )
+            line = f"{self._title} {self._done}/{self._total}  {text or ''}  {self._left()}"
+            self._console.print(line, highlight=False, soft_wrap=True)
 
     def _left(self) -> str:
         elapsed = time.monotonic() - self._began

@@ -38,7 +38,7 @@ def first_convolution(backbone: nn.Module, image_channels: int) -> str:
     for name, module in backbone.named_modules():
         if isinstance(module, nn.Conv2d):
             if module.in_channels == image_channels:
-                return name
+                return str(name)
             break
     raise NetworkError(f"{type(backbone).__name__}: its first convolution does not take {image_channels} channels")
 

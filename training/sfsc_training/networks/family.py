@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sfsc_training.config import NetworkSection
 from sfsc_training.networks.backbone import first_convolution, make_backbone
-from sfsc_training.networks.layers import Switch, SwitchableNorm
+from sfsc_training.networks.layers import Switch, SwitchableNorm, SwitchableWeights
 from sfsc_training.networks.surgery import make_switchable, slice_at
 
 __all__ = ["Family", "Normalise", "make_family"]
@@ -66,6 +66,12 @@ class Family(nn.Module):
         """The parameters that only one width has: its normalisation layers."""
         norms = (module for module in self.modules() if isinstance(module, SwitchableNorm))
         return [parameter for norm in norms for parameter in norm.widths[index].parameters()]
+
+    def reached(self, index: int) -> Tensor:
+        """Which of the shared parameters one width uses: bool [P], in the order of `shared_parameters`."""
+        layers = (module for module in self.modules() if isinstance(module, SwitchableWeights))
+        masks = {id(parameter): mask for layer in layers for parameter, mask in layer.reached(index)}
+        return torch.cat([masks[id(parameter)].reshape(-1) for parameter in self.shared_parameters()])
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """The parameters that more than one width uses."""

@@ -14,7 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Crop", "Switch", "SwitchableConv2d", "SwitchableLayer", "SwitchableLinear", "SwitchableNorm"]
+__all__ = [
+    "Crop",
+    "Switch",
+    "SwitchableConv2d",
+    "SwitchableLayer",
+    "SwitchableLinear",
+    "SwitchableNorm",
+    "SwitchableWeights",
+]
 
 
 @dataclass
@@ -45,7 +53,24 @@ class SwitchableLayer(nn.Module, ABC):
         """A plain layer with this width's part of the weights."""
 
 
-class SwitchableConv2d(SwitchableLayer):
+class SwitchableWeights(SwitchableLayer):
+    """A layer whose weights are shared among the widths."""
+
+    weight: Tensor
+    bias: Tensor | None
+    crops: tuple[Crop, ...]
+
+    def reached(self, index: int) -> list[tuple[Tensor, Tensor]]:
+        """Each parameter with a bool mask of its shape: what this width uses of it."""
+        crop = self.crops[index]
+        weight = torch.zeros_like(self.weight, dtype=torch.bool)
+        weight[: crop.outputs, : crop.inputs // crop.groups] = True
+        if self.bias is None:
+            return [(self.weight, weight)]
+        return [(self.weight, weight), (self.bias, torch.arange(len(self.bias)) < crop.outputs)]
+
+
+class SwitchableConv2d(SwitchableWeights):
     """`W[:outputs, :inputs / groups]` of one convolution."""
 
     def __init__(self, full: nn.Conv2d, crops: Sequence[Crop], switch: Switch) -> None:
@@ -75,7 +100,7 @@ class SwitchableConv2d(SwitchableLayer):
         return _filled(plain, *_cropped(self.weight, self.bias, crop))
 
 
-class SwitchableLinear(SwitchableLayer):
+class SwitchableLinear(SwitchableWeights):
     """`W[:outputs, :inputs]` of one linear layer."""
 
     def __init__(self, full: nn.Linear, crops: Sequence[Crop], switch: Switch) -> None:

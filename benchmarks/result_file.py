@@ -1,0 +1,89 @@
+"""What every benchmark writes: `benchmarks/results/NAME.json`, one figure per question asked."""
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+__all__ = ["RESULTS", "Figure", "write_result"]
+
+RESULTS = Path(__file__).parent / "results"
+_PACKAGES = ("sfsc", "torch", "timm", "onnxruntime", "faiss-cpu", "fastapi", "uvicorn", "numpy", "Pillow")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured number. `goal` is a comparison such as `<= 1.04`, or None where none was set."""
+
+    name: str
+    value: float
+    unit: str
+    goal: str | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the value meets the goal."""
+        if self.goal is None:
+            return None
+        sign, bound = self.goal.split()
+        compare = {
+            "<=": self.value <= float(bound),
+            ">=": self.value >= float(bound),
+            ">": self.value > float(bound),
+        }
+        return bool(compare[sign])
+
+
+def write_result(name: str, figures: list[Figure], data: dict[str, Any], *, seed: int | None = None) -> Path:
+    """Write one benchmark's result with what is needed to repeat it."""
+    document = {
+        "name": name,
+        "command": shlex.join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]]),
+        "commit": _commit(),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "machine": _machine(),
+        "seed": seed,
+        "figures": [asdict(figure) | {"met": figure.met} for figure in figures],
+        "data": data,
+    }
+    path = RESULTS / f"{name}.json"
+    RESULTS.mkdir(exist_ok=True)
+    path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    return path
+
+
+def _commit() -> str:
+    found = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+    }
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

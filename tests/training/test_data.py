@@ -1,0 +1,156 @@
+"""Reader, decoded pictures, augmentation and batches."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from tests.training.conftest import draw_identities
+
+from sfsc_training.config import AugmentationSection, DataSection
+from sfsc_training.data.augmentation import Augmentation
+from sfsc_training.data.batches import Batches, make_loader
+from sfsc_training.data.pictures import load_pictures
+from sfsc_training.data.reader import read_folder
+from sfsc_training.errors import DataError
+
+SECTION = DataSection(height=32, width=32, validation_share=0.25)
+
+
+def test_splits_are_disjoint_and_complete(small_data):
+    dataset = read_folder(small_data, SECTION, seed=0)
+    names = [set(split.identities) for split in (dataset.train, dataset.validation, dataset.test)]
+    assert [len(name) for name in names] == [6, 2, 4]
+    assert not names[0] & names[1]
+    assert not (names[0] | names[1]) & names[2]
+    assert dataset.train.identities[int(dataset.train.classes[-1])] in dataset.train.names[-1]
+
+
+def test_a_flat_folder_is_split_by_identity_and_seed(tmp_path):
+    folder = draw_identities(tmp_path / "flat", identities=10, shots=2, seed=3)
+    one, again, other = (read_folder(folder, SECTION, seed) for seed in (0, 0, 1))
+    assert len(one.test.identities) == 5
+    assert one.test.names == again.test.names
+    assert one.test.names != other.test.names
+    assert one.sha256 == again.sha256
+
+
+@pytest.mark.parametrize(
+    ("query", "gallery", "camera", "queries", "gallery_size", "protocol"),
+    [
+        (None, None, None, 16, 16, "every picture queries all others"),
+        ("*_0.png", None, None, 4, 12, "4 queries against 12 gallery pictures"),
+        ("*_0.png", "*_[12].png", None, 4, 8, "4 queries against 8 gallery pictures"),
+        ("*_0.png", None, r"c(\d)", 4, 16, "4 queries against 16 gallery pictures, own camera excluded"),
+    ],
+)
+def test_roles(small_data, query, gallery, camera, queries, gallery_size, protocol):
+    section = SECTION.model_copy(update={"query": query, "gallery": gallery, "camera": camera})
+    split = read_folder(small_data, section, seed=0).test
+    assert (len(split.query), len(split.gallery), split.protocol()) == (queries, gallery_size, protocol)
+    if camera:
+        assert sorted(set(split.labels().camera)) == [0, 1]
+
+
+@pytest.fixture
+def own_data(small_data, tmp_path):
+    return shutil.copytree(small_data, tmp_path / "own")
+
+
+def test_what_is_wrong_with_a_folder_is_named(own_data, tmp_path):
+    with pytest.raises(DataError, match="nowhere does not exist"):
+        read_folder(tmp_path / "nowhere", SECTION, 0)
+    (own_data / "train" / "hollow").mkdir()
+    with pytest.raises(DataError, match="hollow has no picture"):
+        read_folder(own_data, SECTION, 0)
+    (tmp_path / "void").mkdir()
+    with pytest.raises(DataError, match="void has no identity folders"):
+        read_folder(tmp_path / "void", SECTION, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"query": "*.tiff"}, r"leave 0 queries"),
+        ({"camera": r"c(\d"}, "not a regular expression"),
+        ({"camera": r"c\d"}, "must have one group, found 0"),
+        ({"camera": r"x(\d)"}, "does not match the file name"),
+    ],
+)
+def test_a_wrong_protocol_is_named(small_data, change, message):
+    with pytest.raises(DataError, match=message):
+        read_folder(small_data, SECTION.model_copy(update=change), 0)
+
+
+def test_an_identity_in_both_splits_is_refused(own_data):
+    shutil.copytree(own_data / "train" / "id100", own_data / "test" / "id100")
+    with pytest.raises(DataError, match="must not share identities, both have id100"):
+        read_folder(own_data, SECTION, 0)
+
+
+def test_content_changes_the_digest(own_data):
+    before = read_folder(own_data, SECTION, 0).sha256
+    shutil.copyfile(own_data / "train/id100/c1_0.png", own_data / "train/id101/c1_0.png")
+    assert read_folder(own_data, SECTION, 0).sha256 != before
+
+
+def test_pictures_are_decoded_in_order_and_counted(small_data):
+    split = read_folder(small_data, SECTION, 0).test
+    seen = []
+    pictures = load_pictures(split.paths, SECTION, lambda: seen.append(1))
+    assert pictures.shape == (16, 32, 32, 3)
+    assert len(seen) == 16
+    assert np.array_equal(pictures[5], load_pictures(split.paths[5:6], SECTION)[0])
+
+
+def test_an_unreadable_picture_is_named(own_data):
+    broken = own_data / "test" / "id200" / "c1_0.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"id200/c1_0.png cannot be read"):
+        load_pictures(read_folder(own_data, SECTION, 0).test.paths, SECTION)
+
+
+def test_memory_is_bounded_before_it_is_used(small_data):
+    paths = read_folder(small_data, SECTION, 0).test.paths
+    with pytest.raises(DataError, match=r"data.max_cache_gib is 1e-06"):
+        load_pictures(paths, SECTION.model_copy(update={"max_cache_gib": 1e-6}))
+
+
+EVERYTHING = AugmentationSection(
+    flip=0.5, degrees=10, translate=0.1, scale=(0.9, 1.1), shear=5, crop_scale=(0.5, 1.0), brightness=0.2,
+    contrast=0.2, saturation=0.2, hue=0.1, grey=0.2, erase=0.5,
+)  # fmt: skip
+
+
+def make_batches(start=0, stop=7, size=4, pictures=10, section=EVERYTHING):
+    random = np.random.default_rng(0)
+    images = random.integers(0, 255, (pictures, 16, 16, 3), dtype=np.uint8)
+    classes = np.arange(pictures, dtype=np.int64)
+    return Batches(images, classes, Augmentation(section, 16, 16), size=size, seed=5, start=start, stop=stop)
+
+
+def test_augmentation_keeps_type_and_shape_and_draws_for_each_picture():
+    images = torch.randint(0, 255, (1, 3, 16, 16), dtype=torch.uint8).expand(6, -1, -1, -1)
+    changed = Augmentation(EVERYTHING, 16, 16)(images)
+    assert changed.shape == images.shape
+    assert changed.dtype == torch.uint8
+    assert len({picture.numpy().tobytes() for picture in changed}) > 3
+    assert Augmentation(AugmentationSection(), 16, 16)(images) is images
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_depends_on_seed_and_step_alone(workers):
+    whole = list(make_loader(make_batches(), workers=0))
+    later = list(make_loader(make_batches(start=3), workers=workers))
+    assert len(later) == 4
+    for (images, classes), (other_images, other_classes) in zip(whole[3:], later, strict=True):
+        assert torch.equal(images, other_images)
+        assert torch.equal(classes, other_classes)
+
+
+def test_an_epoch_is_a_permutation():
+    batches = make_batches(size=5, section=AugmentationSection())
+    first = np.concatenate([batches.rows(step) for step in (0, 1)])
+    second = np.concatenate([batches.rows(step) for step in (2, 3)])
+    assert sorted(first) == sorted(second) == list(range(10))
+    assert list(first) != list(second)

@@ -1,0 +1,220 @@
+"""Training, evaluation and export of a small network on small pictures, through the command's own functions."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from sfsc_bundle.folder import open_bundle
+from sfsc_bundle.preprocess import preprocess
+from sfsc_bundle.runner import make_runner
+from sfsc_training import loop
+from sfsc_training.checkpoint import read_checkpoint
+from sfsc_training.config import load_recipe
+from sfsc_training.data.reader import read_folder
+from sfsc_training.errors import CheckpointError, DivergenceError, ExportError
+from sfsc_training.evaluation import embed_split, evaluate_split, mixed_gallery, open_run
+from sfsc_training.export import export
+from sfsc_training.loop import Running, learning_rate, train
+
+QUIET = Console(quiet=True)
+RUNNING = Running(threads=1, workers=0, checkpoint_every=5)
+
+
+def run_training(recipe_file, data, folder, *settings, running=RUNNING):
+    recipe = load_recipe(str(recipe_file), settings)
+    dataset = read_folder(data, recipe.data, recipe.seed)
+    train(recipe, dataset, folder, QUIET, running)
+    return dataset
+
+
+def parameters(folder):
+    checkpoint = read_checkpoint(folder)
+    return {**checkpoint.network, **{f"classifier.{k}": v for k, v in checkpoint.classifier.items()}}
+
+
+@pytest.fixture(scope="module")
+def finished(small_recipe, small_data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "finished"
+    return folder, run_training(small_recipe, small_data, folder)
+
+
+def test_a_run_learns_and_leaves_its_history(small_recipe, small_data, tmp_path):
+    run_training(small_recipe, small_data, tmp_path / "run", "optimiser.steps=76", "optimiser.warmup_steps=5")
+    lines = [json.loads(line) for line in (tmp_path / "run/history.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 25, 50, 75]
+    for width in ("0.5", "1.0"):
+        assert lines[-1]["loss"][width] < 0.7 * lines[0]["loss"][width]
+        assert lines[-1]["gradient_norm"][width] > 0
+    assert set(lines[0]["uncertainty"]) == {"0.5"}
+    assert len(json.loads((tmp_path / "run/labels.json").read_text())) == 6
+
+
+@pytest.mark.parametrize("settings", [(), ("method=mine", "aggregation.scope=overlap", "loss.logits=linear")])
+def test_a_run_cut_off_goes_on_to_the_same_parameters(small_recipe, small_data, tmp_path, monkeypatch, settings):
+    run_training(small_recipe, small_data, tmp_path / "whole", *settings)
+    write = loop.write_checkpoint
+
+    def write_and_die(folder, checkpoint):
+        write(folder, checkpoint)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "write_checkpoint", write_and_die)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run_training(small_recipe, small_data, tmp_path / "cut", *settings)
+    monkeypatch.undo()
+    run_training(small_recipe, small_data, tmp_path / "cut", *settings)
+    whole, cut = parameters(tmp_path / "whole"), parameters(tmp_path / "cut")
+    assert whole.keys() == cut.keys()
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_the_seed_decides(small_recipe, small_data, finished, tmp_path):
+    run_training(small_recipe, small_data, tmp_path / "other", "seed=1")
+    run_training(small_recipe, small_data, tmp_path / "same")
+    same, other, first = parameters(tmp_path / "same"), parameters(tmp_path / "other"), parameters(finished[0])
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert not torch.equal(first["embedding.weight"], other["embedding.weight"])
+
+
+def test_learning_rate_warms_up_and_falls_to_zero(small_recipe):
+    section = load_recipe(str(small_recipe)).optimiser.model_copy(
+        update={"steps": 100, "warmup_steps": 10, "lr": 1.0}
+    )
+    rates = [learning_rate(step, section) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == rates[10] == pytest.approx(1.0)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] < 1e-3
+
+
+def test_divergence_names_width_and_step(small_recipe, small_data, tmp_path):
+    with pytest.raises(DivergenceError, match=r"the loss of width (0.5|1.0) is (nan|inf) at step [1-9]"):
+        run_training(small_recipe, small_data, tmp_path, "optimiser.lr=1e30", "loss.logits=linear")
+
+
+def test_a_run_of_something_else_is_refused(small_recipe, small_data, finished, tmp_path):
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    with pytest.raises(CheckpointError, match="a run of another recipe"):
+        run_training(small_recipe, small_data, folder, "optimiser.steps=30")
+    changed = shutil.copytree(small_data, tmp_path / "data")
+    next((changed / "train").glob("*/*.png")).unlink()
+    with pytest.raises(CheckpointError, match="of other data"):
+        run_training(small_recipe, changed, folder)
+    recipe = json.loads((folder / "recipe.json").read_text())
+    recipe["network"]["dimension"] = 8
+    (folder / "recipe.json").write_text(json.dumps(recipe))
+    with pytest.raises(CheckpointError, match="of another network"):
+        open_run(folder)
+    (folder / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(CheckpointError, match=r"checkpoint.pt is not a checkpoint"):
+        open_run(folder)
+    with pytest.raises(CheckpointError, match="is not a run"):
+        open_run(tmp_path)
+
+
+def test_a_mixed_gallery_of_one_width_is_a_column_of_the_matrix(finished, tmp_path):
+    folder, dataset = finished
+    embedded = embed_split(open_run(folder, dataset), dataset.test, QUIET)
+    cross = evaluate_split(embedded)
+    assignment = tmp_path / "assignment.json"
+    for column, width in enumerate(("0.5", "1.0")):
+        assignment.write_text(json.dumps(dict.fromkeys(dataset.test.names, width)))
+        scores = mixed_gallery(embedded, assignment)
+        for row, query in enumerate(("0.5", "1.0")):
+            assert scores[query].mean_ap == cross.mean_ap[row][column]
+            assert scores[query].rank1 == cross.rank1[row][column]
+
+
+def test_export_writes_a_bundle_that_embeds_as_the_network_does(finished, tmp_path):
+    folder, dataset = finished
+    run = open_run(folder, dataset)
+    export(run, dataset, tmp_path / "small", QUIET)
+    bundle = open_bundle(tmp_path / "small")
+    manifest = bundle.manifest
+    assert manifest.widths == ("0.5", "1.0")
+    assert manifest.submodels[0].macs < 0.4 * manifest.submodels[1].macs
+    assert manifest.quality.mean_ap == evaluate_split(embed_split(run, dataset.test, QUIET)).mean_ap
+    pictures = np.stack([preprocess(path.read_bytes(), manifest.preprocessing) for path in dataset.test.paths])
+    embedded = embed_split(run, dataset.test, QUIET)
+    for width in manifest.widths:
+        found = make_runner(bundle, width)(pictures)
+        assert (found * embedded.embeddings[width]).sum(axis=1).min() > 0.9999
+        one = make_runner(bundle, width)(pictures[:1])
+        assert np.allclose(one, found[:1], atol=1e-5)
+
+
+def test_export_fails_where_a_slice_is_not_the_network(finished, tmp_path, monkeypatch):
+    folder, dataset = finished
+    run = open_run(folder, dataset)
+    sliced = run.family.sliced
+
+    def altered(index):
+        plain = sliced(index)
+        with torch.no_grad():
+            next(plain.parameters()).mul_(1.5)
+        return plain
+
+    monkeypatch.setattr(run.family, "sliced", altered)
+    with pytest.raises(ExportError, match=r"width 0.5: sliced and switchable network differ"):
+        export(run, dataset, tmp_path / "altered", QUIET)
+    assert list(tmp_path.iterdir()) == []
+
+
+def command(*arguments):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    script = Path(sys.executable).with_name("sfsc-train")
+    return subprocess.run(
+        [script, *map(str, arguments)], capture_output=True, text=True, env=environment, timeout=120
+    )
+
+
+def test_the_command_from_recipe_to_bundle(small_recipe, small_data, tmp_path):
+    run, bundle = tmp_path / "run", tmp_path / "bundle"
+    trained = command("train", small_recipe, "--data", small_data, "--out", run, "--threads", 1, "--workers", 0)
+    assert trained.returncode == 0, trained.stderr
+    assert "loss" in trained.stdout
+    assert "images/s" in trained.stdout
+    evaluated = command("evaluate", run, "--data", small_data)
+    assert evaluated.returncode == 0, evaluated.stderr
+    stored = json.loads((run / "evaluation-test.json").read_text())
+    assert f"{stored['mean_ap'][0][1]:.1f}" in evaluated.stdout
+    exported = command("export", run, "--data", small_data, "--to", bundle)
+    assert exported.returncode == 0, exported.stderr
+    assert open_bundle(bundle).manifest.quality.mean_ap[0][1] == pytest.approx(stored["mean_ap"][0][1])
+    again = command("export", run, "--data", small_data, "--to", bundle)
+    assert again.returncode == 2
+    assert "exists already" in again.stderr
+
+
+def test_mistakes_are_one_sentence_before_any_training(small_recipe, small_data, tmp_path):
+    hollow = shutil.copytree(small_data, tmp_path / "hollow")
+    (hollow / "train" / "empty").mkdir()
+    mistakes = [
+        (
+            ["train", small_recipe, "--data", tmp_path / "nowhere", "--out", tmp_path / "r"],
+            "nowhere does not exist",
+        ),
+        (["train", small_recipe, "--data", hollow, "--out", tmp_path / "r"], "identity", "has no picture"),
+        (["train", "nothing", "--data", small_data, "--out", tmp_path / "r"], "no recipe 'nothing'"),
+        (
+            ["train", small_recipe, "--data", small_data, "--out", tmp_path / "r", "--set", "widths=[0.05,1.0]"],
+            "width 0.05 leaves none of its",
+        ),
+        (["evaluate", tmp_path, "--data", small_data], "is not a run"),
+    ]
+    for arguments, *words in mistakes:
+        result = command(*arguments)
+        assert result.returncode == 2
+        assert "Traceback" not in result.stderr
+        assert result.stderr.count("\n") == 1
+        assert all(word in result.stderr for word in words), result.stderr
+    assert not (tmp_path / "r" / "checkpoint.pt").exists()
