@@ -1,5 +1,6 @@
 """`sfsc-train`: train, evaluate, export."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,11 +12,13 @@ from sfsc_bundle.errors import SfscError
 from sfsc_training.checkpoint import write_json
 from sfsc_training.config import Recipe, load_recipe, packaged_recipes
 from sfsc_training.data.reader import Dataset, read_folder
+from sfsc_training.data.vehicles.reader import read_vehicles
 from sfsc_training.errors import TrainingError
 from sfsc_training.evaluation import embed_split, evaluate_split, mixed_gallery, open_run, print_matrices, report
 from sfsc_training.export import export as export_run
 from sfsc_training.loop import Running
 from sfsc_training.loop import train as train_run
+from sfsc_training.progress import counting
 
 __all__ = ["main"]
 
@@ -26,6 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console = Console()
+
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 DataFolder = Annotated[
     Path, typer.Option("--data", help="DIR/{train,test}/IDENTITY/IMAGE, or DIR/IDENTITY/IMAGE, split by identity")
@@ -51,7 +56,7 @@ def train(
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change the recipe: optimiser.steps=500")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="cores to compute on")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="cores to compute on; default: all there are")] = _CORES,
     workers: Annotated[int, typer.Option(min=0, help="processes that prepare batches")] = 1,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="steps between checkpoints")] = 250,
 ) -> None:
@@ -118,4 +123,7 @@ def recipes() -> None:
 
 
 def _read(data: Path, recipe: Recipe) -> Dataset:
-    return read_folder(data, recipe.data, recipe.seed)
+    if recipe.data.vehicles is None:
+        return read_folder(data, recipe.data, recipe.seed)
+    with counting(console, "drawing vehicles") as progress:
+        return read_vehicles(data, recipe.data, recipe.seed, progress)

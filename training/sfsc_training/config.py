@@ -20,6 +20,7 @@ __all__ = [
     "NetworkSection",
     "OptimiserSection",
     "Recipe",
+    "VehiclesSection",
     "load_recipe",
     "packaged_recipes",
     "parse_recipe",
@@ -33,6 +34,16 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class VehiclesSection(_Section):
+    """Rendered vehicles, drawn into the data folder by the first run."""
+
+    seed: int = Field(0, ge=0, lt=2**31)
+    train: int = Field(400, ge=2, le=1_000_000, description="identities to train on")
+    test: int = Field(100, ge=1, le=1_000_000, description="other identities to test on")
+    shots: int = Field(2, ge=1, le=1000, description="pictures per identity and camera")
+    twin_share: Probability = Field(0.25, description="share whose twin differs in one sticker")
+
+
 class DataSection(_Section):
     """Which pictures are queries, gallery, validation; globs and the pattern see the file name only."""
 
@@ -44,6 +55,7 @@ class DataSection(_Section):
     validation_share: Share = Field(0.1, description="identities of the training split kept for choices")
     test_share: Share = Field(0.5, description="identities kept for the test where the folder has no split")
     licence: str = Field("unknown", description="goes into the bundle's provenance")
+    vehicles: VehiclesSection | None = Field(None, description="draw vehicles into an empty data folder")
     max_cache_gib: float = Field(8.0, gt=0, description="decoded pictures that may lie in memory")
 
 

@@ -1,7 +1,7 @@
 """Progress of long work: a bar on a terminal, plain lines otherwise."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -14,7 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-__all__ = ["Bar", "bar"]
+__all__ = ["Bar", "bar", "counting"]
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -62,3 +62,23 @@ def bar(console: Console, title: str, total: int, *, done: int = 0) -> Iterator[
     )
     with Progress(*columns, console=console) as progress:
         yield Bar(console, title, total, done, progress)
+
+
+@contextmanager
+def counting(console: Console, title: str) -> Iterator[Callable[[int, int], None]]:
+    """For work that says itself how much is done of how much: `advance(done, total)`."""
+    if console.is_terminal:
+        with Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=console
+        ) as progress:
+            task = progress.add_task(title, total=None)
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+        return
+    said = [time.monotonic()]
+
+    def say(done: int, total: int) -> None:
+        if done == total or time.monotonic() - said[0] > _SECONDS_BETWEEN_LINES:
+            said[0] = time.monotonic()
+            console.print(f"{title} {done}/{total}", highlight=False)
+
+    yield say
