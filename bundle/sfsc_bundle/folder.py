@@ -45,9 +45,7 @@ def open_bundle(folder: Path) -> Bundle:
     return Bundle(folder, manifest)
 
 
-def write_bundle(
-    folder: Path, manifest: Manifest, files: Mapping[str, bytes], *, replace: bool = False
-) -> Bundle:
+def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes], *, replace: bool = False) -> Bundle:
     """Write a bundle so that at every moment `folder` is absent, the old bundle or the whole new one.
 
     Args:
@@ -86,9 +84,7 @@ def _read_manifest(folder: Path) -> Manifest:
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise BundleError(
-            f"{folder} is not a bundle: {path.name} cannot be read ({error.strerror})"
-        ) from error
+        raise BundleError(f"{folder} is not a bundle: {path.name} cannot be read ({error.strerror})") from error
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
