@@ -1,6 +1,6 @@
 """Take out of a virtual environment what a running service never reads.
 
-    python docker/strip.py /opt/sfsc
+python docker/strip.py /opt/sfsc
 """
 
 import shutil

@@ -7,7 +7,7 @@ LABEL org.opencontainers.image.title="sfsc-training" \
 WORKDIR /source
 # Named volumes take over the folders' mode, so that whoever owns models/ outside may run the container.
 RUN python -m venv --without-pip /opt/sfsc && mkdir --mode=1777 /data /runs /models
-ENV INSTALL="python -m pip --python /opt/sfsc/bin/python install --no-cache-dir --no-compile --disable-pip-version-check"
+ENV INSTALL="python -m pip --python /opt/sfsc/bin/python install --no-cache-dir --disable-pip-version-check"
 
 # What is installed depends on pyproject.toml alone, so a change of the code does not install it anew.
 COPY pyproject.toml README.md LICENSE ./

@@ -42,13 +42,10 @@ def main_job(name: str) -> str:
     """Both sides of the main job on one data set."""
     found = result(f"main_job_{name}")
     evaluated, http = found["data"]["evaluation"], found["data"]["http"]
-    mixed = [
-        [
-            f"**{width}**",
-            *(f"{x:.2f}" for x in (m["mean_ap"], http[width]["mean_ap"], m["rank1"], http[width]["rank1"])),
-        ]
-        for width, m in evaluated["mixed"].items()
-    ]
+    mixed = []
+    for width, here in evaluated["mixed"].items():
+        both = [side[figure] for figure in ("mean_ap", "rank1") for side in (here, http[width])]
+        mixed.append([f"**{width}**", *(f"{value:.2f}" for value in both)])
     header = ["query width", "mAP, evaluation", "mAP, over HTTP", "rank-1, evaluation", "rank-1, over HTTP"]
     return (
         f"mAP in points ({evaluated['protocol']}):\n\n{matrix(evaluated['widths'], evaluated['mean_ap'])}\n\n"
@@ -60,11 +57,11 @@ def main_job(name: str) -> str:
 def main_job_time(name: str) -> str:
     """How long the parts of the main job took, and where."""
     found = result(f"main_job_{name}")
-    parts = [
-        f["name"].removeprefix("time: ") + f" {f['value']:.0f} s" for f in found["figures"] if f["unit"] == "s"
-    ]
+    times = [figure for figure in found["figures"] if figure["unit"] == "s"]
+    parts = ", ".join(f"{figure['name'].removeprefix('time: ')} {figure['value']:.0f} s" for figure in times)
     machine = found["machine"]
-    return f"{', '.join(parts)} on {machine['cores']} cores ({machine['processor']}), seed {found['seed']}: `{found['command']}`"
+    where = f"{machine['cores']} cores ({machine['processor']})"
+    return f"{parts}, on {where}, seed {found['seed']}: `{found['command']}`"
 
 
 TABLES = {

@@ -50,7 +50,7 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes], *
 
     Args:
         files: content by the names that the manifest gives.
-        replace: whether a bundle that is already there may be replaced.
+        replace: whether a bundle that is already there may be replaced; what else lies in its folder stays.
 
     Raises:
         BundleError: the folder exists and `replace` is false or it is not a bundle, or files and manifest
@@ -130,9 +130,18 @@ def _swap(temporary: Path, folder: Path) -> None:
             retired.rename(folder)
         raise
     try:
+        if had_old:
+            _carry_over(retired, folder)
         _sync_folder(folder.parent)
     finally:
         shutil.rmtree(retired, ignore_errors=True)
+
+
+def _carry_over(old: Path, new: Path) -> None:
+    """Keep what lay in the old folder beside the bundle itself, such as a gallery."""
+    for entry in old.iterdir():
+        if entry.name != MANIFEST and entry.suffix != ".onnx" and not (new / entry.name).exists():
+            entry.rename(new / entry.name)
 
 
 def _write_synced(path: Path, content: bytes) -> None:

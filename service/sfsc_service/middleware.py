@@ -1,5 +1,7 @@
 """Around every request: a bound on its body, security headers, metrics, and an answer whatever happens."""
 
+import asyncio
+import contextlib
 import time
 from dataclasses import dataclass
 
@@ -13,6 +15,7 @@ from sfsc_service.routes.problems import as_problem, problem_response
 __all__ = ["Edge"]
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
+SILENCE_S = 1.0
 BODIES = 8
 """How many bodies of the largest size all requests together may hold."""
 
@@ -43,7 +46,8 @@ class Edge:
             problem = as_problem(error)
             self._metrics.problems.labels(problem.kind).inc()
             if exchange.status is None:
-                await exchange.drain()
+                if Headers(scope=scope).get("expect") is None:  # who asks first has not begun to send
+                    await exchange.drain()
                 await problem_response(problem)(scope, receive, exchange.send)
         finally:
             exchange.leave()
@@ -88,11 +92,12 @@ class _Exchange:
         return message
 
     async def drain(self) -> None:
-        """Read on for as much again, into nothing: who is still sending does not see the answer."""
+        """Read on into nothing, for as much again: who is still sending would not see the answer."""
         end = self._size + self._room.limit
-        while not self._ended and self._size < end:
-            if (await self._next())["type"] != "http.request":
-                return
+        with contextlib.suppress(TimeoutError):
+            while not self._ended and self._size < end:
+                message = await asyncio.wait_for(self._next(), SILENCE_S)
+                self._ended = self._ended or message["type"] != "http.request"
 
     def leave(self) -> None:
         """The request is over; its body takes no room any more."""

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.bundle.manifests import document, manifest
 
 from sfsc_bundle.errors import BundleError
 from sfsc_bundle.folder import MANIFEST, Bundle, open_bundle, sha256, write_bundle
+from tests.bundle.manifests import document, manifest
 
 OLD = {"w0.5.onnx": b"old narrow", "w1.0.onnx": b"old wide"}
 NEW = {"w0.5.onnx": b"new narrow", "w1.0.onnx": b"new wide"}
@@ -60,6 +60,15 @@ def test_replacing_must_be_allowed(folder: Path) -> None:
     write(folder, NEW, replace=True)
     assert content(folder) == NEW
     assert os.listdir(folder.parent) == ["name"]
+
+
+def test_what_lies_beside_the_bundle_survives_its_replacement(folder: Path) -> None:
+    write(folder, OLD)
+    (folder / "gallery").mkdir()
+    (folder / "gallery" / "one.jpg").write_bytes(b"picture")
+    write(folder, NEW, replace=True)
+    assert (folder / "gallery" / "one.jpg").read_bytes() == b"picture"
+    assert (folder / "w1.0.onnx").read_bytes() == b"new wide"
 
 
 def test_only_a_bundle_is_replaced(folder: Path) -> None:

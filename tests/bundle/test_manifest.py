@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from tests.bundle.manifests import document, manifest
 
 from sfsc_bundle.manifest import Manifest
+from tests.bundle.manifests import document, manifest
 
 FILES = {"w0.5.onnx": b"narrow", "w1.0.onnx": b"wide"}
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.bundle.golden import make_golden
 
 from sfsc_bundle.manifest import Preprocessing
 from sfsc_bundle.preprocess import decode, preprocess
+from tests.bundle.golden import make_golden
 
 GOLDEN = Path(__file__).parent / "golden"
 EXPECTED = dict(np.load(GOLDEN / "expected.npz"))

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
-from tests.bundle.golden.make_golden import chunk
 
 from sfsc_bundle.errors import ImageError
 from sfsc_bundle.header import MAX_SCANS, MAX_SIDE
 from sfsc_bundle.manifest import Preprocessing
 from sfsc_bundle.preprocess import ImageLimits, decode, preprocess
+from tests.bundle.golden.make_golden import chunk
 
 GOLDEN = Path(__file__).parent / "golden"
 SMALL = Preprocessing(height=16, width=16)

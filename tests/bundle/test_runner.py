@@ -10,12 +10,12 @@ import numpy as np
 import onnxruntime
 import pytest
 from onnx import TensorProto
-from tests.bundle.graphs import graph
-from tests.tiny_bundle import make_tiny_bundle
 
 from sfsc_bundle.errors import BundleError, DeviceError
 from sfsc_bundle.folder import Bundle
 from sfsc_bundle.runner import make_runner
+from tests.bundle.graphs import graph
+from tests.tiny_bundle import make_tiny_bundle
 
 WIDTHS = ("0.25", "0.5", "0.75", "1.0")
 

@@ -75,7 +75,7 @@ def test_one_bad_line_is_one_bad_outcome(depot: Live) -> None:
         (lines({"id": "text", "image": encoded(b"hello")}), 422, "image_not_recognised"),
         (lines({"id": "large", "image": encoded(b"\xff" * 60_000)}), 413, "image_too_large"),
         (lines({"id": "v", "vector": [0.0] * 16, "width": "0.25", "space": "tiny-space"}), 422, "vector_invalid"),
-        (lines({"id": "m", "vector": vector, "width": "0.25", "space": "tiny-space", "metadata": {"a": 2**70}}), 422,
+        (lines({"id": "m", "vector": vector, "width": "0.25", "space": "tiny-space", "metadata": {"a": "x" * 20_000}}), 422,
          "metadata_invalid"),
     ]  # fmt: skip
     given = {"id": "vector", "vector": vector, "width": "0.25", "space": "tiny-space"}
@@ -126,11 +126,13 @@ def test_multipart_without_ids_takes_the_file_names(depot: Live) -> None:
         ({"files": [("image", ("a.jpg", b"x"))], "data": {"metadata": ["{}", "{}"]}}, 422, "metadata"),
         ({"files": [("image", ("a.jpg", b"x"))], "data": {"width": "5"}}, 422, "width"),
         ({"files": [("image", ("a.jpg", b"x"))], "data": {"surprise": "5"}}, 422, "surprise"),
-        ({"files": [("other", ("a.jpg", b"x"))]}, 422, "image"),
+        ({"files": [("other", ("a.jpg", b"x"))]}, 422, "other"),
+        ({"data": {"id": "1"}, "files": [("image", (None, "text"))]}, 422, "image"),
         ({"content": b"{}", "headers": {"Content-Type": "text/plain"}}, 415, "Content-Type"),
         ({"content": b"{}"}, 415, "Content-Type"),
         ({"content": b"{}", "headers": {"Content-Type": "multipart/form-data"}}, 400, None),
-        ({"content": b"--", "headers": {"Content-Type": "multipart/form-data; boundary=x"}}, 400, None),
+        ({"content": b"--x\r\nno header", "headers": {"Content-Type": "multipart/form-data; boundary=x"}}, 400, None),
+        ({"content": b"--x--\r\n", "headers": {"Content-Type": "multipart/form-data; boundary=x"}}, 422, "image"),
         ({"content": b"x" * 2_000_001, "headers": NDJSON}, 413, "body"),
     ],
 )

@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 JSON_OPTIONS = ("filter", "metadata", "vector")
-MAX_FIELDS = 100
+SPARE = 64  # parts that do not belong here, but whose names an answer should tell
 MAX_FIELD_BYTES = 2**20
 
 
@@ -61,15 +61,16 @@ def read_json(body: bytes) -> dict[str, Any]:
     return document
 
 
-def decode_base64(value: object, parameter: str) -> bytes:
-    """Bytes of a base64 text. Raises Problem: invalid_parameter."""
+def decode_base64(value: object, place: str) -> bytes:
+    """Bytes of a base64 text at a place such as image or image[2]. Raises Problem: invalid_parameter."""
+    parameter = place.split("[")[0]
     if not isinstance(value, str):
-        raise Problem("invalid_parameter", f"{parameter}: must be base64, found {found_text(value)}", parameter)
+        raise Problem("invalid_parameter", f"{place}: must be base64, found {found_text(value)}", parameter)
     try:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError) as error:
         raise Problem(
-            "invalid_parameter", f"{parameter}: must be base64: {error}, found {found_text(value)}", parameter
+            "invalid_parameter", f"{place}: must be base64: {error}, found {found_text(value)}", parameter
         ) from error
 
 
@@ -77,7 +78,7 @@ def decode_base64(value: object, parameter: str) -> bytes:
 async def read_form(request: Request, max_files: int) -> AsyncIterator[FormData]:
     """Read a multipart body; large parts lie in temporary files until the end of the block."""
     async with request.form(
-        max_files=max_files, max_fields=MAX_FIELDS + 2 * max_files, max_part_size=MAX_FIELD_BYTES
+        max_files=max_files + SPARE, max_fields=SPARE + 2 * max_files, max_part_size=MAX_FIELD_BYTES
     ) as form:
         yield form
 
