@@ -64,7 +64,19 @@ def main_job_time(name: str) -> str:
     return f"{parts}, on {where}, seed {found['seed']}: `{found['command']}`"
 
 
+def settings_omniglot28() -> str:
+    """What was tried before the recipe, on validation identities."""
+    data = result("settings_omniglot28")["data"]
+    rows = []
+    for trial in data["trials"].values():
+        diagonal = [f"{trial['mean_ap'][i][i]:.1f}" for i in range(len(trial["widths"]))]
+        rows.append([trial["setting"], f"{trial['summary']['mean']:.1f}", *diagonal])
+    header = [f"setting ({data['steps']} steps, one seed)", "mean mAP", "0.25", "0.5", "0.75", "1.0"]
+    return table(header, rows)
+
+
 TABLES = {
+    "settings-omniglot28": settings_omniglot28,
     "demo-matrix": demo_matrix,
     "main-job-omniglot28": lambda: main_job("omniglot28"),
     "main-job-grocery-store": lambda: main_job("grocery-store"),

@@ -173,7 +173,7 @@ print(json.dumps({
     "copies": [paths for paths in digests.values() if len(paths) > 1],
     "tools": [name for name in ("cc", "gcc", "g++", "clang", "make", "ld") if shutil.which(name)],
     "pip": [str(path) for path in root.rglob("pip")],
-    "torch": [str(path) for path in root.rglob("torch")],
+    "torch": [str(path) for path in root.glob("lib/*/site-packages/torch")],
     "cache": [str(path) for path in pathlib.Path("/").glob("root/.cache/*")],
 }))
 """
