@@ -25,9 +25,9 @@ from urllib.parse import quote
 
 import httpx
 import numpy as np
-from result_file import Figure, write_result
 from rich.progress import track
 
+from result_file import Figure, write_result
 from sfsc_bundle.folder import open_bundle
 from sfsc_bundle.retrieval import Scores, evaluate_order
 from sfsc_training.config import load_recipe

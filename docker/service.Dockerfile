@@ -10,10 +10,12 @@ RUN python -m venv --without-pip /opt/sfsc
 ENV INSTALL="python -m pip --python /opt/sfsc/bin/python install --no-cache-dir --no-compile --disable-pip-version-check"
 
 # What is installed depends on pyproject.toml alone, so a change of the code does not install it anew.
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml ./
 RUN mkdir -p bundle/sfsc_bundle service/sfsc_service training/sfsc_training training/recipes \
+    && touch README.md LICENSE \
     && $INSTALL ".[service,$VARIANT]"
 
+COPY README.md LICENSE ./
 COPY bundle bundle
 COPY service service
 COPY training training
@@ -26,8 +28,8 @@ LABEL org.opencontainers.image.title="sfsc" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/sfsc /opt/sfsc
 WORKDIR /app
-COPY docker/healthcheck.py ./
-COPY models/demo models/demo
+COPY --chown=10001:10001 docker/healthcheck.py ./
+COPY --chown=10001:10001 models/demo models/demo
 RUN mkdir /data && chown 10001:10001 /data
 ENV PATH=/opt/sfsc/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -10,10 +10,12 @@ RUN python -m venv --without-pip /opt/sfsc && mkdir --mode=1777 /data /runs /mod
 ENV INSTALL="python -m pip --python /opt/sfsc/bin/python install --no-cache-dir --disable-pip-version-check"
 
 # What is installed depends on pyproject.toml alone, so a change of the code does not install it anew.
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml ./
 RUN mkdir -p bundle/sfsc_bundle service/sfsc_service training/sfsc_training training/recipes \
+    && touch README.md LICENSE \
     && $INSTALL ".[training]"
 
+COPY README.md LICENSE ./
 COPY bundle bundle
 COPY service service
 COPY training training

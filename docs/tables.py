@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from markdown_tables import table
+
 __all__ = ["TABLES"]
 
 ROOT = Path(__file__).parents[1]
@@ -13,12 +15,6 @@ ROOT = Path(__file__).parents[1]
 def result(name: str) -> Any:
     """One benchmark's result file."""
     return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def matrix(widths: Sequence[str], cells: Sequence[Sequence[float]]) -> str:

@@ -64,6 +64,8 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes], *
         for name, content in files.items():
             _write_synced(temporary / name, content)
         _write_synced(temporary / MANIFEST, (manifest.model_dump_json(indent=2) + "\n").encode())
+        if folder.exists():
+            _carry_over(folder, temporary)
         temporary.chmod(0o755)
         _sync_folder(temporary)
         _swap(temporary, folder)
@@ -130,18 +132,23 @@ def _swap(temporary: Path, folder: Path) -> None:
             retired.rename(folder)
         raise
     try:
-        if had_old:
-            _carry_over(retired, folder)
         _sync_folder(folder.parent)
     finally:
         shutil.rmtree(retired, ignore_errors=True)
 
 
 def _carry_over(old: Path, new: Path) -> None:
-    """Keep what lay in the old folder beside the bundle itself, such as a gallery."""
-    for entry in old.iterdir():
-        if entry.name != MANIFEST and entry.suffix != ".onnx" and not (new / entry.name).exists():
-            entry.rename(new / entry.name)
+    """Copy what lies in the old folder beside the bundle itself, such as a gallery."""
+    for path in sorted(old.rglob("*")):
+        place = path.relative_to(old)
+        if place.parent == Path() and (place.name == MANIFEST or place.suffix == ".onnx"):
+            continue
+        if path.is_dir():
+            (new / place).mkdir()
+        else:
+            _write_synced(new / place, path.read_bytes())
+    for inside in [path for path in new.rglob("*") if path.is_dir()]:
+        _sync_folder(inside)
 
 
 def _write_synced(path: Path, content: bytes) -> None:

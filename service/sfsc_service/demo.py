@@ -7,16 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sfsc_service.client import Client
 from sfsc_service.errors import StartError
+from sfsc_service.listing import SUFFIXES, read_listing
 
 __all__ = ["Entry", "demo_entries", "folder_entries", "load"]
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 PATIENCE_S = 120.0
 SHOWN_FAILURES = 5
 
@@ -30,24 +29,10 @@ class Entry:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-class _Listed(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    file: str
-    id: str
-    metadata: dict[str, Any] = {}
-
-
 def demo_entries(bundle: Path) -> list[Entry]:
     """The pictures that `gallery/gallery.json` of a bundle lists. Raises StartError."""
-    folder = bundle / "gallery"
-    try:
-        listed = TypeAdapter(list[_Listed]).validate_json((folder / "gallery.json").read_bytes())
-    except OSError as error:
-        raise StartError(f"{folder}: the demo gallery cannot be read: {error.strerror}") from error
-    except ValidationError as error:
-        raise StartError(f"{folder / 'gallery.json'}: {error.errors()[0]['msg']}") from error
-    return [Entry(one.id, folder / one.file, one.metadata) for one in listed]
+    listing = read_listing(bundle / "gallery" / "gallery.json")
+    return [Entry(item.name, item.path, item.metadata) for item in listing.items]
 
 
 def folder_entries(folder: Path) -> list[Entry]:

@@ -3,7 +3,7 @@
 Every width's graph is opened once. What is measured of batches corrects the cost table that decides on widths.
 """
 
-import asyncio
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sfsc_bundle.folder import Bundle
-from sfsc_bundle.preprocess import ImageLimits, preprocess
+from sfsc_bundle.header import ImageLimits, open_header
+from sfsc_bundle.preprocess import preprocess
 from sfsc_bundle.runner import make_runner
 from sfsc_service.batcher import Answer, Batch, Batcher, Limits
 from sfsc_service.costs import BUCKETS, CostTable, measure
@@ -28,6 +29,16 @@ __all__ = ["Arrival", "Embedded", "Embedder"]
 
 Image = npt.NDArray[np.uint8]
 Vector = npt.NDArray[np.float32]
+
+MEDIA_TYPES = {
+    "JPEG": "image/jpeg",
+    "MPO": "image/jpeg",  # a JPEG with further pictures behind it, which browsers show as one
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+    "BMP": "image/bmp",
+}
+log = logging.getLogger(__name__)
 
 LENGTH_TOLERANCE = 1e-3
 MEASURE_S = 0.25
@@ -130,13 +141,10 @@ class Embedder:
         answer, ideal = await self._compute(image, choice, arrival)
         return self._embedded(answer, choice, ideal, preprocess_ms)
 
-    async def embed_many(
-        self, pictures: Sequence[bytes], wish: Wish, arrival: Arrival, mix: Mapping[str, int] | None = None
-    ) -> list[Embedded | BaseException]:
-        """Embed several; one that fails leaves its exception in its place."""
-        return await asyncio.gather(
-            *(self.embed(data, wish, arrival, mix) for data in pictures), return_exceptions=True
-        )
+    def media_type(self, data: bytes) -> str:
+        """What a picture is by its bytes, whatever its caller said: it goes out again to browsers."""
+        format = open_header(data, self._limits).format or ""
+        return MEDIA_TYPES[format]
 
     async def measure_idle(self) -> bool:
         """Measure one batch size that is not known yet; whether there may be more. For idle times."""
@@ -168,7 +176,13 @@ class Embedder:
             expires=expires,
             weight_ms=self.costs.estimate(choice.widths[0], 1),
         )
-        return await future, ideal
+        try:
+            return await future, ideal
+        except Problem:
+            raise
+        except Exception as error:
+            log.exception("a run of the network failed")
+            raise Problem("inference_failed", f"the network could not compute this image: {error}") from error
 
     def _embedded(self, answer: Answer[str, Vector], choice: Choice, ideal: str, preprocess_ms: float) -> Embedded:
         reason: Reason = choice.reason

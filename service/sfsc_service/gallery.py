@@ -1,14 +1,10 @@
 """What the service is for: pictures and vectors of any width go in, and are found by those of any other."""
 
-import io
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from PIL import Image
-
-from sfsc_bundle.preprocess import FORMATS
 from sfsc_service.embedder import Arrival, Embedded, Embedder, Vector
 from sfsc_service.errors import Problem
 from sfsc_service.metrics import Metrics
@@ -94,7 +90,7 @@ class Gallery:
             query = self.given(new.source)
             return query, Item(new.id, query.space, query.width, query.vector, new.metadata)
         query = await self._embed(new.source, new.wish, arrival, {})
-        picture = Picture(new.source, _media_type(new.source))
+        picture = Picture(new.source, self._embedder.media_type(new.source))
         return query, Item(new.id, query.space, query.width, query.vector, new.metadata, picture)
 
     async def put(self, new: NewItem, arrival: Arrival) -> Stored:
@@ -182,12 +178,6 @@ class Gallery:
         accepted = [item for item, error in zip(items, errors, strict=True) if error is None]
         outcomes = iter(self._store.upsert(accepted))
         return [error or next(outcomes) for error in errors]
-
-
-def _media_type(data: bytes) -> str:
-    """What the bytes are, whatever the caller said: it goes out again to browsers."""
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        return Image.MIME[image.format or ""]
 
 
 def _not_found(id: str) -> Problem:

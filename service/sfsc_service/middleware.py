@@ -48,7 +48,7 @@ class Edge:
             if exchange.status is None:
                 if Headers(scope=scope).get("expect") is None:  # who asks first has not begun to send
                     await exchange.drain()
-                await problem_response(problem)(scope, receive, exchange.send)
+                await problem_response(problem, exchange.farewell())(scope, receive, exchange.send)
         finally:
             exchange.leave()
             route = getattr(scope.get("route"), "path", "unmatched")
@@ -98,6 +98,10 @@ class _Exchange:
             while not self._ended and self._size < end:
                 message = await asyncio.wait_for(self._next(), SILENCE_S)
                 self._ended = self._ended or message["type"] != "http.request"
+
+    def farewell(self) -> dict[str, str]:
+        """Headers for an answer to a body that has not been read to its end."""
+        return {} if self._ended else {"Connection": "close"}
 
     def leave(self) -> None:
         """The request is over; its body takes no room any more."""

@@ -18,17 +18,27 @@ from tests.bundle.manifests import document, manifest
 
 OLD = {"w0.5.onnx": b"old narrow", "w1.0.onnx": b"old wide"}
 NEW = {"w0.5.onnx": b"new narrow", "w1.0.onnx": b"new wide"}
+BESIDE = {"gallery/one.jpg": b"picture", "gallery/odd.onnx": b"no graph of this bundle"}
 
 
 def write(folder: Path, files: dict[str, bytes], *, replace: bool = False) -> Bundle:
     return write_bundle(folder, manifest(files), files, replace=replace)
 
 
+def write_old(folder: Path) -> None:
+    """The old bundle with a gallery beside it."""
+    write(folder, OLD)
+    (folder / "gallery").mkdir()
+    for name, picture in BESIDE.items():
+        (folder / name).write_bytes(picture)
+
+
 def content(folder: Path) -> dict[str, bytes]:
-    """The graphs of a bundle that opens, with nothing else in the folder."""
+    """The files of a bundle that opens, without the manifest: what it names, and perhaps what lies beside."""
     bundle = open_bundle(folder)
-    files = {name: (folder / name).read_bytes() for name in os.listdir(folder) if name != MANIFEST}
-    assert {bundle.graph(width).name for width in bundle.manifest.widths} == set(files)
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST]
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+    assert {bundle.graph(width).name for width in bundle.manifest.widths} == set(files) - set(BESIDE)
     return files
 
 
@@ -63,12 +73,10 @@ def test_replacing_must_be_allowed(folder: Path) -> None:
 
 
 def test_what_lies_beside_the_bundle_survives_its_replacement(folder: Path) -> None:
-    write(folder, OLD)
-    (folder / "gallery").mkdir()
-    (folder / "gallery" / "one.jpg").write_bytes(b"picture")
+    write_old(folder)
+    (folder / "w0.75.onnx").write_bytes(b"a width that the new bundle has not")
     write(folder, NEW, replace=True)
-    assert (folder / "gallery" / "one.jpg").read_bytes() == b"picture"
-    assert (folder / "w1.0.onnx").read_bytes() == b"new wide"
+    assert content(folder) == NEW | BESIDE
 
 
 def test_only_a_bundle_is_replaced(folder: Path) -> None:
@@ -153,8 +161,8 @@ def test_digest(tmp_path: Path) -> None:
 
 
 # Everything that touches the disk between the first byte and the last name, in order.
-STEPS = ["fsync"] * 4 + ["rename"] * 2 + ["fsync"]
-NAMED = 5  # after this many steps the old bundle has lost its name; after one more the new one has it
+STEPS = ["fsync"] * 7 + ["rename"] * 2 + ["fsync"]
+NAMED = 8  # after this many steps the old bundle has lost its name; after one more the new one has it
 
 
 def fail_at(step: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -181,16 +189,16 @@ def fail_at(step: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_failure_leaves_old_or_new_and_nothing_else(
     folder: Path, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(folder, OLD)
+    write_old(folder)
     noted = fail_at(step, monkeypatch)
     with pytest.raises(OSError, match="No space left"):
         write(folder, NEW, replace=True)
     assert noted[: step + 1] == STEPS[: step + 1]
-    assert content(folder) == (OLD if step <= NAMED else NEW)
+    assert content(folder) == (OLD if step <= NAMED else NEW) | BESIDE
     assert os.listdir(folder.parent) == ["name"]
 
 
-@pytest.mark.parametrize("step", range(NAMED))
+@pytest.mark.parametrize("step", range(5))
 def test_a_failure_where_there_was_nothing_leaves_nothing(
     folder: Path, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,15 +230,15 @@ write_bundle(Path(sys.argv[1]), manifest(files), files, replace=True)
 
 @pytest.mark.parametrize("step", range(len(STEPS) + 1))
 def test_a_killed_writer_leaves_none_old_or_new(folder: Path, step: int) -> None:
-    write(folder, OLD)
+    write_old(folder)
     command = [sys.executable, "-c", _KILLED, str(folder), str(step)]
     child = subprocess.run(command, capture_output=True, cwd=Path(__file__).parents[2], check=False)
     assert child.returncode == (0 if step == len(STEPS) else -9), child.stderr.decode()
     if step == NAMED:
         assert not folder.exists()
         (retired,) = folder.parent.glob(".name.retired-*")
-        assert content(retired) == OLD
+        assert content(retired) == OLD | BESIDE
     else:
-        assert content(folder) == (OLD if step < NAMED else NEW)
+        assert content(folder) == (OLD if step < NAMED else NEW) | BESIDE
     write(folder, NEW, replace=True)
-    assert content(folder) == NEW
+    assert content(folder) == (NEW if step == NAMED else NEW | BESIDE)

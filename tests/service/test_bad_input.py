@@ -113,7 +113,18 @@ class TestBodies:
             (b'{"a":' * DEEP + b"1" + b"}" * DEEP, "body"),
             (b'{"NaN":' * DEEP + b"1" + b"}" * DEEP, "body"),
         ],
-        ids=["empty", "cut off", "null", "list", "string", "UTF-16", "NaN cut off", "deep list", "deep", "deep NaN"],
+        ids=[
+            "empty",
+            "cut off",
+            "null",
+            "list",
+            "string",
+            "UTF-16",
+            "NaN cut off",
+            "deep list",
+            "deep",
+            "deep NaN",
+        ],
     )
     def test_bad_json(self, live: Live, method: str, path: str, body: bytes, parameter: str) -> None:
         answer = live.http.request(method, path, content=body, headers={"Content-Type": "application/json"})
@@ -126,12 +137,16 @@ class TestBodies:
         answer = live.http.request(method, path, content=body, headers={"Content-Type": "application/json"})
         refused(answer, name)
 
-    @pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "video/mp4", "image", "§"])
+    @pytest.mark.parametrize(
+        "kind", [None, "text/plain", "application/x-www-form-urlencoded", "video/mp4", "image", "§"]
+    )
     def test_bodies_of_no_known_type(self, live: Live, method: str, path: str, kind: str | None) -> None:
         headers = {} if kind is None else {"Content-Type": kind.encode("latin-1")}
         refused(live.http.request(method, path, content=picture(1), headers=headers), "Content-Type", 415)
 
-    @pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data; boundary=x"])
+    @pytest.mark.parametrize(
+        "kind", ["multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data; boundary=x"]
+    )
     def test_bad_multipart(self, live: Live, method: str, path: str, kind: str) -> None:
         answer = live.http.request(method, path, content=b"--x\r\nno header\r\n", headers={"Content-Type": kind})
         refused(answer, None, 400)
@@ -153,7 +168,9 @@ class TestBodies:
         answer = live.http.request(method, path, content=content, headers={"Content-Type": "application/json"})
         refused(answer, "body", 413)
 
-    def test_a_body_announced_too_large_is_refused_before_it_comes(self, live: Live, method: str, path: str) -> None:
+    def test_a_body_announced_too_large_is_refused_before_it_comes(
+        self, live: Live, method: str, path: str
+    ) -> None:
         head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 999999999999\r\n\r\n"
         answer = say(live, head.encode(), end=False)
         assert answer.startswith(b"HTTP/1.1 413 ")
@@ -204,7 +221,9 @@ def test_bad_search_options(live: Live, name: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "metadata", [[], "x", 5, {"a": "x" * 17_000}, json.loads('{"a":' * 200 + "1" + "}" * 200)], ids=lambda _: "metadata"
+    "metadata",
+    [[], "x", 5, {"a": "x" * 17_000}, json.loads('{"a":' * 200 + "1" + "}" * 200)],
+    ids=lambda _: "metadata",
 )
 def test_bad_metadata(live: Live, metadata: Any) -> None:
     body = {"image": base64.b64encode(picture(1)).decode(), "metadata": metadata}
@@ -231,7 +250,10 @@ def test_bad_pages(live: Live, name: str, value: str) -> None:
 
 
 def test_an_option_given_twice_in_the_address(live: Live) -> None:
-    refused(live.http.post("/embed?width=0.5&width=0.25", content=picture(1), headers={"Content-Type": "image/jpeg"}), "width")
+    refused(
+        live.http.post("/embed?width=0.5&width=0.25", content=picture(1), headers={"Content-Type": "image/jpeg"}),
+        "width",
+    )
 
 
 @pytest.mark.parametrize("nonsense", [b"GARBAGE\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\0\1\2\r\n\r\n"])

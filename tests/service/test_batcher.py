@@ -30,7 +30,10 @@ def double(_key: str, payloads: list[int]) -> list[int | Exception]:
 @contextmanager
 def batcher(run: Run = double, workers: int = 1, queue_ms: float = 1e9, **options: object) -> Iterator[Numbers]:
     made: Numbers = Batcher(
-        options.pop("plan", first_key), run, Limits(workers, queue_ms), **options  # type: ignore[arg-type]
+        options.pop("plan", first_key),
+        run,
+        Limits(workers, queue_ms),
+        **options,  # type: ignore[arg-type]
     )
     try:
         yield made

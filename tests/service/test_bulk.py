@@ -131,7 +131,11 @@ def test_multipart_without_ids_takes_the_file_names(depot: Live) -> None:
         ({"content": b"{}", "headers": {"Content-Type": "text/plain"}}, 415, "Content-Type"),
         ({"content": b"{}"}, 415, "Content-Type"),
         ({"content": b"{}", "headers": {"Content-Type": "multipart/form-data"}}, 400, None),
-        ({"content": b"--x\r\nno header", "headers": {"Content-Type": "multipart/form-data; boundary=x"}}, 400, None),
+        (
+            {"content": b"--x\r\nno header", "headers": {"Content-Type": "multipart/form-data; boundary=x"}},
+            400,
+            None,
+        ),
         ({"content": b"--x--\r\n", "headers": {"Content-Type": "multipart/form-data; boundary=x"}}, 422, "image"),
         ({"content": b"x" * 2_000_001, "headers": NDJSON}, 413, "body"),
     ],

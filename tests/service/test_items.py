@@ -96,14 +96,29 @@ def test_a_vector_of_an_edge_device_goes_in_and_is_found(shop: Live, encoding: s
     item = shop.http.get(f"/items/edge-{encoding}", params={"vectors": "true", "encoding": encoding}).json()
     assert item["image"] is None
     assert item["embedding"] == result["embedding"]
-    hits = shop.post_image("/search", picture(40), width="1.0", filter='{"match": {"from": "edge"}}').json()["hits"]
+    hits = shop.post_image("/search", picture(40), width="1.0", filter='{"match": {"from": "edge"}}').json()[
+        "hits"
+    ]
     assert f"edge-{encoding}" in {hit["id"] for hit in hits}
     assert {hit["image"] for hit in hits} == {None}
     missing = shop.http.get(f"/items/edge-{encoding}/image")
     assert (missing.status_code, missing.json()["code"]) == (404, "item_not_found")
 
 
-IDS = ["a/b/c.jpg", "a/image", "image", "with space", "ünïcode/😀", "100%", "a%2Fb", "?&#;=+", "x" * 256, "..a", "a\\b", "'\"<>"]
+IDS = [
+    "a/b/c.jpg",
+    "a/image",
+    "image",
+    "with space",
+    "ünïcode/😀",
+    "100%",
+    "a%2Fb",
+    "?&#;=+",
+    "x" * 256,
+    "..a",
+    "a\\b",
+    "'\"<>",
+]
 
 
 @pytest.mark.parametrize("id", IDS)
@@ -164,7 +179,10 @@ def test_what_is_deleted_is_gone_and_not_found_any_more(shop: Live) -> None:
         ({"image": "not base64!"}, "image"),
         ({"image": 5}, "image"),
         ({"image": "", "metadata": []}, "metadata"),
-        ({"vector": [1.0] * 16, "width": "0.5", "space": "tiny-space", "metadata": {"a": "x" * 20_000}}, "metadata"),
+        (
+            {"vector": [1.0] * 16, "width": "0.5", "space": "tiny-space", "metadata": {"a": "x" * 20_000}},
+            "metadata",
+        ),
         ({"image": "", "colour": "red"}, "colour"),
         ({"image": ["", ""]}, "image"),
     ],

@@ -126,7 +126,8 @@ def test_in_the_simulation_a_crowd_of_one_width_does_not_starve_another(crowd: s
     ]
     answers = simulate(arrivals, MACHINE)
     waits = {
-        width: max(one.finished - one.arrived for one in answers if one.width == width) for width in (crowd, lonely)
+        width: max(one.finished - one.arrived for one in answers if one.width == width)
+        for width in (crowd, lonely)
     }
     longest_batch_s = max(MACHINE.batch_ms, costs("1.0", 1)) / 1000
     assert waits[lonely] <= waits[crowd] + longest_batch_s

@@ -67,10 +67,10 @@ def until(what: str, ask: Any, seconds: float) -> Any:
 class Stack:
     """The compose file under a project name and on ports of its own, so that a running gallery is not touched."""
 
-    def __init__(self) -> None:
+    def __init__(self, project: str = "sfsc-test") -> None:
         self.http, self.prometheus = _free_ports(2)
         self.variables = {"SFSC_HTTP_PORT": str(self.http), "SFSC_PROMETHEUS_PORT": str(self.prometheus)}
-        self._command = [*compose_commands()[0], "--project-name", "sfsc-test"]
+        self._command = [*compose_commands()[0], "--project-name", project]
 
     def __call__(self, *arguments: str, **variables: str) -> str:
         """Run a compose command and return what it prints."""

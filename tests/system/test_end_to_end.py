@@ -15,10 +15,9 @@ import pytest
 pytest.importorskip("torch", reason="the training extra is not installed")
 
 import main_job
-from tests.training.conftest import SMALL_RECIPE, draw_identities
-
 from sfsc_training.config import load_recipe
 from sfsc_training.data.reader import read_folder
+from tests.training.conftest import SMALL_RECIPE, draw_identities
 
 OMNIGLOT = """
 name = "few-characters"

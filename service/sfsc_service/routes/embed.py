@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
+from sfsc_bundle.errors import ImageError
 from sfsc_service.embedder import Arrival, Embedded
 from sfsc_service.errors import Problem
 from sfsc_service.policy import Wish
@@ -61,9 +62,19 @@ async def _embed(request: Request) -> Response:
 async def _all(service: Service, images: list[bytes], wish: Wish, arrival: Arrival) -> list[Embedded]:
     if len(images) == 1:
         return [await service.embedder.embed(images[0], wish, arrival)]
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(service.embedder.embed(image, wish, arrival)) for image in images]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_one(service, image, at, wish, arrival)) for at, image in enumerate(images)]
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from failures
     return [task.result() for task in tasks]
+
+
+async def _one(service: Service, image: bytes, at: int, wish: Wish, arrival: Arrival) -> Embedded:
+    try:
+        return await service.embedder.embed(image, wish, arrival)
+    except ImageError as error:
+        raise Problem(error.code, f"image[{at}]: {error}", "image") from error
 
 
 def _result(embedded: Embedded, encoding: str, arrival: Arrival) -> dict[str, Any]:

@@ -22,7 +22,7 @@ class Calls:
 
         Raises:
             StoreClosedError: `close` was called before.
-            StoreFailedError: in place of what SQLite, the file system or the memory raised.
+            StoreFailedError: in place of what SQLite, the file system, the memory or faiss raised.
         """
         with self._changed:
             if self._closed:
@@ -30,7 +30,7 @@ class Calls:
             self._running += 1
         try:
             yield
-        except (sqlite3.Error, OSError, MemoryError) as error:
+        except (sqlite3.Error, OSError, MemoryError, RuntimeError) as error:
             found = f"{type(error).__name__}: {error}"
             raise StoreFailedError(f"store: disk, record and memory must be in order; found {found}") from error
         finally:

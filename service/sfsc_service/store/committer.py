@@ -26,7 +26,7 @@ from sfsc_service.store.writer import Job
 __all__ = ["Committer", "SnapshotPlan"]
 
 # A snapshot costs as much as the index is large, so it waits until this share of the index has changed.
-_SNAPSHOT_SHARE = 0.5
+_SNAPSHOT_SHARE = 1.0
 
 _log = logging.getLogger(__name__)
 

@@ -15,11 +15,12 @@ import numpy.typing as npt
 from sfsc_service.store.errors import DeviceUnavailableError
 from sfsc_service.store.protocol import Float32
 
-__all__ = ["DEVICES", "AcceleratedRows", "HostRows", "make_index"]
+__all__ = ["DEVICES", "AcceleratedRows", "HostRows", "make_index", "probe"]
 
 DEVICES = ("cpu", "cuda")
 # The classic GPU indexes take no larger k.
 _MAX_DEVICE_K = 2048
+_PROBES = 64
 
 Bitmap = npt.NDArray[np.uint8]
 Found = tuple[Float32, npt.NDArray[np.int64]]
@@ -99,15 +100,31 @@ def _cuda_index(dimension: int) -> Any:
         raise DeviceUnavailableError("device: cuda needs a GPU that faiss can use; found none")
     try:
         index = faiss.GpuIndexFlatIP(faiss.StandardGpuResources(), dimension)
-        probe = np.eye(2, dimension, dtype=np.float32)
-        index.add(probe)
-        _, positions = index.search(probe, 1)
-        index.reset()
+        probe(index, dimension)
     except RuntimeError as error:
-        raise DeviceUnavailableError(f"device: cuda must answer a probe search; {error}") from error
-    if positions.ravel().tolist()[:1] != [0]:
-        raise DeviceUnavailableError(f"device: cuda must answer a probe search; found {positions.ravel()}")
+        raise DeviceUnavailableError(f"device: cuda must answer a probe search; found {error}") from error
     return index
+
+
+def probe(index: Any, dimension: int) -> None:
+    """Search an empty device index for known vectors and empty it again.
+
+    Raises:
+        DeviceUnavailableError: it misses some, or its scores are coarser than float32 arithmetic makes them, so
+            that candidates could not be trusted.
+    """
+    drawn = np.random.default_rng(0).standard_normal((_PROBES, dimension)).astype(np.float32)
+    vectors = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    index.add(vectors)
+    scores, positions = index.search(vectors, _PROBES)
+    index.reset()
+    if not np.array_equal(np.sort(positions, axis=1), np.tile(np.arange(_PROBES), (_PROBES, 1))):
+        raise DeviceUnavailableError("device: a probe search must find every vector; found some missing")
+    wide = vectors.astype(np.float64)
+    error = float(np.abs(scores - np.take_along_axis(wide @ wide.T, positions, axis=1)).max())
+    if error > dimension * 2.0**-24:
+        rule = f"scores must be good to {dimension * 2.0**-24:.1e}"
+        raise DeviceUnavailableError(f"device: {rule}; found them off by {error:.1e}")
 
 
 def _parameters(among: Bitmap | None) -> Any:

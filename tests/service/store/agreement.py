@@ -2,12 +2,11 @@
 
 import numpy as np
 
-from sfsc_service.store.protocol import Float32, Record, Store
+from sfsc_service.store.protocol import Filter, Float32, Record, Store
+from tests.service.store.making import unit_vectors
+from tests.service.store.oracle import Oracle
 
-from .making import unit_vectors
-from .oracle import Oracle
-
-FILTERS = (
+FILTERS: tuple[Filter | None, ...] = (
     None,
     {"match": {"width": "0.25"}},
     {"match": {"group": "g1"}},
@@ -16,12 +15,12 @@ FILTERS = (
 )
 
 
-def walk(store: Store, limit: int = 7, filter: object = None) -> list[Record]:
+def walk(store: Store, limit: int = 7, filter: Filter | None = None) -> list[Record]:
     """All pages, one after the other."""
     records: list[Record] = []
     cursor = None
     while True:
-        page = store.page(cursor, limit, filter)  # type: ignore[arg-type]
+        page = store.page(cursor, limit, filter)
         assert len(page.records) <= limit
         records += page.records
         cursor = page.cursor
@@ -32,15 +31,15 @@ def walk(store: Store, limit: int = 7, filter: object = None) -> list[Record]:
 def assert_agrees(store: Store, oracle: Oracle, queries: Float32 | None = None) -> None:
     assert store.count() == len(oracle.kept)
     assert store.composition() == oracle.composition()
-    for filter in FILTERS:
-        assert [record.id for record in walk(store, filter=filter)] == oracle.ids(filter)
-        assert_search_agrees(store, oracle, unit_vectors(99, 2) if queries is None else queries, filter)
+    for document in FILTERS:
+        assert [record.id for record in walk(store, filter=document)] == oracle.ids(document)
+        assert_search_agrees(store, oracle, unit_vectors(99, 2) if queries is None else queries, document)
     assert_records_agree(store, oracle)
 
 
-def assert_search_agrees(store: Store, oracle: Oracle, queries: Float32, filter: object = None) -> None:
+def assert_search_agrees(store: Store, oracle: Oracle, queries: Float32, filter: Filter | None = None) -> None:
     for k in (1, 3, len(oracle.kept) + 1):
-        answers = store.search(queries, k, filter)  # type: ignore[arg-type]
+        answers = store.search(queries, k, filter)
         expected = [oracle.search(query, k, filter) for query in queries]
         assert [[(hit.id, hit.score) for hit in hits] for hits in answers] == expected
         for hit in (hit for hits in answers for hit in hits):

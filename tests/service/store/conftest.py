@@ -6,8 +6,7 @@ import pytest
 
 from sfsc_service.store.embedded import EmbeddedStore
 from sfsc_service.store.protocol import Store
-
-from .making import DIMENSION, OLD_SPACE, SPACE
+from tests.service.store.making import DIMENSION, OLD_SPACE, SPACE
 
 Opener = Callable[[Path], Store]
 

@@ -14,8 +14,7 @@ import numpy as np
 
 from sfsc_service.store.embedded import EmbeddedStore
 from sfsc_service.store.protocol import Item
-
-from .making import DIMENSION, SPACE, make_item
+from tests.service.store.making import DIMENSION, SPACE, make_item
 
 THREADS = 3
 ITEMS_PER_THREAD = 50

@@ -13,7 +13,8 @@ WIDTHS = ("0.25", "0.5", "1.0")
 def unit_vectors(seed: int, count: int, dimension: int = DIMENSION) -> Float32:
     """float32 [count, dimension] of unit length."""
     drawn = np.random.default_rng(seed).standard_normal((count, dimension)).astype(np.float32)
-    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    vectors: Float32 = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    return vectors
 
 
 def make_item(identifier: str, seed: int = 0, *, picture: bool = False, space: str = SPACE) -> Item:

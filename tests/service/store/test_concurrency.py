@@ -1,20 +1,20 @@
 """Many threads at once: what a search says was true at one moment, and nothing is lost."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
 from sfsc_service.store.errors import StoreClosedError
 from sfsc_service.store.exclusion import Exclusion
-from sfsc_service.store.protocol import Item, Store
-
-from .agreement import assert_agrees
-from .making import SPACE, WIDTHS, make_item, make_items, unit_vectors
-from .oracle import Oracle, score
+from sfsc_service.store.protocol import Float32, Hit, Item, Store
+from tests.service.store.agreement import assert_agrees
+from tests.service.store.making import SPACE, WIDTHS, make_item, make_items, unit_vectors
+from tests.service.store.oracle import Oracle, score
 
 WRITERS, SEARCHERS, TURNS, OWN = 3, 3, 40, 12
 
@@ -26,7 +26,7 @@ def version(writer: int, number: int, turn: int) -> Item:
     return replace(item, metadata={"seed": seed, "even": turn % 2 == 0}, width=WIDTHS[turn % 3], space=SPACE)
 
 
-def assert_whole(hits: list, query: np.ndarray, filter: object) -> None:
+def assert_whole(hits: list[Hit], query: Float32, filter: object) -> None:
     for hit in hits:
         seed = hit.metadata["seed"]
         turn, owner = seed % 100, seed // 100
@@ -40,7 +40,7 @@ def assert_whole(hits: list, query: np.ndarray, filter: object) -> None:
     assert order == sorted(order)
 
 
-def run_together(workers: list[Callable[[], None]]) -> None:
+def run_together(workers: Sequence[Callable[[], None]]) -> None:
     with ThreadPoolExecutor(len(workers)) as pool:
         for call in [pool.submit(worker) for worker in workers]:
             call.result()
@@ -72,14 +72,17 @@ def test_searches_among_writers_see_whole_versions_and_every_lasting_item(store:
         while left[0]:
             turn += 1
             query = unit_vectors(searcher * 10_000 + turn, 1)
-            filter = {"match": {"even": True}} if turn % 2 else None
-            (hits,) = store.search(query, 1_000, filter)
+            document = {"match": {"even": True}} if turn % 2 else None
+            (hits,) = store.search(query, 1_000, document)
             assert lasting <= {hit.id for hit in hits}
-            assert_whole([hit for hit in hits if hit.id not in lasting], query[0], filter)
+            assert_whole([hit for hit in hits if hit.id not in lasting], query[0], document)
             records = store.get([hit.id for hit in hits[:3]])
-            assert all(record is None or record.sequence >= hit.sequence for record, hit in zip(records, hits))
+            assert all(
+                record is None or record.sequence >= hit.sequence
+                for record, hit in zip(records, hits, strict=False)
+            )
 
-    run_together([lambda w=w: write(w) for w in range(WRITERS)] + [lambda s=s: search(s) for s in range(SEARCHERS)])  # type: ignore[misc]
+    run_together([partial(write, w) for w in range(WRITERS)] + [partial(search, s) for s in range(SEARCHERS)])
     ids = sorted(oracle.kept)
     assert [record.id for record in store.get(ids) if record] == ids
     assert store.count() == len(ids)
@@ -94,7 +97,7 @@ def test_writers_of_the_same_items_leave_one_of_their_versions(store: Store) -> 
         for turn in range(15):
             store.upsert([replace(make_item(f"i{i}", writer * 100 + turn), picture=None) for i in range(5)])
 
-    run_together([lambda w=w: write(w) for w in range(4)])  # type: ignore[misc]
+    run_together([partial(write, w) for w in range(4)])
     records = [record for record in store.get([f"i{i}" for i in range(5)]) if record]
     # A call is one change: the last one to be committed put all five there.
     assert len({record.metadata["seed"] for record in records}) == 1
@@ -125,7 +128,7 @@ def test_closing_among_calls_answers_each_of_them(store: Store) -> None:
             threading.Event().wait(0.01)
         store.close()
 
-    run_together([close, *[lambda w=w: work(w) for w in range(4)]])  # type: ignore[misc]
+    run_together([close, *[partial(work, w) for w in range(4)]])
     assert len(acknowledged) >= 20
 
 

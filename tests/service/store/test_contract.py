@@ -16,27 +16,30 @@ from sfsc_service.store.protocol import (
     MAX_PAGE,
     MAX_PICTURE_BYTES,
     MAX_QUERIES,
+    Filter,
+    Float32,
     Item,
     Outcome,
     Picture,
     Store,
 )
-
-from .agreement import assert_agrees, walk
-from .conftest import Opener
-from .making import DIMENSION, OLD_SPACE, make_item, make_items, unit_vectors
-from .oracle import Oracle
+from tests.service.store.agreement import assert_agrees, walk
+from tests.service.store.conftest import Opener
+from tests.service.store.making import DIMENSION, OLD_SPACE, make_item, make_items, unit_vectors
+from tests.service.store.oracle import Oracle
 
 
 def nested(depth: int) -> dict[str, Any]:
     return {"a": nested(depth - 1)} if depth > 1 else {}
 
 
-def shifted(length: float) -> np.ndarray:
-    return (unit_vectors(1, 1)[0] * length).astype(np.float32)
+def shifted(length: float) -> Float32:
+    vector: Float32 = unit_vectors(1, 1)[0] * np.float32(length)
+    return vector
 
 
 VECTOR = unit_vectors(1, 1)[0]
+DOCUMENTS: tuple[Filter | None, ...] = (None, {"match": {"width": "0.5"}}, {"match": {"seed": 1234}})
 BAD_ITEMS: dict[str, tuple[dict[str, Any], type[errors.InvalidInputError]]] = {
     "empty id": ({"id": ""}, errors.InvalidIdError),
     "long id": ({"id": "x" * 257}, errors.InvalidIdError),
@@ -120,7 +123,7 @@ BAD_CALLS: dict[str, tuple[Call, type[errors.InvalidInputError]]] = {
     "query not in a matrix": (lambda s: s.search(VECTOR, 1), errors.DimensionMismatchError),
     "query NaN": (lambda s: s.search(shifted(float("nan"))[None], 1), errors.InvalidVectorError),
     "query zero": (lambda s: s.search(shifted(0)[None], 1), errors.InvalidVectorError),
-    "query float64": (lambda s: s.search(VECTOR[None].astype(float), 1), errors.InvalidVectorError),  # type: ignore[arg-type]
+    "query float64": (lambda s: s.search(VECTOR[None].astype(float), 1), errors.InvalidVectorError),
     "limit 0": (lambda s: s.page(None, 0), errors.LimitExceededError),
     "limit too large": (lambda s: s.page(None, MAX_PAGE + 1), errors.LimitExceededError),
     "cursor not base64": (lambda s: s.page("%%%"), errors.InvalidCursorError),
@@ -171,7 +174,12 @@ def test_changes_are_seen_by_everything_as_soon_as_they_return(store: Store) -> 
 
 
 def test_one_id_twice_in_a_call_leaves_the_last_one(store: Store) -> None:
-    items = [make_item("a", 1, picture=True), make_item("b", 2), make_item("a", 3, picture=True), make_item("a", 4)]
+    items = [
+        make_item("a", 1, picture=True),
+        make_item("b", 2),
+        make_item("a", 3, picture=True),
+        make_item("a", 4),
+    ]
     oracle = Oracle()
     assert store.upsert(items) == oracle.upsert(items)
     assert oracle.upsert(items)[0] is Outcome.REPLACED
@@ -209,13 +217,9 @@ def test_a_score_does_not_depend_on_the_rest_of_the_call_or_the_store(store: Sto
     store.delete([item.id for item in items[::2]])
     kept = {item.id for item in items[1::2]}
     after = store.search(queries, 10)
-    for hits, before in zip(after, store_order(store, queries, 3_000), strict=True):
-        assert hits == before[:10]
+    for hits, query in zip(after, queries, strict=True):
+        assert hits == store.search(query[None], 3_000)[0][:10]
         assert {hit.id for hit in hits} <= kept
-
-
-def store_order(store: Store, queries: np.ndarray, k: int) -> list[list[Any]]:
-    return [store.search(query[None], k)[0] for query in queries]
 
 
 def test_large_galleries_answer_as_brute_force_does(store: Store) -> None:
@@ -228,10 +232,10 @@ def test_large_galleries_answer_as_brute_force_does(store: Store) -> None:
     store.delete(gone)
     oracle.delete(gone)
     queries = unit_vectors(77, 3)
-    for filter in (None, {"match": {"width": "0.5"}}, {"match": {"seed": 1234}}):
+    for document in DOCUMENTS:
         for k in (1, 10, 400, 5_000):
-            answers = store.search(queries, k, filter)
-            expected = [oracle.search(query, k, filter) for query in queries]
+            answers = store.search(queries, k, document)
+            expected = [oracle.search(query, k, document) for query in queries]
             assert [[(hit.id, hit.score) for hit in hits] for hits in answers] == expected
 
 

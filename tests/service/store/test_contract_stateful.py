@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from sfsc_service.store.protocol import Float32, Item, Picture, Store
-
-from .agreement import FILTERS, assert_records_agree, assert_search_agrees, walk
-from .conftest import Opener
-from .making import DIMENSION, OLD_SPACE, SPACE, WIDTHS
-from .oracle import Oracle
+from tests.service.store.agreement import FILTERS, assert_records_agree, assert_search_agrees, walk
+from tests.service.store.conftest import Opener
+from tests.service.store.making import DIMENSION, OLD_SPACE, SPACE, WIDTHS
+from tests.service.store.oracle import Oracle
 
 
 def axes() -> Float32:

@@ -25,11 +25,10 @@ import numpy as np
 import pytest
 
 from sfsc_service.store.embedded import EmbeddedStore
-
-from .agreement import assert_agrees, walk
-from .crash_child import Operation, open_store, version, write_without_end
-from .making import unit_vectors
-from .oracle import Oracle
+from tests.service.store.agreement import assert_agrees, walk
+from tests.service.store.crash_child import Operation, open_store, version, write_without_end
+from tests.service.store.making import unit_vectors
+from tests.service.store.oracle import Oracle
 
 ROUNDS = 50
 
@@ -127,7 +126,7 @@ def test_killed_again_and_again_nothing_acknowledged_is_lost_and_nothing_is_half
         run_until_killed(folder, seed + round_number, model, rng)
         looked_at = folder
         if rng.random() < 0.5:
-            # Looking changes the folder (it is closed in order); so the next child often gets the one as it was left.
+            # Looking changes the folder, since it is then closed in order: let the next child find it as it is.
             looked_at = tmp_path / f"copy-{round_number}"
             if folder.exists():
                 shutil.copytree(folder, looked_at)

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from sfsc_service.store.errors import InvalidFilterError
 from sfsc_service.store.filter import MAX_DEPTH, MAX_TERMS, And, Match, parse
 from sfsc_service.store.protocol import Store
-
-from .agreement import walk
-from .conftest import Opener
-from .making import make_item, unit_vectors
-from .oracle import matches
+from tests.service.store.agreement import walk
+from tests.service.store.conftest import Opener
+from tests.service.store.making import make_item, unit_vectors
+from tests.service.store.oracle import matches
 
 
 def deep(depth: int) -> dict[str, Any]:
@@ -28,7 +27,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "empty": ({}, "found an object of 0"),
     "two operators": ({"match": {"a": 1}, "and": []}, "found an object of 2"),
     "unknown operator": ({"like": {}}, "found 'like'"),
-    "match without field": ({"match": {}}, "filter.match: must be an object of 1 .. 64 fields; found an object of 0"),
+    "match without field": (
+        {"match": {}},
+        "filter.match: must be an object of 1 .. 64 fields; found an object of 0",
+    ),
     "match of a list": ({"match": [1]}, "filter.match"),
     "and of nothing": ({"and": []}, "filter.and: must be a list of 1 .. 64 filters; found a list of 0"),
     "and of an object": ({"and": {}}, "filter.and"),
@@ -63,7 +65,9 @@ def test_what_is_not_of_the_language_is_refused_with_place_and_rule(name: str) -
 
 @pytest.mark.parametrize("operator", ["any", "range", "exists", "or", "not"])
 def test_operators_to_come_are_told_apart_from_mistakes(operator: str) -> None:
-    with pytest.raises(InvalidFilterError, match=rf"filter\.and\[0\]: .*found {operator}, which is not supported yet"):
+    with pytest.raises(
+        InvalidFilterError, match=rf"filter\.and\[0\]: .*found {operator}, which is not supported yet"
+    ):
         parse({"and": [{operator: {"a": 1}}]})
 
 

@@ -12,8 +12,7 @@ import pytest
 
 from sfsc_service.store import errors
 from sfsc_service.store.embedded import EmbeddedStore
-
-from .making import DIMENSION, OLD_SPACE, SPACE, make_item, make_items, unit_vectors
+from tests.service.store.making import DIMENSION, OLD_SPACE, SPACE, make_item, make_items, unit_vectors
 
 HOLDER = """
 import sys
@@ -93,7 +92,9 @@ def test_a_place_where_no_folder_can_be_is_refused(tmp_path: Path) -> None:
         EmbeddedStore(tmp_path / "file", SPACE, DIMENSION)
 
 
-@pytest.mark.parametrize(("device", "message"), [("cuda", "device: cuda"), ("tpu", "one of cpu, cuda; found 'tpu'")])
+@pytest.mark.parametrize(
+    ("device", "message"), [("cuda", "device: cuda"), ("tpu", "one of cpu, cuda; found 'tpu'")]
+)
 def test_a_device_that_is_not_there_is_refused_at_the_start(tmp_path: Path, device: str, message: str) -> None:
     faiss = pytest.importorskip("faiss")
     if device == "cuda" and hasattr(faiss, "get_num_gpus") and faiss.get_num_gpus():

@@ -1,5 +1,7 @@
 """The index by itself: brute force, digit for digit, whatever was added, removed and compacted before."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import faiss
@@ -10,12 +12,12 @@ from hypothesis import strategies as st
 
 from sfsc_service.store import index as index_module
 from sfsc_service.store.changes import Int64
-from sfsc_service.store.device import AcceleratedRows, HostRows
+from sfsc_service.store.device import AcceleratedRows, HostRows, probe
+from sfsc_service.store.errors import DeviceUnavailableError
 from sfsc_service.store.index import StaleSelectionError, VectorIndex
 from sfsc_service.store.protocol import Float32
-
-from .making import unit_vectors
-from .oracle import score
+from tests.service.store.making import unit_vectors
+from tests.service.store.oracle import score
 
 D = 8
 NONE: Int64 = np.empty(0, np.int64)
@@ -30,6 +32,9 @@ class DeviceStandIn:
 
     def add(self, vectors: Float32) -> None:
         self._index.add(vectors)
+
+    def reset(self) -> None:
+        self._index.reset()
 
     def search(self, queries: Float32, k: int) -> Any:
         assert k <= 2_048
@@ -56,7 +61,9 @@ def brute_force(rows: dict[int, Float32], query: Float32, k: int) -> list[tuple[
     return [(-negative, sequence) for negative, sequence in scored[:k]]
 
 
-def assert_equal(index: VectorIndex, rows: dict[int, Float32], queries: Float32, k: int, among: Any = None) -> None:
+def assert_equal(
+    index: VectorIndex, rows: dict[int, Float32], queries: Float32, k: int, among: Any = None
+) -> None:
     selected = rows if among is None else {sequence: rows[sequence] for sequence in among.tolist()}
     rankings = index.search(queries, k, among)
     found = [list(zip(r.scores.tolist(), r.sequences.tolist(), strict=True)) for r in rankings]
@@ -66,15 +73,20 @@ def assert_equal(index: VectorIndex, rows: dict[int, Float32], queries: Float32,
 # Components from a coarse grid: equal vectors, equal scores and scores that differ in the last place only. None is
 # longer than 1, as the index may expect.
 VECTORS = st.lists(
-    st.lists(st.sampled_from([-0.25, 0.0, 0.125, 0.25, 0.25 + 2**-25]), min_size=D, max_size=D), min_size=1, max_size=12
+    st.lists(st.sampled_from([-0.25, 0.0, 0.125, 0.25, 0.25 + 2**-25]), min_size=D, max_size=D),
+    min_size=1,
+    max_size=12,
 ).map(lambda rows: np.array(rows, np.float32))
 
 
 def test_any_history_gives_brute_force_s_answer(empty: Any) -> None:
     @settings(max_examples=80, deadline=None)
-    @given(st.lists(st.tuples(VECTORS, st.sets(st.integers(1, 60), max_size=8)), min_size=1, max_size=6), st.data())
+    @given(
+        st.lists(st.tuples(VECTORS, st.sets(st.integers(1, 60), max_size=8)), min_size=1, max_size=6), st.data()
+    )
     def check(history: list[tuple[Float32, set[int]]], data: st.DataObject) -> None:
-        index, rows, last = empty(), {}, 0
+        index, last = empty(), 0
+        rows: dict[int, Float32] = {}
         for vectors, gone in history:
             sequences = np.arange(last + 1, last + 1 + len(vectors), dtype=np.int64)
             last += len(vectors)
@@ -98,6 +110,47 @@ def test_ties_at_the_end_are_cut_by_sequence_however_many_there_are(empty: Any) 
         (ranking,) = index.search(same[:1], k)
         assert ranking.sequences.tolist() == list(range(1, k + 1))
         assert len(set(ranking.scores.tolist())) == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_scores_closer_than_the_device_can_tell_are_ranked_rightly(empty: Any, seed: int) -> None:
+    index, base = empty(64), unit_vectors(seed, 1, 64)
+    rng = np.random.default_rng(seed)
+    vectors = (base + rng.normal(0, 3e-8, (900, 64))).astype(np.float32)
+    index.apply(NONE, np.arange(1, 901), vectors)
+    rows = dict(enumerate(vectors, start=1))
+    for k in (1, 5, 40):
+        assert_equal(index, rows, base, k)
+        assert_equal(index, rows, base, k, np.arange(1, 901, 2))
+
+
+def test_searches_see_all_of_a_change_or_nothing_of_it(empty: Any) -> None:
+    index, batch = empty(), 10
+    index.apply(NONE, np.arange(1, 3_001), unit_vectors(3, 3_000, D) * np.float32(0.5))
+    best = unit_vectors(4, 1, D)
+    index.apply(NONE, np.arange(10_000, 10_000 + batch), np.repeat(best, batch, axis=0))
+    done, answers = threading.Event(), [0]
+
+    def change() -> None:
+        turn = 0
+        while turn < 300 or answers[0] < 100:
+            turn += 1
+            old = np.arange(10_000 + (turn - 1) * batch, 10_000 + turn * batch)
+            index.apply(old, old + batch, np.repeat(best, batch, axis=0))
+        done.set()
+
+    def search() -> None:
+        while not done.is_set():
+            for ranking in index.search(np.repeat(best, 3, axis=0), batch):
+                first = int(ranking.sequences[0])
+                assert first % batch == 0
+                assert ranking.sequences.tolist() == list(range(first, first + batch))
+            answers[0] += 1
+
+    with ThreadPoolExecutor(3) as pool:
+        for call in [pool.submit(change), pool.submit(search), pool.submit(search)]:
+            call.result()
+    assert len(index) == 3_000 + batch
 
 
 def test_replacing_for_long_compacts_and_stays_right(empty: Any) -> None:
@@ -125,6 +178,30 @@ def test_what_is_not_in_the_index_cannot_be_searched_among(empty: Any) -> None:
             index.search(unit_vectors(2, 1, D), 1, np.array(among))
     (ranking,) = index.search(unit_vectors(2, 1, D), 9, np.array([5, 1]))
     assert sorted(ranking.sequences.tolist()) == [1, 5]
+
+
+class CoarseDevice(DeviceStandIn):
+    """Rounds its scores to half precision."""
+
+    def search(self, queries: Float32, k: int) -> Any:
+        scores, positions = super().search(queries, k)
+        return scores.astype(np.float16).astype(np.float32), positions
+
+
+class ForgetfulDevice(DeviceStandIn):
+    def search(self, queries: Float32, k: int) -> Any:
+        scores, positions = super().search(queries, k)
+        return scores, np.where(positions == 7, -1, positions)
+
+
+def test_a_probe_tells_a_device_that_can_be_trusted_from_others() -> None:
+    good = DeviceStandIn(128)
+    probe(good, 128)
+    assert good._index.ntotal == 0
+    with pytest.raises(DeviceUnavailableError, match="off by"):
+        probe(CoarseDevice(128), 128)
+    with pytest.raises(DeviceUnavailableError, match="some missing"):
+        probe(ForgetfulDevice(128), 128)
 
 
 def test_a_device_does_what_it_can_and_the_host_the_rest() -> None:

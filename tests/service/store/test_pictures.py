@@ -3,17 +3,19 @@
 import hashlib
 import os
 import threading
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sfsc_service.store import errors
+from sfsc_service.store.changes import Change
 from sfsc_service.store.embedded import EmbeddedStore
 from sfsc_service.store.pictures import PictureFolder, digest_of
 from sfsc_service.store.protocol import Picture
-
-from .making import DIMENSION, SPACE, make_item
+from sfsc_service.store.writer import Job
+from tests.service.store.making import DIMENSION, SPACE, make_item
 
 
 def files(folder: Path) -> set[str]:
@@ -85,13 +87,18 @@ def test_file_and_name_are_durable_before_the_record_is_written(
         rename(source, target)
 
     submit = embedded._writer.submit
+
+    def traced_submit(job: Job) -> "Future[Change]":
+        steps.append("record")
+        return submit(job)
+
     monkeypatch.setattr(os, "fsync", traced_fsync)
     monkeypatch.setattr(os, "replace", traced_rename)
-    monkeypatch.setattr(embedded._writer, "submit", lambda job: steps.append("record") or submit(job))
+    monkeypatch.setattr(embedded._writer, "submit", traced_submit)
     item = make_item("a", 1, picture=True)
     embedded.upsert([item])
     (name,) = digests(item.picture)
-    assert steps[:2] == ["fsync ('pictures', 'temporary')".replace("'temporary'", "'temporary'"), "rename"]
+    assert steps[:2] == ["fsync ('pictures', 'temporary')", "rename"]
     assert steps[-1] == "record"
     # The leaf, its parent and the root are folders: their own names are cut off above.
     assert set(steps[2:-1]) == {f"fsync ('pictures', '{name[:2]}')", "fsync ('pictures',)", "fsync ()"}

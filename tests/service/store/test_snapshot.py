@@ -11,10 +11,9 @@ import pytest
 from sfsc_service.store.embedded import EmbeddedStore
 from sfsc_service.store.index import VectorIndex
 from sfsc_service.store.snapshot import read_snapshot, write_snapshot
-
-from .agreement import assert_agrees
-from .making import DIMENSION, SPACE, make_item, make_items
-from .oracle import Oracle
+from tests.service.store.agreement import assert_agrees
+from tests.service.store.making import DIMENSION, SPACE, make_item, make_items
+from tests.service.store.oracle import Oracle
 
 
 def filled(folder: Path) -> Oracle:

@@ -14,11 +14,10 @@ from sfsc_service.store.embedded import EmbeddedStore
 from sfsc_service.store.protocol import Item, Outcome
 from sfsc_service.store.record import RecordWriter
 from sfsc_service.store.writer import Job, Writer
-
-from .agreement import assert_agrees
-from .making import DIMENSION, SPACE, make_item, make_items
-from .oracle import Oracle
-from .test_pictures import files
+from tests.service.store.agreement import assert_agrees
+from tests.service.store.making import DIMENSION, SPACE, make_item, make_items
+from tests.service.store.oracle import Oracle
+from tests.service.store.test_pictures import files
 
 
 class Held:

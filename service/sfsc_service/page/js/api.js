@@ -8,10 +8,23 @@ export class Problem extends Error {
   }
 }
 
+const AGAIN_MS = 250;
+
+/** Once more after a lost connection: browsers drop all of them when any network comes or goes, and no call here changes anything. */
+async function reach(path, options) {
+  try {
+    return await fetch(path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+    return fetch(path, options);
+  }
+}
+
 async function send(path, options) {
   let response;
   try {
-    response = await fetch(path, options);
+    response = await reach(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem("unreachable", "The service cannot be reached", "It may have been stopped, or the connection broke.");

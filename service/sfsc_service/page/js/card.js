@@ -18,7 +18,7 @@ export function kinship(query, hit) {
   return identity === hit.metadata.identity ? "same" : "other";
 }
 
-const VERDICTS = { self: "the query itself", same: "same identity", other: "another" };
+const VERDICTS = { self: "the query itself", same: "same identity", other: "different" };
 
 function verdict(kind) {
   return kind && el("span", { class: `verdict ${kind}` }, VERDICTS[kind]);
@@ -28,7 +28,7 @@ function verdict(kind) {
 export function card(query, hit, onPick) {
   return el(
     "li",
-    { class: "card" },
+    { class: "card", data: { id: hit.id } },
     el("div", { class: "frame" }, picture(hit, onPick), badge(hit.width)),
     el("p", { class: "line" }, el("span", { class: "score", title: "cosine similarity" }, score(hit.score)), verdict(kinship(query, hit))),
     el("p", { class: "words" }, words(hit.metadata) || short(hit.id)),
@@ -42,7 +42,7 @@ export function tinyCard(query, hit, rank) {
   const label = `Hit ${rank}, score ${score(hit.score)}${kind ? `, ${VERDICTS[kind]}` : ""}`;
   return el(
     "li",
-    { class: "card tiny" },
+    { class: "card tiny", data: { id: hit.id } },
     el("div", { class: `frame ${kind ?? ""}` }, image(hit, label), badge(hit.width)),
     el("p", { class: "line" }, el("span", { class: "score" }, score(hit.score)), verdict(kind)),
   );

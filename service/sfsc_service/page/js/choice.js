@@ -5,6 +5,9 @@ import { byId, el, radios } from "./dom.js";
 import { gflop, ms } from "./format.js";
 import { Slider } from "./slider.js";
 
+/** What decoding and searching take beside the network, until an answer tells. */
+export const OVERHEAD_MS = 2;
+
 /** The limits of a search, as the service's parameters. */
 export function wish({ mode, width, latency_ms, gflops }) {
   if (mode === "width") return { width };
@@ -20,7 +23,7 @@ export function middling(costs) {
 }
 
 export class Choice {
-  #overhead = 0;
+  #overhead = OVERHEAD_MS;
 
   constructor(state, facts) {
     this.state = state;
@@ -49,7 +52,7 @@ export class Choice {
     const time = this.facts.answer.widths.map((one) => one.latency_ms);
     this.latency = new Slider(byId("latency"), {
       label: "Answer within",
-      low: Math.max(0.1, time[0] / 2),
+      low: Math.max(1, time[0] / 2),
       high: 5 * time.at(-1) + 10,
       format: ms,
       onChange: (value) => this.state.set({ latency_ms: value }),
@@ -87,6 +90,6 @@ function tile({ width, gflops, latency_ms }) {
     "label",
     { class: `tile ${colour(width)}`, data: { width } },
     el("input", { type: "radio", name: "width", value: width, "aria-label": `Width ${width}, ${gflop(gflops)}` }),
-    el("span", { class: "face" }, gauge(width), el("b", {}, width), el("small", {}, gflop(gflops)), el("small", { class: "time" }, ms(latency_ms))),
+    el("span", { class: "face" }, gauge(width), el("b", {}, width), el("span", {}, gflop(gflops)), el("span", { class: "time" }, ms(latency_ms))),
   );
 }

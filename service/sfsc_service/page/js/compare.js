@@ -6,7 +6,7 @@ import { bar } from "./cost.js";
 import { el } from "./dom.js";
 import { gflop, ms } from "./format.js";
 
-export const TOP = 8;
+export const TOP = 6;
 
 /** Rows that fill one after the other: `row(width, answer)` puts an answer in its place. */
 export class Compare {

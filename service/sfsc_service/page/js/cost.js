@@ -31,7 +31,8 @@ export function cost(answer, facts, state) {
       "Embedded at ",
       badge(query.width),
       ` ${reason(query, state, facts.answer.slo_ms)}`,
-      isFull ? ": the full network." : [": ", times(full.gflops / mine.gflops), " less work than the full network."].join(""),
+      isFull ? ": the full network. " : `: ${times(full.gflops / mine.gflops)} less work than the full network. `,
+      el("span", { class: "across" }, across(answer)),
     ),
     el(
       "div",
@@ -41,6 +42,12 @@ export function cost(answer, facts, state) {
       stages(timing),
     ),
   ];
+}
+
+/** How many hits only a shared space could find. */
+function across({ query, hits }) {
+  const others = hits.filter((hit) => hit.width !== query.width).length;
+  return `${others} of these ${hits.length} hits were embedded at another width.`;
 }
 
 /** Two bars, the query's over the full width's; `of` is the larger of the two. */

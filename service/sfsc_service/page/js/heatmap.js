@@ -2,7 +2,7 @@
 
 import { badge } from "./badge.js";
 import { byId, el } from "./dom.js";
-import { count, points } from "./format.js";
+import { plural, points } from "./format.js";
 
 const NAMES = { mean_ap: "mAP", rank1: "rank-1" };
 
@@ -16,6 +16,9 @@ export class Heatmap {
   /** @param {"mean_ap"|"rank1"} metric @param current the query's width, or null */
   show(metric, current) {
     const { quality } = this.facts.answer;
+    const shown = JSON.stringify([metric, current, quality]);
+    if (shown === this.shown) return;
+    this.shown = shown;
     const matrix = quality[metric];
     const values = matrix.flat();
     const [low, high] = [Math.min(...values), Math.max(...values)];
@@ -28,7 +31,7 @@ export class Heatmap {
     byId("matrix-reading").replaceChildren(...reading(quality, matrix, metric, current));
     byId("matrix-source").textContent =
       `Measured on ${quality.dataset} (${quality.protocol}): ` +
-      `${count(quality.queries)} queries, ${count(quality.gallery)} gallery pictures.`;
+      `${plural(quality.queries, "query", "queries")}, ${plural(quality.gallery, "gallery picture")}.`;
   }
 }
 
@@ -46,7 +49,7 @@ function head(widths) {
 function line(widths, place, row, level, current) {
   const width = widths[place];
   const cells = row.map((value, column) =>
-    el("td", { class: `cell ${level(value) > 0.55 ? "strong" : ""} ${column === place ? "own" : ""}`, css: { "--level": level(value) } }, points(value)),
+    el("td", { class: column === place ? "cell own" : "cell", css: { "--level": level(value) } }, points(value)),
   );
   const mark = width === current ? { class: "current", "aria-current": "true" } : {};
   return el("tr", mark, el("th", { scope: "row" }, badge(width, `query at width ${width}`)), ...cells);

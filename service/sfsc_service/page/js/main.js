@@ -2,7 +2,7 @@
 
 import { Problem, getSamples } from "./api.js";
 import { useWidths } from "./badge.js";
-import { Choice, middling } from "./choice.js";
+import { Choice, OVERHEAD_MS, middling } from "./choice.js";
 import { showComposition } from "./composition.js";
 import { byId, radios } from "./dom.js";
 import { Facts } from "./facts.js";
@@ -21,14 +21,13 @@ async function start() {
   const [samples] = await Promise.all([getSamples(), untilKnown(facts, ready)]);
   useWidths(facts.widths);
   const state = new State(defaults(facts));
-  if (!facts.width(state.values.width)) state.set({ width: facts.widths[0] });
   const picture = new Picture(state, samples);
   const heatmap = new Heatmap(facts);
   const choice = new Choice(state, facts);
   let current = state.values.width;
   const marked = () => heatmap.show(state.values.metric, current);
   const search = new Search(state, facts, picture, async (answer) => {
-    current = answer?.query.width ?? state.values.width;
+    if (answer || state.values.mode === "width") current = answer?.query.width ?? state.values.width;
     if (answer) choice.answered(answer.timing_ms);
     await facts.refresh();
   });
@@ -53,7 +52,7 @@ function defaults(facts) {
   return {
     mode: "width",
     width: widths[0].width,
-    latency_ms: middling(widths.map((one) => one.latency_ms)),
+    latency_ms: middling(widths.map((one) => one.latency_ms + OVERHEAD_MS)),
     gflops: middling(widths.map((one) => one.gflops)),
     view: "hits",
     metric: "mean_ap",
@@ -86,12 +85,14 @@ function bindSwitches(state) {
   show(state.values);
 }
 
-/** A demo gallery fills while visitors look on; search again once there is something to find. */
+/** A demo gallery fills while visitors look on; search again when there is more to find. */
 async function whileFilling(facts, search) {
-  while (!facts.items) {
+  let before = null;
+  while (!facts.items || facts.items !== before) {
+    before = facts.items;
     await new Promise((resolve) => setTimeout(resolve, FILLING_MS));
     await facts.refresh().catch(() => {});
-    if (facts.items) search.soon();
+    if (facts.items !== before) search.soon();
   }
 }
 

@@ -50,14 +50,13 @@ export class Search {
   }
 
   async #run(signal) {
-    const { view } = this.state.values;
-    this.#cost.hidden = view === "compare" || !this.picture.current || !this.facts.items;
-    byId("details-label").hidden = view === "compare";
-    if (!this.picture.current) return this.#output.replaceChildren(noQuery());
+    const comparing = this.state.values.view === "compare";
     if (!this.facts.items) await this.facts.refresh();
+    this.#cost.hidden = comparing || !this.picture.current || !this.facts.items;
+    byId("details-label").hidden = comparing;
     if (!this.facts.items) return this.#output.replaceChildren(nothing());
-    this.#cost.hidden = view === "compare";
-    return view === "compare" ? this.#compare(signal) : this.#hits(signal);
+    if (!this.picture.current) return this.#output.replaceChildren(noQuery());
+    return comparing ? this.#compare(signal) : this.#hits(signal);
   }
 
   async #hits(signal) {

@@ -25,10 +25,14 @@ export function parse(hash) {
   return read;
 }
 
-export function write(state) {
+/** The address of a view: what differs from the defaults, and the limit that is in force. */
+export function write(state, defaults) {
+  const limit = { latency: "latency_ms", gflops: "gflops" }[state.mode];
+  const silent = [...NUMBERS.filter((name) => name !== limit), ...(state.mode === "width" ? [] : ["width"])];
   const query = new URLSearchParams();
   for (const name of [...NAMES, ...Object.keys(ALLOWED), ...NUMBERS]) {
-    if (state[name]) query.set(name, state[name]);
+    const plain = state[name] === defaults[name] && name !== limit;
+    if (state[name] && !plain && !silent.includes(name)) query.set(name, state[name]);
   }
   for (const name of FLAGS) if (state[name]) query.set(name, "1");
   return `#${query}`;
@@ -51,7 +55,7 @@ export class State {
 
   set(patch) {
     this.#take(patch);
-    history.replaceState(null, "", write(this.#values));
+    history.replaceState(null, "", write(this.#values, this.defaults));
   }
 
   observe(observer) {
