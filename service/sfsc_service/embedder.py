@@ -143,8 +143,7 @@ class Embedder:
 
     def media_type(self, data: bytes) -> str:
         """What a picture is by its bytes, whatever its caller said: it goes out again to browsers."""
-        format = open_header(data, self._limits).format or ""
-        return MEDIA_TYPES[format]
+        return MEDIA_TYPES[open_header(data, self._limits).format or ""]
 
     async def measure_idle(self) -> bool:
         """Measure one batch size that is not known yet; whether there may be more. For idle times."""

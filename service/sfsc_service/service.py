@@ -58,7 +58,7 @@ def open_service(settings: Settings, metrics: Metrics | None = None) -> Service:
     try:
         store = _open_store(settings, bundle.manifest)
     except BaseException:
-        embedder.close(0)
+        embedder.close(1.0)
         raise
     log.info(
         "bundle %s, space %s, widths %s, %d items in the gallery",

@@ -258,7 +258,7 @@ def test_a_worker_that_dies_answers_its_batch_and_is_seen() -> None:
     class PulledPlugError(BaseException):
         pass
 
-    def run(_key: str, payloads: list[int]) -> list[int | Exception]:
+    def run(_key: str, _payloads: list[int]) -> list[int | Exception]:
         raise PulledPlugError
 
     silent, hook = threading.Event(), threading.excepthook

@@ -175,7 +175,8 @@ def test_whatever_is_wished_for(
     try:
         choice = choose(wish, offer, cost, SLO_MS, mix)
     except Problem as problem:
-        assert problem.kind == "contradictory_limits"
+        refused = problem.kind
+        assert refused == "contradictory_limits"
         assert gflops is not None
         assert min_quality is not None
         good = [w for w in offer.flexible if expected_quality(offer, w, mix) >= min_quality]
