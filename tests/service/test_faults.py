@@ -170,7 +170,7 @@ def test_a_client_that_leaves_costs_no_computing(weak: Live, callers: ThreadPool
 def test_a_hard_deadline_passes_in_the_queue(weak: Live, callers: ThreadPoolExecutor) -> None:
     held = Held(weak, "0.25")
     busy = held.occupy(callers, "0.25")
-    late = weak.post_image("/embed", picture(1), width="0.75", deadline_ms=200)
+    late = weak.post_image("/embed", picture(1), width="0.75", deadline_ms=1000)
     assert (late.status_code, late.json()["code"]) == (504, "deadline_passed")
     held.release()
     assert busy.result().status_code == 200
@@ -224,7 +224,7 @@ def test_bulk_does_not_stand_in_the_way_of_single_requests(weak: Live, callers: 
 def test_bulk_gives_way_for_a_while_when_the_queue_is_full(weak: Live, callers: ThreadPoolExecutor) -> None:
     held = Held(weak, "0.25")
     busy = held.occupy(callers, "0.25")
-    weak.service.embedder.costs.measured("0.25", 1, 3000.0)
+    weak.service.embedder.costs.measured("0.25", 1, 2500.0)
     waiting = callers.submit(weak.post_image, "/embed", picture(1), width="0.25")
     held.until_waiting(1)
     bulk = callers.submit(
