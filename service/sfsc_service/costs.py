@@ -2,10 +2,15 @@
 
 Thread-safe; `estimate` never waits. Between measured batch sizes it interpolates; above the largest one, and
 for widths measured at one size only, it takes the cost per image of the nearest measured size.
+
+What looks too slow is not chosen, so its batches cannot correct it: widths that have not been seen for a while
+are `stale`, and somebody has to measure them again.
 """
 
 import bisect
+import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from statistics import median
 
@@ -23,8 +28,10 @@ CLAMP = 4.0
 class CostTable:
     """Costs of several widths; before the first measurement a width costs nothing that is known: 0 ms."""
 
-    def __init__(self, widths: Sequence[str]) -> None:
+    def __init__(self, widths: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._known: dict[str, dict[int, float]] = {width: {} for width in widths}
+        self._seen = dict.fromkeys(widths, -math.inf)
+        self._clock = clock
         self._lock = threading.Lock()
 
     @property
@@ -49,13 +56,17 @@ class CostTable:
         return known[lower] + share * (known[upper] - known[lower])
 
     def measured(self, width: str, images: int, ms: float) -> None:
-        """Set what a batch of exactly so many images takes."""
+        """Set what a batch of exactly so many images takes; other sizes of the width change in proportion."""
         with self._lock:
-            self._known[width] = {**self._known[width], images: ms}
+            known = self._known[width]
+            factor = ms / known[images] if known.get(images) else 1.0
+            self._known[width] = {size: old * factor for size, old in known.items()} | {images: ms}
+            self._seen[width] = self._clock()
 
     def observe(self, width: str, images: int, ms: float) -> None:
         """Correct the neighbouring sizes by what a real batch took."""
         with self._lock:
+            self._seen[width] = self._clock()
             known = self._known[width]
             predicted = self.estimate(width, images)
             if predicted <= 0:
@@ -67,6 +78,11 @@ class CostTable:
             at = bisect.bisect_left(sizes, images)
             near = sizes[max(0, at - 1) : at + 1] if images not in known else [images]
             self._known[width] = {size: ms * factor if size in near else ms for size, ms in known.items()}
+
+    def stale(self, after_s: float) -> str | None:
+        """A width that nothing has been learned of for so long, if there is one."""
+        width = min(self._seen, key=lambda name: self._seen[name])
+        return width if self._clock() - self._seen[width] > after_s else None
 
     def table(self) -> dict[str, dict[int, float]]:
         """A copy: width → images → milliseconds."""

@@ -20,7 +20,7 @@ from sfsc_service.costs import BUCKETS, CostTable, measure
 from sfsc_service.device import check_device, split_threads
 from sfsc_service.errors import Problem
 from sfsc_service.metrics import Metrics
-from sfsc_service.policy import Choice, Offer, Reason, Wish, admit, choose, ideal_width
+from sfsc_service.policy import Choice, Offer, Reason, Wish, admit, check_deadline, choose, ideal_width
 from sfsc_service.pool import Pool
 from sfsc_service.scheduler import Machine, Work, plan
 from sfsc_service.settings import Settings
@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 LENGTH_TOLERANCE = 1e-3
 MEASURE_S = 0.25
 LONGEST_IDLE_MEASUREMENT_MS = 250.0
+STALE_S = 60.0
 BULK_SLACK = 10.0
 """The service's own target for an image of a bulk call, in targets for a request of its own."""
 
@@ -138,6 +139,7 @@ class Embedder:
         image = await self._decoders.run(preprocess, data, self.manifest.preprocessing, self._limits)
         preprocess_ms = 1000 * (time.monotonic() - started)
         self._metrics.preprocess_seconds.observe(preprocess_ms / 1000)
+        check_deadline(choice, arrival.elapsed_ms)
         self._admit(choice, arrival)
         answer, ideal = await self._compute(image, choice, arrival)
         return self._embedded(answer, choice, ideal, preprocess_ms)
@@ -146,15 +148,17 @@ class Embedder:
         """What a picture is by its bytes, whatever its caller said: it goes out again to browsers."""
         return MEDIA_TYPES[open_header(data, self._limits).format or ""]
 
-    async def measure_idle(self) -> bool:
-        """Measure one batch size that is not known yet; whether there may be more. For idle times."""
+    async def measure_idle(self) -> None:
+        """Measure one batch size that is not known yet, or one width that has become stale. For idle times."""
         for images in BUCKETS:
             for width, known in self.costs.table().items():
                 wanted = images <= self._settings.max_batch and images not in known
                 if wanted and self.costs.estimate(width, images) <= LONGEST_IDLE_MEASUREMENT_MS:
                     await self._decoders.run(self._measure, width, images)
-                    return True
-        return False
+                    return
+        stale = self.costs.stale(STALE_S)
+        if stale is not None:
+            await self._decoders.run(self._measure, stale, 1)
 
     def close(self, timeout_s: float) -> None:
         """Work off what was admitted, then end all threads."""

@@ -39,7 +39,7 @@ class NewItem:
     id: str
     source: bytes | GivenVector
     wish: Wish = field(default_factory=Wish)
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,16 +76,15 @@ class Health:
         self._passed = time.monotonic()
 
     async def watch(self) -> None:
-        """Send canaries, and measure what is not known yet while there is nothing else to do. Endless."""
-        unmeasured = True
+        """Send canaries, and keep the cost table complete while there is nothing else to do. Endless."""
         while True:
             await self.check()
             end = time.monotonic() + CANARY_EVERY_S
             while time.monotonic() < end:
                 await asyncio.sleep(TICK_S)
-                if unmeasured and self._embedder.batcher.idle:
+                if self._embedder.batcher.idle:
                     with contextlib.suppress(Problem):
-                        unmeasured = await self._embedder.measure_idle()
+                        await self._embedder.measure_idle()
 
 
 def _canary() -> bytes:

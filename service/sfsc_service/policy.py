@@ -17,7 +17,18 @@ from typing import Literal
 from sfsc_bundle.manifest import Manifest
 from sfsc_service.errors import Problem
 
-__all__ = ["Choice", "Cost", "Offer", "Reason", "Wish", "admit", "choose", "expected_quality", "ideal_width"]
+__all__ = [
+    "Choice",
+    "Cost",
+    "Offer",
+    "Reason",
+    "Wish",
+    "admit",
+    "check_deadline",
+    "choose",
+    "expected_quality",
+    "ideal_width",
+]
 
 Reason = Literal["requested", "budget", "load"]
 
@@ -137,16 +148,10 @@ def admit(choice: Choice, cost: Cost, wait_ms: float, spent_ms: float = 0.0, aft
         after_ms: predicted for what follows the batch.
 
     Raises:
-        Problem: deadline_unreachable; deadline_passed where it has.
+        Problem: deadline_unreachable.
     """
     if choice.deadline_ms is None:
         return
-    if spent_ms > choice.deadline_ms:
-        raise Problem(
-            "deadline_passed",
-            f"deadline_ms: {choice.deadline_ms:g} ms had passed before the image was decoded",
-            "deadline_ms",
-        )
     needed = spent_ms + wait_ms + cost(choice.widths[0], 1) + after_ms
     if needed > choice.deadline_ms:
         raise Problem(
@@ -155,6 +160,16 @@ def admit(choice: Choice, cost: Cost, wait_ms: float, spent_ms: float = 0.0, aft
             f"{needed:.3g} ms at width {choice.widths[0]}",
             "deadline_ms",
             wait_ms / 1000,
+        )
+
+
+def check_deadline(choice: Choice, spent_ms: float) -> None:
+    """Stop work on an admitted request whose hard deadline is over. Raises Problem: deadline_passed."""
+    if choice.deadline_ms is not None and spent_ms > choice.deadline_ms:
+        raise Problem(
+            "deadline_passed",
+            f"deadline_ms: {choice.deadline_ms:g} ms had passed before the image was decoded",
+            "deadline_ms",
         )
 
 

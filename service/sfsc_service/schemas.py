@@ -12,18 +12,34 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from sfsc_bundle.widths import canonical_width
 
 __all__ = [
+    "MAX_ID_CHARACTERS",
     "Budget",
+    "BulkAnswer",
+    "BulkCall",
     "BulkItem",
+    "BulkResult",
     "EmbedAnswer",
+    "EmbedCall",
     "EmbedOptions",
+    "EmbedResult",
+    "HealthAnswer",
+    "HitAnswer",
     "ItemAnswer",
+    "ItemCall",
     "ItemId",
     "ItemOptions",
     "ItemView",
+    "PageAnswer",
     "PageOptions",
+    "ProblemAnswer",
+    "QueryAnswer",
+    "SampleAnswer",
     "SamplesAnswer",
     "SearchAnswer",
+    "SearchCall",
     "SearchOptions",
+    "StoredAnswer",
+    "WidthsAnswer",
 ]
 
 MAX_ID_CHARACTERS = 256
@@ -83,7 +99,9 @@ VectorField = (
     | Annotated[str, Field(min_length=1, max_length=MAX_BASE64)]
 )
 SpaceName = Annotated[str, Field(min_length=1, max_length=100)]
-Base64Image = Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})]
+Base64Image = Annotated[
+    str, Field(description="an encoded image in base64", json_schema_extra={"contentEncoding": "base64"})
+]
 
 
 class _Request(BaseModel):
@@ -133,6 +151,30 @@ class BulkItem(ItemOptions):
     """One line of a bulk call, beside `image`."""
 
     id: ItemId
+
+
+class EmbedCall(EmbedOptions):
+    """The body of /embed as JSON."""
+
+    image: Base64Image | list[Base64Image] | None = None
+
+
+class SearchCall(SearchOptions):
+    """The body of /search as JSON; one of `image`, `vector` and `id`."""
+
+    image: Base64Image | None = None
+
+
+class ItemCall(ItemOptions):
+    """The body of PUT /items/{id} as JSON; either `image` or `vector`."""
+
+    image: Base64Image | None = None
+
+
+class BulkCall(BulkItem):
+    """One line of POST /items; either `image` or `vector`."""
+
+    image: Base64Image | None = None
 
 
 class ItemView(_Request):

@@ -3,6 +3,8 @@
 import logging
 from dataclasses import dataclass
 
+import numpy as np
+
 from sfsc_bundle.folder import open_bundle
 from sfsc_bundle.manifest import Manifest
 from sfsc_service.embedder import Embedder
@@ -77,7 +79,7 @@ def open_service(settings: Settings, metrics: Metrics | None = None) -> Service:
 def _open_store(settings: Settings, manifest: Manifest) -> Store:
     if settings.store != "embedded":
         raise StartError(f"store: must be embedded, found {settings.store!r}; milvus:// is not supported yet")
-    return EmbeddedStore(
+    store = EmbeddedStore(
         settings.data,
         manifest.space,
         manifest.dimension,
@@ -85,3 +87,10 @@ def _open_store(settings: Settings, manifest: Manifest) -> Store:
         device=settings.device,
         threads=settings.thread_count,
     )
+    try:
+        # The first search pays for what only the first one needs; no visitor should.
+        store.search(np.eye(1, manifest.dimension, dtype=np.float32), 1)
+    except BaseException:
+        store.close()
+        raise
+    return store

@@ -53,6 +53,25 @@ def test_one_outlier_moves_it_by_no_more_than_the_clamp_allows() -> None:
     assert made.estimate("0.5", 1) == pytest.approx(1 + 0.1 * (CLAMP - 1))
 
 
+def test_measuring_one_size_again_moves_the_others_in_proportion() -> None:
+    made = table(n1=2.0, n8=12.0)
+    made.measured("0.5", 1, 3.0)
+    assert (made.estimate("0.5", 1), made.estimate("0.5", 8)) == (3.0, 18.0)
+
+
+def test_a_width_that_has_not_been_seen_becomes_stale() -> None:
+    now = [0.0]
+    made = CostTable(["0.5", "1.0"], lambda: now[0])
+    assert made.stale(10.0) == "0.5"
+    made.measured("0.5", 1, 1.0)
+    assert made.stale(10.0) == "1.0"
+    made.measured("1.0", 1, 1.0)
+    assert made.stale(10.0) is None
+    now[0] = 11.0
+    made.observe("1.0", 1, 1.0)
+    assert made.stale(10.0) == "0.5"
+
+
 def test_measuring_leaves_the_first_run_out_and_takes_the_median() -> None:
     now, takes = [0.0], iter([99.0, 3.0, 1.0, 2.0, 50.0, 2.5])
 

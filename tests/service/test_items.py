@@ -1,6 +1,7 @@
 """/items: put, get, list, picture, delete; on a service of the module's own."""
 
 import base64
+import io
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -8,6 +9,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sfsc_bundle.folder import Bundle
 from sfsc_service.settings import Settings
@@ -76,6 +78,14 @@ def test_the_type_of_a_picture_is_what_its_bytes_are(shop: Live) -> None:
     answer = shop.http.put("/items/liar", content=picture(1), headers={"Content-Type": "image/svg+xml"})
     assert answer.status_code == 200
     assert shop.http.get("/items/liar/image").headers["content-type"] == "image/jpeg"
+
+
+def test_a_jpeg_with_further_pictures_behind_it_is_shown_as_a_jpeg(shop: Live) -> None:
+    frames = [Image.open(io.BytesIO(picture(n))) for n in (1, 2)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "MPO", save_all=True, append_images=frames[1:])
+    put(shop, "raw", "mpo", buffer.getvalue(), {})
+    assert shop.http.get("/items/mpo/image").headers["content-type"] == "image/jpeg"
 
 
 def test_a_picture_has_a_tag_by_which_it_is_not_sent_again(shop: Live) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sfsc_service.errors import Problem
-from sfsc_service.policy import Offer, Wish, admit, choose, expected_quality, ideal_width
+from sfsc_service.policy import Offer, Wish, admit, check_deadline, choose, expected_quality, ideal_width
 
 WIDTHS = ("0.25", "0.5", "0.75", "1.0")
 MS = {"0.25": 1.0, "0.5": 4.0, "0.75": 9.0, "1.0": 16.0}
@@ -152,8 +152,10 @@ def test_only_a_hard_deadline_is_refused_on_arrival(
 
 def test_a_deadline_that_has_passed_already_is_told_so() -> None:
     with pytest.raises(Problem) as caught:
-        admit(choose(Wish(deadline_ms=10), OFFER, cost, SLO_MS), cost, 0.0, 10.1)
+        check_deadline(choose(Wish(deadline_ms=10), OFFER, cost, SLO_MS), 10.1)
     assert caught.value.kind == "deadline_passed"
+    check_deadline(choose(Wish(deadline_ms=10), OFFER, cost, SLO_MS), 9.9)
+    check_deadline(choose(Wish(), OFFER, cost, SLO_MS), 1e9)
 
 
 def test_what_follows_the_batch_counts_too() -> None:

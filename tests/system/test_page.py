@@ -38,7 +38,15 @@ def browser() -> Iterator[Browser]:
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     folder = tmp_path_factory.mktemp("page")
     bundle = make_tiny_bundle(folder / "tiny")
-    return Settings(bundle=bundle.folder, data=folder / "data", samples=write_listing(folder), port=0, threads=1)
+    # A target that a busy machine keeps too, so that load takes no width away.
+    return Settings(
+        bundle=bundle.folder,
+        data=folder / "data",
+        samples=write_listing(folder),
+        port=0,
+        threads=1,
+        slo_ms=5000,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +128,7 @@ def test_the_service_may_choose(tab: GalleryPage) -> None:
     with tab.page.expect_response("**/search?k=10") as found:
         tab.choose("mode", "auto")
     tab.shows(found.value.json())
-    expect(tab.page.locator("#cost .sentence")).to_contain_text("to answer within 100 ms")
+    expect(tab.page.locator("#cost .sentence")).to_contain_text("to answer within 5000 ms")
 
 
 def test_all_widths_side_by_side(tab: GalleryPage) -> None:

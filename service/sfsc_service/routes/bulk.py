@@ -48,6 +48,7 @@ def add_bulk(app: FastAPI) -> None:
         "/items",
         _post,
         methods=["POST"],
+        tags=["gallery"],
         summary="Insert or replace many items",
         response_model=None,
         responses={200: {"model": BulkAnswer}, **problems(400, 413, 415, 422, 503)},
@@ -130,7 +131,7 @@ def _line(line: bytes, common: dict[str, Any], max_bytes: int) -> NewItem | Fail
 async def _from_form(form: FormData, common: dict[str, Any], max_bytes: int) -> AsyncIterator[NewItem | Failed]:
     """The items of a form; what fits no item is an error of the whole call, before the first is stored."""
     parts = uploads(form, "image")
-    ids = _per_image(form, "id", len(parts)) or [part.filename for part in parts]
+    ids = _per_image(form, "id", len(parts)) or [part.filename or "" for part in parts]
     metadata = _per_image(form, "metadata", len(parts)) or ["{}"] * len(parts)
     shared = [(name, str(value)) for name, value in form.multi_items() if name not in ("image", "id", "metadata")]
     common = {**common, **text_options(shared)}
@@ -142,7 +143,7 @@ async def _from_form(form: FormData, common: dict[str, Any], max_bytes: int) -> 
 
 
 async def _part(
-    part: UploadFile, named: str | None, described: str, common: dict[str, Any], max_bytes: int
+    part: UploadFile, named: str, described: str, common: dict[str, Any], max_bytes: int
 ) -> NewItem | Failed:
     try:
         fields = {**common, **text_options([("metadata", described)]), "id": named}

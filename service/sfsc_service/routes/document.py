@@ -5,18 +5,11 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from sfsc_service.errors import STATUS
-from sfsc_service.schemas import (
-    Base64Image,
-    BulkItem,
-    EmbedOptions,
-    ItemOptions,
-    ProblemAnswer,
-    SearchOptions,
-)
+from sfsc_service.schemas import BulkCall, BulkItem, EmbedCall, ItemCall, ProblemAnswer, SearchCall
 
 __all__ = ["bulk_call", "describe", "image_call", "problems", "query_parameters"]
 
@@ -81,16 +74,8 @@ def bulk_call() -> dict[str, Any]:
 
 
 def _components() -> dict[str, Any]:
-    image = (Base64Image | None, Field(None, description="an encoded image in base64"))
-    images = (Base64Image | list[Base64Image] | None, Field(None, description="encoded images in base64"))
-    calls: Iterable[type[BaseModel]] = (
-        create_model("EmbedCall", __base__=EmbedOptions, image=images),
-        create_model("SearchCall", __base__=SearchOptions, image=image),
-        create_model("ItemCall", __base__=ItemOptions, image=image),
-        create_model("BulkCall", __base__=BulkItem, image=image),
-        ProblemAnswer,
-    )
-    _, definitions = models_json_schema([(model, "validation") for model in calls], ref_template=REF)
+    models: Iterable[type[BaseModel]] = (EmbedCall, SearchCall, ItemCall, BulkCall, ProblemAnswer)
+    _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=REF)
     schemas: dict[str, Any] = definitions["$defs"]
     return schemas
 

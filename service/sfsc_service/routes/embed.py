@@ -26,6 +26,7 @@ def add_embed(app: FastAPI) -> None:
         "/embed",
         _embed,
         methods=["POST"],
+        tags=["search"],
         summary="Embed one image or several",
         response_model=None,
         responses={200: {"model": EmbedAnswer}, **problems(400, 413, 415, 422, 429, 500, 503, 504)},

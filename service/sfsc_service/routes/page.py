@@ -17,7 +17,7 @@ def add_page(app: FastAPI, folder: Path = FOLDER) -> None:
         if path.is_file():
             place = path.relative_to(folder).as_posix()
             address = "/" if place == "index.html" else f"/{place}"
-            app.add_api_route(address, _file(path), methods=["GET"], include_in_schema=False)
+            app.add_api_route(address, _file(path), methods=["GET", "HEAD"], include_in_schema=False)
 
 
 def _file(path: Path) -> Callable[[], Awaitable[FileResponse]]:

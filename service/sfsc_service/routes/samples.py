@@ -32,6 +32,7 @@ def add_samples(app: FastAPI) -> None:
         "/samples",
         _list,
         methods=["GET"],
+        tags=["gallery"],
         summary="Sample pictures to search with",
         response_model=None,
         responses={200: {"model": SamplesAnswer}},
@@ -40,6 +41,7 @@ def add_samples(app: FastAPI) -> None:
         "/samples/{name}",
         _picture,
         methods=["GET"],
+        tags=["gallery"],
         summary="A sample picture",
         response_model=None,
         responses={

@@ -24,6 +24,7 @@ def add_search(app: FastAPI) -> None:
         "/search",
         _search,
         methods=["POST"],
+        tags=["search"],
         summary="Search the gallery with an image, a vector or an item",
         response_model=None,
         responses={200: {"model": SearchAnswer}, **problems(400, 404, 413, 415, 422, 429, 500, 503, 504)},

@@ -49,7 +49,9 @@ export const getSamples = async () => (await json("samples")).samples;
 /** Why the service is not ready; an empty list when it is. */
 export async function notReady() {
   const response = await send("readyz");
-  return response.ok ? [] : (await response.json()).reasons;
+  if (response.ok) return [];
+  const answer = await response.json().catch(() => ({}));
+  return answer.reasons ?? [`it answers ${response.status}`];
 }
 
 /** The bytes and metadata of a picture in the gallery. */

@@ -23,7 +23,7 @@ export function middling(costs) {
 }
 
 export class Choice {
-  #overhead = OVERHEAD_MS;
+  #overhead = null;
 
   constructor(state, facts) {
     this.state = state;
@@ -35,16 +35,21 @@ export class Choice {
     this.#show(state.values);
   }
 
-  /** Learn from an answer what a search takes beside its network. */
+  /** Learn from an answer what a search takes, at its best, beside its network. */
   answered(timing) {
-    this.#overhead = timing.preprocess + timing.search;
+    this.#overhead = Math.min(this.#overhead ?? Infinity, timing.preprocess + timing.search);
+  }
+
+  /** Who chooses a network wants to see what it finds, and not what all of them do. */
+  #choose(patch) {
+    this.state.set({ ...patch, view: "hits" });
   }
 
   #controls() {
     byId("widths").replaceChildren(...this.facts.widths.map((width) => tile(this.facts.width(width))));
     byId("slo").textContent = ms(this.facts.answer.slo_ms);
-    this.checkMode = radios("mode", (mode) => this.state.set({ mode }));
-    this.checkWidth = radios("width", (width) => this.state.set({ width }));
+    this.checkMode = radios("mode", (mode) => this.#choose({ mode }));
+    this.checkWidth = radios("width", (width) => this.#choose({ width }));
   }
 
   #sliders() {
@@ -55,28 +60,29 @@ export class Choice {
       low: Math.max(1, time[0] / 2),
       high: 5 * time.at(-1) + 10,
       format: ms,
-      onChange: (value) => this.state.set({ latency_ms: value }),
+      onChange: (value) => this.#choose({ latency_ms: value }),
     });
     this.gflops = new Slider(byId("gflops"), {
       label: "At most",
       low: work[0] / 1.6,
       high: work.at(-1) * 1.6,
       format: gflop,
-      onChange: (value) => this.state.set({ gflops: value }),
+      onChange: (value) => this.#choose({ gflops: value }),
     });
     this.#costs();
   }
 
   #costs() {
     const { widths } = this.facts.answer;
-    this.latency.mark(new Map(widths.map((one) => [one.width, one.latency_ms + this.#overhead])));
+    this.latency.mark(new Map(widths.map((one) => [one.width, one.latency_ms + (this.#overhead ?? OVERHEAD_MS)])));
     this.gflops.mark(new Map(widths.map((one) => [one.width, one.gflops])));
     for (const one of widths) {
       byId("widths").querySelector(`[data-width="${one.width}"] .time`).textContent = ms(one.latency_ms);
     }
   }
 
-  #show({ mode, width, latency_ms, gflops }) {
+  #show({ mode, width, latency_ms, gflops, view }) {
+    byId("choice-title").textContent = view === "compare" ? "Every network, or one chosen by" : "Network, chosen by";
     this.checkMode(mode);
     this.checkWidth(width);
     this.latency.show(latency_ms);

@@ -38,7 +38,7 @@ export function cost(answer, facts, state) {
       "div",
       { class: "meters" },
       meter("Work", gflop, [mine.width, mine.gflops], [other.width, other.gflops]),
-      meter("Network", ms, [mine.width, timing.compute], [other.width, other.latency_ms]),
+      meter("Network time", ms, [mine.width, timing.compute], [other.width, other.latency_ms]),
       stages(timing),
     ),
   ];

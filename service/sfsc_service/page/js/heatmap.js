@@ -57,7 +57,7 @@ function line(widths, place, row, level, current) {
 
 function reading(quality, matrix, metric, current) {
   const place = quality.widths.indexOf(current);
-  if (place < 0) return ["Choose a width, and its row is marked here."];
+  if (place < 0) return ["Search with one width, and its row is marked here."];
   const last = quality.widths.length - 1;
   const row = matrix[place];
   const strong = (value) => el("b", {}, points(value));

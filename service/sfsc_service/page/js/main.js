@@ -27,9 +27,9 @@ async function start() {
   let current = state.values.width;
   const marked = () => heatmap.show(state.values.metric, current);
   const search = new Search(state, facts, picture, async (answer) => {
-    if (answer || state.values.mode === "width") current = answer?.query.width ?? state.values.width;
+    current = answer?.query.width ?? null;
     if (answer) choice.answered(answer.timing_ms);
-    await facts.refresh();
+    await facts.refresh().catch(onlyProblems); // the facts shown before are still good
   });
   facts.observe(() => showComposition(facts));
   facts.observe(marked);
@@ -64,10 +64,14 @@ async function untilKnown(facts, ready) {
   try {
     await facts.refresh();
   } catch (error) {
-    if (!(error instanceof Problem)) throw error;
+    onlyProblems(error);
     await ready;
     await facts.refresh();
   }
+}
+
+function onlyProblems(error) {
+  if (!(error instanceof Problem)) throw error;
 }
 
 function bindSwitches(state) {
@@ -91,7 +95,7 @@ async function whileFilling(facts, search) {
   while (!facts.items || facts.items !== before) {
     before = facts.items;
     await new Promise((resolve) => setTimeout(resolve, FILLING_MS));
-    await facts.refresh().catch(() => {});
+    await facts.refresh().catch(onlyProblems);
     if (facts.items !== before) search.soon();
   }
 }

@@ -84,6 +84,7 @@ export class Search {
   }
 
   #fail(problem) {
+    this.#running?.abort();
     showProblem(problem, () => this.now());
     this.#cost.hidden = true;
     this.#output.replaceChildren();
