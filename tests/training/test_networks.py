@@ -8,7 +8,7 @@ from torch import nn
 
 from sfsc_training.config import NetworkSection
 from sfsc_training.errors import NetworkError
-from sfsc_training.networks.family import make_family
+from sfsc_training.networks.build import make_family
 from sfsc_training.networks.layers import Switch
 from sfsc_training.networks.surgery import make_switchable, slice_at
 

@@ -22,7 +22,8 @@ from sfsc_training.data.reader import read_folder
 from sfsc_training.errors import CheckpointError, DivergenceError, ExportError
 from sfsc_training.evaluation import embed_split, evaluate_split, mixed_gallery, open_run
 from sfsc_training.export import export
-from sfsc_training.loop import Running, learning_rate, train
+from sfsc_training.loop import Running, train
+from sfsc_training.optimisers import learning_rate
 
 QUIET = Console(quiet=True)
 RUNNING = Running(threads=1, workers=0, checkpoint_every=5)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +40,13 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="folder that `tra
 Split = Annotated[str, typer.Option(help="test, or validation: identities of the training split kept for choices")]
 
 
+class Device(StrEnum):
+    """Where a run is trained."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
 def main() -> None:
     """Run the command; what goes wrong is one sentence on stderr and exit code 2."""
     try:
@@ -59,13 +67,25 @@ def train(
     threads: Annotated[int, typer.Option(min=1, help="cores to compute on; default: all there are")] = _CORES,
     workers: Annotated[int, typer.Option(min=0, help="processes that prepare batches")] = 1,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="steps between checkpoints")] = 250,
+    device: Annotated[Device, typer.Option(help="cpu, or cuda")] = Device.CPU,
+    compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the network")] = False,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(
+            "--teacher",
+            "--compatible-with",
+            metavar="RUN",
+            help="a finished run: what it is for says the recipe's section [teacher]",
+        ),
+    ] = None,
 ) -> None:
     """Train all widths at once. Cut off at any moment, the same command goes on from the last checkpoint."""
     loaded = load_recipe(recipe, setting or [])
     dataset = _read(data, loaded)
     split = dataset.train
     console.print(f"{loaded.name}: {len(split.paths)} pictures of {len(split.identities)} identities → {out}")
-    train_run(loaded, dataset, out, console, Running(threads, workers, checkpoint_every))
+    running = Running(threads, workers, checkpoint_every, device.value, compiled)
+    train_run(loaded, dataset, out, console, running, teacher)
     console.print(f"done; next: sfsc-train evaluate {out} --data {data}")
 
 

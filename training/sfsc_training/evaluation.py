@@ -11,16 +11,19 @@ import numpy.typing as npt
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 from sfsc_bundle.retrieval import CrossWidth, Scores, cross_width, evaluate, summarise
 from sfsc_bundle.widths import canonical_width
-from sfsc_training.checkpoint import read_checkpoint, read_recipe
+from sfsc_training.checkpoint import read_checkpoint, read_labels, read_recipe
 from sfsc_training.config import Recipe
 from sfsc_training.data.pictures import load_pictures
 from sfsc_training.data.reader import Dataset, Split
 from sfsc_training.embed import embed
 from sfsc_training.errors import CheckpointError, DataError
-from sfsc_training.networks.family import Family, make_family
+from sfsc_training.losses.classifier import make_classifier
+from sfsc_training.networks.build import make_family
+from sfsc_training.networks.family import Family
 from sfsc_training.progress import bar
 
 __all__ = [
@@ -45,6 +48,14 @@ class Run:
     recipe: Recipe
     family: Family
     step: int
+    classifier: nn.Module
+    labels: tuple[str, ...]
+    weights_sha256: str
+
+    @property
+    def space(self) -> str:
+        """Id of the embedding space: another for every training result."""
+        return f"{self.recipe.name}-{self.weights_sha256[:12]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +77,16 @@ def open_run(folder: Path, dataset: Dataset | None = None) -> Run:
     family = make_family(
         recipe.network.model_copy(update={"pretrained": False, "weights_file": None}), recipe.widths
     )
+    labels = read_labels(folder)
+    classifier = make_classifier(recipe.network.dimension, len(labels), len(recipe.widths), recipe.loss)
+    network, kappa = checkpoint.result()
     try:
-        family.load_state_dict(checkpoint.network)
+        family.load_state_dict(network)
+        classifier.load_state_dict(kappa)
     except RuntimeError as error:
         raise CheckpointError(f"the checkpoint in {folder} is of another network than its recipe") from error
-    return Run(folder, recipe, family.to(memory_format=torch.channels_last).eval(), checkpoint.step)
+    family = family.to(memory_format=torch.channels_last).eval()
+    return Run(folder, recipe, family, checkpoint.step, classifier, labels, checkpoint.weights_sha256)
 
 
 def embed_split(run: Run, split: Split, console: Console) -> Embedded:

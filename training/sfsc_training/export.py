@@ -24,6 +24,7 @@ from sfsc_bundle.folder import Bundle, write_bundle
 from sfsc_bundle.manifest import Manifest, Parity, Preprocessing, Provenance, Quality, Submodel
 from sfsc_bundle.retrieval import CrossWidth
 from sfsc_bundle.runner import INPUT, OUTPUT
+from sfsc_training.checkpoint import compatible_spaces
 from sfsc_training.data.pictures import load_pictures
 from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import DataError, ExportError
@@ -71,7 +72,8 @@ def export(run: Run, dataset: Dataset, folder: Path, console: Console, *, replac
             progress.advance(f"width {run.recipe.width_names[index]}")
     manifest = Manifest(
         name=folder.name,
-        space=_space(run, exported[-1].content),
+        space=run.space,
+        compatible_with=compatible_spaces(run.folder),
         dimension=run.recipe.network.dimension,
         preprocessing=Preprocessing(height=run.recipe.data.height, width=run.recipe.data.width),
         submodels=tuple(width.submodel for width in exported),
@@ -187,11 +189,6 @@ def _quality(cross: CrossWidth, dataset: Dataset, protocol: str) -> Quality:
         gallery=len(dataset.test.gallery),
         skipped_queries=cross.skipped,
     )
-
-
-def _space(run: Run, full: bytes) -> str:
-    """A new space for every training result: the full graph's digest tells two runs of one recipe apart."""
-    return f"{run.recipe.name}-{hashlib.sha256(full).hexdigest()[:12]}"
 
 
 def _provenance(run: Run, dataset: Dataset) -> Provenance:

@@ -67,7 +67,10 @@ class SwitchableWeights(SwitchableLayer):
         weight[: crop.outputs, : crop.inputs // crop.groups] = True
         if self.bias is None:
             return [(self.weight, weight)]
-        return [(self.weight, weight), (self.bias, torch.arange(len(self.bias)) < crop.outputs)]
+        return [
+            (self.weight, weight),
+            (self.bias, torch.arange(len(self.bias), device=self.bias.device) < crop.outputs),
+        ]
 
 
 class SwitchableConv2d(SwitchableWeights):
