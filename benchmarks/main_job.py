@@ -2,8 +2,8 @@
 
     python benchmarks/main_job.py omniglot28        # or grocery-store; data sets from SFSC_DATASETS
 
-Every step is the command that a user types. The gallery's widths are drawn once into a file that the evaluation and
-the HTTP side both read; rank-1 and mAP are then computed from the service's answers and compared with the
+Every step is the command that a user types. The gallery's widths are drawn once into a file that the evaluation
+and the HTTP side both read; rank-1 and mAP are then computed from the answers of the service and compared with the
 evaluation's for the same mixed gallery. A run that was cut off goes on where it stopped.
 """
 
@@ -25,9 +25,9 @@ from urllib.parse import quote
 
 import httpx
 import numpy as np
-from result_file import Figure, write_result
 from rich.progress import track
 
+from result_file import Figure, write_result
 from sfsc_bundle.folder import open_bundle
 from sfsc_bundle.retrieval import Scores, evaluate_order
 from sfsc_training.config import load_recipe

@@ -4,9 +4,9 @@ SfscError
 ├── BundleError            a bundle is missing, incomplete, altered or of another schema
 ├── DeviceError            a device was asked for that is not there
 └── ImageError             a picture that cannot be taken; `code` is stable
-    ├── image_not_recognised    not a picture of an accepted format
+    ├── image_not_recognised    not a picture of an accepted format and encoding
     ├── image_too_large         more bytes than the cap
-    ├── image_too_many_pixels   more pixels than the cap, seen in the header
+    ├── image_too_many_pixels   more pixels than the cap, or too long a side, seen in the header
     └── image_damaged           the header is fine, the pixels are not
 """
 

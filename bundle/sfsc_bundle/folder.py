@@ -45,14 +45,12 @@ def open_bundle(folder: Path) -> Bundle:
     return Bundle(folder, manifest)
 
 
-def write_bundle(
-    folder: Path, manifest: Manifest, files: Mapping[str, bytes], *, replace: bool = False
-) -> Bundle:
+def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes], *, replace: bool = False) -> Bundle:
     """Write a bundle so that at every moment `folder` is absent, the old bundle or the whole new one.
 
     Args:
         files: content by the names that the manifest gives.
-        replace: whether a bundle that is already there may be replaced.
+        replace: whether a bundle that is already there may be replaced; what else lies in its folder stays.
 
     Raises:
         BundleError: the folder exists and `replace` is false or it is not a bundle, or files and manifest
@@ -66,6 +64,8 @@ def write_bundle(
         for name, content in files.items():
             _write_synced(temporary / name, content)
         _write_synced(temporary / MANIFEST, (manifest.model_dump_json(indent=2) + "\n").encode())
+        if folder.exists():
+            _carry_over(folder, temporary)
         temporary.chmod(0o755)
         _sync_folder(temporary)
         _swap(temporary, folder)
@@ -86,9 +86,7 @@ def _read_manifest(folder: Path) -> Manifest:
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise BundleError(
-            f"{folder} is not a bundle: {path.name} cannot be read ({error.strerror})"
-        ) from error
+        raise BundleError(f"{folder} is not a bundle: {path.name} cannot be read ({error.strerror})") from error
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
@@ -137,6 +135,20 @@ def _swap(temporary: Path, folder: Path) -> None:
         _sync_folder(folder.parent)
     finally:
         shutil.rmtree(retired, ignore_errors=True)
+
+
+def _carry_over(old: Path, new: Path) -> None:
+    """Copy what lies in the old folder beside the bundle itself, such as a gallery."""
+    for path in sorted(old.rglob("*")):
+        place = path.relative_to(old)
+        if place.parent == Path() and (place.name == MANIFEST or place.suffix == ".onnx"):
+            continue
+        if path.is_dir():
+            (new / place).mkdir()
+        else:
+            _write_synced(new / place, path.read_bytes())
+    for inside in [path for path in new.rglob("*") if path.is_dir()]:
+        _sync_folder(inside)
 
 
 def _write_synced(path: Path, content: bytes) -> None:

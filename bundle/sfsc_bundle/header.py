@@ -35,9 +35,7 @@ def open_header(data: bytes, limits: ImageLimits) -> Image.Image:
             absurdly many scans.
     """
     if len(data) > limits.max_bytes:
-        raise ImageError(
-            "image_too_large", f"image must have at most {limits.max_bytes} bytes, found {len(data)}"
-        )
+        raise ImageError("image_too_large", f"image must have at most {limits.max_bytes} bytes, found {len(data)}")
     if not data:
         raise ImageError("image_not_recognised", "image is empty")
     image = _open(data, limits)

@@ -5,7 +5,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from tests.training.conftest import draw_identities
 
 from sfsc_training.config import AugmentationSection, DataSection
 from sfsc_training.data.augmentation import Augmentation
@@ -14,6 +13,7 @@ from sfsc_training.data.pictures import load_pictures
 from sfsc_training.data.reader import read_folder
 from sfsc_training.data.sampling import Identities, Shuffle
 from sfsc_training.errors import DataError
+from tests.training.conftest import draw_identities
 
 SECTION = DataSection(height=32, width=32, validation_share=0.25)
 

@@ -1,0 +1,117 @@
+"""All checks and timings of the device in one go: for whoever has a GPU for half an hour.
+
+    pip install '.[service,gpu]'
+    python benchmarks/gpu.py                  # SFSC_DEVICE=cuda: runner, index, their parity with the CPU, timings
+    python benchmarks/gpu.py --device cpu     # the same path without a GPU; what the tests run
+
+A check that fails ends with a sentence and exit code 1; nothing is written then.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from result_file import Figure, write_result
+from sfsc_bundle.errors import SfscError
+from sfsc_bundle.folder import Bundle, open_bundle
+from sfsc_bundle.runner import Device, make_runner
+from sfsc_service.store.device import HostRows, make_index
+from sfsc_service.store.errors import StoreError
+
+BUCKETS = (1, 8, 32, 128)
+PARITY = 0.999
+Floats = npt.NDArray[np.float32]
+
+
+def main() -> None:
+    """Check, time, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--bundle", type=Path, default=Path("models/demo"))
+    parser.add_argument("--vectors", type=int, default=200_000, help="rows of the index")
+    parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--dry", action="store_true", help="check and print, write nothing")
+    arguments = parser.parse_args()
+    try:
+        bundle = open_bundle(arguments.bundle)
+        figures = [*networks(bundle, arguments.device, arguments.repeats)]
+        figures += index(bundle.manifest.dimension, arguments.device, arguments.vectors, arguments.repeats)
+    except (SfscError, StoreError, AssertionError) as error:
+        sys.exit(f"gpu.py: {error}")
+    for figure in figures:
+        print(f"{figure.name:60} {figure.value:12.4g} {figure.unit:10} {figure.goal or ''} {figure.met}")
+    if not arguments.dry:
+        data: dict[str, Any] = {"bundle": bundle.manifest.name, "device": arguments.device}
+        print("written to", write_result(f"gpu_{arguments.device}", figures, data, seed=0))
+
+
+def networks(bundle: Bundle, device: Device, repeats: int) -> list[Figure]:
+    """Every width in every bucket on the device: cosine with the CPU's vectors, and images per second."""
+    size = bundle.manifest.preprocessing
+    shape = (max(BUCKETS), size.height, size.width, 3)
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    figures = []
+    for width in bundle.manifest.widths:
+        runner, reference = make_runner(bundle, width, device=device), make_runner(bundle, width)(images)
+        cosine = min(float((runner(images[:n]) * reference[:n]).sum(axis=1).min()) for n in BUCKETS)
+        assert cosine >= PARITY, f"width {width}: {device} and CPU have a cosine of {cosine:.5f}, below {PARITY}"
+        figures.append(Figure(f"width {width}: smallest cosine with the CPU", cosine, "", f">= {PARITY}"))
+        for count in BUCKETS:
+            batch = images[:count]
+            took = timed(lambda runner=runner, batch=batch: runner(batch), repeats)
+            figures.append(Figure(f"width {width}, batches of {count}", count / took, "images/s"))
+    return figures
+
+
+def index(dimension: int, device: Device, rows: int, repeats: int) -> list[Figure]:
+    """The device's index against the CPU's: same neighbours, and how long a search takes."""
+    random = np.random.default_rng(0)
+    vectors = unit(random.standard_normal((rows, dimension), dtype=np.float32))
+    queries = unit(random.standard_normal((64, dimension), dtype=np.float32))
+    host, fast = filled(vectors, "cpu"), filled(vectors, device)
+    figures = []
+    for count, k in ((1, 10), (64, 10), (64, 1024)):
+        wanted, found = host.search(queries[:count], k, None), fast.search(queries[:count], k, None)
+        difference = float(np.abs(wanted[0] - found[0]).max())
+        assert difference <= 1e-3, f"index: scores of {device} and CPU differ by {difference:.2e} at k = {k}"
+        took = timed(lambda count=count, k=k: fast.search(queries[:count], k, None), repeats)
+        figures.append(Figure(f"search {rows} rows, {count} queries, k = {k}", 1000 * took, "ms"))
+    half = np.packbits(np.arange(rows) % 2 == 0, bitorder="little")
+    positions = fast.search(queries, 10, half)[1]
+    assert (positions % 2 == 0).all(), "index: a filtered search must stay among the rows of its filter"
+    return figures
+
+
+def filled(vectors: Floats, device: Device) -> HostRows:
+    """An index with all rows."""
+    rows = make_index(vectors.shape[1], device, threads=2)
+    rows.add(vectors)
+    return rows
+
+
+def unit(vectors: Floats) -> Floats:
+    """Rows of unit length."""
+    normalised: Floats = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return normalised
+
+
+def timed(call: Callable[[], object], repeats: int) -> float:
+    """Median seconds of a call after a warm-up."""
+    call()
+    took = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        call()
+        took.append(time.perf_counter() - began)
+    return median(took)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+# The training side. Build it from the root of the repository:
+#   docker build --file docker/training.Dockerfile --tag sfsc-training .
+
+FROM python:3.11-slim-bookworm
+LABEL org.opencontainers.image.title="sfsc-training" \
+      org.opencontainers.image.licenses="Apache-2.0"
+WORKDIR /source
+# Named volumes take over the folders' mode, so that whoever owns models/ outside may run the container.
+RUN python -m venv --without-pip /opt/sfsc && mkdir --mode=1777 /data /runs /models
+ENV INSTALL="python -m pip --python /opt/sfsc/bin/python install --no-cache-dir --disable-pip-version-check"
+
+# What is installed depends on pyproject.toml alone, so a change of the code does not install it anew.
+COPY pyproject.toml ./
+RUN mkdir -p bundle/sfsc_bundle service/sfsc_service training/sfsc_training training/recipes \
+    && touch README.md LICENSE \
+    && $INSTALL ".[training]"
+
+COPY README.md LICENSE ./
+COPY bundle bundle
+COPY service service
+COPY training training
+RUN $INSTALL --no-deps --force-reinstall .
+
+# The user has neither name nor home; what libraries cache goes where it may be written.
+ENV PATH=/opt/sfsc/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp
+WORKDIR /runs
+USER 1000:1000
+ENTRYPOINT ["sfsc-train"]
+CMD ["--help"]

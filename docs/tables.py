@@ -1,0 +1,81 @@
+"""The tables of the README and of docs/, out of benchmarks/results and the demo bundle's manifest."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from markdown_tables import table
+
+__all__ = ["TABLES"]
+
+ROOT = Path(__file__).parents[1]
+
+
+def result(name: str) -> Any:
+    """One benchmark's result file."""
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+
+
+def matrix(widths: Sequence[str], cells: Sequence[Sequence[float]]) -> str:
+    """Query width × gallery width, in points."""
+    rows = [[f"**{width}**", *(f"{cell:.1f}" for cell in row)] for width, row in zip(widths, cells, strict=True)]
+    return table(["query \\ gallery", *widths], rows)
+
+
+def demo_matrix() -> str:
+    """The demo bundle's rank-1 matrix beside what each width costs."""
+    manifest = json.loads((ROOT / "models" / "demo" / "manifest.json").read_text())
+    quality = manifest["quality"]
+    rows = []
+    for submodel, row in zip(manifest["submodels"], quality["rank1"], strict=True):
+        cost = [f"{2e-6 * submodel['macs']:.0f} MFLOP", f"{submodel['parameters'] / 1e6:.2f} M"]
+        rows.append([f"**{submodel['width']}**", *cost, *(f"{cell:.1f}" for cell in row)])
+    return table(["query width", "cost", "parameters", *(f"gallery {w}" for w in quality["widths"])], rows)
+
+
+def main_job(name: str) -> str:
+    """Both sides of the main job on one data set."""
+    found = result(f"main_job_{name}")
+    evaluated, http = found["data"]["evaluation"], found["data"]["http"]
+    mixed = []
+    for width, here in evaluated["mixed"].items():
+        both = [side[figure] for figure in ("mean_ap", "rank1") for side in (here, http[width])]
+        mixed.append([f"**{width}**", *(f"{value:.2f}" for value in both)])
+    header = ["query width", "mAP, evaluation", "mAP, over HTTP", "rank-1, evaluation", "rank-1, over HTTP"]
+    return (
+        f"mAP in points ({evaluated['protocol']}):\n\n{matrix(evaluated['widths'], evaluated['mean_ap'])}\n\n"
+        f"rank-1:\n\n{matrix(evaluated['widths'], evaluated['rank1'])}\n\n"
+        f"A gallery whose items were embedded at widths drawn at random:\n\n{table(header, mixed)}"
+    )
+
+
+def main_job_time(name: str) -> str:
+    """How long the parts of the main job took, and where."""
+    found = result(f"main_job_{name}")
+    times = [figure for figure in found["figures"] if figure["unit"] == "s"]
+    parts = ", ".join(f"{figure['name'].removeprefix('time: ')} {figure['value']:.0f} s" for figure in times)
+    machine = found["machine"]
+    where = f"{machine['cores']} cores ({machine['processor']})"
+    return f"{parts}, on {where}, seed {found['seed']}: `{found['command']}`"
+
+
+def settings_omniglot28() -> str:
+    """What was tried before the recipe, on validation identities."""
+    data = result("settings_omniglot28")["data"]
+    rows = []
+    for trial in data["trials"].values():
+        diagonal = [f"{trial['mean_ap'][i][i]:.1f}" for i in range(len(trial["widths"]))]
+        rows.append([trial["setting"], f"{trial['summary']['mean']:.1f}", *diagonal])
+    header = [f"setting ({data['steps']} steps, one seed)", "mean mAP", "0.25", "0.5", "0.75", "1.0"]
+    return table(header, rows)
+
+
+TABLES = {
+    "settings-omniglot28": settings_omniglot28,
+    "demo-matrix": demo_matrix,
+    "main-job-omniglot28": lambda: main_job("omniglot28"),
+    "main-job-grocery-store": lambda: main_job("grocery-store"),
+    "main-job-omniglot28-time": lambda: main_job_time("omniglot28"),
+    "main-job-grocery-store-time": lambda: main_job_time("grocery-store"),
+}

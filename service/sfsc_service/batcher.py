@@ -1,0 +1,302 @@
+"""Requests become batches. Generic: knows neither pictures nor widths nor numpy.
+
+Invariants:
+- No wait timer: a batch is cut when a worker is free, from whatever waits then. Nothing is cut earlier, so
+  every decision is taken with what is known last; each worker has one batch and no more are ahead of it.
+- Every admitted entry is answered exactly once, with a result or an exception, whatever `run` does.
+- When a batch fails, its halves are run again until the poisonous entry stands alone; the others get results.
+- A worker never dies of a request. If one dies of something else, its batch is answered and `alive` is false.
+- The queue is bounded in predicted milliseconds. An entry whose caller has gone (its future was cancelled) or
+  whose deadline has passed is dropped before it costs anything.
+- `submit` is called in an event loop, and answers arrive there; `plan`, `run` and the observers are called in
+  workers, `plan` and `dropped` while the queue is locked.
+"""
+
+import asyncio
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from sfsc_service.errors import Problem
+from sfsc_service.waiting import Dropped, Entry, WaitingQueue
+
+__all__ = ["Answer", "Batch", "Batcher", "Limits"]
+
+K = TypeVar("K")
+W = TypeVar("W")
+P = TypeVar("P")
+R = TypeVar("R")
+
+HORIZON = 256
+"""How far into the queue a plan looks; keeps the cost of a cut independent of the queue's length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`workers`: threads. `queue_ms`: predicted waiting time above which nothing more is admitted."""
+
+    workers: int
+    queue_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[K, R]):
+    """A result, the key of its batch and what it took."""
+
+    result: R
+    key: K
+    queue_ms: float
+    compute_ms: float
+    batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch(Generic[K]):
+    """One call of `run`, for observers."""
+
+    key: K
+    size: int
+    compute_ms: float
+    failed: bool
+
+
+@dataclass(slots=True)
+class _Worker:
+    thread: threading.Thread
+    busy_since: float | None = None
+
+
+class Batcher(Generic[K, W, P, R]):
+    """A queue and its workers.
+
+    Args:
+        plan: (waiting works, most urgent first; now in seconds; free workers) → (key, positions to take).
+        run: (key, payloads) → one result or exception per payload, in order. May raise.
+        observe: told of every call of `run`.
+        dropped: told of every entry that was dropped before it was computed.
+    """
+
+    def __init__(
+        self,
+        plan: Callable[[Sequence[W], float, int], tuple[K, Sequence[int]]],
+        run: Callable[[K, list[P]], Sequence[R | Exception]],
+        limits: Limits,
+        *,
+        observe: Callable[[Batch[K]], None] = lambda _: None,
+        dropped: Callable[[Dropped], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._plan, self._run, self._limits = plan, run, limits
+        self._observe, self._dropped, self._clock = observe, dropped, clock
+        self._queue: WaitingQueue[W, P] = WaitingQueue()
+        self._changed = threading.Condition()
+        self._idle = 0
+        self._closing = False
+        self._workers = [self._make_worker(number) for number in range(limits.workers)]
+        for worker in self._workers:
+            worker.thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether every worker lives. Never waits."""
+        return all(worker.thread.is_alive() for worker in self._workers)
+
+    @property
+    def busy_s(self) -> float:
+        """How long the longest running batch has been running. Never waits."""
+        since = [worker.busy_since for worker in self._workers if worker.busy_since is not None]
+        return max((self._clock() - start for start in since), default=0.0)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing runs. Never waits."""
+        return not len(self._queue) and all(worker.busy_since is None for worker in self._workers)
+
+    @property
+    def waiting(self) -> int:
+        """Entries in the queue. Never waits."""
+        return len(self._queue)
+
+    @property
+    def backlog_ms(self) -> float:
+        """Predicted time until what waits now has been started. Never waits."""
+        return self._queue.weight_ms / self._limits.workers
+
+    def submit(
+        self, payload: P, work: W, *, due: float, weight_ms: float, expires: float | None = None
+    ) -> "asyncio.Future[Answer[K, R]]":
+        """Admit a request; the future belongs to the running event loop.
+
+        Args:
+            due: seconds on the clock; orders the queue.
+            weight_ms: what it is predicted to cost at least.
+            expires: seconds on the clock; where it still waits then, it is answered with deadline_passed.
+
+        Raises:
+            Problem: queue_full, shutting_down.
+        """
+        loop = asyncio.get_running_loop()
+        now = self._clock()
+        future: asyncio.Future[Answer[K, R]] = loop.create_future()
+        entry = Entry(payload, work, due, expires, weight_ms, now, future)
+        with self._changed:
+            if self._closing:
+                raise Problem("shutting_down", "the service is shutting down and takes no further work")
+            self.check_room()
+            self._queue.insert(entry)
+            self._changed.notify()
+        if expires is not None:
+            timer = loop.call_later(max(0.0, expires - now), self._expire, entry)
+            future.add_done_callback(lambda _: timer.cancel())
+        return future
+
+    def check_room(self) -> None:
+        """Refuse when the queue is full, before anything is spent. Never waits. Raises Problem: queue_full."""
+        waiting_ms = self.backlog_ms
+        if waiting_ms > self._limits.queue_ms:
+            raise Problem(
+                "queue_full",
+                f"the work that waits is predicted to take {waiting_ms:.0f} ms, at most "
+                f"{self._limits.queue_ms:.0f} ms are allowed",
+                retry_after_s=waiting_ms / 1000,
+            )
+
+    def close(self, timeout_s: float) -> None:
+        """Work off what waits, then end the workers. What is left after `timeout_s` gets shutting_down."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        end = time.monotonic() + timeout_s
+        for worker in self._workers:
+            worker.thread.join(max(0.0, end - time.monotonic()))
+        with self._changed:
+            left = self._queue.take(range(len(self._queue)))
+        self._answer([(entry, _shutting_down()) for entry in left])
+
+    def _make_worker(self, number: int) -> _Worker:
+        thread = threading.Thread(target=self._work, args=(number,), name=f"batch-{number}", daemon=True)
+        return _Worker(thread)
+
+    def _expire(self, entry: Entry[W, P]) -> None:
+        with self._changed:
+            passed = entry.waiting and not entry.future.done()
+        # The worker that comes across the finished future drops and counts it.
+        if passed:
+            entry.future.set_exception(_deadline_passed())
+
+    def _work(self, number: int) -> None:
+        worker = self._workers[number]
+        while True:
+            cut = self._next(worker)
+            if cut is None:
+                return
+            key, entries = cut
+            try:
+                self._compute(key, entries)
+            except BaseException:
+                self._answer([(entry, _died()) for entry in entries])
+                raise
+            finally:
+                worker.busy_since = None
+
+    def _next(self, worker: _Worker) -> tuple[K, list[Entry[W, P]]] | None:
+        with self._changed:
+            while True:
+                self._drop()
+                if len(self._queue):
+                    worker.busy_since = self._clock()
+                    cut = self._cut()
+                    if cut is not None:
+                        return cut
+                    worker.busy_since = None
+                elif self._closing:
+                    return None
+                else:
+                    self._idle += 1
+                    self._changed.wait()
+                    self._idle -= 1
+
+    def _drop(self) -> None:
+        while dead := self._queue.take_dropped(HORIZON, self._clock()):
+            self._answer([(entry, _deadline_passed()) for entry, cause in dead if cause == "deadline_passed"])
+            for _, cause in dead:
+                self._dropped(cause)
+
+    def _cut(self) -> tuple[K, list[Entry[W, P]]] | None:
+        waiting = self._queue.first(HORIZON)
+        try:
+            key, positions = self._plan([entry.work for entry in waiting], self._clock(), self._idle + 1)
+            if not positions:
+                raise ValueError("the plan of a batch must have at least one member")
+        except Exception as error:
+            self._answer([(entry, error) for entry in self._queue.take([0])])
+            return None
+        return key, self._queue.take(positions)
+
+    def _compute(self, key: K, entries: list[Entry[W, P]]) -> None:
+        """Run a batch and answer it; where it fails, halve it until the poisonous entry stands alone."""
+        started = self._clock()
+        failure: Exception | None = None
+        results: Sequence[R | Exception] = ()
+        try:
+            results = self._run(key, [entry.payload for entry in entries])
+            if len(results) != len(entries):
+                raise ValueError(f"run must give {len(entries)} results, found {len(results)}")
+        except Exception as error:
+            failure = error
+        took_ms = 1000 * (self._clock() - started)
+        self._observe(Batch(key, len(entries), took_ms, failure is not None))
+        if failure is None:
+            self._answer(
+                [
+                    (entry, self._outcome(entry, result, key, started, took_ms, len(entries)))
+                    for entry, result in zip(entries, results, strict=True)
+                ]
+            )
+        elif len(entries) == 1:
+            self._answer([(entries[0], failure)])
+        else:
+            half = len(entries) // 2
+            self._compute(key, entries[:half])
+            self._compute(key, entries[half:])
+
+    def _outcome(
+        self, entry: Entry[W, P], result: R | Exception, key: K, started: float, took_ms: float, size: int
+    ) -> Answer[K, R] | Exception:
+        if isinstance(result, Exception):
+            return result
+        return Answer(result, key, 1000 * (started - entry.admitted), took_ms, size)
+
+    def _answer(self, outcomes: list[tuple[Entry[W, P], Any]]) -> None:
+        """Hand outcomes to the loops that wait for them; one wake-up per loop."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = defaultdict(list)
+        for entry, outcome in outcomes:
+            by_loop[entry.future.get_loop()].append((entry.future, outcome))
+        for loop, pairs in by_loop.items():
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_resolve, pairs)
+
+
+def _resolve(pairs: list[tuple["asyncio.Future[Any]", Any]]) -> None:
+    for future, outcome in pairs:
+        if future.done():
+            continue
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+
+
+def _deadline_passed() -> Problem:
+    return Problem("deadline_passed", "deadline_ms: it passed while the request waited", "deadline_ms")
+
+
+def _shutting_down() -> Problem:
+    return Problem("shutting_down", "the service was shut down before the request was computed")
+
+
+def _died() -> Problem:
+    return Problem("inference_failed", "the worker that computed this request has died")

@@ -1,0 +1,94 @@
+"""Alive and ready. Both answers are read from flags: they never wait for a lock, a thread or a pool.
+
+Alive: every worker lives, no batch hangs, the store can work. Ready: alive, not draining, and a canary picture
+has lately gone through the real decoder, queue and worker. A full queue is no reason to be unready: an
+orchestrator would take away the very process that still answers.
+"""
+
+import asyncio
+import contextlib
+import io
+import logging
+import time
+
+from PIL import Image
+
+from sfsc_service.embedder import Arrival, Embedder
+from sfsc_service.errors import Problem
+from sfsc_service.metrics import Metrics
+from sfsc_service.policy import Wish
+from sfsc_service.store.protocol import Store
+
+__all__ = ["Health"]
+
+TICK_S = 1.0
+CANARY_EVERY_S = 5.0
+CANARY_FRESH_S = 30.0
+HANGING_S = 60.0
+
+log = logging.getLogger(__name__)
+
+
+class Health:
+    """Watches one embedder and one store."""
+
+    def __init__(self, embedder: Embedder, store: Store, metrics: Metrics) -> None:
+        self._embedder, self._store = embedder, store
+        self._passed: float | None = None
+        self._failure = "no canary picture has gone through yet"
+        self.draining = False
+        metrics.ready.set_function(lambda: float(not self.not_ready()))
+
+    def not_alive(self) -> list[str]:
+        """Why the process should be replaced; empty while it is alive."""
+        reasons = []
+        if not self._embedder.batcher.alive:
+            reasons.append("a batch worker has died")
+        if self._embedder.batcher.busy_s > HANGING_S:
+            reasons.append(f"a batch has been running for more than {HANGING_S:g} s")
+        if not self._store.alive:
+            reasons.append("the store can take no changes any more")
+        return reasons
+
+    def not_ready(self) -> list[str]:
+        """Why no work should be sent now; empty while it is ready."""
+        reasons = self.not_alive()
+        if self.draining:
+            reasons.append("the service is shutting down")
+        if self._passed is None or time.monotonic() - self._passed > CANARY_FRESH_S:
+            reasons.append(f"no canary picture has come back lately: {self._failure}")
+        return reasons
+
+    async def check(self) -> None:
+        """Send the canary through the narrowest width's real path."""
+        try:
+            wish = Wish(width=self._embedder.offer.widths[0])
+            await asyncio.wait_for(self._embedder.embed(_canary(), wish, Arrival.now()), CANARY_FRESH_S)
+        except Problem as problem:
+            # A full queue was made by work that is being done.
+            if problem.kind != "queue_full":
+                self._failure = problem.detail
+                return
+        except Exception as error:
+            log.exception("canary")
+            self._failure = type(error).__name__
+            return
+        self._passed = time.monotonic()
+
+    async def watch(self) -> None:
+        """Send canaries, and measure what is not known yet while there is nothing else to do. Endless."""
+        unmeasured = True
+        while True:
+            await self.check()
+            end = time.monotonic() + CANARY_EVERY_S
+            while time.monotonic() < end:
+                await asyncio.sleep(TICK_S)
+                if unmeasured and self._embedder.batcher.idle:
+                    with contextlib.suppress(Problem):
+                        unmeasured = await self._embedder.measure_idle()
+
+
+def _canary() -> bytes:
+    buffer = io.BytesIO()
+    Image.linear_gradient("L").resize((64, 64)).convert("RGB").save(buffer, "PNG")
+    return buffer.getvalue()

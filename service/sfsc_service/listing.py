@@ -1,0 +1,82 @@
+"""`gallery.json`: the pictures of a demo gallery, sample queries beside them, and what each of them shows.
+
+    {"items": [{"file": "a.jpg", "identity": "v7", …}], "queries": [{"file": "queries/b.jpg", …}]}
+
+Every field but `file` is metadata. `file` is relative to the listing and may not lead out of its folder.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sfsc_service.errors import StartError
+
+__all__ = ["SUFFIXES", "Listed", "Listing", "read_listing"]
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+MAX_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One picture; `name` is its file's name without the suffix."""
+
+    name: str
+    path: Path
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A gallery's pictures and the pictures to search it with."""
+
+    items: tuple[Listed, ...] = ()
+    queries: tuple[Listed, ...] = ()
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    file: str
+
+
+class _Document(BaseModel):
+    items: list[_Entry] = []
+    queries: list[_Entry] = []
+
+
+def read_listing(path: Path) -> Listing:
+    """Read a listing. Raises StartError: not there, too large, not of this form, a file outside its folder."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise StartError(f"{path}: must have at most {MAX_BYTES} bytes, found {path.stat().st_size}")
+        document = _Document.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise StartError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise StartError(f"{path}: {where}: {first['msg']}") from error
+    return Listing(_pictures(path, document.items), _pictures(path, document.queries))
+
+
+def _pictures(listing: Path, entries: list[_Entry]) -> tuple[Listed, ...]:
+    found = tuple(_picture(listing, entry) for entry in entries)
+    name, times = max(Counter(picture.name for picture in found).items(), key=itemgetter(1), default=("", 0))
+    if times > 1:
+        raise StartError(f"{listing}: file names must differ, found {name} {times} times")
+    return found
+
+
+def _picture(listing: Path, entry: _Entry) -> Listed:
+    place = PurePosixPath(entry.file)
+    if place.is_absolute() or ".." in place.parts or place.suffix.lower() not in SUFFIXES:
+        raise StartError(
+            f"{listing}: file: must be a picture ({' '.join(SUFFIXES)}) below the listing's folder, "
+            f"found {entry.file[:100]!r}"
+        )
+    return Listed(place.stem, listing.parent / place, dict(entry.model_extra or {}))

@@ -1,0 +1,86 @@
+"""Every Prometheus name, label and bucket of the service. One registry per app, none at import."""
+
+from collections.abc import Mapping
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+
+__all__ = ["Metrics"]
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class Metrics:
+    """The service's metrics; `width` is the canonical name ("0.25"), `route` the path template."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry(auto_describe=True)
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        self.registry = registry
+        self.http_requests = Counter(
+            "sfsc_http_requests", "Requests answered", ["method", "route", "status"], registry=registry
+        )
+        self.http_seconds = Histogram(
+            "sfsc_http_seconds", "Seconds from request to answer", ["route"], buckets=SECONDS, registry=registry
+        )
+        self.problems = Counter("sfsc_problems", "Refused requests by code", ["code"], registry=registry)
+        self.embeddings = Counter(
+            "sfsc_embeddings", "Images embedded, by width and why it was chosen", ["width", "reason"],
+            registry=registry,
+        )  # fmt: skip
+        self.preprocess_seconds = Histogram(
+            "sfsc_preprocess_seconds", "Seconds to decode and resize one image", buckets=SECONDS, registry=registry
+        )
+        self.queue_seconds = Histogram(
+            "sfsc_queue_seconds", "Seconds an image waited for a worker", ["width"], buckets=SECONDS,
+            registry=registry,
+        )  # fmt: skip
+        self.compute_seconds = Histogram(
+            "sfsc_compute_seconds", "Seconds a batch computed", ["width"], buckets=SECONDS, registry=registry
+        )
+        self.batch_images = Histogram(
+            "sfsc_batch_images", "Images in a batch", ["width"], buckets=SIZES, registry=registry
+        )
+        self.failed_batches = Counter("sfsc_failed_batches", "Runs that raised", ["width"], registry=registry)
+        self.dropped = Counter("sfsc_dropped", "Images dropped before compute", ["cause"], registry=registry)
+        self.waiting = Gauge("sfsc_queue_images", "Images that wait for a worker", registry=registry)
+        self.backlog = Gauge(
+            "sfsc_queue_predicted_seconds", "Predicted seconds until they are all started", registry=registry
+        )
+        self.searches = Counter("sfsc_searches", "Searches, by the query's width", ["width"], registry=registry)
+        self.search_seconds = Histogram(
+            "sfsc_search_seconds", "Seconds in the store per search", buckets=SECONDS, registry=registry
+        )
+        self.items = Gauge("sfsc_gallery_items", "Items in the gallery", ["width"], registry=registry)
+        self.ready = Gauge("sfsc_ready", "1 while the service can take work", registry=registry)
+
+    def announce(self, widths: tuple[str, ...]) -> None:
+        """Make every width's series exist from the start, at zero."""
+        for width in widths:
+            for labelled in (self.queue_seconds, self.compute_seconds, self.batch_images):
+                labelled.labels(width)
+            self.failed_batches.labels(width)
+            self.searches.labels(width)
+            self.embeddings.labels(width, "requested")
+            self.items.labels(width)
+
+    def set_items(self, composition: Mapping[str, int]) -> None:
+        """Take over the gallery's number of items per width."""
+        self.items.clear()
+        for width, count in composition.items():
+            self.items.labels(width).set(count)
+
+    def render(self) -> bytes:
+        """The text format that Prometheus reads."""
+        return generate_latest(self.registry)

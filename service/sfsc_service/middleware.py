@@ -1,0 +1,132 @@
+"""Around every request: a bound on its body, security headers, metrics, and an answer whatever happens."""
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sfsc_service.errors import Problem
+from sfsc_service.metrics import Metrics
+from sfsc_service.routes.problems import as_problem, problem_response
+
+__all__ = ["Edge"]
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
+SILENCE_S = 1.0
+BODIES = 8
+"""How many bodies of the largest size all requests together may hold."""
+
+POLICY = (
+    "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
+
+
+class Edge:
+    """The outermost layer of the app, plain ASGI."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, max_body_bytes: int) -> None:
+        self._app, self._metrics = app, metrics
+        self._room = _Room(max_body_bytes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.monotonic()
+        exchange = _Exchange(receive, send, self._room)
+        try:
+            exchange.check_announced(Headers(scope=scope).get("content-length"))
+            await self._app(scope, exchange.receive, exchange.send)
+        except Exception as error:
+            problem = as_problem(error)
+            self._metrics.problems.labels(problem.kind).inc()
+            if exchange.status is None:
+                if Headers(scope=scope).get("expect") is None:  # who asks first has not begun to send
+                    await exchange.drain()
+                await problem_response(problem, exchange.farewell())(scope, receive, exchange.send)
+        finally:
+            exchange.leave()
+            route = getattr(scope.get("route"), "path", "unmatched")
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            self._metrics.http_requests.labels(method, route, str(exchange.status or 499)).inc()
+            self._metrics.http_seconds.labels(route).observe(time.monotonic() - started)
+
+
+@dataclass(slots=True)
+class _Room:
+    """`limit`: bytes of one body. `held`: of all bodies whose requests are not answered yet."""
+
+    limit: int
+    held: int = 0
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, receive: Receive, send: Send, room: _Room) -> None:
+        self._receive, self._send, self._room = receive, send, room
+        self._size = 0
+        self._ended = False
+        self.status: int | None = None
+
+    def check_announced(self, content_length: str | None) -> None:
+        """Refuse by the header, before anything is read. Raises Problem: body_too_large."""
+        if content_length is not None and content_length.isdigit() and int(content_length) > self._room.limit:
+            raise self._too_large(content_length)
+
+    async def receive(self) -> Message:
+        """The next part of the body, as long as it and all others are within bounds."""
+        message = await self._next()
+        if self._size > self._room.limit:
+            await self.drain()
+            raise self._too_large(f"{self._size} or more")
+        if self._room.held > BODIES * self._room.limit:
+            raise Problem(
+                "queue_full", "body: too many bytes of other requests are being worked on", retry_after_s=1.0
+            )
+        return message
+
+    async def drain(self) -> None:
+        """Read on into nothing, for as much again: who is still sending would not see the answer."""
+        end = self._size + self._room.limit
+        with contextlib.suppress(TimeoutError):
+            while not self._ended and self._size < end:
+                message = await asyncio.wait_for(self._next(), SILENCE_S)
+                self._ended = self._ended or message["type"] != "http.request"
+
+    def farewell(self) -> dict[str, str]:
+        """Headers for an answer to a body that has not been read to its end."""
+        return {} if self._ended else {"Connection": "close"}
+
+    def leave(self) -> None:
+        """The request is over; its body takes no room any more."""
+        self._room.held -= self._size
+
+    async def send(self, message: Message) -> None:
+        """Add the headers that every answer has."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers.setdefault("Content-Security-Policy", POLICY)
+            headers.setdefault("X-Content-Type-Options", "nosniff")
+            headers.setdefault("Referrer-Policy", "no-referrer")
+        await self._send(message)
+
+    async def _next(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            size = len(message.get("body", b""))
+            self._size += size
+            self._room.held += size
+            self._ended = not message.get("more_body", False)
+        return message
+
+    def _too_large(self, found: str) -> Problem:
+        return Problem(
+            "body_too_large", f"body: must have at most {self._room.limit} bytes, found {found}", "body"
+        )

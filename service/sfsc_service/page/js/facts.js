@@ -1,0 +1,35 @@
+/** What the service says of itself at /widths, fresh after every answer. */
+
+import { getWidths } from "./api.js";
+
+export class Facts {
+  #observers = [];
+
+  /** Asks the service. Throws Problem. */
+  async refresh() {
+    this.answer = await getWidths();
+    for (const observer of this.#observers) observer(this);
+  }
+
+  observe(observer) {
+    this.#observers.push(observer);
+  }
+
+  /** Names of the widths, ascending. */
+  get widths() {
+    return this.answer.widths.map((one) => one.width);
+  }
+
+  /** A width's `gflops`, `latency_ms`, `parameters`; undefined for one that the bundle does not have. */
+  width(name) {
+    return this.answer.widths.find((one) => one.width === name);
+  }
+
+  get full() {
+    return this.answer.widths.at(-1);
+  }
+
+  get items() {
+    return this.answer.gallery.items;
+  }
+}

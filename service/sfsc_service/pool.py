@@ -1,0 +1,60 @@
+"""Blocking calls beside the event loop: threads of their own and a bounded number of callers waiting.
+
+asyncio's default executor is never used: nothing here may hold up what shares it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from sfsc_service.errors import Problem
+
+__all__ = ["Pool"]
+
+A = ParamSpec("A")
+T = TypeVar("T")
+
+
+class Pool:
+    """Threads for one kind of call.
+
+    Args:
+        name: of what is done here, for messages and thread names.
+        threads: calls at a time.
+        waiting: calls that may wait for a thread; more are refused.
+    """
+
+    def __init__(self, name: str, threads: int, waiting: int) -> None:
+        self._name, self._threads, self._limit = name, threads, threads + waiting
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._running = 0
+
+    @property
+    def load(self) -> float:
+        """Calls that run or wait, per thread."""
+        return self._running / self._threads
+
+    async def run(self, call: Callable[A, T], *args: A.args, **kwargs: A.kwargs) -> T:
+        """Call in a thread. A caller that is cancelled leaves at once; a call that has not begun never does.
+
+        Raises:
+            Problem: queue_full, shutting_down; and whatever the call raises.
+        """
+        if self._running >= self._limit:
+            raise Problem(
+                "queue_full", f"{self._name}: {self._limit} calls run or wait already", retry_after_s=1.0
+            )
+        try:
+            future = self._executor.submit(call, *args, **kwargs)
+        except RuntimeError as error:
+            raise Problem("shutting_down", "the service is shutting down and takes no work") from error
+        self._running += 1
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            self._running -= 1
+
+    def close(self) -> None:
+        """Wait for running calls; those that have not begun never do."""
+        self._executor.shutdown(wait=True, cancel_futures=True)

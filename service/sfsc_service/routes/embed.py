@@ -1,0 +1,86 @@
+"""POST /embed: images in, vectors out."""
+
+import asyncio
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+
+from sfsc_bundle.errors import ImageError
+from sfsc_service.embedder import Arrival, Embedded
+from sfsc_service.errors import Problem
+from sfsc_service.policy import Wish
+from sfsc_service.routes.answers import json_response, timing
+from sfsc_service.routes.document import image_call, problems
+from sfsc_service.routes.incoming import read_call
+from sfsc_service.routes.presence import Presence
+from sfsc_service.schemas import Budget, EmbedAnswer, EmbedOptions
+from sfsc_service.service import Service
+from sfsc_service.vectors import encode_vector
+
+__all__ = ["add_embed", "wish_of"]
+
+
+def add_embed(app: FastAPI) -> None:
+    """Put the route on an app."""
+    app.add_api_route(
+        "/embed",
+        _embed,
+        methods=["POST"],
+        summary="Embed one image or several",
+        response_model=None,
+        responses={200: {"model": EmbedAnswer}, **problems(400, 413, 415, 422, 429, 500, 503, 504)},
+        openapi_extra=image_call(EmbedOptions, "EmbedCall", many=True),
+    )
+
+
+def wish_of(options: Budget) -> Wish:
+    """The budget of a call."""
+    return Wish(options.width, options.latency_ms, options.gflops, options.deadline_ms, options.min_quality)
+
+
+async def _embed(request: Request) -> Response:
+    arrival = Arrival.now()
+    service: Service = request.app.state.service
+    call = await read_call(request, EmbedOptions, service.settings.max_images)
+    if not call.images:
+        raise Problem("invalid_parameter", "image: is required, found none", "image")
+    wish = wish_of(call.options)
+    async with Presence(request):
+        embedded = await _all(service, call.images, wish, arrival)
+    manifest = service.manifest
+    return json_response(
+        {
+            "model": manifest.name,
+            "space": manifest.space,
+            "dim": manifest.dimension,
+            "results": [_result(one, call.options.encoding, arrival) for one in embedded],
+            "timing_ms": timing(arrival, embedded),
+        }
+    )
+
+
+async def _all(service: Service, images: list[bytes], wish: Wish, arrival: Arrival) -> list[Embedded]:
+    if len(images) == 1:
+        return [await service.embedder.embed(images[0], wish, arrival)]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_one(service, image, at, wish, arrival)) for at, image in enumerate(images)]
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from failures
+    return [task.result() for task in tasks]
+
+
+async def _one(service: Service, image: bytes, at: int, wish: Wish, arrival: Arrival) -> Embedded:
+    try:
+        return await service.embedder.embed(image, wish, arrival)
+    except ImageError as error:
+        raise Problem(error.code, f"image[{at}]: {error}", "image") from error
+
+
+def _result(embedded: Embedded, encoding: str, arrival: Arrival) -> dict[str, Any]:
+    return {
+        "embedding": encode_vector(embedded.vector, encoding),
+        "width": embedded.width,
+        "reason": embedded.reason,
+        "budget_met": embedded.budget_met(arrival),
+    }

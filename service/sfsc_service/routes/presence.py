@@ -1,0 +1,41 @@
+"""Work for a client ends when the client has gone."""
+
+import asyncio
+from types import TracebackType
+
+from starlette.requests import Request
+
+from sfsc_service.errors import Problem
+
+__all__ = ["Presence"]
+
+
+class Presence:
+    """`async with Presence(request):` cancels the block as soon as the client disconnects.
+
+    To be entered once the body has been read. Raises Problem: client_gone, which nobody receives but which is
+    counted.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._gone = False
+
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._watch = asyncio.create_task(self._wait())
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watch.cancel()
+        if self._gone and kind is asyncio.CancelledError and not self._task.uncancel():
+            raise Problem("client_gone", "the client has closed the connection") from error
+
+    async def _wait(self) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+        self._gone = True
+        self._task.cancel()

@@ -1,0 +1,147 @@
+"""What a store refuses, and why.
+
+StoreError                        every error of a store; `code` never changes, the message may
+├── InvalidInputError             the caller sent something that breaks a rule; nothing was written
+│   ├── InvalidIdError            id_invalid
+│   ├── SpaceMismatchError        space_mismatch
+│   ├── DimensionMismatchError    dimension_mismatch
+│   ├── InvalidWidthError         width_invalid
+│   ├── InvalidVectorError        vector_invalid
+│   ├── InvalidMetadataError      metadata_invalid
+│   ├── InvalidPictureError       picture_invalid
+│   ├── InvalidFilterError        filter_invalid
+│   ├── InvalidCursorError        cursor_invalid
+│   └── LimitExceededError        limit_exceeded
+├── OpenRefusedError              the store cannot be opened as asked
+│   ├── StoreLockedError          store_locked
+│   ├── FolderMismatchError       folder_mismatch
+│   └── DeviceUnavailableError    device_unavailable
+└── StoreUnavailableError         the store cannot answer now; nothing of the call was acknowledged
+    ├── StoreBusyError            store_busy
+    ├── StoreClosedError          store_closed
+    └── StoreFailedError          store_failed
+"""
+
+from typing import ClassVar
+
+__all__ = [
+    "DeviceUnavailableError",
+    "DimensionMismatchError",
+    "FolderMismatchError",
+    "InvalidCursorError",
+    "InvalidFilterError",
+    "InvalidIdError",
+    "InvalidInputError",
+    "InvalidMetadataError",
+    "InvalidPictureError",
+    "InvalidVectorError",
+    "InvalidWidthError",
+    "LimitExceededError",
+    "OpenRefusedError",
+    "SpaceMismatchError",
+    "StoreBusyError",
+    "StoreClosedError",
+    "StoreError",
+    "StoreFailedError",
+    "StoreLockedError",
+    "StoreUnavailableError",
+]
+
+
+class StoreError(Exception):
+    """Base of all; `code` is stable, for programs, and the message is for people."""
+
+    code: ClassVar[str] = "store_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class InvalidInputError(StoreError):
+    """A parameter breaks a rule; `position` counts the items or queries of the call from 0."""
+
+    code = "input_refused"
+
+    def __init__(self, parameter: str, rule: str, found: str, position: int | None = None) -> None:
+        super().__init__(f"{parameter}: {rule}; found {found}")
+        self.parameter = parameter
+        self.rule = rule
+        self.found = found
+        self.position = position
+
+
+class InvalidIdError(InvalidInputError):
+    code = "id_invalid"
+
+
+class SpaceMismatchError(InvalidInputError):
+    code = "space_mismatch"
+
+
+class DimensionMismatchError(InvalidInputError):
+    code = "dimension_mismatch"
+
+
+class InvalidWidthError(InvalidInputError):
+    code = "width_invalid"
+
+
+class InvalidVectorError(InvalidInputError):
+    code = "vector_invalid"
+
+
+class InvalidMetadataError(InvalidInputError):
+    code = "metadata_invalid"
+
+
+class InvalidPictureError(InvalidInputError):
+    code = "picture_invalid"
+
+
+class InvalidFilterError(InvalidInputError):
+    code = "filter_invalid"
+
+
+class InvalidCursorError(InvalidInputError):
+    code = "cursor_invalid"
+
+
+class LimitExceededError(InvalidInputError):
+    code = "limit_exceeded"
+
+
+class OpenRefusedError(StoreError):
+    code = "open_refused"
+
+
+class StoreLockedError(OpenRefusedError):
+    code = "store_locked"
+
+
+class FolderMismatchError(OpenRefusedError):
+    code = "folder_mismatch"
+
+
+class DeviceUnavailableError(OpenRefusedError):
+    code = "device_unavailable"
+
+
+class StoreUnavailableError(StoreError):
+    code = "store_unavailable"
+
+
+class StoreBusyError(StoreUnavailableError):
+    """Too many changes wait already; the same call may succeed later."""
+
+    code = "store_busy"
+
+
+class StoreClosedError(StoreUnavailableError):
+    code = "store_closed"
+
+
+class StoreFailedError(StoreUnavailableError):
+    """The medium refused (disk full, I/O error) or the store's own parts no longer agree."""
+
+    code = "store_failed"

@@ -1,0 +1,35 @@
+"""One process owns a data folder: two would keep two indexes that do not know of each other's writes."""
+
+import fcntl
+import os
+from pathlib import Path
+
+from sfsc_service.store.errors import StoreLockedError
+
+__all__ = ["FolderLock"]
+
+
+class FolderLock:
+    """Holds `folder`/lock until `release` or the end of the process, whichever way it ends.
+
+    Raises:
+        StoreLockedError: another process, or this one, holds it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(self._descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+            os.close(self._descriptor)
+            raise StoreLockedError(
+                f"folder: one process at a time may open a store; {folder} is in use by process {owner}"
+            ) from None
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1

@@ -1,0 +1,102 @@
+"""The record's file: its tables, how it is opened, and whether it may be opened for a space and a dimension.
+
+`items.sequence` is the version of an item: every change makes a new one, no version is ever altered, and the index
+knows rows by nothing else. Vectors have a table of their own, so that reading many items without them (hits,
+filters) reads few pages.
+"""
+
+import sqlite3
+from collections.abc import Collection
+from pathlib import Path
+
+from sfsc_service.store.errors import FolderMismatchError, StoreFailedError
+
+__all__ = ["SCHEMA_VERSION", "connect", "open_record"]
+
+SCHEMA_VERSION = 1
+_BUSY_TIMEOUT_S = 10.0
+# 16 MB: a bulk insertion of thousands of vectors would else stop for two more fsyncs every few calls.
+_CHECKPOINT_PAGES = 4_000
+
+_SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE spaces (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+CREATE TABLE items (
+    sequence INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    space TEXT NOT NULL REFERENCES spaces (name),
+    width TEXT NOT NULL,
+    metadata TEXT NOT NULL,
+    picture TEXT,
+    media_type TEXT,
+    CHECK ((picture IS NULL) = (media_type IS NULL))
+) STRICT;
+CREATE TABLE vectors (
+    sequence INTEGER PRIMARY KEY REFERENCES items (sequence) ON DELETE CASCADE,
+    vector BLOB NOT NULL
+) STRICT;
+CREATE INDEX items_by_width ON items (width);
+CREATE INDEX items_by_picture ON items (picture) WHERE picture IS NOT NULL;
+"""
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection that any one thread at a time may use; transactions are begun by hand."""
+    connection = sqlite3.connect(
+        path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_record(path: Path, space: str, dimension: int, compatible_with: Collection[str]) -> sqlite3.Connection:
+    """The write connection of a record that fits, created where there is none.
+
+    Raises:
+        FolderMismatchError: it was made for another schema, dimension or space.
+        StoreFailedError: the file cannot be read as a record.
+    """
+    try:
+        connection = connect(path)
+    except sqlite3.Error as error:
+        raise StoreFailedError(f"folder: {path} must be an SQLite file that can be opened; {error}") from error
+    try:
+        if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone():
+            _create(connection, space, dimension)
+        _check(connection, path, dimension, {space, *compatible_with})
+    except sqlite3.Error as error:
+        connection.close()
+        raise StoreFailedError(f"folder: {path} must be a readable record; {error}") from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _create(connection: sqlite3.Connection, space: str, dimension: int) -> None:
+    meta = {"schema_version": SCHEMA_VERSION, "dimension": dimension, "last_sequence": 0, "clean": 0}
+    connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA}")
+    connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+    connection.execute("INSERT INTO spaces VALUES (?)", (space,))
+    connection.execute("COMMIT")
+
+
+def _check(connection: sqlite3.Connection, path: Path, dimension: int, spaces: Collection[str]) -> None:
+    meta = dict(connection.execute("SELECT name, value FROM meta"))
+    if meta.get("schema_version") != SCHEMA_VERSION:
+        found, rule = meta.get("schema_version"), f"must be of schema version {SCHEMA_VERSION}"
+        raise FolderMismatchError(f"folder: {path.parent} {rule}; found version {found}")
+    if meta.get("dimension") != dimension:
+        rule = f"must hold vectors of dimension {dimension}"
+        raise FolderMismatchError(f"folder: {path.parent} {rule}; found {meta.get('dimension')}")
+    present = {name for (name,) in connection.execute("SELECT name FROM spaces")}
+    if strange := sorted(present - set(spaces)):
+        rule = f"must hold vectors of the space {' or '.join(sorted(spaces))} only"
+        raise FolderMismatchError(f"folder: {path.parent} {rule}; found {', '.join(strange)}")

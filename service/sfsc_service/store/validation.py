@@ -1,0 +1,231 @@
+"""What a store takes in; every implementation asks here, so that all refuse the same.
+
+`check_items` copies what it checks (vectors into one array, metadata into text): what is stored later is what was
+checked, whatever the caller does to its objects meanwhile.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sfsc_service.store.errors import (
+    DimensionMismatchError,
+    InvalidIdError,
+    InvalidInputError,
+    InvalidMetadataError,
+    InvalidPictureError,
+    InvalidVectorError,
+    InvalidWidthError,
+    LimitExceededError,
+    SpaceMismatchError,
+)
+from sfsc_service.store.protocol import (
+    MAX_ID_LENGTH,
+    MAX_ITEMS,
+    MAX_METADATA_BYTES,
+    MAX_METADATA_DEPTH,
+    MAX_PICTURE_BYTES,
+    MAX_QUERIES,
+    UNIT_TOLERANCE,
+    Float32,
+    Item,
+)
+
+__all__ = ["CheckedItems", "check_count", "check_ids", "check_items", "check_queries"]
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_WIDTH = re.compile(r"[0-9A-Za-z._-]{1,16}")
+_ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":"))
+_MEDIA_TYPE = re.compile(r"[a-z0-9.+-]{1,64}/[a-z0-9.+-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedItems:
+    """`errors[i]`: why item i is refused, or None. Of refused items `metadata` is "" and the vector zero.
+
+    `vectors`: float32 [n, D], little-endian, of its own.
+    """
+
+    errors: list[InvalidInputError | None]
+    metadata: list[str]
+    vectors: Float32
+
+
+def check_items(items: Sequence[Item], spaces: Collection[str], dimension: int) -> CheckedItems:
+    check_count(len(items), "items")
+    errors: list[InvalidInputError | None] = [None] * len(items)
+    metadata = [""] * len(items)
+    vectors = np.zeros((len(items), dimension), "<f4")
+    for position, item in enumerate(items):
+        try:
+            metadata[position] = _check_item(item, spaces, dimension)
+            vectors[position] = item.vector
+        except InvalidInputError as error:
+            error.position = position
+            errors[position] = error
+    for position, bad_row in _bad_rows(vectors, "vector"):
+        errors[position] = errors[position] or bad_row
+    return CheckedItems(errors, metadata, vectors)
+
+
+def check_queries(vectors: Float32, dimension: int) -> Float32:
+    """A checked copy of the queries, float32 [n, dimension], C order."""
+    if not isinstance(vectors, np.ndarray) or vectors.dtype != np.float32:
+        raise InvalidVectorError("vectors", "must be a float32 array", _type(vectors))
+    if vectors.ndim != 2 or vectors.shape[1] != dimension:
+        raise DimensionMismatchError("vectors", f"must be [n, {dimension}]", f"{list(vectors.shape)}")
+    if len(vectors) > MAX_QUERIES:
+        raise LimitExceededError("vectors", f"must be at most {MAX_QUERIES} in a call", f"{len(vectors)}")
+    queries = np.array(vectors, np.float32, order="C")
+    for _, error in _bad_rows(queries, "vectors"):
+        raise error
+    return queries
+
+
+def check_ids(ids: Sequence[str]) -> list[str]:
+    check_count(len(ids), "ids")
+    for position, identifier in enumerate(ids):
+        try:
+            _check_id(identifier)
+        except InvalidIdError as error:
+            error.position = position
+            raise
+    return list(ids)
+
+
+def check_count(count: int, parameter: str) -> None:
+    if count > MAX_ITEMS:
+        raise LimitExceededError(parameter, f"must be at most {MAX_ITEMS} in a call", f"{count}")
+
+
+def _check_item(item: Item, spaces: Collection[str], dimension: int) -> str:
+    """The metadata as text; the vector's values are checked for all items together."""
+    _check_id(item.id)
+    if item.space not in spaces:
+        rule = f"must be one of {', '.join(sorted(spaces))}"
+        raise SpaceMismatchError("space", rule, f"{str(item.space)[:80]!r}")
+    if not isinstance(item.width, str) or not _WIDTH.fullmatch(item.width):
+        rule = "must be 1 .. 16 letters, digits, dots, dashes or underscores"
+        raise InvalidWidthError("width", rule, f"{str(item.width)[:40]!r}")
+    if not isinstance(item.vector, np.ndarray) or item.vector.dtype != np.float32:
+        raise InvalidVectorError("vector", "must be a float32 array", _type(item.vector))
+    if item.vector.shape != (dimension,):
+        rule = f"must have {dimension} components"
+        raise DimensionMismatchError("vector", rule, f"shape {list(item.vector.shape)}")
+    _check_picture(item)
+    return _metadata_text(item.metadata)
+
+
+def _check_id(identifier: object) -> None:
+    if not isinstance(identifier, str) or not 1 <= len(identifier) <= MAX_ID_LENGTH:
+        found = f"{len(identifier)} characters" if isinstance(identifier, str) else _type(identifier)
+        raise InvalidIdError("id", f"must be a string of 1 .. {MAX_ID_LENGTH} characters", found)
+    if bad := _CONTROL.search(identifier):
+        rule = "must hold no control characters and no lone surrogates"
+        raise InvalidIdError("id", rule, f"U+{ord(bad[0]):04X} at {bad.start()}")
+
+
+def _check_picture(item: Item) -> None:
+    if item.picture is None:
+        return
+    data, media_type = item.picture.data, item.picture.media_type
+    if not isinstance(data, bytes) or not 1 <= len(data) <= MAX_PICTURE_BYTES:
+        found = f"{len(data)}" if isinstance(data, bytes) else _type(data)
+        raise InvalidPictureError("picture", f"must be 1 .. {MAX_PICTURE_BYTES} bytes", found)
+    if not isinstance(media_type, str) or not _MEDIA_TYPE.fullmatch(media_type):
+        rule = "the media type must look like image/jpeg"
+        raise InvalidPictureError("picture", rule, f"{str(media_type)[:80]!r}")
+
+
+def _bad_rows(vectors: Float32, parameter: str) -> list[tuple[int, InvalidVectorError]]:
+    with np.errstate(invalid="ignore", over="ignore"):
+        lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    refused = ~(np.abs(lengths - 1.0) <= UNIT_TOLERANCE)
+    return [(int(i), _vector_error(parameter, int(i), float(lengths[i]))) for i in np.flatnonzero(refused)]
+
+
+def _vector_error(parameter: str, position: int, length: float) -> InvalidVectorError:
+    if not math.isfinite(length):
+        return InvalidVectorError(parameter, "must be finite", f"length {length}", position)
+    return InvalidVectorError(parameter, f"must be of length 1 ± {UNIT_TOLERANCE}", f"{length:.6g}", position)
+
+
+def _metadata_text(metadata: object) -> str:
+    if not isinstance(metadata, dict):
+        raise InvalidMetadataError("metadata", "must be a JSON object", _type(metadata))
+    _check_object(metadata, _Budget(MAX_METADATA_BYTES), 1)
+    text = _ENCODER.encode(metadata)
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise InvalidMetadataError("metadata", "must be Unicode text", "a lone surrogate") from None
+    if size > MAX_METADATA_BYTES:
+        raise InvalidMetadataError("metadata", f"must be at most {MAX_METADATA_BYTES} bytes of JSON", f"{size}")
+    return text
+
+
+class _Budget:
+    """How many more values an object may hold; each takes a byte of JSON at least."""
+
+    def __init__(self, values: int) -> None:
+        self.left = values
+
+    def take(self, values: int) -> None:
+        self.left -= values
+        if self.left < 0:
+            rule = f"must be at most {MAX_METADATA_BYTES} bytes of JSON"
+            raise InvalidMetadataError("metadata", rule, "more values than that")
+
+
+def _check_json(value: Any, budget: _Budget, depth: int) -> None:
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return
+    if check := _CHECKS.get(kind):
+        check(value, budget, depth)
+        return
+    raise InvalidMetadataError("metadata", "must hold nothing but JSON's own types", _type(value))
+
+
+def _check_object(value: dict[Any, Any], budget: _Budget, depth: int) -> None:
+    for key in value:
+        if type(key) is not str:
+            raise InvalidMetadataError("metadata", "must have strings as keys", _type(key))
+    _check_array(value.values(), budget, depth)
+
+
+def _check_array(value: Collection[Any], budget: _Budget, depth: int) -> None:
+    if depth > MAX_METADATA_DEPTH:
+        raise InvalidMetadataError("metadata", f"must be nested at most {MAX_METADATA_DEPTH} deep", "more")
+    budget.take(len(value))
+    for part in value:
+        _check_json(part, budget, depth + 1)
+
+
+def _check_integer(value: int, _budget: _Budget, _depth: int) -> None:
+    if not -(2**63) <= value < 2**63:
+        raise InvalidMetadataError("metadata", "must have integers of 64 bits", f"{value.bit_length()} bits")
+
+
+def _check_number(value: float, _budget: _Budget, _depth: int) -> None:
+    if not math.isfinite(value):
+        raise InvalidMetadataError("metadata", "must have finite numbers", f"{value}")
+
+
+_CHECKS: dict[type, Callable[[Any, _Budget, int], None]] = {
+    dict: _check_object,
+    list: _check_array,
+    int: _check_integer,
+    float: _check_number,
+}
+
+
+def _type(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype} {list(value.shape)}"
+    return type(value).__name__

@@ -1,0 +1,66 @@
+"""Vectors as callers write them: JSON numbers or base64 of little-endian float32; back the same two ways."""
+
+import base64
+import binascii
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from sfsc_service.errors import Problem
+
+__all__ = ["encode_vector", "unit_vector"]
+
+Vector = npt.NDArray[np.float32]
+
+UNIT = 1e-6
+"""What is this close to unit length stays as it is, bit for bit."""
+
+
+def unit_vector(given: Sequence[float] | str, dimension: int, parameter: str = "vector") -> Vector:
+    """Read a vector and bring it to unit length: float32 [dimension].
+
+    Raises:
+        Problem: vector_invalid (not numbers, not finite, all zero), dimension_mismatch.
+    """
+    values = _from_base64(given, parameter) if isinstance(given, str) else _from_numbers(given, parameter)
+    if len(values) != dimension:
+        raise Problem(
+            "dimension_mismatch", f"{parameter}: must have {dimension} numbers, found {len(values)}", parameter
+        )
+    if not np.isfinite(values).all():
+        at = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise Problem(
+            "vector_invalid", f"{parameter}: numbers must be finite, found {values[at]} at {at}", parameter
+        )
+    length = float(np.linalg.norm(values))
+    if not 1e-30 < length < math.inf:
+        raise Problem("vector_invalid", f"{parameter}: must have a direction, found length {length:g}", parameter)
+    if abs(length - 1.0) > UNIT:
+        values = values / length
+    return values.astype(np.float32)
+
+
+def encode_vector(vector: Vector, encoding: str) -> Vector | str:
+    """A vector for a JSON answer: itself for `float`, base64 of little-endian float32 for `base64`."""
+    if encoding == "float":
+        return vector
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
+
+
+def _from_numbers(given: Sequence[float], parameter: str) -> npt.NDArray[np.float64]:
+    try:
+        return np.array(given, dtype=np.float64)
+    except (OverflowError, ValueError, TypeError) as error:
+        raise Problem("vector_invalid", f"{parameter}: must be numbers, found {error}", parameter) from error
+
+
+def _from_base64(given: str, parameter: str) -> npt.NDArray[np.float64]:
+    try:
+        data = base64.b64decode(given, validate=True)
+        return np.frombuffer(data, dtype="<f4").astype(np.float64)
+    except (binascii.Error, ValueError) as error:
+        raise Problem(
+            "vector_invalid", f"{parameter}: must be base64 of little-endian float32: {error}", parameter
+        ) from error

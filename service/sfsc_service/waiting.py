@@ -1,0 +1,85 @@
+"""The batcher's queue: entries ordered by urgency, their predicted cost, and what became of each.
+
+Not thread-safe: the batcher's lock is held around every call.
+"""
+
+import asyncio
+import bisect
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+__all__ = ["Dropped", "Entry", "WaitingQueue"]
+
+W = TypeVar("W")
+P = TypeVar("P")
+
+Dropped = Literal["client_gone", "deadline_passed"]
+
+
+@dataclass(slots=True, eq=False)
+class Entry(Generic[W, P]):
+    """One admitted request. Times in seconds; `waiting` is false once a worker has it or it was dropped."""
+
+    payload: P
+    work: W
+    due: float
+    expires: float | None
+    weight_ms: float
+    admitted: float
+    future: "asyncio.Future[Any]"
+    waiting: bool = True
+
+    def dropped(self, now: float) -> Dropped | None:
+        """Why it is not worth computing any more, if it is not."""
+        if self.future.cancelled():
+            return "client_gone"
+        if self.future.done() or (self.expires is not None and now >= self.expires):
+            return "deadline_passed"
+        return None
+
+
+class WaitingQueue(Generic[W, P]):
+    """Entries ascending by (due, arrival)."""
+
+    def __init__(self) -> None:
+        self._entries: list[Entry[W, P]] = []
+        self._keys: list[tuple[float, int]] = []  # bisecting tuples of numbers is faster than asking entries
+        self._arrivals = itertools.count()
+        self.weight_ms = 0.0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def insert(self, entry: Entry[W, P]) -> None:
+        """Put an entry in its place."""
+        key = (entry.due, next(self._arrivals))
+        at = bisect.bisect(self._keys, key)
+        self._keys.insert(at, key)
+        self._entries.insert(at, entry)
+        self.weight_ms += entry.weight_ms
+
+    def first(self, count: int) -> list[Entry[W, P]]:
+        """The most urgent entries; they stay."""
+        return self._entries[:count]
+
+    def take(self, positions: Sequence[int]) -> list[Entry[W, P]]:
+        """Remove entries by position and return them, most urgent first."""
+        taken: list[Entry[W, P]] = []
+        for at in sorted(set(positions), reverse=True):
+            entry = self._entries.pop(at)
+            del self._keys[at]
+            entry.waiting = False
+            taken.append(entry)
+            self.weight_ms -= entry.weight_ms
+        if not self._entries:
+            self.weight_ms = 0.0  # rounding errors must not add up over days
+        return taken[::-1]
+
+    def take_dropped(self, count: int, now: float) -> list[tuple[Entry[W, P], Dropped]]:
+        """Remove those of the first `count` entries that are not worth computing any more."""
+        causes = [(at, entry.dropped(now)) for at, entry in enumerate(self._entries[:count])]
+        dead = [(at, cause) for at, cause in causes if cause is not None]
+        entries = self.take([at for at, _ in dead])
+        return [(entry, cause) for entry, (_, cause) in zip(entries, dead, strict=True)]

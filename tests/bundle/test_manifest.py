@@ -1,0 +1,113 @@
+"""The manifest refuses whatever it does not know, with the place and the reason."""
+
+import copy
+import math
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from sfsc_bundle.manifest import Manifest
+from tests.bundle.manifests import document, manifest
+
+FILES = {"w0.5.onnx": b"narrow", "w1.0.onnx": b"wide"}
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """The valid document with one entry replaced or added; `path` is dotted."""
+    whole = copy.deepcopy(document(FILES))
+    *parents, last = (int(part) if part.isdigit() else part for part in path.split("."))
+    place: Any = whole
+    for part in parents:
+        place = place[part]
+    place[last] = value
+    return whole
+
+
+def test_the_document_of_these_tests_is_valid_and_survives_a_round_trip() -> None:
+    first = manifest(FILES)
+    assert Manifest.model_validate_json(first.model_dump_json()) == first
+    assert first.widths == ("0.5", "1.0")
+    assert first.submodel("1.0").file == "w1.0.onnx"
+
+
+def test_a_width_it_has_not() -> None:
+    with pytest.raises(KeyError, match=r"0\.75"):
+        manifest(FILES).submodel("0.75")
+
+
+def test_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        manifest(FILES).name = "other"
+
+
+def test_widths_are_written_canonically() -> None:
+    whole = changed("submodels.1.width", "1.00")
+    whole["quality"]["widths"] = [".5", "1"]
+    assert Manifest.model_validate(whole).widths == ("0.5", "1.0")
+
+
+SQUARE_AND_A_ROW = [[50, 50], [50, 50], [50, 50]]
+
+WRONG = [
+    ("surprise", 1, "Extra inputs are not permitted"),
+    ("preprocessing.mean", [0.5], "Extra inputs are not permitted"),
+    ("submodels.0.flops", 1, "Extra inputs are not permitted"),
+    ("quality.map", 1, "Extra inputs are not permitted"),
+    ("provenance.host", "x", "Extra inputs are not permitted"),
+    ("schema_version", 2, "Input should be 1"),
+    ("schema_version", "one", "Input should be 1"),
+    ("name", "", "should match pattern"),
+    ("name", "../up", "should match pattern"),
+    ("space", "a space", "should match pattern"),
+    ("dimension", 1, "greater than or equal to 2"),
+    ("preprocessing.height", 0, "greater than or equal to 8"),
+    ("preprocessing.width", 10**9, "less than or equal to 2048"),
+    ("preprocessing.resize", "crop", "Input should be 'squash'"),
+    ("preprocessing.interpolation", "bicubic", "Input should be 'bilinear'"),
+    ("submodels", [], "at least 1 item"),
+    ("submodels.0.width", "2", "a width is a number above 0"),
+    ("submodels.0.width", "1.0", "ascending order of width without repeats"),
+    ("submodels.0.file", "../w0.5.onnx", "should match pattern"),
+    ("submodels.0.file", "/etc/w0.5.onnx", "should match pattern"),
+    ("submodels.0.file", "manifest.json", "should match pattern"),
+    ("submodels.0.file", "w1.0.onnx", "submodels must have a file each"),
+    ("submodels.0.sha256", "f" * 63, "should match pattern"),
+    ("submodels.0.sha256", "F" * 64, "should match pattern"),
+    ("submodels.0.precision", "int8", "Input should be 'float32'"),
+    ("submodels.0.parameters", 0, "greater than 0"),
+    ("submodels.0.macs", -1, "greater than 0"),
+    ("submodels.0.opset", 9, "greater than or equal to 17"),
+    ("submodels.0.parity.pictures", 0, "greater than or equal to 1"),
+    ("submodels.0.parity.onnx_min_cosine", math.nan, "less than or equal to 1.0001"),
+    ("quality.widths", ["0.25", "1.0"], r"quality\.widths must be the submodels' widths"),
+    ("quality.mean_ap", [[50]], r"quality\.mean_ap must be 2×2"),
+    ("quality.mean_ap", SQUARE_AND_A_ROW, r"quality\.mean_ap must be 2×2"),
+    ("quality.rank1", [[50, 50], [50]], r"quality\.rank1 must be 2×2"),
+    ("quality.mean_ap.0.1", 100.5, "less than or equal to 100"),
+    ("quality.mean_ap.0.1", -0.5, "greater than or equal to 0"),
+    ("quality.rank1.1.1", math.nan, "less than or equal to 100"),
+    ("quality.queries", 0, "greater than or equal to 1"),
+    ("provenance.recipe_sha256", "", "should match pattern"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "message"), WRONG, ids=[f"{p}={v!r:.20}" for p, v, _ in WRONG])
+def test_refused(path: str, value: Any, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Manifest.model_validate(changed(path, value))
+
+
+def test_widths_out_of_order() -> None:
+    whole = document(FILES)
+    whole["submodels"].reverse()
+    with pytest.raises(ValidationError, match="ascending order"):
+        Manifest.model_validate(whole)
+
+
+@pytest.mark.parametrize("name", sorted(document(FILES).keys() - {"schema_version"}))
+def test_nothing_has_a_silent_default(name: str) -> None:
+    whole = document(FILES)
+    del whole[name]
+    with pytest.raises(ValidationError, match="Field required"):
+        Manifest.model_validate(whole)

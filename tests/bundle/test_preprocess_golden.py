@@ -1,0 +1,73 @@
+"""Golden vectors: what each kind of picture must become. Expectations: `golden/make_golden.py`, numpy only."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sfsc_bundle.manifest import Preprocessing
+from sfsc_bundle.preprocess import decode, preprocess
+from tests.bundle.golden import make_golden
+
+GOLDEN = Path(__file__).parent / "golden"
+EXPECTED = dict(np.load(GOLDEN / "expected.npz"))
+NAMES = sorted(name for name in EXPECTED if "/" not in name)
+RESIZED = Preprocessing(height=40, width=24)
+
+
+def tolerance(name: str) -> int:
+    """Levels: JPEG rounds in YCbCr, alpha rounds once; everything else is exact."""
+    if name.startswith("jpeg"):
+        return 2
+    return 1 if re.search("rgba|la|alpha", name) else 0
+
+
+def furthest(found: np.ndarray, expected: np.ndarray) -> int:
+    assert found.shape == expected.shape
+    assert found.dtype == np.uint8
+    return int(np.abs(found.astype(int) - expected.astype(int)).max())
+
+
+def test_every_picture_has_an_expectation() -> None:
+    pictures = {path.name for path in GOLDEN.iterdir() if path.suffix not in (".py", ".npz") and path.is_file()}
+    assert pictures == set(NAMES)
+
+
+def test_the_committed_expectations_are_those_of_the_script() -> None:
+    computed = make_golden.expectations()
+    assert computed.keys() == EXPECTED.keys()
+    for name, array in computed.items():
+        np.testing.assert_array_equal(array, EXPECTED[name], err_msg=name)
+
+
+def test_the_picture_has_no_symmetry_that_could_hide_a_wrong_orientation() -> None:
+    upright = EXPECTED["jpeg-orientation-1.jpg"]
+    square = upright[:32, :32]
+    turned = [np.rot90(side, k) for side in (square, square.swapaxes(0, 1)) for k in range(4)]
+    assert all(furthest(other, square) > 50 for other in turned[1:])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_decoded(name: str) -> None:
+    image = decode((GOLDEN / name).read_bytes())
+    assert image.mode == "RGB"
+    assert furthest(np.asarray(image), EXPECTED[name]) <= tolerance(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_resized(name: str) -> None:
+    found = preprocess((GOLDEN / name).read_bytes(), RESIZED)
+    assert found.shape == (40, 24, 3)
+    # One level more: Pillow rounds between its two passes.
+    assert furthest(found, EXPECTED[f"{name}/resized"]) <= tolerance(name) + 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_bytes_same_pixels_in_memory_of_its_own(name: str) -> None:
+    data = (GOLDEN / name).read_bytes()
+    first, second = preprocess(data, RESIZED), preprocess(data, RESIZED)
+    np.testing.assert_array_equal(first, second)
+    assert first.flags.c_contiguous
+    assert first.flags.writeable
+    assert not np.shares_memory(first, second)

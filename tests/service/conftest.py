@@ -1,0 +1,50 @@
+"""One service for all tests that only ask, with a gallery of known pictures at known widths."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sfsc_bundle.folder import Bundle
+from sfsc_service.settings import Settings
+from tests.service.live import Live, running
+from tests.service.pictures import picture
+from tests.tiny_bundle import make_tiny_bundle
+
+WIDTHS = ("0.25", "0.5", "0.75", "1.0")
+ITEMS = 12
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle of 16×16 pictures and 16 numbers."""
+    return make_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture
+def settings(tiny: Bundle, tmp_path: Path) -> Settings:
+    """Settings of a service of the test's own."""
+    return Settings(bundle=tiny.folder, data=tmp_path / "data", port=0, threads=2)
+
+
+@pytest.fixture(scope="session")
+def live(tiny: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A service whose items `item-0` … `item-11` are `picture(0)` …, at the widths in turn. Leave them as they are."""
+    data = tmp_path_factory.mktemp("live")
+    settings = Settings(
+        bundle=tiny.folder,
+        data=data,
+        port=0,
+        threads=2,
+        slo_ms=1000.0,
+        max_image_bytes=200_000,
+        max_body_bytes=1_000_000,
+        max_images=4,
+        max_items=40,
+    )
+    with running(settings) as made:
+        for n in range(ITEMS):
+            metadata = f'{{"n": {n}, "even": {str(n % 2 == 0).lower()}}}'
+            answer = made.put_image(f"/items/item-{n}", picture(n), width=WIDTHS[n % 4], metadata=metadata)
+            assert answer.status_code == 200, answer.text
+        yield made

@@ -1,0 +1,332 @@
+"""The contract of protocol.py, for every implementation."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sfsc_service.store import errors
+from sfsc_service.store.protocol import (
+    MAX_ITEMS,
+    MAX_METADATA_BYTES,
+    MAX_METADATA_DEPTH,
+    MAX_PAGE,
+    MAX_PICTURE_BYTES,
+    MAX_QUERIES,
+    Filter,
+    Float32,
+    Item,
+    Outcome,
+    Picture,
+    Store,
+)
+from tests.service.store.agreement import assert_agrees, walk
+from tests.service.store.conftest import Opener
+from tests.service.store.making import DIMENSION, OLD_SPACE, make_item, make_items, unit_vectors
+from tests.service.store.oracle import Oracle
+
+
+def nested(depth: int) -> dict[str, Any]:
+    return {"a": nested(depth - 1)} if depth > 1 else {}
+
+
+def shifted(length: float) -> Float32:
+    vector: Float32 = unit_vectors(1, 1)[0] * np.float32(length)
+    return vector
+
+
+VECTOR = unit_vectors(1, 1)[0]
+DOCUMENTS: tuple[Filter | None, ...] = (None, {"match": {"width": "0.5"}}, {"match": {"seed": 1234}})
+BAD_ITEMS: dict[str, tuple[dict[str, Any], type[errors.InvalidInputError]]] = {
+    "empty id": ({"id": ""}, errors.InvalidIdError),
+    "long id": ({"id": "x" * 257}, errors.InvalidIdError),
+    "id with NUL": ({"id": "a\x00b"}, errors.InvalidIdError),
+    "id with newline": ({"id": "a\nb"}, errors.InvalidIdError),
+    "id with C1 control": ({"id": "a\x85b"}, errors.InvalidIdError),
+    "id with surrogate": ({"id": "a\ud800"}, errors.InvalidIdError),
+    "id not a string": ({"id": 7}, errors.InvalidIdError),
+    "other space": ({"space": "space-z"}, errors.SpaceMismatchError),
+    "space not a string": ({"space": None}, errors.SpaceMismatchError),
+    "empty width": ({"width": ""}, errors.InvalidWidthError),
+    "long width": ({"width": "1" * 17}, errors.InvalidWidthError),
+    "width not a string": ({"width": 0.25}, errors.InvalidWidthError),
+    "short vector": ({"vector": VECTOR[:-1]}, errors.DimensionMismatchError),
+    "matrix": ({"vector": VECTOR[None]}, errors.DimensionMismatchError),
+    "float64": ({"vector": VECTOR.astype(np.float64)}, errors.InvalidVectorError),
+    "big-endian": ({"vector": VECTOR.astype(">f4")}, errors.InvalidVectorError),
+    "list": ({"vector": VECTOR.tolist()}, errors.InvalidVectorError),
+    "NaN": ({"vector": shifted(float("nan"))}, errors.InvalidVectorError),
+    "infinity": ({"vector": shifted(float("inf"))}, errors.InvalidVectorError),
+    "zero": ({"vector": shifted(0)}, errors.InvalidVectorError),
+    "too long": ({"vector": shifted(1.002)}, errors.InvalidVectorError),
+    "too short": ({"vector": shifted(0.998)}, errors.InvalidVectorError),
+    "metadata list": ({"metadata": []}, errors.InvalidMetadataError),
+    "metadata too large": ({"metadata": {"a": "x" * MAX_METADATA_BYTES}}, errors.InvalidMetadataError),
+    "metadata too large in bytes": ({"metadata": {"a": "ä" * 8_200}}, errors.InvalidMetadataError),
+    "metadata of many values": ({"metadata": {"a": [1] * MAX_METADATA_BYTES}}, errors.InvalidMetadataError),
+    "metadata too deep": ({"metadata": nested(MAX_METADATA_DEPTH + 1)}, errors.InvalidMetadataError),
+    "metadata NaN": ({"metadata": {"a": float("nan")}}, errors.InvalidMetadataError),
+    "metadata huge integer": ({"metadata": {"a": 2**63}}, errors.InvalidMetadataError),
+    "metadata key": ({"metadata": {1: "a"}}, errors.InvalidMetadataError),
+    "metadata surrogate": ({"metadata": {"a": "\udc00"}}, errors.InvalidMetadataError),
+    "metadata bytes": ({"metadata": {"a": b""}}, errors.InvalidMetadataError),
+    "metadata tuple": ({"metadata": {"a": (1,)}}, errors.InvalidMetadataError),
+    "empty picture": ({"picture": Picture(b"", "image/png")}, errors.InvalidPictureError),
+    "large picture": ({"picture": Picture(bytes(MAX_PICTURE_BYTES + 1), "image/png")}, errors.InvalidPictureError),
+    "media type": ({"picture": Picture(b"x", "image")}, errors.InvalidPictureError),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ITEMS)
+def test_a_bad_item_is_refused_by_name_and_nothing_of_its_call_is_kept(store: Store, name: str) -> None:
+    change, kind = BAD_ITEMS[name]
+    items = [make_item("good", 1), replace(make_item("bad", 2), **change), make_item("good-too", 3)]
+    with pytest.raises(kind) as caught:
+        store.upsert(items)
+    assert caught.value.position == 1
+    assert caught.value.parameter in (next(iter(change)), "vector")
+    assert store.count() == 0
+    assert store.page().records == []
+    verdicts = store.check(items)
+    assert [type(verdict) for verdict in verdicts] == [type(None), kind, type(None)]
+
+
+def test_what_stands_at_the_limits_is_taken(store: Store) -> None:
+    items = [
+        replace(make_item("x" * 256), metadata={"a": "x" * (MAX_METADATA_BYTES - 8)}),
+        replace(make_item("id with ümläut / ? # %00 and 🙂"), metadata=nested(MAX_METADATA_DEPTH)),
+        replace(make_item("numbers"), metadata={"a": [2**63 - 1, -(2**63), 1e308, -0.0, True, None], "": {}}),
+        replace(make_item("lengths"), vector=shifted(1.0009), space=OLD_SPACE),
+    ]
+    assert store.check(items) == [None] * 4
+    store.upsert(items)
+    for item, record in zip(items, store.get([item.id for item in items]), strict=True):
+        assert record is not None
+        assert record.metadata == item.metadata
+        assert record.vector.tobytes() == item.vector.tobytes()
+
+
+Call = Callable[[Store], object]
+BAD_CALLS: dict[str, tuple[Call, type[errors.InvalidInputError]]] = {
+    "too many items": (lambda s: s.upsert([make_item("a")] * (MAX_ITEMS + 1)), errors.LimitExceededError),
+    "too many ids": (lambda s: s.get(["a"] * (MAX_ITEMS + 1)), errors.LimitExceededError),
+    "bad id to get": (lambda s: s.get(["a", ""]), errors.InvalidIdError),
+    "bad id to delete": (lambda s: s.delete(["a\x00"]), errors.InvalidIdError),
+    "bad id of a picture": (lambda s: s.picture("x" * 300), errors.InvalidIdError),
+    "k = 0": (lambda s: s.search(unit_vectors(0, 1), 0), errors.LimitExceededError),
+    "k < 0": (lambda s: s.search(unit_vectors(0, 1), -1), errors.LimitExceededError),
+    "too many queries": (lambda s: s.search(unit_vectors(0, MAX_QUERIES + 1), 1), errors.LimitExceededError),
+    "query of other dimension": (lambda s: s.search(unit_vectors(0, 1, 8), 1), errors.DimensionMismatchError),
+    "query not in a matrix": (lambda s: s.search(VECTOR, 1), errors.DimensionMismatchError),
+    "query NaN": (lambda s: s.search(shifted(float("nan"))[None], 1), errors.InvalidVectorError),
+    "query zero": (lambda s: s.search(shifted(0)[None], 1), errors.InvalidVectorError),
+    "query float64": (lambda s: s.search(VECTOR[None].astype(float), 1), errors.InvalidVectorError),
+    "limit 0": (lambda s: s.page(None, 0), errors.LimitExceededError),
+    "limit too large": (lambda s: s.page(None, MAX_PAGE + 1), errors.LimitExceededError),
+    "cursor not base64": (lambda s: s.page("%%%"), errors.InvalidCursorError),
+    "cursor not text": (lambda s: s.page("//8="), errors.InvalidCursorError),
+    "cursor not an id": (lambda s: s.page("AAAA"), errors.InvalidCursorError),
+    "cursor not ASCII": (lambda s: s.page("ä\ud800"), errors.InvalidCursorError),
+    "filter": (lambda s: s.search(unit_vectors(0, 1), 1, {"or": []}), errors.InvalidFilterError),
+    "filter of a page": (lambda s: s.page(filter={"match": {}}), errors.InvalidFilterError),
+}
+
+
+@pytest.mark.parametrize("name", BAD_CALLS)
+def test_a_bad_call_is_refused_and_the_store_goes_on(store: Store, name: str) -> None:
+    store.upsert([make_item("a")])
+    call, kind = BAD_CALLS[name]
+    with pytest.raises(kind) as caught:
+        call(store)
+    assert caught.value.parameter
+    assert [hit.id for hit in store.search(unit_vectors(0, 1), 5)[0]] == ["a"]
+
+
+def test_too_many_hits_altogether_are_refused(store: Store) -> None:
+    store.upsert(make_items(1_000))
+    with pytest.raises(errors.LimitExceededError, match="1000000"):
+        store.search(unit_vectors(0, 1_001), 1_000)
+    assert len(store.search(unit_vectors(0, 1_001), 1)) == 1_001
+
+
+def test_empty_calls_are_no_errors(store: Store) -> None:
+    assert store.upsert([]) == []
+    assert store.delete([]) == []
+    assert store.get([]) == []
+    assert store.check([]) == []
+    assert store.search(np.empty((0, DIMENSION), np.float32), 3) == []
+    assert store.search(unit_vectors(0, 2), 3) == [[], []]
+    assert store.page().cursor is None
+    assert (store.count(), store.composition(), store.picture("a")) == (0, {}, None)
+
+
+def test_changes_are_seen_by_everything_as_soon_as_they_return(store: Store) -> None:
+    oracle = Oracle()
+    for items in (make_items(20), make_items(10, 100), [make_item("one", 7, picture=True)]):
+        assert store.upsert(items) == oracle.upsert(items)
+        assert_agrees(store, oracle)
+    for ids in (["one", "two"], ["item-00003", "item-00003"], [f"item-{i:05d}" for i in range(30)]):
+        assert store.delete(ids) == oracle.delete(ids)
+        assert_agrees(store, oracle)
+
+
+def test_one_id_twice_in_a_call_leaves_the_last_one(store: Store) -> None:
+    items = [
+        make_item("a", 1, picture=True),
+        make_item("b", 2),
+        make_item("a", 3, picture=True),
+        make_item("a", 4),
+    ]
+    oracle = Oracle()
+    assert store.upsert(items) == oracle.upsert(items)
+    assert oracle.upsert(items)[0] is Outcome.REPLACED
+    assert store.upsert(items) == [Outcome.REPLACED] * 4
+    assert_agrees(store, oracle)
+
+
+def test_equal_scores_stand_in_the_order_of_their_last_change(store: Store) -> None:
+    same = [replace(make_item(name), vector=VECTOR) for name in "dcab"]
+    store.upsert(same)
+    store.upsert([same[0]])
+    for k in (1, 2, 3, 4):
+        (hits,) = store.search(VECTOR[None], k)
+        assert [hit.id for hit in hits] == ["c", "a", "b", "d"][:k]
+        assert [hit.sequence for hit in hits] == sorted(hit.sequence for hit in hits)
+
+
+def test_sequence_numbers_grow_with_every_change_even_after_the_newest_item_went(store: Store) -> None:
+    last = 0
+    for _ in range(3):
+        store.upsert([make_item("a"), make_item("b")])
+        numbers = [record.sequence for record in store.get(["a", "b"]) if record]
+        assert last < numbers[0] < numbers[1]
+        store.delete(["b"])
+        last = numbers[1]
+
+
+def test_a_score_does_not_depend_on_the_rest_of_the_call_or_the_store(store: Store) -> None:
+    items = make_items(3_000)
+    store.upsert(items)
+    queries = unit_vectors(5, 40)
+    together = store.search(queries, 10)
+    alone = [store.search(query[None], 10)[0] for query in queries]
+    assert together == alone
+    store.delete([item.id for item in items[::2]])
+    kept = {item.id for item in items[1::2]}
+    after = store.search(queries, 10)
+    for hits, query in zip(after, queries, strict=True):
+        assert hits == store.search(query[None], 3_000)[0][:10]
+        assert {hit.id for hit in hits} <= kept
+
+
+def test_large_galleries_answer_as_brute_force_does(store: Store) -> None:
+    oracle = Oracle()
+    for first in range(0, 3_000, 1_000):
+        items = make_items(1_000, first, prefix=f"p{first}")
+        store.upsert(items)
+        oracle.upsert(items)
+    gone = [f"p0-{i:05d}" for i in range(0, 1_000, 3)]
+    store.delete(gone)
+    oracle.delete(gone)
+    queries = unit_vectors(77, 3)
+    for document in DOCUMENTS:
+        for k in (1, 10, 400, 5_000):
+            answers = store.search(queries, k, document)
+            expected = [oracle.search(query, k, document) for query in queries]
+            assert [[(hit.id, hit.score) for hit in hits] for hits in answers] == expected
+
+
+def test_pages_hold_every_lasting_item_once_while_others_change(store: Store) -> None:
+    store.upsert(make_items(30))
+    lasting = {f"item-{i:05d}" for i in range(0, 30, 2)}
+    seen: list[str] = []
+    cursor, turn = None, 0
+    while True:
+        page = store.page(cursor, 4)
+        seen += [record.id for record in page.records]
+        store.upsert(make_items(30, 1_000 * turn)[::2])
+        store.delete([f"item-{turn * 2 + 1:05d}", f"item-{29 - turn * 2:05d}"])
+        store.upsert([make_item(f"item-{turn:05d}x")])
+        cursor, turn = page.cursor, turn + 1
+        if cursor is None:
+            break
+    assert lasting <= set(seen)
+    assert len(seen) == len(set(seen))
+    assert seen == sorted(seen)
+
+
+def test_pages_ascend_by_code_point(store: Store) -> None:
+    ids = ["Z", "a", "ä", "z", "é", "\uffee", "🙂", "A b", "0"]
+    store.upsert([make_item(identifier) for identifier in ids])
+    assert [record.id for record in walk(store, 2)] == sorted(ids)
+
+
+def test_pictures_follow_their_items(store: Store) -> None:
+    first, second = make_item("a", 1, picture=True), make_item("a", 2, picture=True)
+    store.upsert([first, replace(make_item("twin", 5), picture=first.picture)])
+    assert store.picture("a") == store.picture("twin") == first.picture
+    (hit,) = store.search(first.vector[None], 1)[0]
+    assert (hit.id, hit.picture_media_type) == ("a", "image/png")
+    store.upsert([second])
+    assert store.picture("a") == second.picture
+    assert store.picture("twin") == first.picture
+    store.upsert([make_item("a", 3)])
+    assert store.picture("a") is None
+    store.delete(["twin"])
+    assert store.picture("twin") is None
+    store.upsert([first])
+    assert store.picture("a") == first.picture
+
+
+def test_what_the_caller_does_to_its_arrays_afterwards_changes_nothing(store: Store) -> None:
+    item = make_item("a")
+    wanted = item.vector.copy()
+    store.upsert([item])
+    item.vector[:] = 0
+    item.metadata["seed"] = "other"
+    (record,) = store.get(["a"])
+    assert record is not None
+    assert np.array_equal(record.vector, wanted)
+    assert record.metadata["seed"] == 0
+    assert store.search(wanted[None], 1)[0][0].id == "a"
+
+
+def test_closing_and_opening_again_finds_everything(opener: Opener, tmp_path: Path) -> None:
+    oracle = Oracle()
+    for turn in range(4):
+        store = opener(tmp_path / "store")
+        assert_agrees(store, oracle)
+        items: list[Item] = [make_item(f"i{i}", 10 * turn + i, picture=i % 2 == 0) for i in range(turn, turn + 12)]
+        assert store.upsert(items) == oracle.upsert(items)
+        assert store.delete([f"i{turn}"]) == oracle.delete([f"i{turn}"])
+        store.close()
+
+
+def test_a_closed_store_says_so_and_closes_again_quietly(store: Store) -> None:
+    store.upsert([make_item("a")])
+    store.close()
+    store.close()
+    calls: list[Callable[[], object]] = [
+        lambda: store.upsert([make_item("a")]),
+        lambda: store.check([]),
+        lambda: store.delete(["a"]),
+        lambda: store.get(["a"]),
+        lambda: store.page(),
+        lambda: store.search(unit_vectors(0, 1), 1),
+        lambda: store.count(),
+        lambda: store.composition(),
+        lambda: store.picture("a"),
+    ]
+    for call in calls:
+        with pytest.raises(errors.StoreClosedError):
+            call()
+    assert not store.alive
+
+
+def test_dimension_and_spaces_are_told(store: Store) -> None:
+    assert store.dimension == DIMENSION
+    assert store.spaces == {"space-a", OLD_SPACE}
+    assert store.alive

@@ -1,0 +1,129 @@
+"""A real bundle in milliseconds and without torch: random projections that share most of their matrix.
+
+A picture's vectors at two widths are close to each other and far from another picture's, so that search
+across widths works as with a trained bundle. The quality matrices are made up, and say so.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from sfsc_bundle.folder import Bundle, write_bundle
+from sfsc_bundle.manifest import Manifest, Parity, Preprocessing, Provenance, Quality, Submodel
+from sfsc_bundle.runner import INPUT, OUTPUT
+from sfsc_bundle.widths import canonical_width
+
+__all__ = ["make_tiny_bundle"]
+
+OPSET = 18
+FULL_MACS = 40_000_000
+
+
+def make_tiny_bundle(
+    folder: Path,
+    widths: Sequence[str] = ("0.25", "0.5", "0.75", "1.0"),
+    dimension: int = 16,
+    size: int = 16,
+    seed: int = 0,
+    *,
+    space: str = "tiny-space",
+    compatible_with: Sequence[str] = (),
+) -> Bundle:
+    """Write a bundle of `size`×`size` pictures and `dimension` outputs to `folder` and return it.
+
+    Another seed gives another projection (let it go with another `space`). Replaces what is there.
+    """
+    names = tuple(canonical_width(width) for width in widths)
+    rng = np.random.default_rng(seed)
+    shared = rng.standard_normal((size * size * 3, dimension))
+    graphs = {}
+    for name in names:
+        noise = rng.standard_normal(shared.shape)
+        graphs[name] = _graph(shared + 0.3 * (1.0 - float(name)) * noise, size, dimension)
+    manifest = Manifest(
+        name="tiny",
+        space=space,
+        compatible_with=tuple(compatible_with),
+        dimension=dimension,
+        preprocessing=Preprocessing(height=size, width=size),
+        submodels=tuple(_submodel(name, graphs[name], dimension * size * size * 3) for name in names),
+        quality=_quality(names),
+        provenance=Provenance(
+            recipe={"method": "random projection"},
+            recipe_sha256="0" * 64,
+            data_sha256="0" * 64,
+            seed=seed,
+            steps=0,
+            versions={"onnx": str(onnx.__version__)},
+            data_licence="none: no data were used",
+        ),
+    )
+    files = {f"w{name}.onnx": graph for name, graph in graphs.items()}
+    return write_bundle(folder, manifest, files, replace=True)
+
+
+def _graph(matrix: np.ndarray, size: int, dimension: int) -> bytes:
+    constants = {
+        "scale": np.array(1.0 / 255.0, np.float32),
+        "centre": np.array(0.5, np.float32),
+        "matrix": matrix.astype(np.float32),
+        "tiny": np.array(1e-12, np.float32),
+        "axes": np.array([1], np.int64),
+    }
+    nodes = [
+        helper.make_node("Cast", [INPUT], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["float", "scale"], ["scaled"]),
+        helper.make_node("Sub", ["scaled", "centre"], ["centred"]),
+        helper.make_node("Flatten", ["centred"], ["flat"], axis=1),
+        helper.make_node("MatMul", ["flat", "matrix"], ["projected"]),
+        helper.make_node("ReduceL2", ["projected", "axes"], ["norm"], keepdims=1),
+        helper.make_node("Max", ["norm", "tiny"], ["divisor"]),
+        helper.make_node("Div", ["projected", "divisor"], [OUTPUT]),
+    ]
+    initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["n", size, size, 3])],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["n", dimension])],
+        initializers,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def _submodel(name: str, graph: bytes, parameters: int) -> Submodel:
+    ratio = float(name)
+    return Submodel(
+        width=name,
+        file=f"w{name}.onnx",
+        sha256=hashlib.sha256(graph).hexdigest(),
+        parameters=max(1, round(parameters * ratio)),
+        macs=round(FULL_MACS * ratio**2),
+        opset=OPSET,
+        parity=Parity(sliced_max_abs=0.0, onnx_min_cosine=1.0, pictures=1),
+    )
+
+
+def _quality(names: tuple[str, ...]) -> Quality:
+    """Points that grow with the narrower and, less, with the wider width of a pair."""
+
+    def points(low: float) -> tuple[tuple[float, ...], ...]:
+        ratios = [float(name) for name in names]
+        return tuple(tuple(round(low + 30 * min(a, b) + 10 * max(a, b), 2) for b in ratios) for a in ratios)
+
+    return Quality(
+        dataset="synthetic: made up for tests, measured on nothing",
+        protocol="none",
+        widths=names,
+        mean_ap=points(40),
+        rank1=points(55),
+        queries=1,
+        gallery=1,
+        skipped_queries=0,
+    )
