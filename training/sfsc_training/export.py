@@ -31,7 +31,7 @@ from sfsc_training.errors import DataError, ExportError
 from sfsc_training.evaluation import Run, embed_split, evaluate_split
 from sfsc_training.progress import bar
 
-__all__ = ["export"]
+__all__ = ["Servable", "export", "macs", "to_onnx"]
 
 _OPSET = 18
 _PARITY_PICTURES = 64
@@ -97,14 +97,14 @@ def _export_width(run: Run, index: int, pictures: npt.NDArray[np.uint8]) -> _Exp
     servable = Servable(run.family.sliced(index)).eval()
     with torch.inference_mode():
         sliced = servable(images)
-    content = _to_onnx(servable, images[:2])
+    content = to_onnx(servable, images[:2])
     parity = _parity(name, switchable, sliced, content, pictures)
     submodel = Submodel(
         width=name,
         file=f"w{name}.onnx",
         sha256=hashlib.sha256(content).hexdigest(),
         parameters=sum(parameter.numel() for parameter in servable.parameters()),
-        macs=_macs(servable, images[:1]),
+        macs=macs(servable, images[:1]),
         opset=_OPSET,
         parity=parity,
     )
@@ -116,7 +116,8 @@ def _embed_switchable(run: Run, index: int, images: Tensor) -> Tensor:
     return F.normalize(run.family(images.permute(0, 3, 1, 2), index))
 
 
-def _to_onnx(servable: Servable, example: Tensor) -> bytes:
+def to_onnx(servable: Servable, example: Tensor) -> bytes:
+    """A graph with uint8 [n, H, W, 3] in and float32 [n, D] out, dynamic in n only."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
@@ -166,7 +167,8 @@ def _parity(
     return Parity(sliced_max_abs=difference, onnx_min_cosine=cosine, pictures=len(pictures))
 
 
-def _macs(servable: nn.Module, example: Tensor) -> int:
+def macs(servable: nn.Module, example: Tensor) -> int:
+    """Multiply-accumulates of one pass."""
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         servable(example)

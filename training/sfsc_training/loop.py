@@ -66,6 +66,7 @@ def train(
         raise TrainingError("device cuda is asked for, and torch finds none")
     torch.set_num_threads(running.threads)
     with join_world(running.device) as world:
+        console = console if world.rank == 0 else Console(quiet=True)
         teacher = load_teacher(teacher_folder, recipe, dataset.train, console)
         torch.manual_seed(recipe.seed)
         state = make_state(recipe, len(dataset.train.identities), teacher, running.device)

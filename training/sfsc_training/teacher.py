@@ -103,7 +103,7 @@ def freeze_full(family: Family, teacher: Teacher) -> None:
 
 
 def _copy_plain(plain: nn.Sequential, member: nn.Module) -> None:
-    """Load a sliced network into a family of one width, whose norms sit one level deeper."""
+    """Load a sliced network into a family of one width, whose switchable layers add a level to the names."""
     parts = ("normalise", "backbone", "embedding", "neck")
     values = {
         f"{part}.{name}" if name else part: value
@@ -111,7 +111,9 @@ def _copy_plain(plain: nn.Sequential, member: nn.Module) -> None:
         for name, value in module.state_dict().items()
     }
     state = member.state_dict()
-    member.load_state_dict({name: values[name.replace("widths.0.", "")] for name in state})
+    member.load_state_dict(
+        {name: values[name.replace("widths.0.", "").replace("switched.", "")] for name in state}
+    )
     if len(values) != len(state):
         raise KeyError("a layer is left over")
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from sfsc_training.config import NetworkSection
 from sfsc_training.networks.backbone import first_convolution, make_backbone
 from sfsc_training.networks.family import Family
-from sfsc_training.networks.layers import Switch, SwitchableNorm, SwitchableWeights
-from sfsc_training.networks.surgery import make_switchable, slice_at
+from sfsc_training.networks.layers import Switch, SwitchableNorm, SwitchableWeights, slice_at
+from sfsc_training.networks.surgery import make_switchable
 
 __all__ = ["Normalise", "Switchable", "make_switchable_family"]
 
