@@ -9,8 +9,9 @@ from torch import nn
 
 from sfsc_bundle.runner import INPUT, OUTPUT
 from sfsc_training.config import NetworkSection
+from sfsc_training.cost import macs
 from sfsc_training.errors import NetworkError
-from sfsc_training.export import Servable, macs, to_onnx
+from sfsc_training.export import Servable, to_onnx
 from sfsc_training.networks.backbone import first_convolution
 from sfsc_training.networks.build import make_family
 from sfsc_training.networks.layers import Switch, slice_at

@@ -1,4 +1,4 @@
-"""`sfsc-train`: train, evaluate, export."""
+"""`sfsc-train`: train, evaluate, export, sweep, report."""
 
 import os
 import sys
@@ -15,11 +15,23 @@ from sfsc_training.config import Recipe, load_recipe, packaged_recipes
 from sfsc_training.data.reader import Dataset, read_folder
 from sfsc_training.data.vehicles.reader import read_vehicles
 from sfsc_training.errors import TrainingError
-from sfsc_training.evaluation import embed_split, evaluate_split, mixed_gallery, open_run, print_matrices, report
+from sfsc_training.evaluation import (
+    cost,
+    cross_generation,
+    embed_split,
+    evaluate_split,
+    mixed_gallery,
+    open_run,
+    print_matrices,
+    report,
+)
 from sfsc_training.export import export as export_run
 from sfsc_training.loop import Running
 from sfsc_training.loop import train as train_run
 from sfsc_training.progress import counting
+from sfsc_training.report.page import write_report
+from sfsc_training.results import read_result
+from sfsc_training.sweep import read_sweep, run_sweep
 
 __all__ = ["main"]
 
@@ -97,17 +109,27 @@ def evaluate(
     assignment: Annotated[
         Path | None, typer.Option(help="JSON, gallery picture → width: also score a gallery of mixed widths")
     ] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", metavar="RUN", help="an older run: also the matrix across the two")
+    ] = None,
 ) -> None:
     """Print and store the query width × gallery width matrices of mAP and rank-1."""
     opened = open_run(run)
     dataset = _read(data, opened.recipe)
     opened = open_run(run, dataset)
-    if split not in ("test", "validation"):
-        raise TrainingError(f"split must be test or validation, found {split!r}")
-    embedded = embed_split(opened, dataset.test if split == "test" else dataset.validation, console)
+    part = dataset.part(split)
+    embedded = embed_split(opened, part, console)
     cross = evaluate_split(embedded)
     print_matrices(cross, f"{opened.recipe.name}, step {opened.step}, {split}", console)
-    result = report(cross, embedded.split) | {"step": opened.step, "recipe_sha256": opened.recipe.sha256}
+    result = report(cross, embedded.split) | {
+        "step": opened.step,
+        "recipe_sha256": opened.recipe.sha256,
+        "cost": cost(opened),
+    }
+    if against is not None:
+        generations = cross_generation(opened, open_run(against), part, console)
+        print_matrices(generations, f"{against} and {run}", console)
+        result["generations"] = report(generations, part)
     if assignment is not None:
         scores = mixed_gallery(embedded, assignment)
         result["mixed"] = {width: {"mean_ap": s.mean_ap, "rank1": s.rank1} for width, s in scores.items()}
@@ -133,6 +155,36 @@ def export(
     console.print(
         f"{bundle.folder}: widths {', '.join(bundle.manifest.widths)}, {size:.1f} MB; next: sfsc serve {to}"
     )
+
+
+@app.command()
+def sweep(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="TOML: [[run]] with recipe, seeds, settings, teacher")
+    ],
+    data: DataFolder,
+    runs: Annotated[Path, typer.Option("--out", help="run folders go here")] = Path("runs"),
+    results: Annotated[Path, typer.Option(help="one JSON for each run")] = Path("benchmarks/results"),
+    split: Split = "test",
+    threads: Annotated[int, typer.Option(min=1, help="cores to compute on; default: all there are")] = _CORES,
+    workers: Annotated[int, typer.Option(min=0, help="processes that prepare batches")] = 1,
+    device: Annotated[Device, typer.Option(help="cpu, or cuda")] = Device.CPU,
+) -> None:
+    """Train and evaluate a list of recipes × seeds; what has a result is skipped, a run cut off goes on."""
+    planned = read_sweep(file)
+    running = Running(threads, workers, device=device.value)
+    for path in run_sweep(planned, lambda recipe: _read(data, recipe), runs, results, split, console, running):
+        console.print(f"result in {path}")
+
+
+@app.command(name="report")
+def report_command(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="run folders, or the JSON files of a sweep")],
+    to: Annotated[Path, typer.Option("--to", help="folder for index.html and the pictures")] = Path("report"),
+    split: Split = "test",
+) -> None:
+    """Write one page that compares finished runs: matrices, accuracy against cost, ablation, curves."""
+    console.print(f"written to {write_report([read_result(run, split) for run in runs], to)}")
 
 
 @app.command()

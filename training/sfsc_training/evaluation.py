@@ -17,6 +17,7 @@ from sfsc_bundle.retrieval import CrossWidth, Scores, cross_width, evaluate, sum
 from sfsc_bundle.widths import canonical_width
 from sfsc_training.checkpoint import read_checkpoint, read_labels, read_recipe
 from sfsc_training.config import Recipe
+from sfsc_training.cost import macs, parameters
 from sfsc_training.data.pictures import load_pictures
 from sfsc_training.data.reader import Dataset, Split
 from sfsc_training.embed import embed
@@ -29,6 +30,8 @@ from sfsc_training.progress import bar
 __all__ = [
     "Embedded",
     "Run",
+    "cost",
+    "cross_generation",
     "embed_split",
     "evaluate_split",
     "mixed_gallery",
@@ -110,6 +113,33 @@ def evaluate_split(embedded: Embedded) -> CrossWidth:
         {width: rows[split.gallery] for width, rows in embedded.embeddings.items()},
         labels.take(split.gallery),
     )
+
+
+def cost(run: Run) -> dict[str, dict[str, int]]:
+    """Multiply-accumulates and parameters of one picture at each width."""
+    section = run.recipe.data
+    example = torch.zeros(1, 3, section.height, section.width, dtype=torch.uint8)
+    sliced = {name: run.family.sliced(index).eval() for index, name in enumerate(run.recipe.width_names)}
+    return {
+        "macs": {name: macs(module, example) for name, module in sliced.items()},
+        "parameters": {name: parameters(module) for name, module in sliced.items()},
+    }
+
+
+def cross_generation(new: Run, old: Run, split: Split, console: Console) -> CrossWidth:
+    """The matrix over the widths of two runs, `old/0.5` before `new/0.5`: may an old gallery stay as it is?
+
+    Raises:
+        DataError: the two embed into different dimensions.
+    """
+    if new.recipe.network.dimension != old.recipe.network.dimension:
+        raise DataError(f"{new.folder} and {old.folder} have embeddings of different dimensions")
+    rows = {
+        f"{generation}/{width}": found
+        for generation, run in (("old", old), ("new", new))
+        for width, found in embed_split(run, split, console).embeddings.items()
+    }
+    return evaluate_split(Embedded(split, rows))
 
 
 def mixed_gallery(embedded: Embedded, assignment: Path) -> dict[str, Scores]:

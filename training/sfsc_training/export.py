@@ -18,20 +18,20 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from sfsc_bundle.folder import Bundle, write_bundle
 from sfsc_bundle.manifest import Manifest, Parity, Preprocessing, Provenance, Quality, Submodel
 from sfsc_bundle.retrieval import CrossWidth
 from sfsc_bundle.runner import INPUT, OUTPUT
 from sfsc_training.checkpoint import compatible_spaces
+from sfsc_training.cost import macs, parameters
 from sfsc_training.data.pictures import load_pictures
 from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import DataError, ExportError
 from sfsc_training.evaluation import Run, embed_split, evaluate_split
 from sfsc_training.progress import bar
 
-__all__ = ["Servable", "export", "macs", "to_onnx"]
+__all__ = ["Servable", "export", "to_onnx"]
 
 _OPSET = 18
 _PARITY_PICTURES = 64
@@ -103,7 +103,7 @@ def _export_width(run: Run, index: int, pictures: npt.NDArray[np.uint8]) -> _Exp
         width=name,
         file=f"w{name}.onnx",
         sha256=hashlib.sha256(content).hexdigest(),
-        parameters=sum(parameter.numel() for parameter in servable.parameters()),
+        parameters=parameters(servable),
         macs=macs(servable, images[:1]),
         opset=_OPSET,
         parity=parity,
@@ -165,14 +165,6 @@ def _parity(
     if not cosine >= _ONNX_LIMIT:
         raise ExportError(f"width {name}: ONNX and sliced network have a cosine of {cosine:.6f} < {_ONNX_LIMIT}")
     return Parity(sliced_max_abs=difference, onnx_min_cosine=cosine, pictures=len(pictures))
-
-
-def macs(servable: nn.Module, example: Tensor) -> int:
-    """Multiply-accumulates of one pass."""
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        servable(example)
-    return int(counter.get_total_flops()) // 2
 
 
 def _spread(paths: tuple[Path, ...], count: int) -> tuple[Path, ...]:

@@ -57,6 +57,12 @@ class Dataset:
     test: Split
     sha256: str
 
+    def part(self, name: str) -> Split:
+        """The split of that name that is evaluated. Raises DataError where there is none."""
+        if name not in ("test", "validation"):
+            raise DataError(f"split must be test or validation, found {name!r}")
+        return self.test if name == "test" else self.validation
+
 
 def read_folder(folder: Path, section: DataSection, seed: int) -> Dataset:
     """Read names and roles of all pictures; nothing is decoded.
