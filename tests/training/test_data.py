@@ -9,7 +9,7 @@ import torch
 from sfsc_training.config import AugmentationSection, DataSection
 from sfsc_training.data.augmentation import Augmentation
 from sfsc_training.data.batches import Batches, make_loader
-from sfsc_training.data.pictures import load_pictures
+from sfsc_training.data.pictures import load_pictures, load_split
 from sfsc_training.data.reader import read_folder
 from sfsc_training.data.sampling import Identities, Shuffle
 from sfsc_training.errors import DataError
@@ -109,6 +109,24 @@ def test_an_unreadable_picture_is_named(own_data):
     broken.write_bytes(broken.read_bytes()[:200])
     with pytest.raises(DataError, match=r"id200/c1_0.png cannot be read"):
         load_pictures(read_folder(own_data, SECTION, 0).test.paths, SECTION)
+
+
+def test_unreadable_pictures_are_counted_or_left_out(own_data):
+    for name in ("id200/c1_0.png", "id201/c2_1.png"):
+        (own_data / "test" / name).write_bytes(b"no picture")
+    section = SECTION.model_copy(update={"query": "*_0.png"})
+    split = read_folder(own_data, section, 0).test
+    with pytest.raises(DataError, match=r"id200/c1_0.png cannot be read.*; 2 of 16 pictures cannot be read"):
+        load_split(split, section)
+    kept, pictures = load_split(split, section.model_copy(update={"skip_unreadable": True}))
+    assert len(kept.paths) == len(pictures) == 14
+    assert (len(kept.query), len(kept.gallery)) == (3, 11)
+    assert {kept.names[row] for row in kept.query} == {f"test/id20{n}/c1_0.png" for n in (1, 2, 3)}
+    assert np.array_equal(pictures, load_pictures(kept.paths, section))
+    for path in (own_data / "test" / "id203").iterdir():
+        path.write_bytes(b"no picture")
+    with pytest.raises(DataError, match="identity id203 has no readable picture"):
+        load_split(read_folder(own_data, section, 0).test, section.model_copy(update={"skip_unreadable": True}))
 
 
 def test_memory_is_bounded_before_it_is_used(small_data):

@@ -12,8 +12,8 @@ from rich.console import Console
 from sfsc_bundle.errors import SfscError
 from sfsc_training.checkpoint import write_json
 from sfsc_training.config import Recipe, load_recipe, packaged_recipes
-from sfsc_training.data.reader import Dataset, read_folder
-from sfsc_training.data.vehicles.reader import read_vehicles
+from sfsc_training.data.read import read_dataset
+from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import TrainingError
 from sfsc_training.evaluation import (
     cost,
@@ -196,6 +196,6 @@ def recipes() -> None:
 
 def _read(data: Path, recipe: Recipe) -> Dataset:
     if recipe.data.vehicles is None:
-        return read_folder(data, recipe.data, recipe.seed)
+        return read_dataset(data, recipe.data, recipe.seed)
     with counting(console, "drawing vehicles") as progress:
-        return read_vehicles(data, recipe.data, recipe.seed, progress)
+        return read_dataset(data, recipe.data, recipe.seed, progress)

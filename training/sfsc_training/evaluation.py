@@ -18,7 +18,7 @@ from sfsc_bundle.widths import canonical_width
 from sfsc_training.checkpoint import read_checkpoint, read_labels, read_recipe
 from sfsc_training.config import Recipe
 from sfsc_training.cost import macs, parameters
-from sfsc_training.data.pictures import load_pictures
+from sfsc_training.data.pictures import load_split
 from sfsc_training.data.reader import Dataset, Split
 from sfsc_training.embed import embed
 from sfsc_training.errors import CheckpointError, DataError
@@ -97,7 +97,7 @@ def embed_split(run: Run, split: Split, console: Console) -> Embedded:
     if not split.paths:
         raise DataError("this split has no pictures: raise data.validation_share or choose another split")
     with bar(console, "reading pictures", len(split.paths)) as progress:
-        pictures = load_pictures(split.paths, run.recipe.data, progress.advance)
+        split, pictures = load_split(split, run.recipe.data, progress.advance)
     names = run.recipe.width_names
     with bar(console, "embedding", len(names) * math.ceil(len(pictures) / 128)) as progress:
         found = {name: embed(run.family, pictures, index, progress.advance) for index, name in enumerate(names)}

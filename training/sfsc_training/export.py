@@ -194,5 +194,5 @@ def _provenance(run: Run, dataset: Dataset) -> Provenance:
         seed=run.recipe.seed,
         steps=run.step,
         versions={"python": platform.python_version()} | {name: version(name) for name in packages},
-        data_licence=run.recipe.data.licence,
+        data_licence=dataset.licence or run.recipe.data.licence,
     )

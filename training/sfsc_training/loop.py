@@ -14,7 +14,7 @@ from sfsc_training.checkpoint import write_checkpoint
 from sfsc_training.config import Recipe
 from sfsc_training.data.augmentation import Augmentation
 from sfsc_training.data.batches import Batches, make_loader
-from sfsc_training.data.pictures import load_pictures
+from sfsc_training.data.pictures import load_split
 from sfsc_training.data.reader import Dataset
 from sfsc_training.data.sampling import make_sampler
 from sfsc_training.distributed import World, join_world
@@ -109,13 +109,13 @@ def train(
 def _make_batches(recipe: Recipe, dataset: Dataset, start: int, world: World, console: Console) -> Batches:
     split, section = dataset.train, recipe.optimiser
     parts, each = section.micro_batches, section.micro_batches // world.size
-    unit = parts * (recipe.sampler.images if recipe.sampler.kind == "identities" else 1)
-    size = min(section.batch, len(split.classes) // unit * unit)
-    sampler = make_sampler(recipe.sampler, split.classes, size, recipe.seed)
     if parts % world.size:
         raise TrainingError(f"optimiser.micro_batches = {parts} must divide among {world.size} processes")
     with bar(console, "reading pictures", len(split.paths)) as progress:
-        pictures = load_pictures(split.paths, recipe.data, progress.advance)
+        split, pictures = load_split(split, recipe.data, progress.advance)
+    unit = parts * (recipe.sampler.images if recipe.sampler.kind == "identities" else 1)
+    size = min(section.batch, len(split.classes) // unit * unit)
+    sampler = make_sampler(recipe.sampler, split.classes, size, recipe.seed)
     augmentation = Augmentation(recipe.augmentation, recipe.data.height, recipe.data.width)
     return Batches(
         pictures,

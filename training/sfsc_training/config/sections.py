@@ -44,6 +44,9 @@ class DataSection(Section):
 
     height: int = Field(128, ge=8, le=2048)
     width: int = Field(128, ge=8, le=2048)
+    reader: Literal["folder", "market1501", "msmt17", "veri776", "vehicleid", "sop", "inshop", "cub"] = "folder"
+    subset: str | None = Field(None, description="of vehicleid: the size of the test list")
+    check_counts: bool = Field(True, description="published sets: as many pictures as their authors publish")
     query: str | None = Field(None, description="glob of query pictures; none: every picture is one")
     gallery: str | None = Field(None, description="glob of gallery pictures; none: all that are no query")
     camera: str | None = Field(None, description="regular expression with one group: the camera")
@@ -51,6 +54,9 @@ class DataSection(Section):
     test_share: Share = Field(0.5, description="identities kept for the test where the folder has no split")
     licence: str = Field("unknown", description="goes into the bundle's provenance")
     vehicles: VehiclesSection | None = Field(None, description="draw vehicles into an empty data folder")
+    skip_unreadable: bool = Field(
+        False, description="leave pictures out that cannot be read; else they are an error"
+    )
     max_cache_gib: float = Field(8.0, gt=0, description="decoded pictures that may lie in memory")
 
 

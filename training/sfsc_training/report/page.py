@@ -79,7 +79,8 @@ def _summary(groups: Mapping[str, Sequence[Result]]) -> str:
 
 
 def _row(name: str, members: Sequence[Result], unified: float | None) -> list[str]:
-    joint = len(members[0].recipe.widths) > 1
+    recipe = members[0].recipe
+    joint = len(recipe.widths) > 1
     summaries = [summarise(member.mean_ap) for member in members] if joint else []
     shares = [fmean(entry["conflicts"] for entry in member.history) for member in members if member.history]
     gain = "–" if unified is None else f"{_mean(members) - unified:+.1f}"
@@ -92,7 +93,7 @@ def _row(name: str, members: Sequence[Result], unified: float | None) -> list[st
         _spread([s.mean_cross for s in summaries]),
         f"{fmean(s.ac for s in summaries):.2f}" if summaries else "–",
         gain,
-        f"{100 * fmean(shares):.1f} %" if joint and shares else "–",
+        f"{100 * fmean(shares):.1f} %" if joint and not recipe.network.separate and shares else "–",
     ]
 
 

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from sfsc_training.results import Result
 
@@ -64,6 +65,7 @@ def cost_curve(groups: Mapping[str, Sequence[Result]]) -> Figure:
             label=name,
         )
     axes.set_xscale("log")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("GMAC a picture (log)")
     axes.set_ylabel("mAP, query and gallery at this width")
     axes.grid(alpha=0.3)
