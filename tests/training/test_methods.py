@@ -11,6 +11,7 @@ from sfsc_training.config import load_recipe
 from sfsc_training.data.reader import read_folder
 from sfsc_training.errors import CheckpointError, RecipeError
 from sfsc_training.evaluation import embed_split, open_run
+from sfsc_training.export import export
 from sfsc_training.loop import Running, train
 
 QUIET = Console(quiet=True)
@@ -96,10 +97,36 @@ def test_compact_learns_the_teachers_space(small_recipe, small_data, tmp_path):
 def test_a_generation_knows_old_and_new_identities(small_recipe, small_data, tmp_path):
     old, _ = run(small_recipe, small_data, tmp_path / "old", "data.validation_share=0.5")
     settings = ("method=next", "network.backbone=resnet18", "teacher={classify=1.0}")
-    new, _ = run(small_recipe, small_data, tmp_path / "new", *settings, teacher=old.folder)
+    new, dataset = run(small_recipe, small_data, tmp_path / "new", *settings, teacher=old.folder)
     assert len(old.labels) == 4
     assert len(new.labels) == 6
-    assert compatible_spaces(new.folder) == (old.space,)
+    manifest = export(new, dataset, tmp_path / "bundle", QUIET).manifest
+    assert (manifest.space, manifest.compatible_with) == (new.space, (old.space,))
+    assert manifest.space != old.space
+
+
+def test_a_generation_pulls_towards_the_old_classifier(small_recipe, small_data, tmp_path):
+    """Through the old classifier, new embeddings meet the old ones of their identity."""
+    settings = ("optimiser.steps=60", "optimiser.lr=0.02", "widths=[1.0]")
+    old, _ = run(small_recipe, small_data, tmp_path / "old", "data.validation_share=0.5", *settings)
+    found = {}
+    for name, extra in (("with", ("method=next", "teacher={classify=1.0}")), ("without", ("method=plain",))):
+        teacher = old.folder if name == "with" else None
+        new, dataset = run(
+            small_recipe,
+            small_data,
+            tmp_path / name,
+            *extra,
+            *settings,
+            "network.backbone=resnet18",
+            teacher=teacher,
+        )
+        rows = embed_split(new, dataset.train, QUIET).embeddings["1.0"]
+        there = embed_split(old, dataset.train, QUIET).embeddings["1.0"]
+        same = dataset.train.classes[:, None] == dataset.train.classes[None]
+        cosine = rows @ there.T
+        found[name] = cosine[same].mean() - cosine[~same].mean()
+    assert found["with"] > found["without"] + 0.2
 
 
 def test_what_does_not_fit_the_teacher_is_refused(small_recipe, small_data, independent, tmp_path):
