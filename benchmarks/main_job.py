@@ -10,8 +10,6 @@ evaluation's for the same mixed gallery. A run that was cut off goes on where it
 import argparse
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import tarfile
@@ -27,6 +25,7 @@ import httpx
 import numpy as np
 from rich.progress import track
 
+from live_service import serving
 from result_file import Figure, write_result
 from sfsc_bundle.folder import open_bundle
 from sfsc_bundle.retrieval import Scores, evaluate_order
@@ -103,39 +102,6 @@ def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     began = time.monotonic()
     yield
     seconds[name] = round(time.monotonic() - began, 1)
-
-
-@contextmanager
-def serving(bundle: Path, work: Path, gallery: int) -> Iterator[httpx.Client]:
-    """`sfsc serve` on a real socket with an empty store, until the block ends."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    store = work / f"store-{int(time.time())}"
-    words = [BIN / "sfsc", "serve", bundle, "--data", store, "--port", port]
-    environment = os.environ | {"SFSC_MAX_K": str(gallery)}
-    server = subprocess.Popen([str(word) for word in words], env=environment)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
-            wait_ready(client, server)
-            yield client
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(60)
-
-
-def wait_ready(client: httpx.Client, server: "subprocess.Popen[bytes]") -> None:
-    """Until /readyz answers 200."""
-    for _ in range(600):
-        if server.poll() is not None:
-            sys.exit(f"the service ended with code {server.returncode}")
-        try:
-            if client.get("/readyz").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    sys.exit("the service did not become ready within 60 s")
 
 
 def insert(client: httpx.Client, split: Split, widths: dict[str, str]) -> None:

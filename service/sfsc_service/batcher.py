@@ -120,13 +120,19 @@ class Batcher(Generic[K, W, P, R]):
         """Entries in the queue. Never waits."""
         return len(self._queue)
 
-    @property
-    def backlog_ms(self) -> float:
-        """Predicted time until what waits now has been started. Never waits."""
-        return self._queue.weight_ms / self._limits.workers
+    def backlog_ms(self, *, patient: bool = False) -> float:
+        """Predicted time until what waits now, and counts, has been started. Never waits."""
+        return self._queue.weight_ms(patient=patient) / self._limits.workers
 
     def submit(
-        self, payload: P, work: W, *, due: float, weight_ms: float, expires: float | None = None
+        self,
+        payload: P,
+        work: W,
+        *,
+        due: float,
+        weight_ms: float,
+        expires: float | None = None,
+        patient: bool = False,
     ) -> "asyncio.Future[Answer[K, R]]":
         """Admit a request; the future belongs to the running event loop.
 
@@ -134,6 +140,7 @@ class Batcher(Generic[K, W, P, R]):
             due: seconds on the clock; orders the queue.
             weight_ms: what it is predicted to cost at least.
             expires: seconds on the clock; where it still waits then, it is answered with deadline_passed.
+            patient: the room that it takes is not missing to those that are not; they may have all of it.
 
         Raises:
             Problem: queue_full, shutting_down.
@@ -141,11 +148,11 @@ class Batcher(Generic[K, W, P, R]):
         loop = asyncio.get_running_loop()
         now = self._clock()
         future: asyncio.Future[Answer[K, R]] = loop.create_future()
-        entry = Entry(payload, work, due, expires, weight_ms, now, future)
+        entry = Entry(payload, work, due, expires, weight_ms, now, future, patient)
         with self._changed:
             if self._closing:
                 raise Problem("shutting_down", "the service is shutting down and takes no further work")
-            self.check_room()
+            self.check_room(patient=patient)
             self._queue.insert(entry)
             self._changed.notify()
         if expires is not None:
@@ -153,9 +160,9 @@ class Batcher(Generic[K, W, P, R]):
             future.add_done_callback(lambda _: timer.cancel())
         return future
 
-    def check_room(self) -> None:
+    def check_room(self, *, patient: bool = False) -> None:
         """Refuse when the queue is full, before anything is spent. Never waits. Raises Problem: queue_full."""
-        waiting_ms = self.backlog_ms
+        waiting_ms = self.backlog_ms(patient=patient)
         if waiting_ms > self._limits.queue_ms:
             raise Problem(
                 "queue_full",

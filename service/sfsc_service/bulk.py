@@ -45,19 +45,27 @@ async def put_many(gallery: Gallery, items: AsyncIterator[NewItem | Failed]) -> 
         yield outcome
 
 
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    query: Query
+    item: Item
+    arrival: Arrival
+
+
 async def _put_window(gallery: Gallery, window: list[NewItem | Failed]) -> list[Stored | Failed]:
-    prepared = await asyncio.gather(*(_prepare(gallery, item) for item in window))
-    ready = [entry for entry in prepared if not isinstance(entry, Failed)]
-    committed = iter(await _commit(gallery, [item for _, item in ready]))
-    return [entry if isinstance(entry, Failed) else _outcome(*entry, next(committed)) for entry in prepared]
+    entries = await asyncio.gather(*(_prepare(gallery, item) for item in window))
+    committed = iter(await _commit(gallery, [entry.item for entry in entries if isinstance(entry, _Prepared)]))
+    return [entry if isinstance(entry, Failed) else _outcome(entry, next(committed)) for entry in entries]
 
 
-async def _prepare(gallery: Gallery, new: NewItem | Failed) -> tuple[Query, Item] | Failed:
+async def _prepare(gallery: Gallery, new: NewItem | Failed) -> _Prepared | Failed:
     if isinstance(new, Failed):
         return new
     for attempt in range(ATTEMPTS):
+        arrival = Arrival.now(bulk=True)
         try:
-            return await gallery.prepare(new, Arrival.now(bulk=True))
+            query, item = await gallery.prepare(new, arrival)
+            return _Prepared(query, item, arrival)
         except Problem as problem:
             # Bulk work gives way to single requests for a while before it is refused.
             if problem.kind != "queue_full" or attempt == ATTEMPTS - 1:
@@ -77,7 +85,7 @@ async def _commit(gallery: Gallery, items: list[Item]) -> list[Outcome | Excepti
         return [error] * len(items)
 
 
-def _outcome(query: Query, item: Item, outcome: Outcome | Exception) -> Stored | Failed:
+def _outcome(entry: _Prepared, outcome: Outcome | Exception) -> Stored | Failed:
     if isinstance(outcome, Exception):
-        return Failed(item.id, outcome)
-    return Stored(item.id, query, outcome is Outcome.CREATED)
+        return Failed(entry.item.id, outcome)
+    return Stored(entry.item.id, entry.query, outcome is Outcome.CREATED, entry.arrival)

@@ -44,7 +44,7 @@ LENGTH_TOLERANCE = 1e-3
 MEASURE_S = 0.25
 LONGEST_IDLE_MEASUREMENT_MS = 250.0
 BULK_SLACK = 10.0
-"""Bulk images are due so many targets later than a request of their own would be."""
+"""The service's own target for an image of a bulk call, in targets for a request of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class Embedder:
             dropped=lambda cause: metrics.dropped.labels(cause).inc(),
         )
         metrics.waiting.set_function(lambda: self.batcher.waiting)
-        metrics.backlog.set_function(lambda: self.batcher.backlog_ms / 1000)
+        metrics.backlog.set_function(lambda: self.batcher.backlog_ms(patient=True) / 1000)
 
     async def embed(
         self, data: bytes, wish: Wish, arrival: Arrival, mix: Mapping[str, int] | None = None
@@ -130,8 +130,9 @@ class Embedder:
             Problem: the wish cannot be granted, or the network failed.
             ImageError: the picture cannot be taken.
         """
-        choice = choose(wish, self.offer, self.costs.estimate, self._settings.slo_ms, mix)
-        self.batcher.check_room()
+        slo_ms = self._settings.slo_ms * (BULK_SLACK if arrival.bulk else 1.0)
+        choice = choose(wish, self.offer, self.costs.estimate, slo_ms, mix)
+        self.batcher.check_room(patient=arrival.bulk)
         self._admit(choice, arrival)
         started = time.monotonic()
         image = await self._decoders.run(preprocess, data, self.manifest.preprocessing, self._limits)
@@ -143,8 +144,7 @@ class Embedder:
 
     def media_type(self, data: bytes) -> str:
         """What a picture is by its bytes, whatever its caller said: it goes out again to browsers."""
-        format = open_header(data, self._limits).format or ""
-        return MEDIA_TYPES[format]
+        return MEDIA_TYPES[open_header(data, self._limits).format or ""]
 
     async def measure_idle(self) -> bool:
         """Measure one batch size that is not known yet; whether there may be more. For idle times."""
@@ -162,12 +162,12 @@ class Embedder:
         self.batcher.close(timeout_s)
 
     def _admit(self, choice: Choice, arrival: Arrival) -> None:
-        admit(choice, self.costs.estimate, self.batcher.backlog_ms, arrival.elapsed_ms + arrival.after_ms)
+        wait_ms = self.batcher.backlog_ms(patient=arrival.bulk)
+        admit(choice, self.costs.estimate, wait_ms, arrival.elapsed_ms, arrival.after_ms)
 
     async def _compute(self, image: Image, choice: Choice, arrival: Arrival) -> tuple[Answer[str, Vector], str]:
         ideal = ideal_width(choice, self.costs.estimate, arrival.elapsed_ms + arrival.after_ms)
-        target_ms = choice.target_ms * (BULK_SLACK if arrival.bulk else 1.0) - arrival.after_ms
-        due = arrival.at + target_ms / 1000
+        due = arrival.at + (choice.target_ms - arrival.after_ms) / 1000
         expires = None if choice.deadline_ms is None else arrival.at + choice.deadline_ms / 1000
         future = self.batcher.submit(
             image,
@@ -175,6 +175,7 @@ class Embedder:
             due=due,
             expires=expires,
             weight_ms=self.costs.estimate(choice.widths[0], 1),
+            patient=arrival.bulk,
         )
         try:
             return await future, ideal

@@ -4,7 +4,7 @@ StartError       the service cannot start as asked; the command ends with exit c
 Problem          a request that is refused; `kind` is the stable code of the answer
     the request is wrong      invalid_parameter invalid_json invalid_request unknown_width unknown_space
                               contradictory_limits not_found item_not_found method_not_allowed
-                              unsupported_media_type body_too_large
+                              unsupported_media_type body_too_large body_stalled
     the picture is wrong      the codes of sfsc_bundle.errors.ImageError
     the store refuses         the codes of sfsc_service.store.errors
     the service cannot now    queue_full deadline_unreachable deadline_passed client_gone shutting_down
@@ -30,6 +30,7 @@ Kind = Literal[
     "method_not_allowed",
     "unsupported_media_type",
     "body_too_large",
+    "body_stalled",
     "image_not_recognised",
     "image_too_large",
     "image_too_many_pixels",
@@ -70,6 +71,7 @@ STATUS: dict[Kind, tuple[int, str]] = {
     "method_not_allowed": (405, "The method is not allowed here"),
     "unsupported_media_type": (415, "The body's media type is not accepted here"),
     "body_too_large": (413, "The body is too large"),
+    "body_stalled": (408, "The body stopped coming"),
     "image_not_recognised": (422, "The image is of no accepted format"),
     "image_too_large": (413, "The image has too many bytes"),
     "image_too_many_pixels": (413, "The image has too many pixels"),

@@ -68,6 +68,7 @@ class Stored:
     id: str
     query: Query
     created: bool
+    arrival: Arrival
 
 
 class Gallery:
@@ -97,7 +98,7 @@ class Gallery:
         """Insert or replace an item; returns once it is durable and searchable."""
         query, item = await self.prepare(new, arrival)
         outcomes = await self._writers.run(self._store.upsert, [item])
-        return Stored(item.id, query, outcomes[0] is Outcome.CREATED)
+        return Stored(item.id, query, outcomes[0] is Outcome.CREATED, arrival)
 
     async def commit(self, items: Sequence[Item]) -> list[Outcome | Exception]:
         """Insert or replace prepared items; those that the store refuses leave their error in their place."""

@@ -15,6 +15,7 @@ from sfsc_service.routes.problems import as_problem, problem_response
 __all__ = ["Edge"]
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
+STALLED_S = 30.0
 SILENCE_S = 1.0
 BODIES = 8
 """How many bodies of the largest size all requests together may hold."""
@@ -81,7 +82,11 @@ class _Exchange:
 
     async def receive(self) -> Message:
         """The next part of the body, as long as it and all others are within bounds."""
-        message = await self._next()
+        try:
+            async with asyncio.timeout(None if self._ended else STALLED_S):
+                message = await self._next()
+        except TimeoutError:
+            raise Problem("body_stalled", f"body: nothing came for {STALLED_S:g} s", "body") from None
         if self._size > self._room.limit:
             await self.drain()
             raise self._too_large(f"{self._size} or more")

@@ -128,18 +128,26 @@ def ideal_width(choice: Choice, cost: Cost, spent_ms: float = 0.0) -> str:
     return choice.widths[0]
 
 
-def admit(choice: Choice, cost: Cost, wait_ms: float, spent_ms: float = 0.0) -> None:
+def admit(choice: Choice, cost: Cost, wait_ms: float, spent_ms: float = 0.0, after_ms: float = 0.0) -> None:
     """Refuse a hard deadline that not even the cheapest allowed width can meet.
 
     Args:
         wait_ms: predicted time in the queue.
+        spent_ms: since the request arrived.
+        after_ms: predicted for what follows the batch.
 
     Raises:
-        Problem: deadline_unreachable.
+        Problem: deadline_unreachable; deadline_passed where it has.
     """
     if choice.deadline_ms is None:
         return
-    needed = spent_ms + wait_ms + cost(choice.widths[0], 1)
+    if spent_ms > choice.deadline_ms:
+        raise Problem(
+            "deadline_passed",
+            f"deadline_ms: {choice.deadline_ms:g} ms had passed before the image was decoded",
+            "deadline_ms",
+        )
+    needed = spent_ms + wait_ms + cost(choice.widths[0], 1) + after_ms
     if needed > choice.deadline_ms:
         raise Problem(
             "deadline_unreachable",

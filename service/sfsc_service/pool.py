@@ -26,14 +26,9 @@ class Pool:
     """
 
     def __init__(self, name: str, threads: int, waiting: int) -> None:
-        self._name, self._threads, self._limit = name, threads, threads + waiting
+        self._name, self._limit = name, threads + waiting
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._running = 0
-
-    @property
-    def load(self) -> float:
-        """Calls that run or wait, per thread."""
-        return self._running / self._threads
 
     async def run(self, call: Callable[A, T], *args: A.args, **kwargs: A.kwargs) -> T:
         """Call in a thread. A caller that is cancelled leaves at once; a call that has not begun never does.

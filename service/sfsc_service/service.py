@@ -16,6 +16,9 @@ from sfsc_service.store.protocol import Store
 
 __all__ = ["Service", "open_service"]
 
+CLOSE_S = 1.0
+"""How long closing waits for batches; requests that still had a right to an answer have got it by then."""
+
 log = logging.getLogger(__name__)
 
 
@@ -37,7 +40,7 @@ class Service:
     def close(self) -> None:
         """Work off what was admitted, then release everything; the store last, because work ends there."""
         self.health.draining = True
-        self.embedder.close(self.settings.shutdown_grace_s)
+        self.embedder.close(CLOSE_S)
         self.gallery.close()
 
 
@@ -58,7 +61,7 @@ def open_service(settings: Settings, metrics: Metrics | None = None) -> Service:
     try:
         store = _open_store(settings, bundle.manifest)
     except BaseException:
-        embedder.close(0)
+        embedder.close(1.0)
         raise
     log.info(
         "bundle %s, space %s, widths %s, %d items in the gallery",

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,11 +33,13 @@ def unit_vector(given: Sequence[float] | str, dimension: int, parameter: str = "
         raise Problem(
             "vector_invalid", f"{parameter}: numbers must be finite, found {values[at]} at {at}", parameter
         )
-    length = float(np.linalg.norm(values))
-    if not 1e-30 < length < math.inf:
-        raise Problem("vector_invalid", f"{parameter}: must have a direction, found length {length:g}", parameter)
-    if abs(length - 1.0) > UNIT:
-        values = values / length
+    peak = float(np.abs(values).max())
+    if not peak:
+        raise Problem("vector_invalid", f"{parameter}: must have a direction, found only zeros", parameter)
+    scaled = values / peak  # squares of very large and very small numbers would leave the range of floats
+    length = float(np.linalg.norm(scaled))
+    if abs(length * peak - 1.0) > UNIT:
+        values = scaled / length
     return values.astype(np.float32)
 
 

@@ -20,7 +20,11 @@ Dropped = Literal["client_gone", "deadline_passed"]
 
 @dataclass(slots=True, eq=False)
 class Entry(Generic[W, P]):
-    """One admitted request. Times in seconds; `waiting` is false once a worker has it or it was dropped."""
+    """One admitted request.
+
+    Times in seconds. `patient` entries give way: they are not counted against those that are not. `waiting` is
+    false once a worker has it or it was dropped.
+    """
 
     payload: P
     work: W
@@ -29,6 +33,7 @@ class Entry(Generic[W, P]):
     weight_ms: float
     admitted: float
     future: "asyncio.Future[Any]"
+    patient: bool = False
     waiting: bool = True
 
     def dropped(self, now: float) -> Dropped | None:
@@ -47,10 +52,14 @@ class WaitingQueue(Generic[W, P]):
         self._entries: list[Entry[W, P]] = []
         self._keys: list[tuple[float, int]] = []  # bisecting tuples of numbers is faster than asking entries
         self._arrivals = itertools.count()
-        self.weight_ms = 0.0
+        self._weight_ms = {False: 0.0, True: 0.0}
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def weight_ms(self, *, patient: bool) -> float:
+        """What waits and counts against a new entry: everything for a patient one, else all that are not."""
+        return self._weight_ms[False] + (self._weight_ms[True] if patient else 0.0)
 
     def insert(self, entry: Entry[W, P]) -> None:
         """Put an entry in its place."""
@@ -58,7 +67,7 @@ class WaitingQueue(Generic[W, P]):
         at = bisect.bisect(self._keys, key)
         self._keys.insert(at, key)
         self._entries.insert(at, entry)
-        self.weight_ms += entry.weight_ms
+        self._weight_ms[entry.patient] += entry.weight_ms
 
     def first(self, count: int) -> list[Entry[W, P]]:
         """The most urgent entries; they stay."""
@@ -72,9 +81,9 @@ class WaitingQueue(Generic[W, P]):
             del self._keys[at]
             entry.waiting = False
             taken.append(entry)
-            self.weight_ms -= entry.weight_ms
+            self._weight_ms[entry.patient] -= entry.weight_ms
         if not self._entries:
-            self.weight_ms = 0.0  # rounding errors must not add up over days
+            self._weight_ms = {False: 0.0, True: 0.0}  # rounding errors must not add up over days
         return taken[::-1]
 
     def take_dropped(self, count: int, now: float) -> list[tuple[Entry[W, P], Dropped]]:

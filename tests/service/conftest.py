@@ -29,7 +29,7 @@ def settings(tiny: Bundle, tmp_path: Path) -> Settings:
 
 @pytest.fixture(scope="session")
 def live(tiny: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A service whose items `item-0` … `item-11` are `picture(0)` …, at the widths in turn. Leave them as they are."""
+    """Its items `item-0` … `item-11` are `picture(0)` …, at the widths in turn. Leave them as they are."""
     data = tmp_path_factory.mktemp("live")
     settings = Settings(
         bundle=tiny.folder,

@@ -43,7 +43,7 @@ class Live:
 
     def metric(self, name: str, **labels: str) -> float:
         """One sample of /metrics; 0 where there is none."""
-        wanted = name + ("{" + ",".join(f'{k}="{v}"' for k, v in labels.items()) + "}" if labels else "")
+        wanted = name + ("{" + ",".join(f'{k}="{v}"' for k, v in sorted(labels.items())) + "}" if labels else "")
         for line in self.http.get("/metrics").text.splitlines():
             if line.startswith(wanted + " "):
                 return float(line.rsplit(" ", 1)[1])

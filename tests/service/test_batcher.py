@@ -248,8 +248,28 @@ def test_the_queue_is_bounded_in_predicted_milliseconds_not_in_entries() -> None
             assert caught.value.retry_after_s == pytest.approx(0.101)
             gate.open()
             await asyncio.gather(*entries)
-            assert made.backlog_ms == 0.0
+            assert made.backlog_ms() == 0.0
             assert (await submit(made, 1)).result == 2
+
+    asyncio.run(scenario())
+
+
+def test_patient_entries_take_no_room_from_the_others() -> None:
+    async def scenario() -> None:
+        gate = Gate()
+        with batcher(gate, queue_ms=100.0) as made:
+            entries = [submit(made, 0)]
+            await gate.busy()
+            entries += [made.submit(n, "a", due=9.0, weight_ms=60.0, patient=True) for n in (1, 2)]
+            assert (made.backlog_ms(), made.backlog_ms(patient=True)) == (0.0, 120.0)
+            with pytest.raises(Problem):
+                made.submit(3, "a", due=9.0, weight_ms=60.0, patient=True)
+            entries += [submit(made, n, weight_ms=60.0) for n in (4, 5)]
+            with pytest.raises(Problem):
+                submit(made, 6)
+            gate.open()
+            await asyncio.gather(*entries)
+            assert made.backlog_ms(patient=True) == 0.0
 
     asyncio.run(scenario())
 
@@ -258,7 +278,7 @@ def test_a_worker_that_dies_answers_its_batch_and_is_seen() -> None:
     class PulledPlugError(BaseException):
         pass
 
-    def run(_key: str, payloads: list[int]) -> list[int | Exception]:
+    def run(_key: str, _payloads: list[int]) -> list[int | Exception]:
         raise PulledPlugError
 
     silent, hook = threading.Event(), threading.excepthook

@@ -63,6 +63,7 @@ def test_ndjson_stores_each_line_as_it_says(depot: Live) -> None:
 def test_one_bad_line_is_one_bad_outcome(depot: Live) -> None:
     vector = depot.post_image("/embed", picture(70), width="0.25").json()["results"][0]["embedding"]
     good = {"id": "good", "image": encoded(picture(71)), "width": "0.25"}
+    given = {"id": "vector", "vector": vector, "width": "0.25", "space": "tiny-space"}
     bad = [
         (b"{", 400, "invalid_json"),
         (b"[1]", 400, "invalid_json"),
@@ -75,19 +76,17 @@ def test_one_bad_line_is_one_bad_outcome(depot: Live) -> None:
         (lines({"id": "text", "image": encoded(b"hello")}), 422, "image_not_recognised"),
         (lines({"id": "large", "image": encoded(b"\xff" * 60_000)}), 413, "image_too_large"),
         (lines({"id": "v", "vector": [0.0] * 16, "width": "0.25", "space": "tiny-space"}), 422, "vector_invalid"),
-        (lines({"id": "m", "vector": vector, "width": "0.25", "space": "tiny-space", "metadata": {"a": "x" * 20_000}}), 422,
-         "metadata_invalid"),
+        (lines({**given, "id": "m", "metadata": {"a": "x" * 20_000}}), 422, "metadata_invalid"),
     ]  # fmt: skip
-    given = {"id": "vector", "vector": vector, "width": "0.25", "space": "tiny-space"}
     body = b"\n\n".join([lines(good), *(line for line, _, _ in bad), lines(given)])
     document = post(depot, content=body, headers=NDJSON)
     outcomes = [(result["status"], result.get("code")) for result in document["results"]]
     assert outcomes == [(200, None), *((status, code) for _, status, code in bad), (200, None)]
     assert (document["stored"], document["failed"]) == (2, len(bad))
-    for id in ("good", "vector"):
-        assert depot.http.get(f"/items/{id}").status_code == 200
-    for id in ("half", "text", "large", "v", "m", "none"):
-        assert depot.http.get(f"/items/{id}").status_code == 404
+    for one in ("good", "vector"):
+        assert depot.http.get(f"/items/{one}").status_code == 200
+    for one in ("half", "text", "large", "v", "m", "none"):
+        assert depot.http.get(f"/items/{one}").status_code == 404
 
 
 def test_of_one_id_given_twice_the_last_one_stays(depot: Live) -> None:

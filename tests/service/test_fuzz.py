@@ -14,8 +14,8 @@ from tests.service.pictures import picture
 lasting = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 NAMES = st.sampled_from(
-    ["image", "width", "latency_ms", "gflops", "deadline_ms", "min_quality", "encoding", "k", "filter", "exact", "id",
-     "vector", "space", "metadata", "limit", "cursor", "vectors"]
+    ["image", "width", "latency_ms", "gflops", "deadline_ms", "min_quality", "encoding", "k", "filter", "exact",
+     "id", "vector", "space", "metadata", "limit", "cursor", "vectors"]
 ) | st.text(max_size=8)  # fmt: skip
 JSON = st.recursive(
     st.none()

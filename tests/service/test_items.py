@@ -40,19 +40,19 @@ def put(live: Live, form: str, id: str, image: bytes, options: dict[str, Any]) -
 
 @pytest.mark.parametrize("form", ["raw", "multipart", "json"])
 def test_what_went_in_comes_back(shop: Live, form: str) -> None:
-    id, metadata = f"form {form}", {"colour": "red", "tags": ["a", {"b": None}], "π": 3.5}
-    stored = put(shop, form, id, picture(3), {"width": "0.5", "metadata": metadata})
+    named, metadata = f"form {form}", {"colour": "red", "tags": ["a", {"b": None}], "π": 3.5}
+    stored = put(shop, form, named, picture(3), {"width": "0.5", "metadata": metadata})
     assert stored == {
-        "id": id,
+        "id": named,
         "width": "0.5",
         "reason": "requested",
         "budget_met": True,
         "created": True,
         "timing_ms": stored["timing_ms"],
     }
-    link = f"items/{quote(id, safe='')}/image"
-    assert shop.http.get(f"/items/{quote(id, safe='')}").json() == {
-        "id": id,
+    link = f"items/{quote(named, safe='')}/image"
+    assert shop.http.get(f"/items/{quote(named, safe='')}").json() == {
+        "id": named,
         "space": "tiny-space",
         "width": "0.5",
         "metadata": metadata,

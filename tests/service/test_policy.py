@@ -150,6 +150,20 @@ def test_only_a_hard_deadline_is_refused_on_arrival(
     assert (caught.value.kind, caught.value.parameter) == ("deadline_unreachable", "deadline_ms")
 
 
+def test_a_deadline_that_has_passed_already_is_told_so() -> None:
+    with pytest.raises(Problem) as caught:
+        admit(choose(Wish(deadline_ms=10), OFFER, cost, SLO_MS), cost, 0.0, 10.1)
+    assert caught.value.kind == "deadline_passed"
+
+
+def test_what_follows_the_batch_counts_too() -> None:
+    choice = choose(Wish(deadline_ms=10), OFFER, cost, SLO_MS)
+    admit(choice, cost, 0.0, 0.0, after_ms=8.0)
+    with pytest.raises(Problem) as caught:
+        admit(choice, cost, 0.0, 0.0, after_ms=9.5)
+    assert caught.value.kind == "deadline_unreachable"
+
+
 limits = st.none() | st.floats(0.01, 200)
 
 
@@ -175,7 +189,8 @@ def test_whatever_is_wished_for(
     try:
         choice = choose(wish, offer, cost, SLO_MS, mix)
     except Problem as problem:
-        assert problem.kind == "contradictory_limits"
+        refused = problem.kind
+        assert refused == "contradictory_limits"
         assert gflops is not None
         assert min_quality is not None
         good = [w for w in offer.flexible if expected_quality(offer, w, mix) >= min_quality]

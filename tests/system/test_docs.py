@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from live_service import serving
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 BIN = Path(sys.executable).parent
@@ -72,13 +74,12 @@ def test_the_readmes_training_commands_run_as_written(image_set, tmp_path):
 
 
 def test_the_readmes_requests_are_answered(tmp_path):
-    main_job = pytest.importorskip("main_job", reason="the training extra is not installed")
     pictures = sorted((ROOT / "models" / "demo" / "gallery").glob("*.jpg"))
     for name, picture in zip(("a.jpg", "b.jpg"), pictures, strict=False):
         (tmp_path / name).write_bytes(picture.read_bytes())
     lines = commands("curl")
     assert len(lines) >= 4
-    with main_job.serving(ROOT / "models" / "demo", tmp_path, 10) as client:
+    with serving(ROOT / "models" / "demo", tmp_path, 10) as client:
         for line in lines:
             done = run(
                 line.replace("http://127.0.0.1:8000", str(client.base_url).rstrip("/")) + " --fail -s", tmp_path

@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("torch", reason="the training extra is not installed")
 
 import main_job
+from live_service import serving
 from sfsc_training.config import load_recipe
 from sfsc_training.data.reader import read_folder
 from tests.training.conftest import SMALL_RECIPE, draw_identities
@@ -73,7 +74,7 @@ def test_the_service_ranks_as_the_evaluation_does(job, tmp_path):
     command("sfsc-train", "evaluate", run, "--data", data, "--assignment", assignment)
     command("sfsc-train", "export", run, "--data", data, "--to", bundle)
     evaluated = json.loads((run / "evaluation-test.json").read_text())["mixed"]
-    with main_job.serving(bundle, tmp_path, len(split.gallery)) as client:
+    with serving(bundle, tmp_path, len(split.gallery)) as client:
         main_job.insert(client, split, json.loads(assignment.read_text()))
         composition = client.get("/widths").json()
         for width in recipe.width_names:

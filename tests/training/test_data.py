@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from sfsc_training.config import AugmentationSection, DataSection
+from sfsc_training.config import AugmentationSection, DataSection, VehiclesSection
 from sfsc_training.data.augmentation import Augmentation
 from sfsc_training.data.batches import Batches, make_loader
 from sfsc_training.data.pictures import load_pictures, load_split
 from sfsc_training.data.reader import read_folder
 from sfsc_training.data.sampling import Identities, Shuffle
+from sfsc_training.data.vehicles.reader import read_vehicles
 from sfsc_training.errors import DataError
 from tests.training.conftest import draw_identities
 
@@ -207,3 +208,33 @@ def test_parts_hold_the_rows_of_the_step_whoever_takes_them():
     for (images, classes), (other_images, other_classes) in zip(whole[2:], second, strict=True):
         assert torch.equal(images, other_images)
         assert torch.equal(classes, other_classes)
+
+
+VEHICLES = DataSection(
+    height=64, width=64, validation_share=0, vehicles=VehiclesSection(seed=3, train=3, test=2, shots=1)
+)
+
+
+def test_vehicles_are_drawn_once_and_read_with_the_camera_rule(tmp_path):
+    seen = []
+    dataset = read_vehicles(tmp_path / "v", VEHICLES, 0, lambda done, total: seen.append((done, total)))
+    assert (len(dataset.train.paths), len(dataset.test.paths)) == (18, 12)
+    assert seen[-1] == (12, 12)
+    assert "own camera excluded" in dataset.test.protocol()
+    assert sorted(set(dataset.test.labels().camera)) == [0, 1, 2, 3, 4, 5]
+    # An even start of the test identities keeps both of a pair of twins on one side.
+    assert dataset.test.identities == ("v000004", "v000005")
+    again = read_vehicles(tmp_path / "v", VEHICLES, 0)
+    assert again.sha256 == dataset.sha256
+
+
+def test_vehicles_do_not_mix_with_what_lies_there(tmp_path):
+    read_vehicles(tmp_path / "v", VEHICLES, 0)
+    other = VEHICLES.model_copy(update={"vehicles": VehiclesSection(seed=4, train=3, test=2, shots=1)})
+    with pytest.raises(DataError, match=r"holds vehicles drawn as .*'seed': 3"):
+        read_vehicles(tmp_path / "v", other, 0)
+    (tmp_path / "own" / "train" / "a").mkdir(parents=True)
+    with pytest.raises(DataError, match="cannot be drawn into"):
+        read_vehicles(tmp_path / "own", VEHICLES, 0)
+    with pytest.raises(DataError, match="vehicles are square pictures, data asks for 64×32"):
+        read_vehicles(tmp_path / "flat", VEHICLES.model_copy(update={"width": 32}), 0)

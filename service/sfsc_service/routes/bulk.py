@@ -86,7 +86,7 @@ async def _answer(request: Request, items: AsyncIterator[NewItem | Failed], arri
 
 def _result(outcome: Stored | Failed) -> dict[str, Any]:
     if isinstance(outcome, Stored):
-        answer = query_answer(outcome.query, Arrival.now())
+        answer = query_answer(outcome.query, outcome.arrival)
         return {"id": outcome.id, "status": 200, **answer, "created": outcome.created}
     problem = as_problem(outcome.error)
     return {

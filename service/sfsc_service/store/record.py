@@ -99,9 +99,11 @@ class RecordWriter:
         numbers = change.sequences.tolist()
         spaces = [(space,) for space in set(rows.spaces)]
         self._connection.executemany("INSERT OR IGNORE INTO spaces VALUES (?)", spaces)
-        columns = (rows.ids, rows.spaces, rows.widths, rows.metadata, rows.pictures, rows.media_types)
-        values = (tuple(column[i] for column in columns) for i in kept)
-        self._connection.executemany(_INSERT, ((n, *v) for n, v in zip(numbers, values, strict=True)))
+        columns: list[Sequence[str | None]] = [rows.ids, rows.spaces, rows.widths, rows.metadata]
+        columns += [rows.pictures, rows.media_types]
+        if len(kept) < len(rows.ids):
+            columns = [[column[i] for i in kept] for column in columns]
+        self._connection.executemany(_INSERT, zip(numbers, *columns, strict=True))
         blobs = (vector.data for vector in change.vectors)
         self._connection.executemany(_INSERT_VECTOR, zip(numbers, blobs, strict=True))
 

@@ -13,7 +13,7 @@ const STAGES = [
 
 /** Why the query's network was this one, as the end of a sentence. */
 export function reason({ reason: why, budget_met: met }, state, slo) {
-  if (!met) return "though no width keeps that budget";
+  if (!met) return state.mode === "gflops" ? "because no width needs as little as that" : "but later than asked";
   if (why === "load") return "narrowed, because the service is busy";
   if (why === "requested") return "as asked";
   if (state.mode === "auto") return `chosen to answer within ${ms(slo)}`;
@@ -22,8 +22,8 @@ export function reason({ reason: why, budget_met: met }, state, slo) {
 
 export function cost(answer, facts, state) {
   const { query, timing_ms: timing } = answer;
-  const [mine, full] = [facts.width(query.width), facts.full];
-  const isFull = query.width === full.width;
+  const mine = facts.width(query.width);
+  const other = query.width === facts.full.width ? facts.answer.widths[0] : facts.full;
   return [
     el(
       "p",
@@ -31,14 +31,14 @@ export function cost(answer, facts, state) {
       "Embedded at ",
       badge(query.width),
       ` ${reason(query, state, facts.answer.slo_ms)}`,
-      isFull ? ": the full network. " : `: ${times(full.gflops / mine.gflops)} less work than the full network. `,
+      saving(mine, other),
       el("span", { class: "across" }, across(answer)),
     ),
     el(
       "div",
       { class: "meters" },
-      meter("Work", gflop, mine.gflops, full.gflops, query.width, full.width),
-      meter("Network", ms, timing.compute, full.latency_ms, query.width, full.width),
+      meter("Work", gflop, [mine.width, mine.gflops], [other.width, other.gflops]),
+      meter("Network", ms, [mine.width, timing.compute], [other.width, other.latency_ms]),
       stages(timing),
     ),
   ];
@@ -50,20 +50,26 @@ function across({ query, hits }) {
   return `${others} of these ${hits.length} hits were embedded at another width.`;
 }
 
-/** Two bars, the query's over the full width's; `of` is the larger of the two. */
-function meter(name, format, mine, full, width, fullWidth) {
-  const of = Math.max(mine, full);
-  return el(
-    "div",
-    { class: "meter" },
-    el("h3", {}, name),
-    row(width, format(mine), mine / of),
-    width === fullWidth ? row(fullWidth, "is the full width", 0, "none") : row(fullWidth, format(full), full / of, "faded"),
-  );
+function saving(mine, other) {
+  if (mine.gflops <= other.gflops) return `: ${times(other.gflops / mine.gflops)} less work than the full network. `;
+  return `: the full network, ${times(mine.gflops / other.gflops)} the work of the narrowest. `;
 }
 
-function row(width, text, share, kind = "") {
-  return el("p", { class: `row ${colour(width)} ${kind}` }, el("span", { class: "who" }, width), bar(share), el("span", { class: "value" }, text));
+/** Two bars, the query's over another width's, each as long as its share of the larger one. */
+function meter(name, format, ...pairs) {
+  const most = Math.max(...pairs.map(([, cost]) => cost));
+  const rows = pairs.map(([width, cost], place) => row(width, format(cost), cost / most, place ? "faded" : ""));
+  return el("div", { class: "meter" }, el("h3", {}, name), ...rows);
+}
+
+function row(width, text, share, kind) {
+  return el(
+    "p",
+    { class: `row ${colour(width)} ${kind}` },
+    el("span", { class: "who" }, width),
+    bar(share),
+    el("span", { class: "value" }, text),
+  );
 }
 
 export const bar = (share) => el("span", { class: "bar", "aria-hidden": "true", css: { "--share": share } });

@@ -18,7 +18,10 @@ export const times = (ratio) => `${ratio < 10 ? ratio.toFixed(1) : Math.round(ra
 
 export const plural = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
 
-export const bytes = (value) => (value < 1e6 ? `${digits(value / 1e3, 2)} kB` : `${digits(value / 1e6, 2)} MB`);
+export function bytes(value) {
+  if (value < 1e3) return `${value} B`;
+  return value < 1e6 ? `${digits(value / 1e3, 2)} kB` : `${digits(value / 1e6, 2)} MB`;
+}
 
 /** A metadata value as one short line. */
 export function short(value, most = 60) {

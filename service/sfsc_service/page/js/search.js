@@ -8,13 +8,14 @@ import { byId } from "./dom.js";
 import { HITS, noQuery, nothing, results, spoken, waiting } from "./results.js";
 import { showProblem } from "./status.js";
 
-const SETTLE_MS = 60;
+const SETTLE_MS = 80;
 const PATIENCE_MS = 150;
 const RELEVANT = ["mode", "width", "latency_ms", "gflops", "view"];
 
 export class Search {
   #running = null;
   #timer = null;
+  #changed = -Infinity;
   #output = byId("output");
   #cost = byId("cost");
 
@@ -26,10 +27,12 @@ export class Search {
     this.#output.replaceChildren(waiting());
   }
 
-  /** Arrow keys run through radio buttons; only where they rest is worth a search. */
+  /** A single choice is searched for at once; of a run of them, as held arrow keys make, only the last. */
   soon() {
+    const running = performance.now() - this.#changed < SETTLE_MS;
+    this.#changed = performance.now();
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.now(), SETTLE_MS);
+    this.#timer = setTimeout(() => this.now(), running ? SETTLE_MS : 0);
   }
 
   async now() {

@@ -8,7 +8,7 @@ const AGAIN_MS = 2000;
 /** Resolves once the service is ready; until then says why it is not, and asks again. */
 export async function untilReady() {
   for (;;) {
-    const reasons = await notReady().catch((problem) => [problem.message]);
+    const reasons = await notReady().catch((problem) => [`${problem.title}`]);
     say(reasons);
     if (!reasons.length) return;
     await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
@@ -19,7 +19,7 @@ function say(reasons) {
   byId("status").className = `status ${reasons.length ? "waiting" : "ready"}`;
   byId("status-text").textContent = reasons.length ? "not ready" : "ready";
   const banner = byId("banner");
-  const text = `The service is not ready yet: ${reasons.join("; ")} This page asks again by itself.`;
+  const text = `The service is not ready yet: ${reasons.join("; ")}. This page asks again by itself.`;
   if (banner.textContent !== text && reasons.length) banner.textContent = text;
   banner.hidden = !reasons.length;
 }

@@ -1,0 +1,56 @@
+"""`sfsc serve` on a socket for as long as a benchmark or a test needs it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+__all__ = ["free_port", "serving", "wait_ready"]
+
+BIN = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def serving(bundle: Path, work: Path, max_k: int) -> Iterator[httpx.Client]:
+    """`sfsc serve` on a real socket with an empty store, until the block ends."""
+    port = free_port()
+    store = work / f"store-{int(time.time())}"
+    words = [BIN / "sfsc", "serve", bundle, "--data", store, "--port", port]
+    environment = os.environ | {"SFSC_MAX_K": str(max_k)}
+    server = subprocess.Popen([str(word) for word in words], env=environment)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
+            wait_ready(client, server)
+            yield client
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(60)
+
+
+def wait_ready(client: httpx.Client, server: "subprocess.Popen[bytes]") -> None:
+    """Until /readyz answers 200."""
+    for _ in range(600):
+        if server.poll() is not None:
+            sys.exit(f"the service ended with code {server.returncode}")
+        try:
+            if client.get("/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    sys.exit("the service did not become ready within 60 s")

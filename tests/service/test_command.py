@@ -1,0 +1,204 @@
+"""The command `sfsc` as a process: start, errors in one sentence, SIGTERM."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sfsc_bundle.folder import Bundle
+from sfsc_service.settings import Settings, unit_of
+from tests.service.live import JPEG
+from tests.service.pictures import picture
+
+SFSC = Path(sys.executable).with_name("sfsc")
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("SFSC_")} | {
+    "COLUMNS": "200"
+}
+START_S = 60.0
+
+
+def run(*words: object, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [SFSC, *map(str, words)], capture_output=True, text=True, timeout=120, env=ENVIRONMENT | environment
+    )
+
+
+@contextmanager
+def serving(*words: object) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """The process and its address, once it says so."""
+    process = subprocess.Popen(
+        [SFSC, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        line = next(line for line in process.stdout if "http://" in line)
+        found = re.search(r"http://\S+", line)
+        assert found
+        yield process, found[0]
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+
+
+def until_ready(url: str) -> None:
+    end = time.monotonic() + START_S
+    while time.monotonic() < end:
+        try:
+            if httpx.get(f"{url}/readyz", trust_env=False).status_code == 200:
+                return
+        except httpx.ConnectError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError("the service has not become ready")
+
+
+@pytest.fixture
+def started(tiny: Bundle, tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    with serving("serve", tiny.folder, "--data", tmp_path / "data", "--port", 0, "--threads", 1) as (process, url):
+        until_ready(url)
+        yield process, url
+
+
+def test_sigterm_answers_what_was_admitted_and_ends_with_zero(
+    started: tuple["subprocess.Popen[str]", str], tiny: Bundle, tmp_path: Path
+) -> None:
+    process, url = started
+    image = picture(1)
+    slow = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
+    slow.putrequest("PUT", "/items/last-minute")
+    slow.putheader("Content-Type", "image/jpeg")
+    slow.putheader("Content-Length", str(len(image)))
+    slow.endheaders(image[:100])
+    with httpx.Client(base_url=url, trust_env=False, headers={"Connection": "close"}) as others:
+        assert others.get("/livez").status_code == 200
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        statuses = []
+        while not statuses or statuses[-1] != "refused":
+            try:
+                statuses.append(str(others.get("/readyz").status_code))
+            except (httpx.ConnectError, httpx.RemoteProtocolError, httpx.ReadError):
+                statuses.append("refused")
+            time.sleep(0.05)
+    assert "503" in statuses, "unready comes before refusing"
+    slow.send(image[100:])
+    answer = slow.getresponse()
+    assert answer.status == 200
+    assert json.loads(answer.read())["created"] is True
+    slow.close()
+    assert process.wait(30) == 0
+    assert time.monotonic() - began < 30
+    with serving("serve", tiny.folder, "--data", tmp_path / "data", "--port", 0) as (_, again):
+        until_ready(again)
+        assert httpx.get(f"{again}/items/last-minute/image", trust_env=False).content == image
+
+
+def test_idle_connections_do_not_hold_up_the_end(started: tuple["subprocess.Popen[str]", str]) -> None:
+    process, url = started
+    with httpx.Client(base_url=url, trust_env=False) as idle:
+        assert idle.put("/items/a", content=picture(1), headers=JPEG).status_code == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(8) == 0
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+
+
+def test_a_second_process_on_the_same_folder_is_refused_in_one_sentence(
+    started: tuple["subprocess.Popen[str]", str], tiny: Bundle, tmp_path: Path
+) -> None:
+    refused = run("serve", tiny.folder, "--data", tmp_path / "data", "--port", 0)
+    assert refused.returncode == 1
+    assert one_sentence(refused)
+    port = started[1].rsplit(":", 1)[1]
+    taken = run("serve", tiny.folder, "--data", tmp_path / "other", "--port", port)
+    assert taken.returncode == 1
+    assert f"port {port}" in one_sentence(taken)
+
+
+def one_sentence(done: "subprocess.CompletedProcess[str]") -> str:
+    lines = [line for line in done.stderr.splitlines() if not re.match(r"\d{4}-\d\d-\d\d .* INFO", line)]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("sfsc: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["serve", "/nowhere"], 1, "/nowhere"),
+        (["serve", "BUNDLE", "--port", "70000"], 2, "port"),
+        (["serve", "BUNDLE", "--slo-ms", "-1"], 2, "slo_ms"),
+        (["serve", "BUNDLE", "--floor-width", "wide"], 2, "floor_width"),
+        (["serve", "BUNDLE", "--floor-width", "0.3"], 1, "0.25, 0.5, 0.75, 1.0"),
+        (["serve", "BUNDLE", "--device", "cuda"], 1, "CUDAExecutionProvider"),
+        (["serve", "BUNDLE", "--device", "tpu"], 2, "device"),
+        (["serve", "BUNDLE", "--store", "nosql"], 1, "store"),
+        (["serve", "BUNDLE", "--host", "256.0.0.1"], 1, "256.0.0.1"),
+        (["demo", "--bundle", "BUNDLE"], 1, "gallery.json"),
+        (["demo", "--bundle", "BUNDLE", "--images", "/nowhere"], 1, "/nowhere"),
+        (["widths", "/nowhere"], 1, "/nowhere"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_sentence(
+    tiny: Bundle, tmp_path: Path, words: list[str], code: int, said: str
+) -> None:
+    given = [str(tiny.folder) if word == "BUNDLE" else word for word in words]
+    done = run(*given, SFSC_DATA=str(tmp_path / "data"), SFSC_PORT="0" if "--port" not in words else "1")
+    assert done.returncode == code, done.stderr
+    assert said in one_sentence(done)
+
+
+def test_a_setting_may_come_from_the_environment(tiny: Bundle, tmp_path: Path) -> None:
+    done = run(
+        "serve", SFSC_BUNDLE=str(tiny.folder), SFSC_DATA=str(tmp_path), SFSC_PORT="0", SFSC_FLOOR_WIDTH="0.3"
+    )
+    assert done.returncode == 1
+    assert "floor_width" in one_sentence(done)
+
+
+def test_every_setting_stands_in_the_help_with_unit_default_and_variable() -> None:
+    shown = re.sub(r"\s+", " ", run("serve", "--help").stdout)
+    for name, field in Settings.model_fields.items():
+        default = "unset" if field.default is None else field.default
+        assert f"{field.description} [{unit_of(name)}; default: {default}; SFSC_{name.upper()}]" in shown
+        if name != "bundle":
+            assert f"--{name.replace('_', '-')} " in shown
+
+
+def test_widths_are_printed(tiny: Bundle) -> None:
+    done = run("widths", tiny.folder)
+    assert done.returncode == 0
+    for submodel, row in zip(tiny.manifest.submodels, tiny.manifest.quality.mean_ap, strict=True):
+        assert re.search(rf"{re.escape(submodel.width)}\b.*{row[-1]:.2f}", done.stdout)
+
+
+def test_the_demo_loads_a_folder_at_mixed_widths_and_only_once(tiny: Bundle, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    (own / "cats").mkdir(parents=True)
+    for n in range(12):
+        (own / "cats" / f"{n}.jpg").write_bytes(picture(n))
+    (own / "broken.png").write_bytes(b"nothing")
+    words = ["demo", "--bundle", tiny.folder, "--images", own, "--data", tmp_path / "data", "--port", 0]
+    for _ in range(2):
+        with serving(*words) as (process, url):
+            told = httpx.get(f"{url}/widths", trust_env=False).json()
+            assert told["gallery"]["items"] == 12
+            assert len(told["gallery"]["widths"]) > 1
+            hit = httpx.post(f"{url}/search", content=picture(3), headers=JPEG, trust_env=False).json()["hits"][0]
+            assert (hit["id"], hit["metadata"]) == ("cats/3.jpg", {"file": "3.jpg", "folder": "cats"})
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
