@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from sfsc_bundle.errors import SfscError
-from sfsc_training.checkpoint import write_json
+from sfsc_training.checkpoint import read_recipe, write_json
 from sfsc_training.config import Recipe, load_recipe, packaged_recipes
 from sfsc_training.data.read import read_dataset
 from sfsc_training.data.reader import Dataset
@@ -112,11 +112,11 @@ def evaluate(
     against: Annotated[
         Path | None, typer.Option("--against", metavar="RUN", help="an older run: also the matrix across the two")
     ] = None,
+    device: Annotated[Device, typer.Option(help="cpu, or cuda")] = Device.CPU,
 ) -> None:
     """Print and store the query width × gallery width matrices of mAP and rank-1."""
-    opened = open_run(run)
-    dataset = _read(data, opened.recipe)
-    opened = open_run(run, dataset)
+    dataset = _read(data, read_recipe(run))
+    opened = open_run(run, dataset, device.value)
     part = dataset.part(split)
     embedded = embed_split(opened, part, console)
     cross = evaluate_split(embedded)
@@ -127,7 +127,7 @@ def evaluate(
         "cost": cost(opened),
     }
     if against is not None:
-        generations = cross_generation(opened, open_run(against), part, console)
+        generations = cross_generation(opened, open_run(against, device=device.value), part, console)
         print_matrices(generations, f"{against} and {run}", console)
         result["generations"] = report(generations, part)
     if assignment is not None:
@@ -148,8 +148,7 @@ def export(
     replace: Annotated[bool, typer.Option("--replace", help="replace a bundle that is there")] = False,
 ) -> None:
     """Write each width as a static ONNX graph, with its parity proved and the quality matrix in the manifest."""
-    opened = open_run(run)
-    dataset = _read(data, opened.recipe)
+    dataset = _read(data, read_recipe(run))
     bundle = export_run(open_run(run, dataset), dataset, to, console, replace=replace)
     size = sum((bundle.folder / part.file).stat().st_size for part in bundle.manifest.submodels) / 1e6
     console.print(

@@ -69,7 +69,7 @@ class Embedded:
     embeddings: Mapping[str, Floats]
 
 
-def open_run(folder: Path, dataset: Dataset | None = None) -> Run:
+def open_run(folder: Path, dataset: Dataset | None = None, device: str = "cpu") -> Run:
     """Load the network of a run. Raises CheckpointError; with a data set, also where it is not the run's."""
     recipe = read_recipe(folder)
     checkpoint = read_checkpoint(folder)
@@ -88,7 +88,7 @@ def open_run(folder: Path, dataset: Dataset | None = None) -> Run:
         classifier.load_state_dict(kappa)
     except RuntimeError as error:
         raise CheckpointError(f"the checkpoint in {folder} is of another network than its recipe") from error
-    family = family.to(memory_format=torch.channels_last).eval()
+    family = family.to(memory_format=torch.channels_last).to(device).eval()
     return Run(folder, recipe, family, checkpoint.step, classifier, labels, checkpoint.weights_sha256)
 
 
@@ -118,8 +118,11 @@ def evaluate_split(embedded: Embedded) -> CrossWidth:
 def cost(run: Run) -> dict[str, dict[str, int]]:
     """Multiply-accumulates and parameters of one picture at each width."""
     section = run.recipe.data
-    example = torch.zeros(1, 3, section.height, section.width, dtype=torch.uint8)
-    sliced = {name: run.family.sliced(index).eval() for index, name in enumerate(run.recipe.width_names)}
+    device = next(run.family.parameters()).device
+    example = torch.zeros(1, 3, section.height, section.width, dtype=torch.uint8, device=device)
+    sliced = {
+        name: run.family.sliced(index).eval().to(device) for index, name in enumerate(run.recipe.width_names)
+    }
     return {
         "macs": {name: macs(module, example) for name, module in sliced.items()},
         "parameters": {name: parameters(module) for name, module in sliced.items()},

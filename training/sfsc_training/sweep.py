@@ -116,7 +116,9 @@ def run_sweep(
         began = time.monotonic()
         teacher = None if plan.teacher is None else runs / plan.teacher
         train(plan.recipe, dataset, runs / plan.folder, console, running, teacher)
-        write_json(path, _document(plan, runs / plan.folder, dataset, split, console, time.monotonic() - began))
+        write_json(
+            path, _document(plan, runs / plan.folder, dataset, split, console, running, time.monotonic() - began)
+        )
         yield path
 
 
@@ -140,9 +142,9 @@ def _is_result(path: Path, plan: Planned, dataset: Dataset) -> bool:
 
 
 def _document(
-    plan: Planned, folder: Path, dataset: Dataset, split: str, console: Console, seconds: float
+    plan: Planned, folder: Path, dataset: Dataset, split: str, console: Console, running: Running, seconds: float
 ) -> dict[str, Any]:
-    run = open_run(folder, dataset)
+    run = open_run(folder, dataset, running.device)
     embedded = embed_split(run, dataset.part(split), console)
     cross = evaluate_split(embedded)
     summary = summarise(cross.mean_ap) if len(cross.widths) > 1 else None
