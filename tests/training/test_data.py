@@ -9,8 +9,9 @@ import torch
 from sfsc_training.config import AugmentationSection, DataSection, VehiclesSection
 from sfsc_training.data.augmentation import Augmentation
 from sfsc_training.data.batches import Batches, make_loader
-from sfsc_training.data.pictures import load_pictures
+from sfsc_training.data.pictures import load_pictures, load_split
 from sfsc_training.data.reader import read_folder
+from sfsc_training.data.sampling import Identities, Shuffle
 from sfsc_training.data.vehicles.reader import read_vehicles
 from sfsc_training.errors import DataError
 from tests.training.conftest import draw_identities
@@ -111,6 +112,24 @@ def test_an_unreadable_picture_is_named(own_data):
         load_pictures(read_folder(own_data, SECTION, 0).test.paths, SECTION)
 
 
+def test_unreadable_pictures_are_counted_or_left_out(own_data):
+    for name in ("id200/c1_0.png", "id201/c2_1.png"):
+        (own_data / "test" / name).write_bytes(b"no picture")
+    section = SECTION.model_copy(update={"query": "*_0.png"})
+    split = read_folder(own_data, section, 0).test
+    with pytest.raises(DataError, match=r"id200/c1_0.png cannot be read.*; 2 of 16 pictures cannot be read"):
+        load_split(split, section)
+    kept, pictures = load_split(split, section.model_copy(update={"skip_unreadable": True}))
+    assert len(kept.paths) == len(pictures) == 14
+    assert (len(kept.query), len(kept.gallery)) == (3, 11)
+    assert {kept.names[row] for row in kept.query} == {f"test/id20{n}/c1_0.png" for n in (1, 2, 3)}
+    assert np.array_equal(pictures, load_pictures(kept.paths, section))
+    for path in (own_data / "test" / "id203").iterdir():
+        path.write_bytes(b"no picture")
+    with pytest.raises(DataError, match="identity id203 has no readable picture"):
+        load_split(read_folder(own_data, section, 0).test, section.model_copy(update={"skip_unreadable": True}))
+
+
 def test_memory_is_bounded_before_it_is_used(small_data):
     paths = read_folder(small_data, SECTION, 0).test.paths
     with pytest.raises(DataError, match=r"data.max_cache_gib is 1e-06"):
@@ -118,8 +137,8 @@ def test_memory_is_bounded_before_it_is_used(small_data):
 
 
 EVERYTHING = AugmentationSection(
-    flip=0.5, degrees=10, translate=0.1, scale=(0.9, 1.1), shear=5, crop_scale=(0.5, 1.0), brightness=0.2,
-    contrast=0.2, saturation=0.2, hue=0.1, grey=0.2, erase=0.5,
+    pad_crop=2, flip=0.5, degrees=10, translate=0.1, scale=(0.9, 1.1), shear=5, crop_scale=(0.5, 1.0),
+    brightness=0.2, contrast=0.2, saturation=0.2, hue=0.1, grey=0.2, erase=0.5,
 )  # fmt: skip
 
 
@@ -127,7 +146,8 @@ def make_batches(start=0, stop=7, size=4, pictures=10, section=EVERYTHING):
     random = np.random.default_rng(0)
     images = random.integers(0, 255, (pictures, 16, 16, 3), dtype=np.uint8)
     classes = np.arange(pictures, dtype=np.int64)
-    return Batches(images, classes, Augmentation(section, 16, 16), size=size, seed=5, start=start, stop=stop)
+    sampler = Shuffle(pictures, size, seed=5)
+    return Batches(images, classes, Augmentation(section, 16, 16), sampler, seed=5, start=start, stop=stop)
 
 
 def test_augmentation_keeps_type_and_shape_and_draws_for_each_picture():
@@ -144,17 +164,50 @@ def test_a_batch_depends_on_seed_and_step_alone(workers):
     whole = list(make_loader(make_batches(), workers=0))
     later = list(make_loader(make_batches(start=3), workers=workers))
     assert len(later) == 4
-    for (images, classes), (other_images, other_classes) in zip(whole[3:], later, strict=True):
+    for [(images, classes)], [(other_images, other_classes)] in zip(whole[3:], later, strict=True):
         assert torch.equal(images, other_images)
         assert torch.equal(classes, other_classes)
 
 
 def test_an_epoch_is_a_permutation():
-    batches = make_batches(size=5, section=AugmentationSection())
-    first = np.concatenate([batches.rows(step) for step in (0, 1)])
-    second = np.concatenate([batches.rows(step) for step in (2, 3)])
+    sampler = Shuffle(10, 5, seed=5)
+    first = np.concatenate([sampler.rows(step) for step in (0, 1)])
+    second = np.concatenate([sampler.rows(step) for step in (2, 3)])
     assert sorted(first) == sorted(second) == list(range(10))
     assert list(first) != list(second)
+
+
+def test_batches_of_identities_hold_so_many_pictures_of_each():
+    classes = np.repeat(np.arange(6), [5, 4, 4, 4, 2, 1])
+    sampler = Identities(classes, size=12, images=4, seed=1)
+    for epoch in range(3):
+        steps = [sampler.rows(2 * epoch + step) for step in range(2)]
+        assert all(len(rows) == 12 for rows in steps)
+        identities = classes[np.concatenate(steps)].reshape(6, 4)
+        assert (identities == identities[:, :1]).all()
+        assert sorted(identities[:, 0]) == list(range(6))
+    rows = sampler.rows(0).reshape(3, 4)
+    assert all(len(set(group)) == min(4, (classes == classes[group[0]]).sum()) for group in rows)
+    assert np.array_equal(sampler.rows(5), Identities(classes, size=12, images=4, seed=1).rows(5))
+    assert not np.array_equal(sampler.rows(5), Identities(classes, size=12, images=4, seed=2).rows(5))
+    with pytest.raises(DataError, match=r"a batch of 32 with sampler.images = 4 needs 8 identities, found 6"):
+        Identities(classes, size=32, images=4, seed=1)
+
+
+def test_parts_hold_the_rows_of_the_step_whoever_takes_them():
+    def parts(mine):
+        sampler = Shuffle(10, 8, seed=5)
+        images = np.arange(10 * 16 * 16 * 3, dtype=np.uint64).astype(np.uint8).reshape(10, 16, 16, 3)
+        augmentation = Augmentation(EVERYTHING, 16, 16)
+        return Batches(
+            images, np.arange(10), augmentation, sampler, seed=5, start=0, stop=9, parts=4, mine=mine
+        ).batch(7)
+
+    whole, second = parts(None), parts(range(2, 4))
+    assert torch.cat([classes for _, classes in whole]).tolist() == Shuffle(10, 8, seed=5).rows(7).tolist()
+    for (images, classes), (other_images, other_classes) in zip(whole[2:], second, strict=True):
+        assert torch.equal(images, other_images)
+        assert torch.equal(classes, other_classes)
 
 
 VEHICLES = DataSection(

@@ -1,19 +1,34 @@
 """The surgery: width 1 is the untouched model, a slice is the switchable network, and crops are what they say."""
 
+import onnxruntime
 import pytest
 import timm
 import torch
 from timm.layers import BatchNormAct2d
 from torch import nn
 
+from sfsc_bundle.runner import INPUT, OUTPUT
 from sfsc_training.config import NetworkSection
+from sfsc_training.cost import macs
 from sfsc_training.errors import NetworkError
-from sfsc_training.networks.family import make_family
-from sfsc_training.networks.layers import Switch
-from sfsc_training.networks.surgery import make_switchable, slice_at
+from sfsc_training.export import Servable, to_onnx
+from sfsc_training.networks.backbone import first_convolution
+from sfsc_training.networks.build import make_family
+from sfsc_training.networks.layers import Switch, slice_at
+from sfsc_training.networks.surgery import make_switchable
 
 RATIOS = (0.25, 0.5, 0.75, 1.0)
-BACKBONES = [("resnet18", 1e-5), ("resnet50", 1e-5)]  # basic and bottleneck blocks
+HALF = (0.5, 1.0)
+BACKBONES = {
+    "resnet18": RATIOS,  # basic blocks
+    "resnet34": HALF,
+    "resnet50": RATIOS,  # bottlenecks
+    "resnext50_32x4d": RATIOS,  # grouped convolutions
+    "mobilenetv2_100": RATIOS,  # depthwise convolutions, norms that carry the activation
+    "efficientnet_b0": RATIOS,  # squeeze and excite
+    "convnext_atto": RATIOS,  # layer normalisation, bare parameters
+    "regnetx_004": HALF,  # groups of 16 channels
+}
 
 
 def randomised(module):
@@ -25,35 +40,82 @@ def randomised(module):
             layer.running_var.uniform_(0.5, 1.5)
             nn.init.uniform_(layer.weight, 0.5, 1.5)
             nn.init.normal_(layer.bias, 0, 0.1)
+        elif isinstance(layer, nn.LayerNorm) or "gamma" in layer._parameters:
+            for values in layer._parameters.values():
+                nn.init.normal_(values, 0.5, 0.2)
     return module.eval()
 
 
-@pytest.mark.parametrize(("name", "tolerance"), BACKBONES)
-def test_width_one_is_the_untouched_timm_model(name, tolerance):
+def relative(found, expected):
+    return (found - expected).abs().max() / expected.abs().max()
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_width_one_is_the_untouched_timm_model(name):
     untouched = randomised(timm.create_model(name, num_classes=0))
     images = torch.randn(2, 3, 64, 64)
+    first = first_convolution(untouched, 3)
     with torch.no_grad():
         expected = untouched(images)
-        switch = Switch(3)
-        switchable = make_switchable(untouched, RATIOS, switch, whole_inputs=["conv1"])
-        assert (switchable(images) - expected).abs().max() <= tolerance
+        switch = Switch(len(BACKBONES[name]) - 1)
+        switchable = make_switchable(untouched, BACKBONES[name], switch, whole_inputs=[first])
+        assert relative(switchable(images), expected) <= 1e-5
 
 
-@pytest.mark.parametrize(("name", "tolerance"), BACKBONES)
-def test_a_slice_is_the_switchable_network(name, tolerance):
-    family = randomised(make_family(NetworkSection(backbone=name, dimension=24), RATIOS))
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_slice_is_the_switchable_network(name):
+    ratios = BACKBONES[name]
+    family = randomised(make_family(NetworkSection(backbone=name, dimension=24), ratios))
     images = torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8)
-    parameters = []
+    parameters, cost = [], []
     with torch.no_grad():
-        for index in range(len(RATIOS)):
+        for index in range(len(ratios)):
             plain = family.sliced(index)
             embedded = plain(images)
             assert embedded.shape == (2, 24)
-            assert (embedded - family(images, index)).abs().max() <= tolerance
+            assert relative(embedded, family(images, index)) <= 1e-5
             assert not any("Switch" in type(module).__name__ for module in plain.modules())
             parameters.append(sum(parameter.numel() for parameter in plain.parameters()))
-    assert parameters == sorted(parameters)
-    assert parameters[0] < 0.09 * parameters[-1]  # parameters fall with the square of the width
+            cost.append(macs(plain, images[:1]))
+    for found, tolerance in ((parameters, 1.3), (cost, 2.5)):
+        # Nearly the square of the width; the stem, the embedding and depthwise layers fall with the width alone.
+        for count, ratio in zip(found, ratios, strict=True):
+            assert count <= tolerance * ratio**2 * found[-1] if ratio < 1 else count == max(found)
+        assert found == sorted(set(found))
+
+
+@pytest.mark.parametrize("name", ["resnext50_32x4d", "efficientnet_b0", "convnext_atto"])
+def test_gradients_stay_inside_what_a_width_reaches(name):
+    family = randomised(make_family(NetworkSection(backbone=name, dimension=8), HALF))
+    images = torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8)
+    shared = family.shared_parameters()
+    gradients = torch.autograd.grad(family(images, 0).sum(), shared, materialize_grads=True)
+    touched = torch.cat([gradient.reshape(-1) for gradient in gradients]) != 0
+    reached = family.reached(0)
+    assert not (touched & ~reached).any()
+    assert touched.sum() > 0.3 * reached.sum()
+    assert family.reached(1).all()
+    private = [id(parameter) for index in (0, 1) for parameter in family.private_parameters(index)]
+    assert sorted(private + [id(p) for p in shared]) == sorted(id(p) for p in family.parameters())
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2_100", "efficientnet_b0", "convnext_atto", "regnetx_004"])
+def test_onnx_is_the_slice(name):
+    family = randomised(make_family(NetworkSection(backbone=name, dimension=24), HALF))
+    images = torch.randint(0, 255, (3, 64, 64, 3), dtype=torch.uint8)
+    servable = Servable(family.sliced(0)).eval()
+    session = onnxruntime.InferenceSession(to_onnx(servable, images[:2]), providers=["CPUExecutionProvider"])
+    (found,) = session.run([OUTPUT], {INPUT: images.numpy()})
+    with torch.no_grad():
+        assert (torch.from_numpy(found) * servable(images)).sum(dim=1).min() >= 0.9999
+
+
+def test_a_bare_parameter_shrinks_with_its_module():
+    family = randomised(make_family(NetworkSection(backbone="convnext_atto", dimension=8), HALF))
+    full = family.backbone.stages[0].blocks[0].switched.gamma
+    narrow = family.sliced(0)[1].stages[0].blocks[0].gamma
+    assert torch.equal(narrow, full[:20])
+    assert isinstance(narrow, nn.Parameter)
 
 
 def test_a_slice_shares_no_tensor():
@@ -143,7 +205,7 @@ def test_luma_inside_the_network():
 class _OwnParameter(nn.Module):
     def __init__(self):
         super().__init__()
-        self.gamma = nn.Parameter(torch.ones(4))
+        self.tokens = nn.Parameter(torch.ones(1, 4))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +213,8 @@ class _OwnParameter(nn.Module):
     [
         (nn.Sequential(nn.Conv2d(4, 4, 1)), (0.1, 1.0), r"layer 0: width 0.1 leaves none of its 4 channels"),
         (nn.Sequential(nn.Conv2d(8, 8, 1, groups=2)), (0.25, 1.0), r"layer 0: width 0.25 .* not whole groups"),
-        (nn.Sequential(nn.LayerNorm(4)), (0.5, 1.0), r"layer 0 \(LayerNorm\) holds parameters"),
+        (nn.Sequential(nn.GroupNorm(2, 4)), (0.5, 1.0), r"layer 0 \(GroupNorm\) holds parameters"),
+        (nn.Sequential(nn.LayerNorm((4, 4))), (0.5, 1.0), r"layer 0: layer normalisation over \(4, 4\)"),
         (nn.Sequential(nn.Sequential(_OwnParameter())), (0.5, 1.0), r"layer 0.0 \(_OwnParameter\)"),
         (nn.Sequential(nn.Conv2d(4, 4, 3, padding_mode="circular")), (0.5, 1.0), r"padding mode circular"),
     ],

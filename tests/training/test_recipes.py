@@ -2,7 +2,7 @@
 
 import pytest
 
-from sfsc_training.config import load_recipe, packaged_recipes, parse_recipe
+from sfsc_training.config import METHODS, load_recipe, packaged_recipes, parse_recipe
 from sfsc_training.errors import RecipeError
 
 
@@ -21,13 +21,50 @@ def test_packaged_recipes_are_valid_and_named_after_their_file(name):
         ({"widths": [0.25, 0.5]}, "end at 1.0"),
         ({"widths": [0, 1.0]}, "above 0"),
         ({"name": "../up"}, "name: "),
-        ({"loss": {"compatible": "cross-entropy"}}, "method sfsc is the evidential loss"),
+        (
+            {"loss": {"compatible": "cross-entropy"}},
+            "method sfsc has loss.compatible = 'evidential', found 'cross-entropy'",
+        ),
+        ({"method": "bct-s", "loss": {"compatible": "base"}}, "method bct-s has aggregation.kind = 'sum'"),
+        ({"method": "unified"}, "method unified has one_width = True, found False"),
+        ({"method": "x", "teacher": {"full": True}}, r"teacher.full needs network.separate"),
+        ({"optimiser": {"batch": 9, "micro_batches": 2}}, "batch must divide into micro_batches"),
+        ({"sampler": {"kind": "identities", "images": 5}}, r"sampler.images must divide a batch of 96, found 5"),
+        ({"method": "x", "loss": {"base": "arcface", "logits": "linear"}}, "base arcface needs logits = 'cosine'"),
         ({"aggregation": {"scope": "overlap"}}, "give anything else a method name of its own"),
     ],
 )
 def test_what_is_wrong_is_named(change, message):
     with pytest.raises(RecipeError, match=message):
         parse_recipe({"name": "x"} | change)
+
+
+def test_the_methods_of_the_comparison_are_packaged_and_differ_in_nothing_else():
+    packaged = [load_recipe(name) for name in packaged_recipes() if name.startswith("omniglot28-")]
+    assert {recipe.method for recipe in packaged} >= set(METHODS)
+    for part in ("data", "optimiser", "augmentation", "sampler", "seed"):
+        assert len({repr(getattr(recipe, part)) for recipe in packaged}) == 1
+    assert len({recipe.sha256 for recipe in packaged}) == len(packaged)
+
+
+def test_a_recipe_is_merged_over_its_base(tmp_path):
+    (tmp_path / "below.toml").write_text(
+        'name = "below"\n[optimiser]\nlr = 0.5\nsteps = 9\n[network]\narguments = { a = 1 }\n'
+    )
+    (tmp_path / "above.toml").write_text(
+        'base = "below.toml"\nname = "above"\n[optimiser]\nsteps = 7\n[network]\narguments = { b = 2 }\n'
+    )
+    recipe = load_recipe(str(tmp_path / "above.toml"), ["seed=3"])
+    assert (recipe.name, recipe.seed, recipe.optimiser.lr, recipe.optimiser.steps) == ("above", 3, 0.5, 7)
+    assert recipe.network.arguments == {"b": 2}
+    (tmp_path / "loop.toml").write_text('base = "loop.toml"\nname = "loop"\n')
+    with pytest.raises(RecipeError, match=r"base must name a recipe, at most 4 deep"):
+        load_recipe(str(tmp_path / "loop.toml"))
+
+
+def test_a_digest_leaves_defaults_out():
+    assert parse_recipe({"name": "x"}).sha256 == parse_recipe({"name": "x", "optimiser": {"lr": 1e-3}}).sha256
+    assert parse_recipe({"name": "x"}).sha256 != parse_recipe({"name": "x", "optimiser": {"lr": 2e-3}}).sha256
 
 
 def test_settings_on_the_command_line(small_recipe):

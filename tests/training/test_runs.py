@@ -22,7 +22,8 @@ from sfsc_training.data.reader import read_folder
 from sfsc_training.errors import CheckpointError, DivergenceError, ExportError
 from sfsc_training.evaluation import embed_split, evaluate_split, mixed_gallery, open_run
 from sfsc_training.export import export
-from sfsc_training.loop import Running, learning_rate, train
+from sfsc_training.loop import Running, train
+from sfsc_training.optimisers import learning_rate
 
 QUIET = Console(quiet=True)
 RUNNING = Running(threads=1, workers=0, checkpoint_every=5)
@@ -141,6 +142,7 @@ def test_export_writes_a_bundle_that_embeds_as_the_network_does(finished, tmp_pa
     bundle = open_bundle(tmp_path / "small")
     manifest = bundle.manifest
     assert manifest.widths == ("0.5", "1.0")
+    assert (manifest.space, manifest.compatible_with) == (run.space, ())
     assert manifest.submodels[0].macs < 0.4 * manifest.submodels[1].macs
     assert manifest.quality.mean_ap == evaluate_split(embed_split(run, dataset.test, QUIET)).mean_ap
     pictures = np.stack([preprocess(path.read_bytes(), manifest.preprocessing) for path in dataset.test.paths])

@@ -2,8 +2,10 @@
 
 RUN/recipe.json     the recipe as it was run            RUN/labels.json      identities of the classifier
 RUN/history.jsonl   one line per logged step            RUN/checkpoint.pt    network, classifier, optimiser, step
+RUN/teacher.json    the run it was taught by or made compatible with, where there is one
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -17,7 +19,15 @@ from torch import Tensor
 from sfsc_training.config import Recipe, parse_recipe
 from sfsc_training.errors import CheckpointError, RecipeError
 
-__all__ = ["Checkpoint", "read_checkpoint", "read_recipe", "write_checkpoint", "write_json"]
+__all__ = [
+    "Checkpoint",
+    "compatible_spaces",
+    "read_checkpoint",
+    "read_labels",
+    "read_recipe",
+    "write_checkpoint",
+    "write_json",
+]
 
 _FORMAT = 1
 
@@ -32,6 +42,27 @@ class Checkpoint:
     network: Mapping[str, Tensor]
     classifier: Mapping[str, Tensor]
     optimiser: Mapping[str, Any]
+    averaged: Mapping[str, Mapping[str, Any]] | None = None
+    teacher_sha256: str | None = None
+
+    def result(self) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+        """What the run has come to: weights of network and classifier, the averaged ones where there are any."""
+        if self.averaged is None:
+            return self.network, self.classifier
+        return _inside(self.averaged["network"]), _inside(self.averaged["classifier"])
+
+    @property
+    def weights_sha256(self) -> str:
+        """Digest of the resulting network: names one embedding space."""
+        digest = hashlib.sha256()
+        for name, values in sorted(self.result()[0].items()):
+            digest.update(name.encode() + values.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def _inside(averaged: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The module inside torch's AveragedModel."""
+    return {name.removeprefix("module."): v for name, v in averaged.items() if name.startswith("module.")}
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -66,6 +97,24 @@ def read_recipe(folder: Path) -> Recipe:
         return parse_recipe(json.loads(path.read_text()), str(path))
     except (OSError, ValueError, RecipeError) as error:
         raise CheckpointError(f"{folder} is not a run: {path.name} cannot be used ({error})") from error
+
+
+def read_labels(folder: Path) -> tuple[str, ...]:
+    """The identities that the classifier of a run knows. Raises CheckpointError where there is no list."""
+    path = folder / "labels.json"
+    try:
+        return tuple(str(name) for name in json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{folder} is not a run: {path.name} cannot be used ({error})") from error
+
+
+def compatible_spaces(folder: Path) -> tuple[str, ...]:
+    """Older embedding spaces that a run was trained to share a gallery with."""
+    path = folder / "teacher.json"
+    if not path.exists():
+        return ()
+    teacher = json.loads(path.read_text())
+    return (teacher["space"],) if teacher["compatible"] else ()
 
 
 def write_json(path: Path, content: object) -> None:

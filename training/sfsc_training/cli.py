@@ -1,7 +1,8 @@
-"""`sfsc-train`: train, evaluate, export."""
+"""`sfsc-train`: train, evaluate, export, sweep, report."""
 
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,16 +10,28 @@ import typer
 from rich.console import Console
 
 from sfsc_bundle.errors import SfscError
-from sfsc_training.checkpoint import write_json
+from sfsc_training.checkpoint import read_recipe, write_json
 from sfsc_training.config import Recipe, load_recipe, packaged_recipes
-from sfsc_training.data.reader import Dataset, read_folder
-from sfsc_training.data.vehicles.reader import read_vehicles
+from sfsc_training.data.read import read_dataset
+from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import TrainingError
-from sfsc_training.evaluation import embed_split, evaluate_split, mixed_gallery, open_run, print_matrices, report
+from sfsc_training.evaluation import (
+    cost,
+    cross_generation,
+    embed_split,
+    evaluate_split,
+    mixed_gallery,
+    open_run,
+    print_matrices,
+    report,
+)
 from sfsc_training.export import export as export_run
 from sfsc_training.loop import Running
 from sfsc_training.loop import train as train_run
 from sfsc_training.progress import counting
+from sfsc_training.report.page import write_report
+from sfsc_training.results import read_result
+from sfsc_training.sweep import read_sweep, run_sweep
 
 __all__ = ["main"]
 
@@ -37,6 +50,13 @@ DataFolder = Annotated[
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="folder that `train` wrote")]
 Split = Annotated[str, typer.Option(help="test, or validation: identities of the training split kept for choices")]
+
+
+class Device(StrEnum):
+    """Where a run is trained."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
 
 
 def main() -> None:
@@ -59,13 +79,25 @@ def train(
     threads: Annotated[int, typer.Option(min=1, help="cores to compute on; default: all there are")] = _CORES,
     workers: Annotated[int, typer.Option(min=0, help="processes that prepare batches")] = 1,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="steps between checkpoints")] = 250,
+    device: Annotated[Device, typer.Option(help="cpu, or cuda")] = Device.CPU,
+    compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the network")] = False,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(
+            "--teacher",
+            "--compatible-with",
+            metavar="RUN",
+            help="a finished run: what it is for says the recipe's section [teacher]",
+        ),
+    ] = None,
 ) -> None:
     """Train all widths at once. Cut off at any moment, the same command goes on from the last checkpoint."""
     loaded = load_recipe(recipe, setting or [])
     dataset = _read(data, loaded)
     split = dataset.train
     console.print(f"{loaded.name}: {len(split.paths)} pictures of {len(split.identities)} identities → {out}")
-    train_run(loaded, dataset, out, console, Running(threads, workers, checkpoint_every))
+    running = Running(threads, workers, checkpoint_every, device.value, compiled)
+    train_run(loaded, dataset, out, console, running, teacher)
     console.print(f"done; next: sfsc-train evaluate {out} --data {data}")
 
 
@@ -77,17 +109,27 @@ def evaluate(
     assignment: Annotated[
         Path | None, typer.Option(help="JSON, gallery picture → width: also score a gallery of mixed widths")
     ] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", metavar="RUN", help="an older run: also the matrix across the two")
+    ] = None,
+    device: Annotated[Device, typer.Option(help="cpu, or cuda")] = Device.CPU,
 ) -> None:
     """Print and store the query width × gallery width matrices of mAP and rank-1."""
-    opened = open_run(run)
-    dataset = _read(data, opened.recipe)
-    opened = open_run(run, dataset)
-    if split not in ("test", "validation"):
-        raise TrainingError(f"split must be test or validation, found {split!r}")
-    embedded = embed_split(opened, dataset.test if split == "test" else dataset.validation, console)
+    dataset = _read(data, read_recipe(run))
+    opened = open_run(run, dataset, device.value)
+    part = dataset.part(split)
+    embedded = embed_split(opened, part, console)
     cross = evaluate_split(embedded)
     print_matrices(cross, f"{opened.recipe.name}, step {opened.step}, {split}", console)
-    result = report(cross, embedded.split) | {"step": opened.step, "recipe_sha256": opened.recipe.sha256}
+    result = report(cross, embedded.split) | {
+        "step": opened.step,
+        "recipe_sha256": opened.recipe.sha256,
+        "cost": cost(opened),
+    }
+    if against is not None:
+        generations = cross_generation(opened, open_run(against, device=device.value), part, console)
+        print_matrices(generations, f"{against} and {run}", console)
+        result["generations"] = report(generations, part)
     if assignment is not None:
         scores = mixed_gallery(embedded, assignment)
         result["mixed"] = {width: {"mean_ap": s.mean_ap, "rank1": s.rank1} for width, s in scores.items()}
@@ -106,13 +148,42 @@ def export(
     replace: Annotated[bool, typer.Option("--replace", help="replace a bundle that is there")] = False,
 ) -> None:
     """Write each width as a static ONNX graph, with its parity proved and the quality matrix in the manifest."""
-    opened = open_run(run)
-    dataset = _read(data, opened.recipe)
+    dataset = _read(data, read_recipe(run))
     bundle = export_run(open_run(run, dataset), dataset, to, console, replace=replace)
     size = sum((bundle.folder / part.file).stat().st_size for part in bundle.manifest.submodels) / 1e6
     console.print(
         f"{bundle.folder}: widths {', '.join(bundle.manifest.widths)}, {size:.1f} MB; next: sfsc serve {to}"
     )
+
+
+@app.command()
+def sweep(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="TOML: [[run]] with recipe, seeds, settings, teacher")
+    ],
+    data: DataFolder,
+    runs: Annotated[Path, typer.Option("--out", help="run folders go here")] = Path("runs"),
+    results: Annotated[Path, typer.Option(help="one JSON for each run")] = Path("benchmarks/results"),
+    split: Split = "test",
+    threads: Annotated[int, typer.Option(min=1, help="cores to compute on; default: all there are")] = _CORES,
+    workers: Annotated[int, typer.Option(min=0, help="processes that prepare batches")] = 1,
+    device: Annotated[Device, typer.Option(help="cpu, or cuda")] = Device.CPU,
+) -> None:
+    """Train and evaluate a list of recipes × seeds; what has a result is skipped, a run cut off goes on."""
+    planned = read_sweep(file)
+    running = Running(threads, workers, device=device.value)
+    for path in run_sweep(planned, lambda recipe: _read(data, recipe), runs, results, split, console, running):
+        console.print(f"result in {path}")
+
+
+@app.command(name="report")
+def report_command(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="run folders, or the JSON files of a sweep")],
+    to: Annotated[Path, typer.Option("--to", help="folder for index.html and the pictures")] = Path("report"),
+    split: Split = "test",
+) -> None:
+    """Write one page that compares finished runs: matrices, accuracy against cost, ablation, curves."""
+    console.print(f"written to {write_report([read_result(run, split) for run in runs], to)}")
 
 
 @app.command()
@@ -124,6 +195,6 @@ def recipes() -> None:
 
 def _read(data: Path, recipe: Recipe) -> Dataset:
     if recipe.data.vehicles is None:
-        return read_folder(data, recipe.data, recipe.seed)
+        return read_dataset(data, recipe.data, recipe.seed)
     with counting(console, "drawing vehicles") as progress:
-        return read_vehicles(data, recipe.data, recipe.seed, progress)
+        return read_dataset(data, recipe.data, recipe.seed, progress)

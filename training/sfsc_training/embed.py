@@ -28,10 +28,11 @@ def embed(
         advance: called once a batch.
     """
     family.eval()
+    device = next(family.parameters()).device
     rows: list[npt.NDArray[np.float32]] = []
     for start in range(0, len(pictures), batch):
         images = torch.from_numpy(np.ascontiguousarray(pictures[start : start + batch].transpose(0, 3, 1, 2)))
-        rows.append(F.normalize(family(images, index).float()).numpy())
+        rows.append(F.normalize(family(images.to(device), index).float()).cpu().numpy())
         if advance is not None:
             advance()
     return np.concatenate(rows)

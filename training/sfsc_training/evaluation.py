@@ -11,21 +11,27 @@ import numpy.typing as npt
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 from sfsc_bundle.retrieval import CrossWidth, Scores, cross_width, evaluate, summarise
 from sfsc_bundle.widths import canonical_width
-from sfsc_training.checkpoint import read_checkpoint, read_recipe
+from sfsc_training.checkpoint import read_checkpoint, read_labels, read_recipe
 from sfsc_training.config import Recipe
-from sfsc_training.data.pictures import load_pictures
+from sfsc_training.cost import macs, parameters
+from sfsc_training.data.pictures import load_split
 from sfsc_training.data.reader import Dataset, Split
 from sfsc_training.embed import embed
 from sfsc_training.errors import CheckpointError, DataError
-from sfsc_training.networks.family import Family, make_family
+from sfsc_training.losses.classifier import make_classifier
+from sfsc_training.networks.build import make_family
+from sfsc_training.networks.family import Family
 from sfsc_training.progress import bar
 
 __all__ = [
     "Embedded",
     "Run",
+    "cost",
+    "cross_generation",
     "embed_split",
     "evaluate_split",
     "mixed_gallery",
@@ -45,6 +51,14 @@ class Run:
     recipe: Recipe
     family: Family
     step: int
+    classifier: nn.Module
+    labels: tuple[str, ...]
+    weights_sha256: str
+
+    @property
+    def space(self) -> str:
+        """Id of the embedding space: another for every training result."""
+        return f"{self.recipe.name}-{self.weights_sha256[:12]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +69,7 @@ class Embedded:
     embeddings: Mapping[str, Floats]
 
 
-def open_run(folder: Path, dataset: Dataset | None = None) -> Run:
+def open_run(folder: Path, dataset: Dataset | None = None, device: str = "cpu") -> Run:
     """Load the network of a run. Raises CheckpointError; with a data set, also where it is not the run's."""
     recipe = read_recipe(folder)
     checkpoint = read_checkpoint(folder)
@@ -66,11 +80,16 @@ def open_run(folder: Path, dataset: Dataset | None = None) -> Run:
     family = make_family(
         recipe.network.model_copy(update={"pretrained": False, "weights_file": None}), recipe.widths
     )
+    labels = read_labels(folder)
+    classifier = make_classifier(recipe.network.dimension, len(labels), len(recipe.widths), recipe.loss)
+    network, kappa = checkpoint.result()
     try:
-        family.load_state_dict(checkpoint.network)
+        family.load_state_dict(network)
+        classifier.load_state_dict(kappa)
     except RuntimeError as error:
         raise CheckpointError(f"the checkpoint in {folder} is of another network than its recipe") from error
-    return Run(folder, recipe, family.to(memory_format=torch.channels_last).eval(), checkpoint.step)
+    family = family.to(memory_format=torch.channels_last).to(device).eval()
+    return Run(folder, recipe, family, checkpoint.step, classifier, labels, checkpoint.weights_sha256)
 
 
 def embed_split(run: Run, split: Split, console: Console) -> Embedded:
@@ -78,7 +97,7 @@ def embed_split(run: Run, split: Split, console: Console) -> Embedded:
     if not split.paths:
         raise DataError("this split has no pictures: raise data.validation_share or choose another split")
     with bar(console, "reading pictures", len(split.paths)) as progress:
-        pictures = load_pictures(split.paths, run.recipe.data, progress.advance)
+        split, pictures = load_split(split, run.recipe.data, progress.advance)
     names = run.recipe.width_names
     with bar(console, "embedding", len(names) * math.ceil(len(pictures) / 128)) as progress:
         found = {name: embed(run.family, pictures, index, progress.advance) for index, name in enumerate(names)}
@@ -94,6 +113,36 @@ def evaluate_split(embedded: Embedded) -> CrossWidth:
         {width: rows[split.gallery] for width, rows in embedded.embeddings.items()},
         labels.take(split.gallery),
     )
+
+
+def cost(run: Run) -> dict[str, dict[str, int]]:
+    """Multiply-accumulates and parameters of one picture at each width."""
+    section = run.recipe.data
+    device = next(run.family.parameters()).device
+    example = torch.zeros(1, 3, section.height, section.width, dtype=torch.uint8, device=device)
+    sliced = {
+        name: run.family.sliced(index).eval().to(device) for index, name in enumerate(run.recipe.width_names)
+    }
+    return {
+        "macs": {name: macs(module, example) for name, module in sliced.items()},
+        "parameters": {name: parameters(module) for name, module in sliced.items()},
+    }
+
+
+def cross_generation(new: Run, old: Run, split: Split, console: Console) -> CrossWidth:
+    """The matrix over the widths of two runs, `old/0.5` before `new/0.5`: may an old gallery stay as it is?
+
+    Raises:
+        DataError: the two embed into different dimensions.
+    """
+    if new.recipe.network.dimension != old.recipe.network.dimension:
+        raise DataError(f"{new.folder} and {old.folder} have embeddings of different dimensions")
+    rows = {
+        f"{generation}/{width}": found
+        for generation, run in (("old", old), ("new", new))
+        for width, found in embed_split(run, split, console).embeddings.items()
+    }
+    return evaluate_split(Embedded(split, rows))
 
 
 def mixed_gallery(embedded: Embedded, assignment: Path) -> dict[str, Scores]:

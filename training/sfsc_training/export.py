@@ -18,19 +18,20 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from sfsc_bundle.folder import Bundle, write_bundle
 from sfsc_bundle.manifest import Manifest, Parity, Preprocessing, Provenance, Quality, Submodel
 from sfsc_bundle.retrieval import CrossWidth
 from sfsc_bundle.runner import INPUT, OUTPUT
+from sfsc_training.checkpoint import compatible_spaces
+from sfsc_training.cost import macs, parameters
 from sfsc_training.data.pictures import load_pictures
 from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import DataError, ExportError
 from sfsc_training.evaluation import Run, embed_split, evaluate_split
 from sfsc_training.progress import bar
 
-__all__ = ["export"]
+__all__ = ["Servable", "export", "to_onnx"]
 
 _OPSET = 18
 _PARITY_PICTURES = 64
@@ -71,7 +72,8 @@ def export(run: Run, dataset: Dataset, folder: Path, console: Console, *, replac
             progress.advance(f"width {run.recipe.width_names[index]}")
     manifest = Manifest(
         name=folder.name,
-        space=_space(run, exported[-1].content),
+        space=run.space,
+        compatible_with=compatible_spaces(run.folder),
         dimension=run.recipe.network.dimension,
         preprocessing=Preprocessing(height=run.recipe.data.height, width=run.recipe.data.width),
         submodels=tuple(width.submodel for width in exported),
@@ -95,14 +97,14 @@ def _export_width(run: Run, index: int, pictures: npt.NDArray[np.uint8]) -> _Exp
     servable = Servable(run.family.sliced(index)).eval()
     with torch.inference_mode():
         sliced = servable(images)
-    content = _to_onnx(servable, images[:2])
+    content = to_onnx(servable, images[:2])
     parity = _parity(name, switchable, sliced, content, pictures)
     submodel = Submodel(
         width=name,
         file=f"w{name}.onnx",
         sha256=hashlib.sha256(content).hexdigest(),
-        parameters=sum(parameter.numel() for parameter in servable.parameters()),
-        macs=_macs(servable, images[:1]),
+        parameters=parameters(servable),
+        macs=macs(servable, images[:1]),
         opset=_OPSET,
         parity=parity,
     )
@@ -114,7 +116,8 @@ def _embed_switchable(run: Run, index: int, images: Tensor) -> Tensor:
     return F.normalize(run.family(images.permute(0, 3, 1, 2), index))
 
 
-def _to_onnx(servable: Servable, example: Tensor) -> bytes:
+def to_onnx(servable: Servable, example: Tensor) -> bytes:
+    """A graph with uint8 [n, H, W, 3] in and float32 [n, D] out, dynamic in n only."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
@@ -164,13 +167,6 @@ def _parity(
     return Parity(sliced_max_abs=difference, onnx_min_cosine=cosine, pictures=len(pictures))
 
 
-def _macs(servable: nn.Module, example: Tensor) -> int:
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        servable(example)
-    return int(counter.get_total_flops()) // 2
-
-
 def _spread(paths: tuple[Path, ...], count: int) -> tuple[Path, ...]:
     step = max(1, len(paths) // count)
     return paths[::step][:count]
@@ -189,11 +185,6 @@ def _quality(cross: CrossWidth, dataset: Dataset, protocol: str) -> Quality:
     )
 
 
-def _space(run: Run, full: bytes) -> str:
-    """A new space for every training result: the full graph's digest tells two runs of one recipe apart."""
-    return f"{run.recipe.name}-{hashlib.sha256(full).hexdigest()[:12]}"
-
-
 def _provenance(run: Run, dataset: Dataset) -> Provenance:
     packages = ("sfsc", "torch", "torchvision", "timm", "onnx", "onnxruntime", "numpy", "Pillow")
     return Provenance(
@@ -203,5 +194,5 @@ def _provenance(run: Run, dataset: Dataset) -> Provenance:
         seed=run.recipe.seed,
         steps=run.step,
         versions={"python": platform.python_version()} | {name: version(name) for name in packages},
-        data_licence=run.recipe.data.licence,
+        data_licence=dataset.licence or run.recipe.data.licence,
     )

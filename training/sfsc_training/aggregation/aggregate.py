@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sfsc_training.aggregation.projection import conflict_share, projection_weights
+from sfsc_training.aggregation.projection import conflict_share
+from sfsc_training.aggregation.weights import aggregation_weights
 from sfsc_training.config import AggregationSection
 
 __all__ = ["Aggregate", "aggregate", "shells"]
@@ -34,14 +35,12 @@ def aggregate(
     """
     gramian = gradients @ gradients.T
     norms, conflicts = gramian.diagonal().sqrt(), conflict_share(gramian)
-    if section.kind == "sum":
-        return Aggregate(gradients.sum(dim=0), norms, conflicts)
     if section.scope == "flat" or parts is None:
-        return Aggregate(projection_weights(gramian, generator) @ gradients, norms, conflicts)
+        return Aggregate(aggregation_weights(gramian, section, generator) @ gradients, norms, conflicts)
     update = torch.empty_like(gradients[0])
     for part in parts:
         shell = gradients[:, part]
-        update[part] = projection_weights(shell @ shell.T, generator) @ shell
+        update[part] = aggregation_weights(shell @ shell.T, section, generator) @ shell
     return Aggregate(update, norms, conflicts)
 
 

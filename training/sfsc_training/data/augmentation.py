@@ -14,6 +14,8 @@ class Augmentation:
 
     def __init__(self, section: AugmentationSection, height: int, width: int) -> None:
         steps: list[v2.Transform] = []
+        if section.pad_crop:
+            steps.append(v2.RandomCrop((height, width), padding=section.pad_crop, fill=section.fill))
         if section.crop_scale:
             steps.append(v2.RandomResizedCrop((height, width), scale=section.crop_scale, antialias=True))
         if section.degrees or section.translate or section.shear or section.scale != (1.0, 1.0):

@@ -1,6 +1,10 @@
-"""Training batches. What a batch holds depends on (seed, step) alone, so a run can go on from any step."""
+"""Training batches, in parts: each part has batch statistics of its own, in this process or in another one.
 
-from collections.abc import Iterator
+What a part holds depends on (seed, step, part) alone, so neither a new start nor another number of processes
+changes it.
+"""
+
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -9,16 +13,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from sfsc_training.data.augmentation import Augmentation
+from sfsc_training.data.sampling import Sampler
+from sfsc_training.errors import DataError
 
-__all__ = ["Batches", "make_loader"]
+__all__ = ["Batches", "Part", "make_loader"]
 
-Batch = tuple[Tensor, Tensor]
+Part = tuple[Tensor, Tensor]
 
 
-class Batches(IterableDataset[Batch]):
-    """Batches of steps `start` … `stop`−1: uint8 [b, 3, H, W] and classes int64 [b].
+class Batches(IterableDataset[list[Part]]):
+    """Batches of steps `start` … `stop`−1, each a list of parts: uint8 [b, 3, H, W] and classes int64 [b].
 
-    Every epoch is a new permutation; what is left over at its end is dropped.
+    Args:
+        parts: into how many parts the rows of a step are cut.
+        mine: which of them this process takes; None: all.
     """
 
     def __init__(
@@ -26,38 +34,42 @@ class Batches(IterableDataset[Batch]):
         pictures: npt.NDArray[np.uint8],
         classes: npt.NDArray[np.int64],
         augmentation: Augmentation,
+        sampler: Sampler,
         *,
-        size: int,
         seed: int,
         start: int,
         stop: int,
+        parts: int = 1,
+        mine: Sequence[int] | None = None,
     ) -> None:
-        self._pictures, self._classes, self._augmentation = pictures, classes, augmentation
-        self._size, self._seed, self._steps = size, seed, range(start, stop)
-        self.per_epoch = max(1, len(classes) // size)
+        self._pictures, self._classes = pictures, classes
+        self._augmentation, self._sampler = augmentation, sampler
+        self._seed, self._steps = seed, range(start, stop)
+        self._parts, self._mine = parts, range(parts) if mine is None else mine
 
-    def rows(self, step: int) -> npt.NDArray[np.int64]:
-        """Positions of the pictures of one step, [b]."""
-        epoch, place = divmod(step, self.per_epoch)
-        order = np.random.default_rng([self._seed, 1, epoch]).permutation(len(self._classes))
-        return order[place * self._size : (place + 1) * self._size]
+    def batch(self, step: int) -> list[Part]:
+        """The augmented parts of one step. Raises DataError where the rows cannot be cut into equal parts."""
+        rows = self._sampler.rows(step)
+        if len(rows) % self._parts:
+            raise DataError(f"a batch of {len(rows)} pictures cannot be cut into {self._parts} equal parts")
+        pieces = np.split(rows, self._parts)
+        return [self._part(step, number, pieces[number]) for number in self._mine]
 
-    def batch(self, step: int) -> Batch:
-        """The augmented batch of one step."""
-        rows = self.rows(step)
+    def _part(self, step: int, number: int, rows: npt.NDArray[np.int64]) -> Part:
         images = torch.from_numpy(np.ascontiguousarray(self._pictures[rows].transpose(0, 3, 1, 2)))
+        key = [self._seed, 2, step, number] if number else [self._seed, 2, step]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(np.random.default_rng([self._seed, 2, step]).integers(2**62)))
+            torch.manual_seed(int(np.random.default_rng(key).integers(2**62)))
             images = self._augmentation(images)
         return images, torch.from_numpy(self._classes[rows])
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[list[Part]]:
         worker = get_worker_info()
         first, stride = (0, 1) if worker is None else (worker.id, worker.num_workers)
         for step in self._steps[first::stride]:
             yield self.batch(step)
 
 
-def make_loader(batches: Batches, workers: int) -> DataLoader[Batch]:
+def make_loader(batches: Batches, workers: int) -> DataLoader[list[Part]]:
     """Steps in order, prepared ahead by so many processes (0: in this one)."""
     return DataLoader(batches, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)

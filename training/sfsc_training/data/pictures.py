@@ -1,6 +1,6 @@
 """All pictures of a split, decoded once by the bundle's preprocessing and kept in memory."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,9 +11,10 @@ from sfsc_bundle.errors import ImageError
 from sfsc_bundle.manifest import Preprocessing
 from sfsc_bundle.preprocess import preprocess
 from sfsc_training.config import DataSection
+from sfsc_training.data.reader import Split
 from sfsc_training.errors import DataError
 
-__all__ = ["load_pictures"]
+__all__ = ["load_pictures", "load_split"]
 
 
 def load_pictures(
@@ -25,24 +26,64 @@ def load_pictures(
         advance: called once a picture, for a progress bar.
 
     Raises:
-        DataError: one cannot be read (the message names it), or all together exceed data.max_cache_gib.
+        DataError: some cannot be read (the message names the first and counts them), or all together exceed
+            data.max_cache_gib.
     """
+    pictures, failed = _load(paths, section, advance, threads)
+    if failed:
+        raise _unreadable(failed, len(paths))
+    return pictures
+
+
+def load_split(
+    split: Split, section: DataSection, advance: Callable[[], None] | None = None, *, threads: int = 2
+) -> tuple[Split, npt.NDArray[np.uint8]]:
+    """The pictures of a split; those that cannot be read are left out of both where data.skip_unreadable says so.
+
+    Raises:
+        DataError: as `load_pictures`, or an identity of a training split has no readable picture left.
+    """
+    pictures, failed = _load(split.paths, section, advance, threads)
+    if not failed:
+        return split, pictures
+    if not section.skip_unreadable:
+        raise _unreadable(failed, len(split.paths))
+    kept = np.array([place for place in range(len(pictures)) if place not in failed], dtype=np.int64)
+    remaining = split.take(kept)
+    lost = set(range(len(split.identities))) - set(remaining.classes.tolist())
+    if lost:
+        raise DataError(f"identity {split.identities[min(lost)]} has no readable picture: remove its folder")
+    return remaining, pictures[kept]
+
+
+def _load(
+    paths: Sequence[Path], section: DataSection, advance: Callable[[], None] | None, threads: int
+) -> tuple[npt.NDArray[np.uint8], dict[int, DataError]]:
     shape = (len(paths), section.height, section.width, 3)
     gib = float(np.prod(shape, dtype=np.float64)) / 2**30
     if gib > section.max_cache_gib:
         raise DataError(f"data.max_cache_gib is {section.max_cache_gib}, the decoded pictures take {gib:.1f} GiB")
     pictures = np.empty(shape, dtype=np.uint8)
+    failed: dict[int, DataError] = {}
     preprocessing = Preprocessing(height=section.height, width=section.width)
 
     def decode(number: int) -> None:
-        pictures[number] = _decode(paths[number], preprocessing)
+        try:
+            pictures[number] = _decode(paths[number], preprocessing)
+        except DataError as error:
+            failed[number] = error
         if advance is not None:
             advance()
 
     with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(decode, range(len(paths))):
             pass
-    return pictures
+    return pictures, failed
+
+
+def _unreadable(failed: Mapping[int, DataError], count: int) -> DataError:
+    rest = f"; {len(failed)} of {count} pictures cannot be read" if len(failed) > 1 else ""
+    return DataError(f"{failed[min(failed)]}{rest} (data.skip_unreadable = true leaves them out)")
 
 
 def _decode(path: Path, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:

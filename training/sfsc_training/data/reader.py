@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,9 @@ from sfsc_bundle.retrieval import Labels
 from sfsc_training.config import DataSection
 from sfsc_training.errors import DataError
 
-__all__ = ["Dataset", "Split", "read_folder"]
+__all__ = ["Dataset", "Split", "digest", "divide", "read_folder"]
+
+Identity = TypeVar("Identity")
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})
 
@@ -39,6 +42,21 @@ class Split:
         """What the retrieval metrics need to know of every picture."""
         return Labels(self.classes, self.cameras, np.arange(len(self.paths), dtype=np.int64))
 
+    def take(self, kept: npt.NDArray[np.int64]) -> "Split":
+        """The split with some of its pictures only, in the same order; identities keep their numbers."""
+        place = np.full(len(self.paths), -1, dtype=np.int64)
+        place[kept] = np.arange(len(kept))
+        query, gallery = (place[rows][place[rows] >= 0] for rows in (self.query, self.gallery))
+        return Split(
+            tuple(self.paths[row] for row in kept),
+            tuple(self.names[row] for row in kept),
+            self.classes[kept],
+            self.identities,
+            None if self.cameras is None else self.cameras[kept],
+            query,
+            gallery,
+        )
+
     def protocol(self) -> str:
         """The protocol in words, for reports and manifests."""
         if len(self.query) == len(self.gallery) == len(self.paths):
@@ -50,12 +68,22 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Three splits without a common identity. `sha256` covers names and contents of all pictures."""
+    """Three splits without a common identity. `sha256` covers names and contents of all pictures.
+
+    `licence`: of a published set; None where only the recipe can say it.
+    """
 
     train: Split
     validation: Split
     test: Split
     sha256: str
+    licence: str | None = None
+
+    def part(self, name: str) -> Split:
+        """The split of that name that is evaluated. Raises DataError where there is none."""
+        if name not in ("test", "validation"):
+            raise DataError(f"split must be test or validation, found {name!r}")
+        return self.test if name == "test" else self.validation
 
 
 def read_folder(folder: Path, section: DataSection, seed: int) -> Dataset:
@@ -74,12 +102,12 @@ def read_folder(folder: Path, section: DataSection, seed: int) -> Dataset:
         if shared:
             raise DataError(f"{folder}: train and test must not share identities, both have {shared[0]}")
     else:
-        rest, test = _divide(_identities(folder), section.test_share, random)
-    train, validation = _divide(rest, section.validation_share, random)
+        rest, test = divide(_identities(folder), section.test_share, random)
+    train, validation = divide(rest, section.validation_share, random)
     if len(train) < 2:
         raise DataError(f"{folder}: training needs at least 2 identities, found {len(train)}")
     training, choice, final = (_split(folder, part, section) for part in (train, validation, test))
-    return Dataset(training, choice, final, _digest((training, choice, final)))
+    return Dataset(training, choice, final, digest((training, choice, final)))
 
 
 def _identities(folder: Path) -> list[Path]:
@@ -89,9 +117,9 @@ def _identities(folder: Path) -> list[Path]:
     return found
 
 
-def _divide(
-    identities: Sequence[Path], share: float, random: np.random.Generator
-) -> tuple[list[Path], list[Path]]:
+def divide(
+    identities: Sequence[Identity], share: float, random: np.random.Generator
+) -> tuple[list[Identity], list[Identity]]:
     """Keep 1 − share of the identities, give the rest away; both in their own order."""
     given = set(random.permutation(len(identities))[: round(share * len(identities))].tolist())
     kept = [path for number, path in enumerate(identities) if number not in given]
@@ -161,11 +189,12 @@ def _camera(path: Path, pattern: re.Pattern[str]) -> str:
     return found.group(1)
 
 
-def _digest(splits: Sequence[Split], read: Callable[[Path], bytes] = Path.read_bytes) -> str:
-    digest = hashlib.sha256()
+def digest(splits: Sequence[Split], read: Callable[[Path], bytes] = Path.read_bytes) -> str:
+    """sha256 over the names and contents of all pictures."""
+    found = hashlib.sha256()
     pictures = sorted(
         (name, path) for split in splits for name, path in zip(split.names, split.paths, strict=True)
     )
     for name, path in pictures:
-        digest.update(name.encode() + b"\0" + hashlib.sha256(read(path)).digest())
-    return digest.hexdigest()
+        found.update(name.encode() + b"\0" + hashlib.sha256(read(path)).digest())
+    return found.hexdigest()

@@ -38,12 +38,12 @@ def evidential_loss(
     class, which has the prior alone.
 
     Args:
-        logits: [n, K], turned to float32.
+        logits: [n, K], turned to float32 where they are less.
         target: int64 [n], true classes.
         prior_weight: W; None stands for K, one pseudo-count a class.
         kl_weight: λ ≥ 0.
     """
-    logits = logits.float()
+    logits = logits if logits.dtype == torch.float64 else logits.float()
     prior = 1.0 if prior_weight is None else prior_weight / logits.shape[1]
     alpha = evidence(logits, function) + prior
     loss = expected_cross_entropy(alpha, target).mean()

@@ -1,35 +1,17 @@
-"""The loss of every width: the base loss on the full one, the compatible loss on the others."""
+"""The loss of every width: the base loss on the widest, the compatible loss on the others."""
 
 from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from sfsc_training.config import LossSection
+from sfsc_training.losses.base import base_loss
+from sfsc_training.losses.classifier import Classifier, single_precision
 from sfsc_training.losses.evidential import evidential_loss
+from sfsc_training.losses.triplet import hard_triplet
 
-__all__ = ["Classifier", "WidthLoss", "width_loss"]
-
-
-class Classifier(nn.Module):
-    """κ: one classifier for all widths, never cropped; what pulls them into one space (method §1).
-
-    Logits are cosine × scale, or the plain product.
-    """
-
-    def __init__(self, dimension: int, classes: int, section: LossSection) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(classes, dimension))
-        nn.init.normal_(self.weight, std=dimension**-0.5)
-        self._cosine, self._scale = section.logits == "cosine", section.scale
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Features [n, D] → logits float32 [n, K]."""
-        features = features.float()
-        if self._cosine:
-            return self._scale * F.linear(F.normalize(features), F.normalize(self.weight))
-        return F.linear(features, self.weight)
+__all__ = ["WidthLoss", "distance_to", "needs_widest", "width_loss"]
 
 
 class WidthLoss(NamedTuple):
@@ -39,23 +21,73 @@ class WidthLoss(NamedTuple):
     uncertainty: Tensor | None
 
 
-def width_loss(logits: Tensor, target: Tensor, *, full: bool, step: int, section: LossSection) -> WidthLoss:
-    """The loss of one width from logits float32 [n, K] and classes int64 [n].
+def width_loss(
+    features: Tensor,
+    target: Tensor,
+    classifier: Classifier,
+    *,
+    full: bool,
+    widest: Tensor | None,
+    step: int,
+    section: LossSection,
+) -> WidthLoss:
+    """The loss of one width from features [n, D] and classes int64 [n].
 
     Args:
-        full: whether this is width 1, which has the base loss.
+        full: whether this is the widest, which has the base loss.
+        widest: the widest network's features [n, D] of the same batch, detached, where `needs_widest`.
         step: for the annealing of λ.
     """
-    if full or section.compatible == "cross-entropy":
+    if full:
+        return WidthLoss(_base(features, target, classifier, section), None)
+    result = _compatible(features, target, classifier, widest, step, section)
+    loss = result.loss
+    if section.cross_entropy:
+        loss = loss + section.cross_entropy * F.cross_entropy(classifier(features), target)
+    if section.distil and widest is not None:
+        loss = loss + section.distil * distance_to(features, widest)
+    return WidthLoss(loss, result.uncertainty)
+
+
+def needs_widest(section: LossSection) -> bool:
+    """Whether a loss below the widest network refers to its features."""
+    return section.compatible == "triplet" or section.distil > 0
+
+
+def distance_to(features: Tensor, reference: Tensor) -> Tensor:
+    """Mean of 1 − cosine between the rows of two [n, D]: scalar."""
+    return 1 - F.cosine_similarity(single_precision(features), single_precision(reference)).mean()
+
+
+def _base(features: Tensor, target: Tensor, classifier: Classifier, section: LossSection) -> Tensor:
+    loss = base_loss(features, target, classifier, section)
+    if section.triplet:
+        loss = loss + section.triplet * hard_triplet(features, target, section.triplet_margin)
+    return loss
+
+
+def _compatible(
+    features: Tensor,
+    target: Tensor,
+    classifier: Classifier,
+    widest: Tensor | None,
+    step: int,
+    section: LossSection,
+) -> WidthLoss:
+    if section.compatible == "base":
+        return WidthLoss(_base(features, target, classifier, section), None)
+    if section.compatible == "cross-entropy":
+        logits = classifier(features)
         return WidthLoss(F.cross_entropy(logits, target, label_smoothing=section.label_smoothing), None)
+    if section.compatible == "triplet":
+        return WidthLoss(hard_triplet(features, target, section.triplet_margin, widest), None)
     settings = section.evidential
     ramp = min(1.0, step / settings.anneal_steps) if settings.anneal_steps else 1.0
-    prior = None if settings.prior_weight == "classes" else float(settings.prior_weight)
     result = evidential_loss(
-        logits,
+        classifier(features),
         target,
         function=settings.evidence,
-        prior_weight=prior,
+        prior_weight=None if settings.prior_weight == "classes" else float(settings.prior_weight),
         kl_weight=settings.kl_weight * ramp,
     )
     return WidthLoss(result.loss, result.uncertainty.mean())

@@ -7,22 +7,28 @@ layer of one width that shares nothing with this one.
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
 __all__ = [
     "Crop",
+    "Norm",
     "Switch",
     "SwitchableConv2d",
     "SwitchableLayer",
     "SwitchableLinear",
     "SwitchableNorm",
+    "SwitchableParameters",
     "SwitchableWeights",
+    "slice_at",
 ]
+
+Norm = nn.modules.batchnorm._BatchNorm | nn.LayerNorm
 
 
 @dataclass
@@ -56,21 +62,28 @@ class SwitchableLayer(nn.Module, ABC):
 class SwitchableWeights(SwitchableLayer):
     """A layer whose weights are shared among the widths."""
 
+    @abstractmethod
+    def reached(self, index: int) -> list[tuple[Tensor, Tensor]]:
+        """Each of the layer's own parameters with a bool mask of its shape: what this width uses of it."""
+
+
+class _Kernel(SwitchableWeights):
+    """A weight with output and input channels, and a bias."""
+
     weight: Tensor
     bias: Tensor | None
     crops: tuple[Crop, ...]
 
     def reached(self, index: int) -> list[tuple[Tensor, Tensor]]:
-        """Each parameter with a bool mask of its shape: what this width uses of it."""
         crop = self.crops[index]
         weight = torch.zeros_like(self.weight, dtype=torch.bool)
         weight[: crop.outputs, : crop.inputs // crop.groups] = True
         if self.bias is None:
             return [(self.weight, weight)]
-        return [(self.weight, weight), (self.bias, torch.arange(len(self.bias)) < crop.outputs)]
+        return [(self.weight, weight), (self.bias, _leading(self.bias, crop.outputs))]
 
 
-class SwitchableConv2d(SwitchableWeights):
+class SwitchableConv2d(_Kernel):
     """`W[:outputs, :inputs / groups]` of one convolution."""
 
     def __init__(self, full: nn.Conv2d, crops: Sequence[Crop], switch: Switch) -> None:
@@ -100,7 +113,7 @@ class SwitchableConv2d(SwitchableWeights):
         return _filled(plain, *_cropped(self.weight, self.bias, crop))
 
 
-class SwitchableLinear(SwitchableWeights):
+class SwitchableLinear(_Kernel):
     """`W[:outputs, :inputs]` of one linear layer."""
 
     def __init__(self, full: nn.Linear, crops: Sequence[Crop], switch: Switch) -> None:
@@ -118,13 +131,45 @@ class SwitchableLinear(SwitchableWeights):
         return _filled(plain, *_cropped(self.weight, self.bias, crop))
 
 
-class SwitchableNorm(SwitchableLayer):
-    """One private batch normalisation per width; with shared statistics the narrow widths collapse at test time.
+class SwitchableParameters(SwitchableWeights):
+    """A module with parameters of its own, one number a channel (ConvNeXt's `gamma`), beside its children.
 
-    Copies the given layer whole, so that a subclass that carries an activation keeps it.
+    The module sees the leading part of them, and computes as it always did.
     """
 
-    def __init__(self, full: nn.modules.batchnorm._BatchNorm, channels: Sequence[int], switch: Switch) -> None:
+    def __init__(self, module: nn.Module, counts: Mapping[str, Sequence[int]], switch: Switch) -> None:
+        super().__init__(switch)
+        self.switched, self.counts = module, dict(counts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Whatever the module computes, at the width that is switched on."""
+        result: Tensor = functional_call(self.switched, self._cropped(self.switch.index), (x,))
+        return result
+
+    def sliced(self, index: int) -> nn.Module:
+        plain = slice_at(self.switched, index)
+        for name, values in self._cropped(index).items():
+            setattr(plain, name, nn.Parameter(values.detach().clone()))
+        return plain
+
+    def reached(self, index: int) -> list[tuple[Tensor, Tensor]]:
+        full = self.switched._parameters
+        pairs = [(full[name], counts[index]) for name, counts in self.counts.items()]
+        return [(values, _leading(values, count)) for values, count in pairs if values is not None]
+
+    def _cropped(self, index: int) -> dict[str, Tensor]:
+        return {name: getattr(self.switched, name)[: counts[index]] for name, counts in self.counts.items()}
+
+
+class SwitchableNorm(SwitchableLayer):
+    """One private normalisation per width, of batches or of layers.
+
+    With shared batch statistics the narrow widths collapse at test time; layer normalisation has none,
+    but its scale and shift fit the distribution of one width. Copies the layer whole: a subclass that carries an
+    activation keeps it.
+    """
+
+    def __init__(self, full: Norm, channels: Sequence[int], switch: Switch) -> None:
         super().__init__(switch)
         self.widths = nn.ModuleList(_cropped_norm(full, count) for count in channels)
 
@@ -135,6 +180,19 @@ class SwitchableNorm(SwitchableLayer):
 
     def sliced(self, index: int) -> nn.Module:
         return copy.deepcopy(self.widths[index])
+
+
+def slice_at(module: nn.Module, index: int) -> nn.Module:
+    """A plain copy of one width of a switchable module; no switch is left in it and no tensor is shared."""
+    if isinstance(module, SwitchableLayer):
+        return module.sliced(index)
+    plain = copy.copy(module)
+    plain._parameters = copy.deepcopy(module._parameters)
+    plain._buffers = copy.deepcopy(module._buffers)
+    plain._modules = {
+        name: None if child is None else slice_at(child, index) for name, child in module._modules.items()
+    }
+    return plain
 
 
 def _cropped(weight: Tensor, bias: Tensor | None, crop: Crop) -> tuple[Tensor, Tensor | None]:
@@ -152,13 +210,20 @@ def _filled(plain: nn.Conv2d | nn.Linear, weight: Tensor, bias: Tensor | None) -
     return plain
 
 
-def _cropped_norm(full: nn.modules.batchnorm._BatchNorm, channels: int) -> nn.modules.batchnorm._BatchNorm:
+def _cropped_norm(full: Norm, channels: int) -> nn.Module:
     norm = copy.deepcopy(full)
-    norm.num_features = channels
-    for name in ("weight", "bias"):
-        if getattr(full, name) is not None:
-            setattr(norm, name, nn.Parameter(getattr(full, name).detach()[:channels].clone()))
-    for name in ("running_mean", "running_var"):
-        if getattr(full, name) is not None:
-            setattr(norm, name, getattr(full, name)[:channels].clone())
+    if isinstance(norm, nn.LayerNorm):
+        norm.normalized_shape = (channels,)
+    else:
+        norm.num_features = channels
+    for name, values in full._parameters.items():
+        if values is not None:
+            setattr(norm, name, nn.Parameter(values.detach()[:channels].clone()))
+    for name, statistics in full._buffers.items():
+        if statistics is not None and statistics.ndim:
+            setattr(norm, name, statistics[:channels].clone())
     return norm
+
+
+def _leading(values: Tensor, count: int) -> Tensor:
+    return torch.arange(len(values), device=values.device) < count

@@ -1,21 +1,22 @@
-"""Turn any module tree of known layers into a switchable one, and cut a plain one of a single width out of it."""
+"""Turn any module tree of known layers into a switchable one."""
 
-import copy
 from collections.abc import Collection, Sequence
 
+from timm.layers.layer_scale import LayerScale, LayerScale2d
 from torch import nn
 
 from sfsc_training.errors import NetworkError
 from sfsc_training.networks.layers import (
     Crop,
+    Norm,
     Switch,
     SwitchableConv2d,
-    SwitchableLayer,
     SwitchableLinear,
     SwitchableNorm,
+    SwitchableParameters,
 )
 
-__all__ = ["make_switchable", "slice_at"]
+__all__ = ["make_switchable"]
 
 
 def make_switchable(
@@ -26,7 +27,7 @@ def make_switchable(
     whole_inputs: Collection[str] = (),
     whole_outputs: Collection[str] = (),
 ) -> nn.Module:
-    """Replace every convolution, linear layer and batch normalisation by one that runs at any of the ratios.
+    """Replace each convolution, linear layer, normalisation and bare parameter by one that runs at any ratio.
 
     The weights stay the same parameters. `module` itself is changed, and returned (or its replacement, where it
     is itself such a layer).
@@ -44,19 +45,6 @@ def make_switchable(
     return _replace(module, "", ratios, switch, frozenset(whole_inputs), frozenset(whole_outputs))
 
 
-def slice_at(module: nn.Module, index: int) -> nn.Module:
-    """A plain copy of one width of a switchable module; no switch is left in it and no tensor is shared."""
-    if isinstance(module, SwitchableLayer):
-        return module.sliced(index)
-    plain = copy.copy(module)
-    plain._parameters = copy.deepcopy(module._parameters)
-    plain._buffers = copy.deepcopy(module._buffers)
-    plain._modules = {
-        name: None if child is None else slice_at(child, index) for name, child in module._modules.items()
-    }
-    return plain
-
-
 def _replace(
     module: nn.Module,
     name: str,
@@ -65,22 +53,44 @@ def _replace(
     whole_inputs: frozenset[str],
     whole_outputs: frozenset[str],
 ) -> nn.Module:
-    if isinstance(module, nn.modules.batchnorm._BatchNorm):
-        return SwitchableNorm(module, [_keep(module.num_features, r, name) for r in ratios], switch)
+    if isinstance(module, Norm):
+        return SwitchableNorm(module, [_keep(_channels(module, name), r, name) for r in ratios], switch)
     if type(module) in (nn.Conv2d, nn.Linear):
         crops = [_crop(module, name, r, name in whole_inputs, name in whole_outputs) for r in ratios]
         if isinstance(module, nn.Conv2d):
             return SwitchableConv2d(module, crops, switch)
         assert isinstance(module, nn.Linear)
         return SwitchableLinear(module, crops, switch)
-    if module._parameters:
-        raise NetworkError(
-            f"layer {name or 'root'} ({type(module).__name__}) holds parameters that the surgery cannot crop"
-        )
+    own = _own_parameters(module, name)
     for child_name, child in module.named_children():
         path = f"{name}.{child_name}" if name else child_name
         setattr(module, child_name, _replace(child, path, ratios, switch, whole_inputs, whole_outputs))
-    return module
+    if not own:
+        return module
+    counts = {key: [_keep(count, r, name) for r in ratios] for key, count in own.items()}
+    return SwitchableParameters(module, counts, switch)
+
+
+def _own_parameters(module: nn.Module, name: str) -> dict[str, int]:
+    """Lengths of a module's own parameters. Raises NetworkError unless each is one number a channel.
+
+    A leaf may do anything with its parameters (group normalisation), so only those that merely scale are known.
+    """
+    own = {key: values for key, values in module._parameters.items() if values is not None}
+    known = any(True for _ in module.children()) or isinstance(module, LayerScale | LayerScale2d)
+    if own and (not known or any(values.ndim != 1 or len(values) < 2 for values in own.values())):
+        raise NetworkError(
+            f"layer {name or 'root'} ({type(module).__name__}) holds parameters that the surgery cannot crop"
+        )
+    return {key: len(values) for key, values in own.items()}
+
+
+def _channels(norm: Norm, name: str) -> int:
+    if not isinstance(norm, nn.LayerNorm):
+        return norm.num_features
+    if len(norm.normalized_shape) != 1:
+        raise NetworkError(f"layer {name}: layer normalisation over {norm.normalized_shape} is not known")
+    return int(norm.normalized_shape[0])
 
 
 def _crop(layer: nn.Module, name: str, ratio: float, all_inputs: bool, all_outputs: bool) -> Crop:

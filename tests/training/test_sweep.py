@@ -1,0 +1,180 @@
+"""Sweeps, their results, and the report on them."""
+
+import base64
+import json
+import re
+import shutil
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from sfsc_training import sweep
+from sfsc_training.data.reader import read_folder
+from sfsc_training.errors import CheckpointError, DataError, RecipeError
+from sfsc_training.evaluation import cross_generation, open_run
+from sfsc_training.loop import Running
+from sfsc_training.report.page import write_report
+from sfsc_training.results import read_result
+from sfsc_training.sweep import read_sweep, run_sweep
+from tests.training.conftest import SMALL_RECIPE
+
+QUIET = Console(quiet=True)
+CHILDREN = {
+    "independent": "[network]\nseparate = true\n[loss]\nclassifier = 'separate'\ncompatible = 'base'\n",
+    "bct": "teacher = { full = true, classifier = true }\n"
+    "[network]\nseparate = true\n[loss]\ncompatible = 'cross-entropy'\n",
+    "unified": "",
+    "bct-s": "[loss]\ncompatible = 'base'\n[aggregation]\nkind = 'sum'\n",
+    "sfsc": "",
+}
+SWEEP = """
+run = [
+  { recipe = "DIR/independent.toml" },
+  { recipe = "DIR/bct.toml", teacher = "independent" },
+  { recipe = "DIR/unified.toml", settings = ["widths=[0.5]"] },
+  { recipe = "DIR/bct-s.toml" },
+  { recipe = "DIR/sfsc.toml", seeds = [0, 1] },
+]
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("sweep")
+    (place / "small.toml").write_text(SMALL_RECIPE)
+    for name, sections in CHILDREN.items():
+        widths = "widths = [0.5]\n" if name == "unified" else ""
+        (place / f"{name}.toml").write_text(
+            f'base = "small.toml"\nname = "{name}"\nmethod = "{name}"\n{widths}{sections}[optimiser]\nsteps = 4\n'
+        )
+    (place / "sweep.toml").write_text(SWEEP.replace("DIR", str(place)))
+    return place
+
+
+def go(folder, data):
+    return list(
+        run_sweep(
+            read_sweep(folder / "sweep.toml"),
+            lambda recipe: read_folder(data, recipe.data, recipe.seed),
+            folder / "runs",
+            folder / "results",
+            "test",
+            QUIET,
+            Running(threads=1, workers=0, checkpoint_every=2),
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def results(folder, small_data):
+    return go(folder, small_data)
+
+
+def test_every_run_leaves_what_is_needed_to_repeat_it(results, small_data):
+    assert [path.stem for path in results] == [
+        "independent-seed0-test", "bct-seed0-test", "unified-seed0-test", "bct-s-seed0-test", "sfsc-seed0-test",
+        "sfsc-seed1-test",
+    ]  # fmt: skip
+    for path in results:
+        found = json.loads(path.read_text())
+        result = read_result(path)
+        dataset = read_folder(small_data, result.recipe.data, result.recipe.seed)
+        assert found["data"]["recipe_sha256"] == result.recipe.sha256
+        assert found["data"]["data_sha256"] == dataset.sha256
+        assert found["figures"][0]["value"] == pytest.approx(result.mean)
+        assert {"torch", "timm", "python"} <= found["data"]["versions"].keys()
+        assert result.macs == sorted(result.macs)
+        assert [entry["step"] for entry in result.history] == [0, 3]
+    assert json.loads(results[1].read_text())["data"]["teacher"] == "independent-seed0"
+
+
+def test_what_has_a_result_is_not_trained_again(results, folder, small_data, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("nothing is left to train")
+
+    monkeypatch.setattr(sweep, "train", refuse)
+    assert go(folder, small_data) == results
+
+
+def test_a_sweep_cut_off_goes_on_with_the_run_it_was_at(results, folder, small_data, tmp_path, monkeypatch):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    path = copy / "results/sfsc-seed0-test.json"
+    expected = json.loads(path.read_text())["data"]["weights_sha256"]
+    path.unlink()
+    shutil.rmtree(copy / "runs/sfsc-seed0")
+    from sfsc_training import loop
+
+    save = loop.write_checkpoint
+
+    def save_and_die(place, checkpoint):
+        save(place, checkpoint)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "write_checkpoint", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        go(copy, small_data)
+    monkeypatch.undo()
+    assert len(go(copy, small_data)) == len(results)
+    assert json.loads(path.read_text())["data"]["weights_sha256"] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "cannot be used"),
+        ('run = [{ recipe = "small.toml", colour = 1 }]', "colour"),
+        ('run = [{ recipe = "nothing" }]', "no recipe 'nothing'"),
+        ('run = [{ recipe = "DIR/bct.toml", teacher = "independent" }]', "which must come before"),
+        ('run = [{ recipe = "DIR/sfsc.toml", seeds = [1, 1] }]', "two runs are named sfsc-seed1"),
+    ],
+)
+def test_a_wrong_sweep_is_named_before_anything_is_trained(folder, tmp_path, text, message):
+    path = tmp_path / "wrong.toml"
+    path.write_text(text.replace("DIR", str(folder)))
+    with pytest.raises(RecipeError, match=message):
+        read_sweep(path)
+
+
+def test_the_report_stands_alone(results, tmp_path):
+    page = write_report([read_result(path) for path in results], tmp_path / "report")
+    text = page.read_text()
+    assert "src=" in text
+    assert not re.search(r'(src|href)="(?!data:)', text)
+    pictures = [base64.b64decode(found) for found in re.findall(r"data:image/png;base64,([^\"]+)", text)]
+    files = sorted((tmp_path / "report").glob("*.png"))
+    assert {path.stem for path in files} == {
+        "matrices", "cost", "conflicts", "gradient_norm", "uncertainty", "loss"
+    }  # fmt: skip
+    assert sorted(pictures) == sorted(path.read_bytes() for path in files)
+    for path in files:
+        with Image.open(path) as image:
+            assert min(image.size) > 200
+    rows = dict(re.findall(r"<tr><td>([\w-]+)</td>(.*?)</tr>", text))
+    assert "±" in rows["sfsc"]
+    assert f"{read_result(results[3]).mean:.1f}" in rows["bct-s"]
+    unified = read_result(results[2]).mean
+    assert f"{read_result(results[3]).mean - unified:+.1f}" in rows["bct-s"]
+    assert "Ablation" in text
+
+
+def test_what_cannot_be_reported_is_named(results, folder, tmp_path):
+    with pytest.raises(CheckpointError, match="has no validation evaluation"):
+        read_result(folder / "runs/sfsc-seed0", "validation")
+    assert read_result(folder / "runs/sfsc-seed0").mean == read_result(results[4]).mean
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="is no result of this version"):
+        read_result(tmp_path / "x.json")
+    with pytest.raises(DataError, match="at least one run"):
+        write_report([], tmp_path)
+
+
+@pytest.mark.usefixtures("results")
+def test_the_matrix_across_two_generations(folder, small_data):
+    old, new = (open_run(folder / "runs" / name) for name in ("independent-seed0", "bct-seed0"))
+    split = read_folder(small_data, new.recipe.data, 0).test
+    cross = cross_generation(new, old, split, QUIET)
+    assert cross.widths == ("old/0.5", "old/1.0", "new/0.5", "new/1.0")
+    # The frozen full network is the old one, so its rows and columns are too.
+    assert cross.mean_ap[1][1] == pytest.approx(cross.mean_ap[3][3])
+    assert cross.mean_ap[1][3] == pytest.approx(cross.mean_ap[1][1])

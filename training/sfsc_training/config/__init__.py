@@ -1,0 +1,35 @@
+"""Recipes: everything that decides a result, in one TOML file; unknown keys are errors."""
+
+from sfsc_training.config.load import load_recipe, packaged_recipes, parse_recipe
+from sfsc_training.config.methods import METHODS
+from sfsc_training.config.recipe import Recipe
+from sfsc_training.config.sections import (
+    AggregationSection,
+    AugmentationSection,
+    DataSection,
+    EvidentialSection,
+    LossSection,
+    NetworkSection,
+    OptimiserSection,
+    SamplerSection,
+    TeacherSection,
+    VehiclesSection,
+)
+
+__all__ = [
+    "METHODS",
+    "AggregationSection",
+    "AugmentationSection",
+    "DataSection",
+    "EvidentialSection",
+    "LossSection",
+    "NetworkSection",
+    "OptimiserSection",
+    "Recipe",
+    "SamplerSection",
+    "TeacherSection",
+    "VehiclesSection",
+    "load_recipe",
+    "packaged_recipes",
+    "parse_recipe",
+]

@@ -1,0 +1,100 @@
+"""Recipes from TOML files: the packaged ones, `base`, and settings from the command line."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from sfsc_training.config.recipe import Recipe
+from sfsc_training.errors import RecipeError
+
+__all__ = ["load_recipe", "packaged_recipes", "parse_recipe"]
+
+_MAX_BASES = 4
+
+
+def packaged_recipes() -> dict[str, Path]:
+    """The recipes that come with the package, by name."""
+    here = Path(__file__).parent.parent
+    folder = here / "recipes" if (here / "recipes").is_dir() else here.parent / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
+    """Read a recipe by path or by the name of a packaged one; its `base` is merged in first.
+
+    Args:
+        settings: changes in the form `section.key=value`, the value in TOML or a bare string.
+
+    Raises:
+        RecipeError: not found, not TOML, an unknown key or a value out of range.
+    """
+    path = _find(name, Path())
+    document = _read(path, _MAX_BASES)
+    for setting in settings:
+        _apply(document, setting)
+    return parse_recipe(document, str(path))
+
+
+def parse_recipe(document: Mapping[str, Any], source: str = "recipe") -> Recipe:
+    """Validate a recipe. Raises RecipeError that names the key."""
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the recipe"
+        what = "is not a known key" if first["type"] == "extra_forbidden" else first["msg"]
+        found = (
+            "" if first["type"] in ("extra_forbidden", "missing", "value_error") else f", found {first['input']!r}"
+        )
+        raise RecipeError(f"{source}: {where}: {what}{found}") from error
+
+
+def _find(name: str, beside: Path) -> Path:
+    path = beside / name
+    if path.is_file():
+        return path
+    packaged = packaged_recipes()
+    if name not in packaged:
+        raise RecipeError(f"no recipe {name!r}: it is neither a file nor one of {', '.join(packaged)}")
+    return packaged[name]
+
+
+def _read(path: Path, bases_left: int) -> dict[str, Any]:
+    try:
+        document = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise RecipeError(f"recipe {path} cannot be read: {error}") from error
+    base = document.pop("base", None)
+    if base is None:
+        return document
+    if not isinstance(base, str) or bases_left == 0:
+        raise RecipeError(f"recipe {path}: base must name a recipe, at most {_MAX_BASES} deep, found {base!r}")
+    return _merge(_read(_find(base, path.parent), bases_left - 1), document)
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` wins key by key; network.arguments belong to one backbone and are taken whole."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(below.get(key), dict) and key != "arguments"
+        merged[key] = _merge(below[key], value) if both else value
+    return merged
+
+
+def _apply(document: dict[str, Any], setting: str) -> None:
+    key, separator, text = setting.partition("=")
+    if not separator or not key:
+        raise RecipeError(f"a setting must read section.key=value, found {setting!r}")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        document = document.setdefault(section, {})
+        if not isinstance(document, dict):
+            raise RecipeError(f"{key}: {section} is a value, not a section")
+    document[last] = value

@@ -1,0 +1,84 @@
+"""A recipe: one training run, whole."""
+
+import hashlib
+import json
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from sfsc_bundle.widths import canonical_width
+from sfsc_training.config.methods import METHODS
+from sfsc_training.config.sections import (
+    AggregationSection,
+    AugmentationSection,
+    DataSection,
+    LossSection,
+    NetworkSection,
+    OptimiserSection,
+    SamplerSection,
+    Section,
+    TeacherSection,
+)
+
+__all__ = ["Recipe"]
+
+
+class Recipe(Section):
+    """One training run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    method: str = Field("sfsc", description="the names of method §4 are pinned; anything else names itself")
+    widths: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+    seed: int = Field(0, ge=0, lt=2**31)
+    data: DataSection = DataSection()
+    network: NetworkSection = NetworkSection()
+    loss: LossSection = LossSection()
+    teacher: TeacherSection | None = None
+    aggregation: AggregationSection = AggregationSection()
+    optimiser: OptimiserSection = OptimiserSection()
+    sampler: SamplerSection = SamplerSection()
+    augmentation: AugmentationSection = AugmentationSection()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [canonical_width(width) for width in self.widths]
+        if list(self.widths) != sorted(set(self.widths)) or not names:
+            raise ValueError(f"widths must ascend without repeats, found {list(self.widths)}")
+        if len(names) > 1 and names[-1] != "1.0":
+            raise ValueError(f"widths must end at 1.0 unless there is one only, found {list(self.widths)}")
+        self._check_parts()
+        for key, value in METHODS.get(self.method, {}).items():
+            found = len(names) == 1 if key == "one_width" else self._setting(key)
+            if found != value:
+                raise ValueError(
+                    f"method {self.method} has {key} = {value!r}, found {found!r}; "
+                    "give anything else a method name of its own"
+                )
+        return self
+
+    def _check_parts(self) -> None:
+        part = self.optimiser.batch // self.optimiser.micro_batches
+        if self.sampler.kind == "identities" and part % self.sampler.images:
+            raise ValueError(f"sampler.images must divide a batch of {part}, found {self.sampler.images}")
+        frozen = self.teacher is not None and self.teacher.full
+        if frozen and not (self.network.separate and len(self.widths) > 1):
+            raise ValueError("teacher.full needs network.separate and a width below 1 to train")
+        if self.loss.classifier == "separate" and self.teacher is not None and self.teacher.classifier:
+            raise ValueError("teacher.classifier is one for all widths; loss.classifier is 'separate'")
+
+    def _setting(self, key: str) -> Any:
+        found: Any = self
+        for part in key.split("."):
+            found = getattr(found, part) if found is not None else None
+        return found
+
+    @property
+    def width_names(self) -> tuple[str, ...]:
+        """Canonical names of the widths, ascending."""
+        return tuple(canonical_width(width) for width in self.widths)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of everything in the recipe that is not at its default, so that a new key changes no digest."""
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Readers of published image sets, as their authors distribute them: official splits, roles and camera rule."""

@@ -1,0 +1,131 @@
+"""What all published sets share: where they come from, their counts, and how pictures become splits."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from sfsc_training.config import DataSection
+from sfsc_training.data.reader import Dataset, Split, digest, divide
+from sfsc_training.errors import DataError
+
+__all__ = ["Parts", "Picture", "Source", "make_dataset"]
+
+Counts = tuple[int, int]  # pictures, identities
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture of a published set. `identity` None is junk, which no metric counts."""
+
+    path: Path
+    identity: str | None
+    camera: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The official parts; where `query` is None every test picture queries all others."""
+
+    train: Sequence[Picture]
+    gallery: Sequence[Picture]
+    query: Sequence[Picture] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a set comes from. `folder`: what its archive unpacks to; `counts`: every published count by part."""
+
+    name: str
+    folder: str
+    url: str
+    licence: str
+    counts: Mapping[str, tuple[Counts, ...]]
+
+    def root(self, given: Path, needed: Sequence[str]) -> Path:
+        """The set's own folder: the one given, or below it. Raises DataError that names what is missing where."""
+        root = given / self.folder if (given / self.folder).is_dir() else given
+        missing = [name for name in needed if not (root / name).exists()]
+        if missing:
+            raise DataError(
+                f"{root} lacks {', '.join(missing)}; {self.name} is read as {self.folder} unpacks, from {self.url}"
+            )
+        return root
+
+    def check(self, part: str, pictures: Sequence[Picture]) -> None:
+        """Raises DataError where a part has not the published number of pictures and identities."""
+        found = (len(pictures), len({p.identity for p in pictures if p.identity is not None}))
+        known = self.counts.get(part, ())
+        if known and found not in known:
+            wanted = " or ".join(f"{count} of {identities}" for count, identities in known)
+            raise DataError(
+                f"{self.name}: {part} has {found[0]} pictures of {found[1]} identities, published are {wanted}; "
+                "complete the folder or set data.check_counts = false"
+            )
+
+
+def make_dataset(root: Path, source: Source, parts: Parts, section: DataSection, seed: int) -> Dataset:
+    """Check the parts, keep validation identities of the training part aside, and number the identities.
+
+    Raises:
+        DataError: counts differ from the published ones, a listed picture is missing, training and test identities
+            overlap.
+    """
+    named = {"train": parts.train, "gallery": parts.gallery, "query": parts.query or ()}
+    for part, pictures in named.items():
+        _exist(pictures, source, part)
+        if section.check_counts:
+            source.check(part, pictures)
+    identities = sorted({p.identity for p in parts.train if p.identity is not None})
+    kept, aside = divide(identities, section.validation_share, np.random.default_rng(seed))
+    train, validation = (_split(root, _of(parts.train, names), None) for names in (kept, aside))
+    test = _split(root, parts.gallery, parts.query)
+    shared = {p.identity for p in parts.train} & {p.identity for p in (*parts.gallery, *(parts.query or ()))} - {
+        None
+    }
+    if shared:
+        raise DataError(
+            f"{source.name}: train and test must not share identities, both have {min(map(str, shared))}"
+        )
+    if len(train.identities) < 2:
+        raise DataError(f"{root}: training needs at least 2 identities, found {len(train.identities)}")
+    return Dataset(train, validation, test, digest((train, validation, test)), source.licence)
+
+
+def _of(pictures: Iterable[Picture], identities: Iterable[str]) -> list[Picture]:
+    wanted = set(identities)
+    return [picture for picture in pictures if picture.identity in wanted]
+
+
+def _split(root: Path, gallery: Sequence[Picture], query: Sequence[Picture] | None) -> Split:
+    pictures = [*(query or ()), *gallery]
+    names = sorted({p.identity for p in pictures if p.identity is not None})
+    number = {name: place for place, name in enumerate(names)}
+    everything = np.arange(len(pictures), dtype=np.int64)
+    first = len(query) if query is not None else 0
+    return Split(
+        tuple(p.path for p in pictures),
+        tuple(p.path.relative_to(root).as_posix() for p in pictures),
+        np.array([-1 if p.identity is None else number[p.identity] for p in pictures], dtype=np.int64),
+        tuple(names),
+        _cameras(pictures),
+        everything if query is None else everything[:first],
+        everything[first:],
+    )
+
+
+def _cameras(pictures: Sequence[Picture]) -> npt.NDArray[np.int64] | None:
+    cameras = [picture.camera for picture in pictures if picture.camera is not None]
+    return np.array(cameras, dtype=np.int64) if pictures and len(cameras) == len(pictures) else None
+
+
+def _exist(pictures: Sequence[Picture], source: Source, part: str) -> None:
+    missing = [picture.path for picture in pictures if not picture.path.is_file()]
+    if missing:
+        raise DataError(f"{source.name}: {len(missing)} {part} pictures are missing, the first is {missing[0]}")
+    twice = [path for path, count in Counter(picture.path for picture in pictures).items() if count > 1]
+    if twice:
+        raise DataError(f"{source.name}: {part} lists {twice[0]} more than once")

@@ -1,0 +1,68 @@
+"""Which pictures a batch holds: a function of (seed, step) alone, so a run can go on from any step."""
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sfsc_training.config import SamplerSection
+from sfsc_training.errors import DataError
+
+__all__ = ["Identities", "Sampler", "Shuffle", "make_sampler"]
+
+Ints = npt.NDArray[np.int64]
+
+
+class Sampler(Protocol):
+    """`rows(step)`: positions of the pictures of one step, int64 [size]."""
+
+    def rows(self, step: int) -> Ints: ...
+
+
+class Shuffle:
+    """Every epoch is a new permutation of all pictures; what is left over at its end is dropped."""
+
+    def __init__(self, pictures: int, size: int, seed: int) -> None:
+        self._pictures, self._size, self._seed = pictures, size, seed
+        self._per_epoch = max(1, pictures // size)
+
+    def rows(self, step: int) -> Ints:
+        epoch, place = divmod(step, self._per_epoch)
+        order = np.random.default_rng([self._seed, 1, epoch]).permutation(self._pictures)
+        return order[place * self._size : (place + 1) * self._size]
+
+
+class Identities:
+    """P identities × K pictures, those of one identity side by side.
+
+    Every epoch is a new permutation of the identities; an identity with fewer than K pictures repeats them.
+    """
+
+    def __init__(self, classes: Ints, size: int, images: int, seed: int) -> None:
+        order = np.argsort(classes, kind="stable")
+        self._pictures = np.split(order, np.flatnonzero(np.diff(classes[order])) + 1)
+        self._count, self._images, self._seed = size // images, images, seed
+        if self._count > len(self._pictures):
+            raise DataError(
+                f"a batch of {size} with sampler.images = {images} needs {self._count} identities, "
+                f"found {len(self._pictures)}"
+            )
+        self._per_epoch = len(self._pictures) // self._count
+
+    def rows(self, step: int) -> Ints:
+        epoch, place = divmod(step, self._per_epoch)
+        order = np.random.default_rng([self._seed, 3, epoch]).permutation(len(self._pictures))
+        random = np.random.default_rng([self._seed, 4, step])
+        chosen = order[place * self._count : (place + 1) * self._count]
+        return np.concatenate([self._draw(self._pictures[identity], random) for identity in chosen])
+
+    def _draw(self, pictures: Ints, random: np.random.Generator) -> Ints:
+        rounds = [random.permutation(pictures) for _ in range(-(-self._images // len(pictures)))]
+        return np.concatenate(rounds)[: self._images]
+
+
+def make_sampler(section: SamplerSection, classes: Ints, size: int, seed: int) -> Sampler:
+    """The sampler of a recipe. Raises DataError where the split has too few identities for a batch."""
+    if section.kind == "shuffle":
+        return Shuffle(len(classes), size, seed)
+    return Identities(classes, size, section.images, seed)

@@ -1,0 +1,169 @@
+"""One gradient for each width, averaged over parts and processes, then combined (method §3)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sfsc_training.aggregation.aggregate import Aggregate, aggregate, shells
+from sfsc_training.config import Recipe
+from sfsc_training.data.batches import Part
+from sfsc_training.distributed import World
+from sfsc_training.errors import DivergenceError
+from sfsc_training.losses.classifier import classifier_of
+from sfsc_training.losses.objective import WidthLoss, needs_widest, width_loss
+from sfsc_training.networks.family import Family
+from sfsc_training.networks.separate import Separate
+from sfsc_training.teacher import Teacher
+
+__all__ = ["Step", "WidthGradients"]
+
+_EXPLODED = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step found, by position of the width: losses, ‖g_i‖, mean u; and the share of conflicts."""
+
+    losses: dict[int, float]
+    uncertainty: dict[int, float]
+    norms: dict[int, float]
+    conflicts: float
+
+
+class WidthGradients:
+    """Leaves in `.grad` of every trained parameter what the optimiser is to use."""
+
+    def __init__(
+        self,
+        family: Family,
+        classifier: nn.Module,
+        recipe: Recipe,
+        teacher: Teacher | None,
+        world: World,
+        *,
+        compiled: bool = False,
+    ) -> None:
+        self._family, self._recipe, self._teacher, self._world = family, recipe, teacher, world
+        self._embed = torch.compile(family) if compiled else family
+        count = len(recipe.widths)
+        frozen = recipe.teacher is not None and recipe.teacher.full
+        self._trained = tuple(range(count - 1 if frozen else count))
+        self._classifiers = [classifier_of(classifier, index) for index in range(count)]
+        self._shared = [p for p in family.shared_parameters() if p.requires_grad]
+        self._private = [family.private_parameters(index) for index in range(count)]
+        if isinstance(classifier, nn.ModuleList):
+            self._private = [[*p, *k.parameters()] for p, k in zip(self._private, self._classifiers, strict=True)]
+        else:
+            self._shared += [p for p in classifier.parameters() if p.requires_grad]
+        trained = (parameter for index in self._trained for parameter in self._private[index])
+        self.parameters = [*self._shared, *trained]
+        self._rows = self.parameters[0].new_zeros(len(self._trained), sum(p.numel() for p in self._shared))
+        self._parts = shells(self._reached()) if recipe.aggregation.scope == "overlap" else None
+
+    def train_mode(self) -> None:
+        """Everything trains but a frozen width."""
+        self._family.train()
+        if len(self._trained) < len(self._recipe.widths) and isinstance(self._family, Separate):
+            self._family.members[-1].eval()
+
+    def step(self, parts: Sequence[Part], step: int) -> Step:
+        """Fill `.grad` from this process's parts of a batch.
+
+        Raises:
+            DivergenceError: a loss is not a number or has exploded; names width and step.
+        """
+        found = [self._backward(part, step, number == 0) for number, part in enumerate(parts)]
+        private = [p.grad for index in self._trained for p in self._private[index] if p.grad is not None]
+        for gradient in (self._rows, *private) if len(parts) > 1 else ():
+            gradient.div_(len(parts))
+        self._world.average([self._rows, *private])
+        generator = torch.Generator().manual_seed(self._recipe.seed * 1_000_003 + step)
+        update = aggregate(self._rows, self._recipe.aggregation, generator, self._parts)
+        sizes = [parameter.numel() for parameter in self._shared]
+        for parameter, gradient in zip(self._shared, torch.split(update.update, sizes), strict=True):
+            parameter.grad = gradient.view_as(parameter)
+        return self._summary(found[0], update)
+
+    def _backward(self, part: Part, step: int, first: bool) -> dict[int, WidthLoss]:
+        """Gradients of one part, set for the first, added for others; widest first: the rest refer to it."""
+        images, classes = part
+        device = self._rows.device
+        images, classes = images.to(device, non_blocking=True), classes.to(device, non_blocking=True)
+        results: dict[int, WidthLoss] = {}
+        widest = None
+        for index in reversed(range(len(self._recipe.widths))):
+            if index not in self._trained:
+                if needs_widest(self._recipe.loss):
+                    with torch.no_grad():
+                        widest = self._features(images, index)
+                continue
+            features = self._features(images, index)
+            result = self._loss(features, images, classes, index, widest, step)
+            self._differentiate(result.loss, index, first)
+            results[index] = WidthLoss(result.loss.detach(), result.uncertainty)
+            if index == len(self._recipe.widths) - 1:
+                widest = features.detach()
+        return results
+
+    def _features(self, images: Tensor, index: int) -> Tensor:
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._recipe.optimiser.bf16):
+            features: Tensor = self._embed(images, index)
+        return features
+
+    def _loss(
+        self, features: Tensor, images: Tensor, classes: Tensor, index: int, widest: Tensor | None, step: int
+    ) -> WidthLoss:
+        recipe, classifier = self._recipe, self._classifiers[index]
+        full = index == len(recipe.widths) - 1
+        result = width_loss(
+            features, classes, classifier, full=full, widest=widest, step=step, section=recipe.loss
+        )
+        loss = result.loss
+        if recipe.teacher is not None and self._teacher is not None:
+            if recipe.teacher.classify:
+                logits = self._teacher.classifier(features)
+                loss = loss + recipe.teacher.classify * nn.functional.cross_entropy(logits, classes)
+            if recipe.teacher.distil:
+                distance = self._teacher.distance(features, images, recipe.widths[index])
+                loss = loss + recipe.teacher.distil * distance
+        if not torch.isfinite(loss) or loss.abs() > _EXPLODED:
+            raise DivergenceError(
+                f"the loss of width {recipe.width_names[index]} is {float(loss.detach())} at step {step}: "
+                "lower optimiser.lr or set optimiser.clip_norm"
+            )
+        return WidthLoss(loss, result.uncertainty)
+
+    def _differentiate(self, loss: Tensor, index: int, first: bool) -> None:
+        private = self._private[index]
+        found = torch.autograd.grad(loss, [*self._shared, *private], materialize_grads=True)
+        shared = [part.reshape(-1) for part in found[: len(self._shared)]]
+        if shared and first:
+            torch.cat(shared, out=self._rows[index])
+        elif shared:
+            self._rows[index].add_(torch.cat(shared))
+        for parameter, gradient in zip(private, found[len(self._shared) :], strict=True):
+            parameter.grad = gradient if first or parameter.grad is None else parameter.grad + gradient
+
+    def _reached(self) -> Tensor:
+        family = torch.stack([self._family.reached(index) for index in self._trained])
+        rest = self._rows.shape[1] - family.shape[1]
+        whole = torch.ones(len(self._trained), rest, dtype=torch.bool, device=family.device)
+        return torch.cat([family, whole], dim=1)
+
+    def _summary(self, found: dict[int, WidthLoss], update: Aggregate) -> Step:
+        norms = dict(zip(self._trained, update.norms.tolist(), strict=True))
+        if not self._shared:
+            norms = {i: float(_norm([p.grad for p in self._private[i] if p.grad is not None])) for i in norms}
+        return Step(
+            {index: float(result.loss) for index, result in sorted(found.items())},
+            {i: float(r.uncertainty) for i, r in sorted(found.items()) if r.uncertainty is not None},
+            norms,
+            update.conflicts,
+        )
+
+
+def _norm(gradients: Sequence[Tensor]) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(torch.cat([gradient.reshape(-1) for gradient in gradients]))
+    return norm

@@ -1,0 +1,41 @@
+"""A network for every width and nothing shared: the control (independent), and the one-to-one methods."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sfsc_training.networks.family import Family
+
+__all__ = ["Separate"]
+
+
+class Separate(Family):
+    """Same calls as a switchable family; width i runs its own member."""
+
+    def __init__(self, members: Sequence[Family]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, images: Tensor, index: int) -> Tensor:
+        """Embed with one member: uint8 RGB [n, 3, H, W] → [n, D], not yet of unit length."""
+        features: Tensor = self.members[index](images, 0)
+        return features
+
+    def member(self, index: int) -> Family:
+        """The network of one width, a family of one."""
+        found = self.members[index]
+        assert isinstance(found, Family)
+        return found
+
+    def sliced(self, index: int) -> nn.Sequential:
+        return self.member(index).sliced(0)
+
+    def private_parameters(self, index: int) -> list[nn.Parameter]:
+        return list(self.members[index].parameters())
+
+    def reached(self, index: int) -> Tensor:  # noqa: ARG002
+        return torch.zeros(0, dtype=torch.bool)
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        return []

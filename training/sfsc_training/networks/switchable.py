@@ -1,0 +1,95 @@
+"""The family of sub-models: switchable backbone, embedding of full dimension at every width, BN-neck.
+
+pooled feature → Linear with cropped input and full output D → private BatchNorm1d (method §1).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sfsc_training.config import NetworkSection
+from sfsc_training.networks.backbone import first_convolution, make_backbone
+from sfsc_training.networks.family import Family
+from sfsc_training.networks.layers import Switch, SwitchableNorm, SwitchableWeights, slice_at
+from sfsc_training.networks.surgery import make_switchable
+
+__all__ = ["Normalise", "Switchable", "make_switchable_family"]
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in every 8-bit picture library
+
+
+class Normalise(nn.Module):
+    """uint8 RGB [n, 3, H, W] → float [n, channels, H, W], about −2 … 2; one channel means luma."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        mean, deviation = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if channels == 3 else ((0.5,), (0.5,))
+        self.register_buffer("luma", torch.tensor(_LUMA).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("deviation", torch.tensor(deviation).view(1, -1, 1, 1), persistent=False)
+        self.channels = channels
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Scale to 0–1, turn to luma where asked, subtract the mean, divide by the deviation."""
+        values = images.to(self.get_buffer("mean").dtype) / 255.0
+        if self.channels == 1:
+            values = (values * self.get_buffer("luma")).sum(dim=1, keepdim=True)
+        return (values - self.get_buffer("mean")) / self.get_buffer("deviation")
+
+
+class Switchable(Family):
+    """All sub-models in one set of weights."""
+
+    def __init__(
+        self, normalise: Normalise, backbone: nn.Module, embedding: nn.Module, neck: nn.Module, switch: Switch
+    ) -> None:
+        super().__init__()
+        self.normalise, self.backbone, self.embedding, self.neck = normalise, backbone, embedding, neck
+        self._switch = switch
+
+    def forward(self, images: Tensor, index: int) -> Tensor:
+        """Embed at one width: uint8 RGB [n, 3, H, W] → [n, D], not yet of unit length."""
+        self._switch.index = index
+        features: Tensor = self.neck(self.embedding(self.backbone(self.normalise(images))))
+        return features
+
+    def sliced(self, index: int) -> nn.Sequential:
+        parts = (self.normalise, self.backbone, self.embedding, self.neck)
+        return nn.Sequential(*(slice_at(part, index) for part in parts))
+
+    def private_parameters(self, index: int) -> list[nn.Parameter]:
+        norms = (module for module in self.modules() if isinstance(module, SwitchableNorm))
+        return [parameter for norm in norms for parameter in norm.widths[index].parameters()]
+
+    def reached(self, index: int) -> Tensor:
+        layers = (module for module in self.modules() if isinstance(module, SwitchableWeights))
+        masks = {id(parameter): mask for layer in layers for parameter, mask in layer.reached(index)}
+        return torch.cat([masks[id(parameter)].reshape(-1) for parameter in self.shared_parameters()])
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        private = {
+            id(parameter)
+            for module in self.modules()
+            if isinstance(module, SwitchableNorm)
+            for parameter in module.parameters()
+        }
+        return [parameter for parameter in self.parameters() if id(parameter) not in private]
+
+
+def make_switchable_family(section: NetworkSection, ratios: Sequence[float]) -> Switchable:
+    """Build the switchable network of a recipe. Raises NetworkError."""
+    backbone = make_backbone(section)
+    switch = Switch(len(ratios) - 1)
+    features = int(getattr(backbone, "num_features"))  # noqa: B009  timm's models have it, nn.Module does not
+    first = first_convolution(backbone, section.image_channels)
+    embedding = nn.Linear(features, section.dimension, bias=False)
+    nn.init.kaiming_normal_(embedding.weight, mode="fan_out")
+    neck = nn.BatchNorm1d(section.dimension)
+    return Switchable(
+        Normalise(section.image_channels),
+        make_switchable(backbone, ratios, switch, whole_inputs=[first]),
+        make_switchable(embedding, ratios, switch, whole_outputs=[""]),
+        SwitchableNorm(neck, [section.dimension] * len(ratios), switch),
+        switch,
+    )

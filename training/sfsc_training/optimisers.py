@@ -1,0 +1,34 @@
+"""Optimisers and the learning rate of each step."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from sfsc_training.config import OptimiserSection
+
+__all__ = ["learning_rate", "make_optimiser"]
+
+
+def make_optimiser(parameters: Iterable[nn.Parameter], section: OptimiserSection) -> torch.optim.Optimizer:
+    """Weight decay on weights only: biases and normalisations go without."""
+    everything = [parameter for parameter in parameters if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in everything if p.ndim > 1], "weight_decay": section.weight_decay},
+        {"params": [p for p in everything if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if section.kind == "sgd":
+        momentum = section.momentum
+        return torch.optim.SGD(groups, lr=section.lr, momentum=momentum, nesterov=momentum > 0)
+    return (torch.optim.AdamW if section.kind == "adamw" else torch.optim.Adam)(groups, lr=section.lr)
+
+
+def learning_rate(step: int, section: OptimiserSection) -> float:
+    """Linear warm-up to `lr`, then a cosine to zero at the last step, or a factor at each milestone."""
+    if step < section.warmup_steps:
+        return section.lr * (step + 1) / section.warmup_steps
+    if section.schedule == "step":
+        return section.lr * section.decay ** sum(step >= milestone for milestone in section.milestones)
+    done = (step - section.warmup_steps) / max(1, section.steps - section.warmup_steps)
+    return section.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))

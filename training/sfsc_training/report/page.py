@@ -1,0 +1,126 @@
+"""The page: tables first, then the pictures, in one HTML file that needs nothing beside it."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from statistics import fmean, pstdev
+
+from sfsc_bundle.retrieval import summarise
+from sfsc_training.errors import DataError
+from sfsc_training.report.plots import cost_curve, curves, heat_maps, png
+from sfsc_training.results import Result
+
+__all__ = ["write_report"]
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a }
+table { border-collapse: collapse; margin: 1rem 0 } th, td { padding: .3rem .8rem; border-bottom: 1px solid #ccc }
+td { text-align: right; font-variant-numeric: tabular-nums } td:first-child, th:first-child { text-align: left }
+caption { text-align: left; color: #555; padding-bottom: .4rem } img { max-width: 100%; height: auto }
+"""
+_TITLES = {
+    "matrices": "Cross-width mAP",
+    "cost": "Accuracy against cost",
+    "conflicts": "Conflicting gradient pairs over training",
+    "gradient_norm": "Gradient norm of each width over training",
+    "uncertainty": "Mean uncertainty of each width over training",
+    "loss": "Loss of each width over training",
+}
+
+
+def write_report(results: Sequence[Result], folder: Path) -> Path:
+    """Write `index.html` and one PNG a picture; returns the page's path.
+
+    Runs of one recipe name are one group, whose seeds are averaged.
+
+    Raises:
+        DataError: nothing to report, or the runs of one name have different widths.
+    """
+    groups = _groups(results)
+    figures = {"matrices": heat_maps(groups), "cost": cost_curve(groups)} | curves(groups)
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = [_summary(groups), _ablation(groups)]
+    for name, figure in figures.items():
+        content = png(figure)
+        (folder / f"{name}.png").write_bytes(content)
+        source = base64.b64encode(content).decode()
+        title = escape(_TITLES[name])
+        parts.append(f'<h2>{title}</h2>\n<img alt="{title}" src="data:image/png;base64,{source}">')
+    body = "\n".join(part for part in parts if part)
+    page = folder / "index.html"
+    page.write_text(
+        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>Training report</title>'
+        f"<style>{_STYLE}</style>\n<h1>Training report</h1>\n{body}\n</html>\n",
+        encoding="utf-8",
+    )
+    return page
+
+
+def _groups(results: Sequence[Result]) -> dict[str, list[Result]]:
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        groups.setdefault(result.recipe.name, []).append(result)
+    for name, members in groups.items():
+        if len({member.recipe.widths for member in members}) > 1:
+            raise DataError(f"the runs named {name} have different widths: give them different names")
+    if not groups:
+        raise DataError("a report needs at least one run")
+    return groups
+
+
+def _summary(groups: Mapping[str, Sequence[Result]]) -> str:
+    unified = next((_mean(members) for members in groups.values() if members[0].recipe.method == "unified"), None)
+    head = ("recipe", "method", "seeds", "mean", "self", "cross", "AC", "over unified", "conflicts")
+    rows = [_row(name, members, unified) for name, members in groups.items()]
+    first = next(iter(groups.values()))[0]
+    caption = f"mAP in points, mean ± standard deviation over the seeds. {first.evaluation['protocol']}."
+    return _table(head, rows, caption)
+
+
+def _row(name: str, members: Sequence[Result], unified: float | None) -> list[str]:
+    recipe = members[0].recipe
+    joint = len(recipe.widths) > 1
+    summaries = [summarise(member.mean_ap) for member in members] if joint else []
+    shares = [fmean(entry["conflicts"] for entry in member.history) for member in members if member.history]
+    gain = "–" if unified is None else f"{_mean(members) - unified:+.1f}"
+    return [
+        escape(name),
+        escape(members[0].recipe.method),
+        str(len(members)),
+        _spread([member.mean for member in members]),
+        _spread([s.mean_self for s in summaries]),
+        _spread([s.mean_cross for s in summaries]),
+        f"{fmean(s.ac for s in summaries):.2f}" if summaries else "–",
+        gain,
+        f"{100 * fmean(shares):.1f} %" if joint and not recipe.network.separate and shares else "–",
+    ]
+
+
+def _ablation(groups: Mapping[str, Sequence[Result]]) -> str:
+    """The 2×2 table, of the methods that are there."""
+    by_method = {members[0].recipe.method: _spread([m.mean for m in members]) for members in groups.values()}
+    names = (("bct-s", "sfsc-without-loss"), ("sfsc-without-projection", "sfsc"))
+    if sum(name in by_method for row in names for name in row) < 2:
+        return ""
+    rows = [
+        [label, *(by_method.get(name, "–") for name in row)]
+        for label, row in zip(("base loss", "evidential loss"), names, strict=True)
+    ]
+    return "<h2>Ablation</h2>\n" + _table(("", "sum", "projection"), rows, "Mean of the matrix, mAP in points.")
+
+
+def _mean(members: Sequence[Result]) -> float:
+    return fmean(member.mean for member in members)
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return "–"
+    return f"{fmean(values):.1f}" + (f" ± {pstdev(values):.1f}" if len(values) > 1 else "")
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
+    top = "".join(f"<th>{cell}</th>" for cell in head)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>\n" for row in rows)
+    return f"<table><caption>{escape(caption)}</caption>\n<tr>{top}</tr>\n{body}</table>"

@@ -1,0 +1,137 @@
+"""The pictures of a report, with matplotlib, without its global state."""
+
+import io
+from collections.abc import Mapping, Sequence
+from statistics import fmean, pstdev
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+
+from sfsc_training.results import Result
+
+__all__ = ["cost_curve", "curves", "heat_maps", "mean_matrix", "png"]
+
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#222222", "#999999")
+_MARKERS = "os^Dv<>Pp*"
+
+
+def heat_maps(groups: Mapping[str, Sequence[Result]]) -> Figure:
+    """Cross-width mAP of each group, the mean over its seeds; one scale of colours for all."""
+    shown = {name: results for name, results in groups.items() if len(results[0].recipe.widths) > 1}
+    columns = min(3, max(1, len(shown)))
+    rows = -(-len(shown) // columns) or 1
+    figure = Figure(figsize=(3.9 * columns, 3.5 * rows), layout="constrained")
+    values = {name: mean_matrix(results) for name, results in shown.items()}
+    cells = [cell for matrix in values.values() for row in matrix for cell in row] or [0.0, 1.0]
+    scale = Normalize(min(cells), max(cells))
+    for place, (name, matrix) in enumerate(values.items()):
+        axes = figure.add_subplot(rows, columns, place + 1)
+        _heat_map(axes, name, matrix, shown[name][0].recipe.width_names, scale)
+    return figure
+
+
+def _heat_map(
+    axes: Axes, name: str, matrix: Sequence[Sequence[float]], widths: Sequence[str], scale: Normalize
+) -> None:
+    axes.imshow(matrix, cmap="viridis", norm=scale)
+    axes.set_title(name, fontsize=9)
+    axes.set_xticks(range(len(widths)), widths)
+    axes.set_yticks(range(len(widths)), widths)
+    axes.set_xlabel("gallery width")
+    axes.set_ylabel("query width")
+    for i, row in enumerate(matrix):
+        for j, value in enumerate(row):
+            bright = scale(value) > 0.6
+            axes.text(j, i, f"{value:.1f}", ha="center", va="center", color="black" if bright else "white")
+
+
+def cost_curve(groups: Mapping[str, Sequence[Result]]) -> Figure:
+    """Self-test mAP of every width against what a picture costs at it; bars are the spread of the seeds."""
+    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
+    axes = figure.add_subplot()
+    for place, (name, results) in enumerate(groups.items()):
+        cost = [value / 1e9 for value in results[0].macs]
+        diagonal = [[result.mean_ap[i][i] for result in results] for i in range(len(cost))]
+        axes.errorbar(
+            cost,
+            [fmean(values) for values in diagonal],
+            [pstdev(values) for values in diagonal],
+            marker=_MARKERS[place % len(_MARKERS)],
+            color=_COLOURS[place % len(_COLOURS)],
+            capsize=3,
+            label=name,
+        )
+    axes.set_xscale("log")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("GMAC a picture (log)")
+    axes.set_ylabel("mAP, query and gallery at this width")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def curves(groups: Mapping[str, Sequence[Result]]) -> dict[str, Figure]:
+    """Over training, first seed of each group: conflict share, and per width gradient norm, uncertainty, loss."""
+    figures = {"conflicts": _conflicts(groups)}
+    for key, label in (("gradient_norm", "‖g‖"), ("uncertainty", "mean u"), ("loss", "loss")):
+        shown = {name: results[0] for name, results in groups.items() if any(e[key] for e in results[0].history)}
+        if shown:
+            figures[key] = _per_width(shown, key, label)
+    return figures
+
+
+def _conflicts(groups: Mapping[str, Sequence[Result]]) -> Figure:
+    figure = Figure(figsize=(7.5, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    for place, (name, results) in enumerate(groups.items()):
+        history = results[0].history
+        if len(results[0].recipe.widths) > 1 and not results[0].recipe.network.separate:
+            share = [100 * entry["conflicts"] for entry in history]
+            steps = [entry["step"] for entry in history]
+            axes.plot(steps, share, color=_COLOURS[place % len(_COLOURS)], label=name)
+    axes.set_xlabel("step")
+    axes.set_ylabel("conflicting pairs, %")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    if axes.lines:
+        axes.legend(fontsize=8)
+    return figure
+
+
+def _per_width(shown: Mapping[str, Result], key: str, label: str) -> Figure:
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(3.9 * columns, 2.9 * rows), layout="constrained")
+    first: Axes | None = None
+    for place, (name, result) in enumerate(shown.items()):
+        axes = figure.add_subplot(rows, columns, place + 1, sharey=first)
+        first = first or axes
+        for number, width in enumerate(result.recipe.width_names):
+            points = [(entry["step"], entry[key][width]) for entry in result.history if width in entry[key]]
+            if points:
+                steps, values = zip(*points, strict=True)
+                axes.plot(steps, values, color=_COLOURS[number % len(_COLOURS)], label=width)
+        axes.set_title(name, fontsize=9)
+        axes.set_xlabel("step")
+        axes.set_ylabel(label)
+        axes.set_yscale("log" if key != "loss" else "linear")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7, title="width", title_fontsize=7)
+    return figure
+
+
+def mean_matrix(results: Sequence[Result]) -> list[list[float]]:
+    """Mean over the seeds, cell by cell."""
+    size = len(results[0].mean_ap)
+    return [[fmean(r.mean_ap[i][j] for r in results) for j in range(size)] for i in range(size)]
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as PNG."""
+    FigureCanvasAgg(figure)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    return buffer.getvalue()
