@@ -13,7 +13,7 @@ help:
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[service,cpu,client,training,dev]'
+	$(BIN)/pip install --quiet --editable '.[service,cpu,client,training,aggregators,dev]'
 	touch $@
 
 $(SERVE)/.ready: pyproject.toml
