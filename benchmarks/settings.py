@@ -1,4 +1,4 @@
-"""Which settings of the losses work on omniglot28, by validation identities: the trials behind the recipe.
+"""Which settings of the losses work on omniglot28, by validation identities: the recipe and its alternatives.
 
     python benchmarks/settings.py          # one run of 800 steps per setting, resumable; SFSC_DATASETS
 

@@ -61,7 +61,7 @@ def main_job_time(name: str) -> str:
 
 
 def settings_omniglot28() -> str:
-    """What was tried before the recipe, on validation identities."""
+    """The recipe and its alternatives, on validation identities."""
     data = result("settings_omniglot28")["data"]
     rows = []
     for trial in data["trials"].values():
