@@ -124,6 +124,10 @@ class Batcher(Generic[K, W, P, R]):
         """Predicted time until what waits now, and counts, has been started. Never waits."""
         return self._queue.weight_ms(patient=patient) / self._limits.workers
 
+    def ahead_ms(self, due: float) -> float:
+        """Predicted time until what waits and is more urgent has been started. Never waits."""
+        return self._queue.weight_before(due) / self._limits.workers
+
     def submit(
         self,
         payload: P,

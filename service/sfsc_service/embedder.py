@@ -3,6 +3,7 @@
 Every width's graph is opened once. What is measured of batches corrects the cost table that decides on widths.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -18,11 +19,12 @@ from sfsc_bundle.runner import make_runner
 from sfsc_service.batcher import Answer, Batch, Batcher, Limits
 from sfsc_service.costs import BUCKETS, CostTable, measure
 from sfsc_service.device import check_device, split_threads
-from sfsc_service.errors import Problem
+from sfsc_service.errors import Kind, Problem
 from sfsc_service.metrics import Metrics
-from sfsc_service.policy import Choice, Offer, Reason, Wish, admit, check_deadline, choose, ideal_width
+from sfsc_service.planner import Planner
+from sfsc_service.policy import Choice, Offer, Reason, Wish, admit, check_deadline, choose
 from sfsc_service.pool import Pool
-from sfsc_service.scheduler import Machine, Work, plan
+from sfsc_service.scheduler import Machine, Work
 from sfsc_service.settings import Settings
 
 __all__ = ["Arrival", "Embedded", "Embedder"]
@@ -46,6 +48,12 @@ LONGEST_IDLE_MEASUREMENT_MS = 250.0
 STALE_S = 60.0
 BULK_SLACK = 10.0
 """The service's own target for an image of a bulk call, in targets for a request of its own."""
+OUTCOMES: dict[Kind, str] = {
+    "queue_full": "refused",
+    "deadline_unreachable": "refused",
+    "deadline_passed": "missed",
+}
+"""What becomes of a request's time limit where it gets no vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +110,10 @@ class Embedder:
             width: make_runner(bundle, width, device=settings.device, threads=inside)
             for width in self.manifest.widths
         }
-        self.costs = CostTable(self.manifest.widths)
+        self.costs = CostTable(self.manifest.widths, settings.max_batch)
         for width in self.manifest.widths:
             self._measure(width, 1)
-        self._level = 0
-        self._machine = Machine(workers, settings.max_batch, settings.slo_ms / 2)
+        self._planner = Planner(self.costs, Machine(workers, settings.max_batch, settings.slo_ms / 2))
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         self._decoders = Pool("decode", settings.thread_count, 16 * settings.max_batch)
         self.batcher: Batcher[str, Work, Image, Vector] = Batcher(
@@ -117,6 +124,8 @@ class Embedder:
             dropped=lambda cause: metrics.dropped.labels(cause).inc(),
         )
         metrics.waiting.set_function(lambda: self.batcher.waiting)
+        metrics.slowdown.set_function(lambda: self.costs.slowdown)
+        metrics.level.set_function(lambda: self._planner.level)
         metrics.backlog.set_function(lambda: self.batcher.backlog_ms(patient=True) / 1000)
 
     async def embed(
@@ -133,16 +142,15 @@ class Embedder:
         """
         slo_ms = self._settings.slo_ms * (BULK_SLACK if arrival.bulk else 1.0)
         choice = choose(wish, self.offer, self.costs.estimate, slo_ms, mix)
-        self.batcher.check_room(patient=arrival.bulk)
-        self._admit(choice, arrival)
-        started = time.monotonic()
-        image = await self._decoders.run(preprocess, data, self.manifest.preprocessing, self._limits)
-        preprocess_ms = 1000 * (time.monotonic() - started)
-        self._metrics.preprocess_seconds.observe(preprocess_ms / 1000)
-        check_deadline(choice, arrival.elapsed_ms)
-        self._admit(choice, arrival)
-        answer, ideal = await self._compute(image, choice, arrival)
-        return self._embedded(answer, choice, ideal, preprocess_ms)
+        try:
+            embedded = await self._embed(data, choice, arrival)
+        except Problem as problem:
+            if (outcome := OUTCOMES.get(problem.kind)) is not None:
+                self._metrics.deadlines.labels(choice.widths[0], choice.limit, outcome).inc()
+            raise
+        in_time = arrival.elapsed_ms + arrival.after_ms <= choice.limit_ms
+        self._metrics.deadlines.labels(embedded.width, choice.limit, "met" if in_time else "missed").inc()
+        return embedded
 
     def media_type(self, data: bytes) -> str:
         """What a picture is by its bytes, whatever its caller said: it goes out again to browsers."""
@@ -165,29 +173,64 @@ class Embedder:
         self._decoders.close()
         self.batcher.close(timeout_s)
 
-    def _admit(self, choice: Choice, arrival: Arrival) -> None:
-        wait_ms = self.batcher.backlog_ms(patient=arrival.bulk)
+    async def _embed(self, data: bytes, choice: Choice, arrival: Arrival) -> Embedded:
+        self.batcher.check_room(patient=arrival.bulk)
+        work = self._work(choice, arrival)
+        self._admit(choice, work, arrival)
+        started = time.monotonic()
+        image = await self._decode(data, work)
+        preprocess_ms = 1000 * (time.monotonic() - started)
+        self._metrics.preprocess_seconds.observe(preprocess_ms / 1000)
+        work = self._work(choice, arrival)
+        try:
+            check_deadline(choice, arrival.elapsed_ms)
+            self._admit(choice, work, arrival)
+        except Problem:
+            self._metrics.dropped.labels("deadline_passed").inc()
+            raise
+        answer = await self._compute(image, choice, work, arrival)
+        return self._embedded(answer, choice, work.ladder[0], preprocess_ms)
+
+    def _work(self, choice: Choice, arrival: Arrival) -> Work:
+        return self._planner.work(choice, arrival.at, arrival.elapsed_ms, arrival.after_ms)
+
+    def _admit(self, choice: Choice, work: Work, arrival: Arrival) -> None:
+        if choice.deadline_ms is None:
+            return
+        running_ms = self._planner.running_ms(time.monotonic())
+        wait_ms = running_ms + self.batcher.ahead_ms(work.due) + self._planner.coming_ms(work.due)
         admit(choice, self.costs.estimate, wait_ms, arrival.elapsed_ms, arrival.after_ms)
 
-    async def _compute(self, image: Image, choice: Choice, arrival: Arrival) -> tuple[Answer[str, Vector], str]:
-        ideal = ideal_width(choice, self.costs.estimate, arrival.elapsed_ms + arrival.after_ms)
-        due = arrival.at + (choice.target_ms - arrival.after_ms) / 1000
-        expires = None if choice.deadline_ms is None else arrival.at + choice.deadline_ms / 1000
+    async def _decode(self, data: bytes, work: Work) -> Image:
+        token = object()
+        self._planner.expect(token, work)
+        try:
+            return await self._decoders.run(preprocess, data, self.manifest.preprocessing, self._limits)
+        except asyncio.CancelledError:
+            self._metrics.dropped.labels("client_gone").inc()
+            raise
+        finally:
+            self._planner.expected(token)
+
+    async def _compute(self, image: Image, choice: Choice, work: Work, arrival: Arrival) -> Answer[str, Vector]:
+        submitted = time.monotonic()
         future = self.batcher.submit(
             image,
-            Work(choice.widths, ideal, due),
-            due=due,
-            expires=expires,
+            work,
+            due=work.due,
+            expires=None if choice.deadline_ms is None else arrival.at + choice.deadline_ms / 1000,
             weight_ms=self.costs.estimate(choice.widths[0], 1),
             patient=arrival.bulk,
         )
         try:
-            return await future, ideal
+            answer = await future
         except Problem:
             raise
         except Exception as error:
             log.exception("a run of the network failed")
             raise Problem("inference_failed", f"the network could not compute this image: {error}") from error
+        self._planner.answered(1000 * (time.monotonic() - submitted) - answer.queue_ms - answer.compute_ms)
+        return answer
 
     def _embedded(self, answer: Answer[str, Vector], choice: Choice, ideal: str, preprocess_ms: float) -> Embedded:
         reason: Reason = choice.reason
@@ -200,8 +243,9 @@ class Embedder:
         )
 
     def _plan(self, queue: Sequence[Work], now: float, idle: int) -> tuple[str, Sequence[int]]:
-        cut = plan(queue, self.costs.estimate, now, self._machine, idle, self._level)
-        self._level = cut.level
+        started = time.perf_counter()
+        cut = self._planner.cut(queue, now, idle)
+        self._planner.planned(1000 * (time.perf_counter() - started))
         return cut.width, cut.members
 
     def _run(self, width: str, images: list[Image]) -> Sequence[Vector | Exception]:
@@ -214,7 +258,8 @@ class Embedder:
         if batch.failed:
             self._metrics.failed_batches.labels(batch.key).inc()
             return
-        self.costs.observe(batch.key, batch.size, batch.compute_ms)
+        ratio = self.costs.observe(batch.key, batch.size, batch.compute_ms)
+        self._metrics.cost_ratio.labels(batch.key).observe(ratio)
         self._metrics.compute_seconds.labels(batch.key).observe(batch.compute_ms / 1000)
         self._metrics.batch_images.labels(batch.key).observe(batch.size)
 

@@ -61,6 +61,10 @@ class WaitingQueue(Generic[W, P]):
         """What waits and counts against a new entry: everything for a patient one, else all that are not."""
         return self._weight_ms[False] + (self._weight_ms[True] if patient else 0.0)
 
+    def weight_before(self, due: float) -> float:
+        """What waits and is more urgent. May be asked without the lock: it can only be out of date."""
+        return sum(entry.weight_ms for entry in self._entries[: bisect.bisect(self._keys, (due, -1))])
+
     def insert(self, entry: Entry[W, P]) -> None:
         """Put an entry in its place."""
         key = (entry.due, next(self._arrivals))
