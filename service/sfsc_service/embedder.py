@@ -197,8 +197,7 @@ class Embedder:
     def _admit(self, choice: Choice, work: Work, arrival: Arrival) -> None:
         if choice.deadline_ms is None:
             return
-        running_ms = self._planner.running_ms(time.monotonic())
-        wait_ms = running_ms + self.batcher.ahead_ms(work.due) + self._planner.coming_ms(work.due)
+        wait_ms = self._planner.wait_ms(self.batcher.ahead_ms(work.due), work.due, time.monotonic())
         admit(choice, self.costs.estimate, wait_ms, arrival.elapsed_ms, arrival.after_ms)
 
     async def _decode(self, data: bytes, work: Work) -> Image:

@@ -28,7 +28,7 @@ class Planner:
         self.overhead_ms = 0.0
         self._return_ms = 0.0
         self._return_spread_ms = 0.0
-        self._late = False
+        self._owed_ms = 0.0
         self._ends: list[float] = []
         self._coming: dict[object, Work] = {}
 
@@ -66,25 +66,28 @@ class Planner:
             running_ms=sum(max(0.0, 1000 * (end - now)) for end in running),
             coming=list(self._coming.values()),
             level=self.level,
-            late=self._late,
+            owed_ms=self._owed_ms,
         )
         cut = plan(queue, self._cost, now, self.machine, state)
-        self.level, self._late = cut.level, cut.late
-        end = now + self.costs.estimate(cut.width, len(cut.members)) / 1000
+        took_ms = self.costs.estimate(cut.width, len(cut.members))
+        most_ms = max(self.machine.batch_ms, took_ms)
+        self._owed_ms = min(max(self._owed_ms + (-took_ms if cut.late else took_ms), -most_ms), most_ms)
+        self.level = cut.level
+        end = now + took_ms / 1000
         self._ends = [*running, end][-self.machine.workers :]
         return cut
 
-    def running_ms(self, now: float) -> float:
-        """Predicted time until the first worker is free."""
-        ends = self._ends
-        if len(ends) < self.machine.workers:
-            return 0.0
-        return max(0.0, 1000 * (min(ends) - now))
+    def wait_ms(self, queued_ms: float, due: float, now: float) -> float:
+        """Predicted time until a request that is due then is begun, from now.
 
-    def coming_ms(self, due: float) -> float:
-        """Predicted time that more urgent requests will take which are still being decoded."""
-        ahead = [work.ladder[-1] for work in list(self._coming.values()) if work.due < due]
-        return sum(self.costs.estimate(width, 1) for width in ahead) / self.machine.workers
+        Args:
+            queued_ms: what more urgent requests that wait in the queue cost.
+        """
+        workers = self.machine.workers
+        free_ms = max(0.0, 1000 * (min(self._ends) - now)) if len(self._ends) == workers else 0.0
+        coming = [work.ladder[-1] for work in list(self._coming.values()) if work.due < due]
+        ahead_ms = queued_ms + sum(self.costs.estimate(width, 1) for width in coming)
+        return free_ms + ahead_ms / workers + (1 - 1 / workers) * min(ahead_ms, self.machine.batch_ms)
 
     def planned(self, ms: float) -> None:
         """Planning a batch took so long, which its cost does not hold."""

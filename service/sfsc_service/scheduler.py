@@ -5,16 +5,19 @@ Rules:
   take that width without being degraded further than the load demands.
 - A request whose width is fixed keeps it. A flexible one gets the widest width with which it, the work behind it
   and the work that is still being decoded are predicted to be in time; the narrowest allowed one if none does
-  (degrade before refusing). What is late anyway gets its narrowest width.
+  (degrade before refusing). What is late anyway gets its narrowest width; where not everything can be in time,
+  as few requests as possible are given up as late.
 - Hysteresis: going narrower takes effect at once, going wider only with room to spare.
 - Fairness: urgency is a fixed time per request, so whatever waits becomes the most urgent in the end. Requests
   that are late already and requests that can still be in time take turns, so neither a crowd of wide requests
-  that cannot be served in time holds up narrow ones, nor do fresh requests hold up late ones for ever.
+  that cannot be served in time holds up narrow ones, nor do fresh requests hold up late ones for ever: each side
+  may have half of the machine's time.
 - A batch is no longer than `batch_ms`, so that one wide batch cannot hold up everybody else, leaves work for
   workers that are free, and is no larger than it pays: where images cost the same in smaller batches, those
   are ready sooner.
 """
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -28,6 +31,9 @@ ROOM = 0.7
 
 GAIN = 0.95
 """A batch grows as long as further images cost less than this share of what those before them cost."""
+
+FAIR = 0.5
+"""The share of the machine that late and timely requests may have, each, where there are both."""
 
 DEEPEST = 2**31
 """More steps than any ladder has."""
@@ -68,21 +74,22 @@ class State:
     """What happens beside the queue.
 
     `idle`: workers that are free, the asking one included. `running_ms`: what the busy ones still need, summed.
-    `coming`: requests that are being decoded. `level` and `late` are of the cut before this one.
+    `coming`: requests that are being decoded. `level`: of the cut before this one. `owed_ms`: by how much timely
+    requests have had more of the workers' time than late ones, since there were late ones.
     """
 
     idle: int = 1
     running_ms: float = 0.0
     coming: Sequence[Work] = ()
     level: int = 0
-    late: bool = False
+    owed_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
     """`members`: positions in the queue. `level`: how many steps the load takes off ideal widths.
 
-    `late`: whether the request that decided could not be in time any more.
+    `late`: whether its members cannot be in time any more.
     """
 
     width: str
@@ -99,67 +106,98 @@ def plan(queue: Sequence[Work], cost: Cost, now: float, machine: Machine, state:
         cost: cautious, because what is planned with it should be in time.
         now: seconds, on the clock of `due`.
     """
-    late = [_is_late(work, cost, now) for work in queue]
-    level = _level(queue, late, cost, now, machine, state)
-    head = _head(late, state.late)
+    view = _View(queue, cost, now, machine, state)
+    late = _given_up(view, 1.0)
+    if any(late):
+        late = _given_up(view, FAIR)
+    level = _level(view, late)
+    head = _head(late, state.owed_ms)
     widths = [work.degraded(DEEPEST if hopeless else level) for work, hopeless in zip(queue, late, strict=True)]
     width = widths[head]
-    fitting = [at for at in range(head, len(queue)) if widths[at] == width]
+    fitting = [at for at in range(head, len(queue)) if widths[at] == width and late[at] == late[head]]
     size = _size(len(fitting), cost, width, machine, state.idle, 1000 * (queue[head].due - now))
     return Cut(width, tuple(fitting[:size]), level, late[head])
 
 
-def _is_late(work: Work, cost: Cost, now: float) -> bool:
-    """Whether not even its narrowest width can be in time, begun at once."""
-    return cost(work.ladder[-1], 1) > 1000 * (work.due - now)
+class _View:
+    """What all parts of one plan look at; a batch's costs are looked up once per width."""
+
+    def __init__(self, queue: Sequence[Work], cost: Cost, now: float, machine: Machine, state: State) -> None:
+        self.queue, self.machine, self.state = queue, machine, state
+        self._cost, self._now = cost, now
+        self._most = min(machine.max_batch, -(-(len(queue) + len(state.coming)) // machine.workers))
+        self._per_image: dict[str, tuple[float, float]] = {}
+
+    def slack_ms(self, work: Work) -> float:
+        """Milliseconds until it is due."""
+        return 1000 * (work.due - self._now)
+
+    def alone_ms(self, work: Work) -> float:
+        """What it takes at its narrowest width, begun at once."""
+        return self._cost(work.ladder[-1], 1)
+
+    def per_image(self, width: str) -> tuple[float, float]:
+        """Milliseconds of the machine that an image takes, and by how much its batch may make it later.
+
+        With M workers a request is ready when the work up to it has been divided among them, at the latest
+        (1 − 1/M) of its own batch later (Graham's bound for list scheduling).
+        """
+        if width not in self._per_image:
+            workers = self.machine.workers
+            size = _worthwhile(self._cost, width, self._most, self.machine.batch_ms)
+            batch_ms = self._cost(width, size)
+            self._per_image[width] = batch_ms / size / workers, batch_ms * (1 - 1 / workers)
+        return self._per_image[width]
 
 
-def _head(late: Sequence[bool], was_late: bool) -> int:
-    """The position of the request that decides."""
-    return late.index(False) if was_late and False in late else 0
+def _given_up(view: _View, speed: float) -> list[bool]:
+    """Which requests cannot be in time even if all are degraded as far as they allow: as few as possible.
 
+    Moore and Hodgson's rule: in order of urgency; whenever one would be late, the costliest so far is given up.
 
-def _level(
-    queue: Sequence[Work], late: Sequence[bool], cost: Cost, now: float, machine: Machine, state: State
-) -> int:
-    deepest = max(
-        (len(work.ladder) - 1 for work, hopeless in zip(queue, late, strict=True) if not hopeless), default=0
-    )
-    for level in range(deepest):
-        if _in_time(queue, late, level, cost, now, machine, state):
-            return level
-    return deepest
-
-
-def _in_time(
-    queue: Sequence[Work],
-    late: Sequence[bool],
-    level: int,
-    cost: Cost,
-    now: float,
-    machine: Machine,
-    state: State,
-) -> bool:
-    """Whether, served in order at this level, every flexible request that can be in time is predicted to be.
-
-    With M workers a request is ready when the work up to it has been divided among them, at the latest
-    (1 − 1/M) of its own batch later (Graham's bound for list scheduling).
+    Args:
+        speed: the share of the machine that is there for those that are not given up.
     """
-    share = ROOM if level < state.level else 1.0
-    most = min(machine.max_batch, -(-(len(queue) + len(state.coming)) // machine.workers))
-    shares: dict[str, tuple[float, float]] = {}
-    ahead_ms = state.running_ms / machine.workers
-    for work, hopeless in chain(zip(queue, late, strict=True), ((work, False) for work in state.coming)):
-        width = work.degraded(DEEPEST if hopeless else level)
-        if width not in shares:
-            size = _worthwhile(cost, width, most, machine.batch_ms)
-            batch_ms = cost(width, size)
-            shares[width] = batch_ms / size / machine.workers, batch_ms * (1 - 1 / machine.workers)
-        own_ms, batch_ms = shares[width]
-        ahead_ms += own_ms
-        if ahead_ms + batch_ms > share * 1000 * (work.due - now) and not hopeless and not work.fixed:
+    late = [view.alone_ms(work) > view.slack_ms(work) for work in view.queue]
+    kept: list[tuple[float, int]] = []
+    ahead_ms = view.state.running_ms / view.machine.workers
+    for at, work in enumerate(view.queue):
+        if late[at]:
+            continue
+        own_ms, _ = view.per_image(work.ladder[-1])
+        heapq.heappush(kept, (-own_ms / speed, at))
+        ahead_ms += own_ms / speed
+        if max(ahead_ms, view.alone_ms(work)) > view.slack_ms(work):
+            cost_ms, costliest = heapq.heappop(kept)
+            ahead_ms += cost_ms
+            late[costliest] = True
+    return late
+
+
+def _level(view: _View, late: Sequence[bool]) -> int:
+    ladders = (len(work.ladder) - 1 for work, hopeless in zip(view.queue, late, strict=True) if not hopeless)
+    deepest = max(ladders, default=0)
+    speed = FAIR if any(late) else 1.0
+    return next((level for level in range(deepest) if _in_time(view, late, level, speed)), deepest)
+
+
+def _in_time(view: _View, late: Sequence[bool], level: int, speed: float) -> bool:
+    """Whether, served in order at this level, every flexible request that was not given up is in time."""
+    share = ROOM if level < view.state.level else 1.0
+    ahead_ms = view.state.running_ms / view.machine.workers
+    timely = (work for work, hopeless in zip(view.queue, late, strict=True) if not hopeless)
+    for work in chain(timely, view.state.coming):
+        own_ms, later_ms = view.per_image(work.degraded(level))
+        ahead_ms += own_ms / speed
+        if not work.fixed and ahead_ms + later_ms > share * view.slack_ms(work):
             return False
     return True
+
+
+def _head(late: Sequence[bool], owed_ms: float) -> int:
+    """The position of the request that decides: the most urgent of those whose turn it is."""
+    turn = owed_ms > 0
+    return late.index(turn) if turn in late else 0
 
 
 def _size(fitting: int, cost: Cost, width: str, machine: Machine, idle: int, slack_ms: float) -> int:
