@@ -1,14 +1,20 @@
-"""One uvicorn process: bound socket, quiet logs, and an end in good order.
+"""One uvicorn process: bound socket, quiet logs, another bundle on SIGHUP, and an end in good order.
 
 SIGTERM or SIGINT: unready at once → `drain_delay_s` for whoever balances load to notice → no more connections →
 running requests are answered, for at most `shutdown_grace_s` → the store is closed → exit code 0. A second signal
 leaves the delay out.
+
+SIGHUP: the bundle is swapped (see swap.py); one that comes during a swap leads to another one after it.
 """
 
+import asyncio
+import contextlib
 import logging
 import math
+import signal
 import socket
 import time
+from collections.abc import Iterator
 from types import FrameType
 
 import uvicorn
@@ -60,7 +66,18 @@ def serve(settings: Settings, service: Service, bound: socket.socket) -> None:
         ws="none",
         lifespan="on",
     )
-    _Server(config, service).run(sockets=[bound])
+    server = _Server(config, service)
+    with _on_hangup(server):
+        server.run(sockets=[bound])
+
+
+@contextlib.contextmanager
+def _on_hangup(server: "_Server") -> Iterator[None]:
+    before = signal.signal(signal.SIGHUP, server.handle_hangup)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 class _Server(uvicorn.Server):
@@ -70,6 +87,12 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._service = service
         self._leave_at: float | None = None
+        self._swap_wanted = False
+        self._swap: asyncio.Task[object] | None = None
+
+    def handle_hangup(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a handler's signature
+        """Remember that a swap is wanted; a signal handler may do no more."""
+        self._swap_wanted = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - both signals mean the same
         if self._leave_at is None:
@@ -83,4 +106,7 @@ class _Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if self._leave_at is not None and time.monotonic() >= self._leave_at:
             self.should_exit = True
+        if self._swap_wanted and self._leave_at is None and (self._swap is None or self._swap.done()):
+            self._swap_wanted = False
+            self._swap = asyncio.create_task(self._service.swap.run())
         return await super().on_tick(counter)

@@ -34,7 +34,7 @@ def test_before_the_canary_it_is_alive_and_not_ready(service: Service) -> None:
 
 def test_a_canary_that_comes_back_wrong_makes_it_unready(service: Service) -> None:
     try:
-        runners: dict[str, Any] = service.embedder._runners
+        runners: dict[str, Any] = service.embedder.networks.runners
         real = runners["0.25"]
         runners["0.25"] = lambda images: real(images) * np.float32(np.nan)
         asyncio.run(service.health.check())

@@ -48,7 +48,7 @@ async def _embed(request: Request) -> Response:
     wish = wish_of(call.options)
     async with Presence(request):
         embedded = await _all(service, call.images, wish, arrival)
-    manifest = service.manifest
+    manifest = embedded[0].manifest
     return json_response(
         {
             "model": manifest.name,
@@ -64,6 +64,7 @@ async def _all(service: Service, images: list[bytes], wish: Wish, arrival: Arriv
     if len(images) == 1:
         return [await service.embedder.embed(images[0], wish, arrival)]
     try:
+        # The tasks begin one right after the other, so that all get the same bundle's networks.
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(_one(service, image, at, wish, arrival)) for at, image in enumerate(images)]
     except ExceptionGroup as failures:
