@@ -61,6 +61,9 @@ class Metrics:
         self.hanging = Gauge(
             "sfsc_hanging_workers", "Workers that were given up and still hang", registry=registry
         )
+        self.refused_connections = Counter(
+            "sfsc_refused_connections", "Connections closed for breaking a rule", ["cause"], registry=registry
+        )
         self.swaps = Counter(
             "sfsc_swaps", "Bundles read again on SIGHUP, by outcome", ["outcome"], registry=registry
         )
@@ -90,6 +93,8 @@ class Metrics:
             self.items.labels(width)
         for cause in ("hung", "died"):
             self.lost_workers.labels(cause)
+        for cause in ("too_many", "no_head", "long_head", "unread"):
+            self.refused_connections.labels(cause)
         for outcome in ("done", "refused", "failed"):
             self.swaps.labels(outcome)
 

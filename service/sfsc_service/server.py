@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import resource
 import signal
 import socket
 import time
@@ -20,11 +21,15 @@ from types import FrameType
 import uvicorn
 
 from sfsc_service.app import create_app
+from sfsc_service.connections import bounded_connections
 from sfsc_service.errors import StartError
 from sfsc_service.service import Service
 from sfsc_service.settings import Settings
 
 __all__ = ["address", "bind", "serve"]
+
+SPARE_FILES = 512
+"""Beside those of connections: the store's connections and pictures, large parts of multipart bodies."""
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +60,7 @@ def address(bound: socket.socket) -> str:
 
 def serve(settings: Settings, service: Service, bound: socket.socket) -> None:
     """Serve until a signal ends it, then close the service."""
+    _allow_files(settings.max_connections + SPARE_FILES)
     config = uvicorn.Config(
         create_app(settings, service),
         log_config=None,
@@ -62,13 +68,23 @@ def serve(settings: Settings, service: Service, bound: socket.socket) -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_s),
-        http="httptools",
+        http=bounded_connections(settings.max_connections, service.metrics),
         ws="none",
         lifespan="on",
     )
     server = _Server(config, service)
     with _on_hangup(server):
         server.run(sockets=[bound])
+
+
+def _allow_files(wanted: int) -> None:
+    """Raise the process's own limit on open files as far as it may; what is missing is a line in the log."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning("max_connections: needs %d open files, the system allows %d", wanted, allowed)
 
 
 @contextlib.contextmanager

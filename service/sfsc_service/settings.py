@@ -70,6 +70,9 @@ class Settings(BaseSettings):
         40_000_000, "pixels", "the largest image; checked before it is decoded", ge=1, le=178_000_000
     )
     max_body_bytes: int = _setting(64 * 2**20, "bytes", "the largest request body", ge=1024, le=2**34)
+    max_connections: int = _setting(
+        1000, "connections", "the most connections that are open at a time; more are told 503", ge=1, le=1_000_000
+    )
     drain_delay_s: float = _setting(
         0.5, "s", "time between turning unready and refusing connections after SIGTERM", ge=0, le=600
     )
