@@ -13,7 +13,7 @@ from sfsc_bundle.errors import ImageError
 from sfsc_bundle.header import FORMATS, ImageLimits, open_header
 from sfsc_bundle.manifest import Preprocessing
 
-__all__ = ["FORMATS", "ImageLimits", "decode", "preprocess", "squash"]
+__all__ = ["FORMATS", "ImageLimits", "decode", "load", "preprocess", "squash"]
 
 _ORIENTATION_TAG = 0x0112
 _ORIENTATION = {
@@ -40,7 +40,11 @@ def preprocess(
 
 def decode(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
     """Decode to an upright RGB picture. Raises ImageError."""
-    image = open_header(data, limits or ImageLimits())
+    return load(open_header(data, limits or ImageLimits()))
+
+
+def load(image: Image.Image) -> Image.Image:
+    """Decode a picture of which `open_header` has read the header to an upright RGB one. Raises ImageError."""
     try:
         image.load()
         return _to_rgb(_upright(image))

@@ -4,6 +4,7 @@ Pure but for its own memory: no clock, no threads. One lock is held around `cut`
 batcher's, in the service); the rest may be called from anywhere, reads numbers only and never waits.
 """
 
+import heapq
 from collections.abc import Sequence
 
 from sfsc_service.costs import CostTable
@@ -14,6 +15,9 @@ __all__ = ["Planner"]
 
 WEIGHT = 0.05
 """How much one answer moves what is known of the time around a batch."""
+
+MOST_COMING = 64
+"""So many requests that are being decoded are looked at."""
 
 MOST_AROUND = 0.3
 """The share of its target that may be set aside for what happens around a batch."""
@@ -64,7 +68,7 @@ class Planner:
         state = State(
             idle=idle,
             running_ms=sum(max(0.0, 1000 * (end - now)) for end in running),
-            coming=list(self._coming.values()),
+            coming=heapq.nsmallest(MOST_COMING, list(self._coming.values()), key=lambda work: work.due),
             level=self.level,
             owed_ms=self._owed_ms,
         )

@@ -98,16 +98,17 @@ def _costs(service: Service) -> list[dict[str, Any]]:
 
 async def _livez(request: Request) -> Response:
     service: Service = request.app.state.service
-    return _health(service.health.not_alive())
+    return _health(service.health.not_alive(), service.health.notes())
 
 
 async def _readyz(request: Request) -> Response:
     service: Service = request.app.state.service
-    return _health(service.health.not_ready())
+    return _health(service.health.not_ready(), service.health.notes())
 
 
-def _health(reasons: list[str]) -> Response:
-    return json_response({"status": "failing" if reasons else "ok", "reasons": reasons}, 503 if reasons else 200)
+def _health(reasons: list[str], notes: list[str]) -> Response:
+    status = "failing" if reasons else "ok"
+    return json_response({"status": status, "reasons": reasons, "notes": notes}, 503 if reasons else 200)
 
 
 async def _metrics(request: Request) -> Response:
