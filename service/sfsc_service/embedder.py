@@ -201,16 +201,22 @@ class Embedder:
             for width, known in self.costs.table().items():
                 wanted = images <= self._settings.max_batch and images not in known
                 if wanted and self.costs.estimate(width, images) <= LONGEST_IDLE_MEASUREMENT_MS:
-                    await self._decoding.beside(self.networks.measure, width, images)
+                    await self._decoding.beside(self._measure, width, images)
                     return
         stale = self.costs.stale(STALE_S)
         if stale is not None:
-            await self._decoding.beside(self.networks.measure, stale, 1)
+            await self._decoding.beside(self._measure, stale, 1)
 
     def close(self, timeout_s: float) -> None:
         """Work off what was admitted, then end all threads."""
         self._decoding.close()
         self.batcher.close(timeout_s)
+        self.networks.keep_costs()
+
+    def _measure(self, width: str, images: int) -> None:
+        networks = self.networks
+        networks.measure(width, images)
+        networks.keep_costs()
 
     async def _embed(self, engine: _Engine, data: bytes, choice: Choice, arrival: Arrival) -> Embedded:
         self.batcher.check_room(patient=arrival.bulk)

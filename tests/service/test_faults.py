@@ -188,7 +188,7 @@ def test_a_hard_deadline_passes_in_the_queue(weak: Live, callers: ThreadPoolExec
 def test_under_a_burst_everybody_is_answered_with_less_width(weak: Live, callers: ThreadPoolExecutor) -> None:
     costs = weak.service.embedder.costs
     for width, ms in (("0.25", 1.0), ("0.5", 200.0), ("0.75", 300.0), ("1.0", 600.0)):
-        costs._known[width] = {1: ms}
+        costs.load({width: {1: Measured(ms, ms)}})
     held = Held(weak, "0.25")
     busy = held.occupy(callers, "0.25")
     flexible = [callers.submit(weak.post_image, "/embed", picture(n)) for n in range(12)]
