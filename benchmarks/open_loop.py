@@ -174,7 +174,7 @@ class _Load:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
         if self._next < len(self._times):
-            # The loop's timers have whole milliseconds; nothing is sent early, and what is sent late counts as late.
+            # The loop's timers have whole milliseconds; what is sent late counts as late.
             self._loop.call_later(max(0.001, self._times[self._next] - now), self._send_due)
 
     async def _send_on_new(self, number: int) -> None:

@@ -19,13 +19,14 @@ def best_quality(
     workers: int,
     attainment: float,
 ) -> float:
-    """The best mean quality of the requests answered in time, of any schedule with this attainment or more.
+    """The best mean quality of what is answered in time, of any schedule with this attainment or more.
 
-    Why it is a bound. Whatever a real schedule does is a solution of the programme, with the same quality: it gives
-    each request that is in time one width, works on it between its arrival and its deadline, and uses no more time
-    of the workers than there is. The programme knows all arrivals and may do more: split a request among widths and
-    among workers, interrupt and resume it at no cost, take the cheapest batch size for every image whatever waits,
-    drop requests, and decode and answer for nothing. Arrivals and deadlines are rounded outwards to bins of 10 ms.
+    Why it is a bound. Whatever a real schedule does is a solution of the programme, with the same quality: it
+    gives each request that is in time one width, works on it between its arrival and its deadline, and uses no
+    more time of the workers than there is. The programme knows all arrivals and may do more: split a request
+    among widths and among workers, interrupt and resume it at no cost, take the cheapest batch size for every
+    image whatever waits, drop requests, and decode and answer for nothing. Arrivals and deadlines are rounded
+    outwards to bins of 10 ms.
 
     Args:
         times: of arrival, in seconds, ascending.

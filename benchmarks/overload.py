@@ -187,7 +187,8 @@ def _cheapest(machine: Machine) -> dict[str, float]:
 
 def _short(run: Mapping[str, Any]) -> str:
     return (
-        f"attainment {run['attainment']:.4f}  mAP {run['quality']}  bound {run['bound']}  p99 {run['p99_ms']:.0f} ms  "
+        f"attainment {run['attainment']:.4f}  mAP {run['quality']}  bound {run['bound']}  "
+        f"p99 {run['p99_ms']:.0f} ms  "
         f"{run['widths']}  cores {run['server cores']} + {run['generator cores']}"
     )
 

@@ -24,7 +24,7 @@ LARGEST_BYTES = 2**20
 
 log = logging.getLogger(__name__)
 
-Milliseconds = Annotated[float, Field(gt=0, lt=3.6e6, allow_inf_nan=False)]
+Milliseconds = Annotated[float, Field(gt=0, lt=1e12, allow_inf_nan=False)]
 
 
 class _Cell(BaseModel):
