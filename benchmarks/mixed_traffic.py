@@ -128,7 +128,7 @@ class Traffic:
             make_call("poison: a bomb", *embed, bomb(), content_type="image/png"),
             make_call("poison: 1x1", *embed, picture(41, 1, "PNG"), content_type="image/png"),
             make_call("poison: no such type", *embed, whole, content_type="text/html"),
-            make_call("poison: too long by its head", *embed, whole, announced=2**33),
+            make_call("poison: too long by its head", *embed, whole, route="unmatched", announced=2**33),
             make_call("poison: an image too long", *embed, b"\xff\xd8" + bytes(21 * 2**20)),
             make_call("poison: no such width", *embed, whole, width="0.33"),
             make_call("poison: bad JSON", *search, b'{"vector": [1,', content_type="application/json"),

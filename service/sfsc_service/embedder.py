@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from sfsc_bundle.header import ImageLimits, open_header
 from sfsc_bundle.manifest import Manifest
-from sfsc_service.batcher import Answer, Batch, Batcher, Limits
+from sfsc_service.batcher import Answer, Batch, Batcher, Limits, queue_full
 from sfsc_service.costs import BUCKETS, CostTable
 from sfsc_service.crew import Loss
 from sfsc_service.decoding import Decoding
@@ -160,10 +160,11 @@ class Embedder:
         networks = self._networks
         slo_ms = self._settings.slo_ms * (BULK_SLACK if arrival.bulk else 1.0)
         choice = choose(wish, networks.offer, networks.costs.estimate, slo_ms, mix)
-        self.batcher.check_room(patient=arrival.bulk)
-        self._admit(networks, choice, arrival)
+        self._check_room(arrival)
+        self._admit(networks, choice, arrival, self._decoding.backlog_ms(patient=arrival.bulk))
         started = time.monotonic()
-        image = await self._decoding.run(data, networks.manifest.preprocessing, patient=arrival.bulk)
+        due = arrival.at + choice.target_ms / 1000
+        image = await self._decoding.run(data, networks.manifest.preprocessing, due, patient=arrival.bulk)
         preprocess_ms = 1000 * (time.monotonic() - started)
         self._metrics.preprocess_seconds.observe(preprocess_ms / 1000)
         check_deadline(choice, arrival.elapsed_ms)
@@ -192,8 +193,15 @@ class Embedder:
         self._decoding.close()
         self.batcher.close(timeout_s)
 
-    def _admit(self, networks: Networks, choice: Choice, arrival: Arrival) -> None:
-        wait_ms = self.batcher.backlog_ms(patient=arrival.bulk)
+    def _check_room(self, arrival: Arrival) -> None:
+        """Refuse, before anything is spent, what would have to wait too long to be decoded or computed."""
+        self.batcher.check_room(patient=arrival.bulk)
+        waiting_ms = self._decoding.backlog_ms(patient=arrival.bulk)
+        if waiting_ms > self._settings.queue_ms:
+            raise queue_full(waiting_ms, self._settings.queue_ms)
+
+    def _admit(self, networks: Networks, choice: Choice, arrival: Arrival, before_ms: float = 0.0) -> None:
+        wait_ms = before_ms + self.batcher.backlog_ms(patient=arrival.bulk)
         admit(choice, networks.costs.estimate, wait_ms, arrival.elapsed_ms, arrival.after_ms)
 
     async def _compute(
