@@ -65,6 +65,15 @@ class Traffic:
             return replace(call, manners=self._random.choice(LEAVING))
         return call
 
+    def change(self, number: int) -> Call:
+        """An insertion or a look-up that computes nothing, so that many of them meet."""
+        if number % 2:
+            return make_call("get", "GET", f"/items/item-{number % IDS}", route="/items/{id}")
+        options = {"vector": self._vector(), "width": self._widths[0], "space": self._space}
+        body = json.dumps(options).encode()
+        path = f"/items/item-{number % IDS}"
+        return make_call("put", "PUT", path, body, route="/items/{id}", content_type="application/json")
+
     def wait(self, rate: float) -> float:
         """Seconds until the next arrival of a Poisson process."""
         return -math.log(1.0 - self._random.random()) / rate
