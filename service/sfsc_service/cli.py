@@ -22,7 +22,7 @@ from sfsc_bundle.folder import open_bundle
 from sfsc_service.demo import Entry, demo_entries, folder_entries, load
 from sfsc_service.errors import Problem, ServiceError, StartError
 from sfsc_service.profile import profile
-from sfsc_service.server import address, bind, serve
+from sfsc_service.server import address, bind, ignore_hangups, serve
 from sfsc_service.service import open_service
 from sfsc_service.settings import Settings, unit_of
 from sfsc_service.store.errors import StoreError
@@ -67,6 +67,7 @@ def _commands() -> typer.Typer:
 def _serve(**options: Any) -> None:
     settings = _settings(options)
     _log(settings)
+    ignore_hangups()
     bound = bind(settings)
     service = open_service(settings)
     print(f"serving {service.manifest.name} at {address(bound)}", flush=True)
@@ -81,6 +82,7 @@ def _demo(images: Path | None, **options: Any) -> None:
         settings = settings.model_copy(update={"log_level": "warning"})
     _log(settings)
     entries = demo_entries(settings.bundle) if images is None else folder_entries(images)
+    ignore_hangups()
     bound = bind(settings)
     service = open_service(settings)
     threading.Thread(target=_load, args=(address(bound), entries), daemon=True).start()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from sfsc_bundle.header import ImageLimits, open_header
 from sfsc_bundle.manifest import Manifest
-from sfsc_service.batcher import Answer, Batch, Batcher, Limits
+from sfsc_service.batcher import Answer, Batch, Batcher, Limits, queue_full
 from sfsc_service.costs import BUCKETS, CostTable
 from sfsc_service.crew import Loss
 from sfsc_service.decoding import Decoding
@@ -219,9 +219,9 @@ class Embedder:
         networks.keep_costs()
 
     async def _embed(self, engine: _Engine, data: bytes, choice: Choice, arrival: Arrival) -> Embedded:
-        self.batcher.check_room(patient=arrival.bulk)
+        self._check_room(arrival)
         work = engine.work(choice, arrival)
-        self._admit(engine, choice, work, arrival)
+        self._admit(engine, choice, work, arrival, self._decoding.backlog_ms(patient=arrival.bulk))
         started = time.monotonic()
         image = await self._decode(engine, data, work, arrival)
         preprocess_ms = 1000 * (time.monotonic() - started)
@@ -236,17 +236,28 @@ class Embedder:
         answer = await self._compute(engine, image, choice, work, arrival)
         return self._embedded(answer, choice, work.ladder[0], preprocess_ms)
 
-    def _admit(self, engine: _Engine, choice: Choice, work: Work, arrival: Arrival) -> None:
+    def _check_room(self, arrival: Arrival) -> None:
+        """Refuse, before anything is spent, what would have to wait too long to be decoded or computed."""
+        self.batcher.check_room(patient=arrival.bulk)
+        waiting_ms = self._decoding.backlog_ms(patient=arrival.bulk)
+        if waiting_ms > self._settings.queue_ms:
+            raise queue_full(waiting_ms, self._settings.queue_ms)
+
+    def _admit(
+        self, engine: _Engine, choice: Choice, work: Work, arrival: Arrival, before_ms: float = 0.0
+    ) -> None:
         if choice.deadline_ms is None:
             return
-        wait_ms = engine.planner.wait_ms(self.batcher.ahead_ms(work.due), work.due, time.monotonic())
+        wait_ms = before_ms + engine.planner.wait_ms(self.batcher.ahead_ms(work.due), work.due, time.monotonic())
         admit(choice, engine.networks.costs.estimate, wait_ms, arrival.elapsed_ms, arrival.after_ms)
 
     async def _decode(self, engine: _Engine, data: bytes, work: Work, arrival: Arrival) -> Image:
         token = object()
         engine.planner.expect(token, work)
         try:
-            return await self._decoding.run(data, engine.networks.manifest.preprocessing, patient=arrival.bulk)
+            return await self._decoding.run(
+                data, engine.networks.manifest.preprocessing, work.due, patient=arrival.bulk
+            )
         except asyncio.CancelledError:
             self._metrics.dropped.labels("client_gone").inc()
             raise

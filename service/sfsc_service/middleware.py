@@ -34,6 +34,8 @@ class Edge:
     def __init__(self, app: ASGIApp, metrics: Metrics, max_body_bytes: int) -> None:
         self._app, self._metrics = app, metrics
         self._room = _Room(max_body_bytes)
+        self._open = 0
+        metrics.open_requests.set_function(lambda: self._open)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -41,6 +43,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         started = time.monotonic()
+        self._open += 1
         exchange = _Exchange(receive, send, self._room)
         try:
             exchange.check_announced(Headers(scope=scope).get("content-length"))
@@ -54,6 +57,7 @@ class Edge:
                 await problem_response(problem, exchange.farewell())(scope, receive, exchange.send)
         finally:
             exchange.leave()
+            self._open -= 1
             route = getattr(scope.get("route"), "path", "unmatched")
             method = scope["method"] if scope["method"] in METHODS else "other"
             self._metrics.http_requests.labels(method, route, str(exchange.status or 499)).inc()
