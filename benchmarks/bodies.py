@@ -43,6 +43,6 @@ def _json(files: Sequence[bytes]) -> bytes:
 
 
 def _multipart(files: Sequence[bytes]) -> bytes:
-    head = '--{}\r\nContent-Disposition: form-data; name="image"; filename="{}.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
+    head = '--{}\r\nContent-Disposition: form-data; name="image"; filename="{}.jpg"\r\n\r\n'
     parts = [head.format(BOUNDARY, n).encode() + data + b"\r\n" for n, data in enumerate(files)]
     return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()

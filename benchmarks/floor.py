@@ -59,4 +59,10 @@ def main(bundle: Path, width: str, batch: float, seconds: float, paths: Sequence
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), float(sys.argv[4]), [Path(name) for name in sys.argv[5:]])
+    main(
+        Path(sys.argv[1]),
+        sys.argv[2],
+        float(sys.argv[3]),
+        float(sys.argv[4]),
+        [Path(name) for name in sys.argv[5:]],
+    )

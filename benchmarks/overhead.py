@@ -3,9 +3,9 @@
     python benchmarks/overhead.py             # an untrained ResNet-18 at 128 px, and models/demo
     python benchmarks/overhead.py --quick     # shorter and less often, writes nothing
 
-16 keep-alive clients of wrk send rendered JPEGs of 128 px; scheduler, limits and metrics are on. The floor decodes,
-preprocesses and runs the same pictures in batches of the mean size that the server's metrics report, right after each
-load, in as many processes as the service has workers. Medians of repetitions, every case once in each.
+16 keep-alive clients of wrk send rendered JPEGs of 128 px; scheduler, limits and metrics are on. The floor
+decodes, preprocesses and runs the same pictures in batches of the mean size that the server's metrics report,
+right after each load, in as many processes as the service has workers. Medians of repetitions, every case once in each.
 """
 
 import argparse
@@ -60,7 +60,9 @@ def main() -> None:
     repeats, seconds = (1, 2) if arguments.quick else (5, 3)
     with tempfile.TemporaryDirectory() as folder:
         trials = measure(bundles, draw(Path(folder)), Path(folder), repeats, seconds)
-    figures = [figure for (name, width, how), found in trials.items() for figure in figured(name, width, how, found)]
+    figures = [
+        figure for (name, width, how), found in trials.items() for figure in figured(name, width, how, found)
+    ]
     for figure in figures:
         print(f"{figure.name:60} {figure.value:8.3f} {figure.unit:10} {figure.goal or ''}")
     if not arguments.quick:

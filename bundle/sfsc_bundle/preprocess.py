@@ -13,7 +13,7 @@ from sfsc_bundle.errors import ImageError
 from sfsc_bundle.header import FORMATS, ImageLimits, open_header
 from sfsc_bundle.manifest import Preprocessing
 
-__all__ = ["FORMATS", "ImageLimits", "decode", "preprocess", "squash"]
+__all__ = ["FORMATS", "ImageLimits", "decode", "load", "preprocess", "squash"]
 
 _ORIENTATION_TAG = 0x0112
 _ORIENTATION = {
@@ -40,7 +40,11 @@ def preprocess(
 
 def decode(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
     """Decode to an upright RGB picture. Raises ImageError."""
-    image = open_header(data, limits or ImageLimits())
+    return load(open_header(data, limits or ImageLimits()))
+
+
+def load(image: Image.Image) -> Image.Image:
+    """Decode a picture whose header has been read and checked: upright RGB. Raises ImageError."""
     try:
         image.load()
         return _to_rgb(_upright(image))
@@ -53,7 +57,9 @@ def decode(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
 def squash(image: Image.Image, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
     """Resize RGB to the manifest's height and width, the aspect ratio not kept: uint8 [H, W, 3]."""
     size = (preprocessing.width, preprocessing.height)
-    return np.array(image.resize(size, Image.Resampling.BILINEAR), dtype=np.uint8)
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BILINEAR)
+    return np.array(image, dtype=np.uint8)
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -73,7 +79,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGB", over.size, "white")
         white.paste(over, mask=over)
         return white
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _grey16_to_rgb(image: Image.Image) -> Image.Image:
