@@ -12,6 +12,7 @@ __all__ = ["BULK", "Bodies", "draw"]
 
 BULK = 16
 COUNT = 32
+BOUNDARY = "sfsc-benchmark-boundary"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +33,8 @@ def draw(folder: Path) -> dict[str, Bodies]:
         "single": Bodies("image/jpeg", 1, written(files, folder, "jpg")),
         "bulk, JSON": Bodies("application/json", BULK, written([_json(bulk) for bulk in bulks], folder, "json")),
         "bulk, multipart": Bodies(form, BULK, written([_multipart(bulk) for bulk in bulks], folder, "form")),
+        "single, multipart": Bodies(form, 1, written([_multipart([data]) for data in files], folder, "one")),
     }
-
-
-BOUNDARY = "sfsc-benchmark-boundary"
 
 
 def _json(files: Sequence[bytes]) -> bytes:

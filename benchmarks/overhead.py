@@ -5,7 +5,7 @@
 
 16 keep-alive clients of wrk send rendered JPEGs of 128 px; scheduler, limits and metrics are on. The floor
 decodes, preprocesses and runs the same pictures in batches of the mean size that the server's metrics report,
-right after each load, in as many processes as the service has workers. Medians of repetitions, every case once in each.
+right after each load, in as many processes as the service has workers. Medians of repetitions.
 """
 
 import argparse
