@@ -3,9 +3,9 @@
     python benchmarks/isolation.py            # an untrained ResNet-18 at 128 px
     python benchmarks/isolation.py --quick    # shorter and less often, writes nothing
 
-Four keep-alive clients of wrk ask for width 0.25, one picture a call; four others send calls of 16 pictures at width
-1.0, more than the server can compute. A narrow request may find every worker in a wide batch, so the p99 may grow by
-the time of one: the figure is p99 beside bulk calls ÷ (p99 alone + one wide batch's mean time). Medians of repetitions.
+Four keep-alive clients of wrk ask for width 0.25, one picture a call; four others send calls of 16 pictures at
+width 1.0, more than the server can compute. A narrow request may find every worker in a wide batch, so its p99 may
+grow by the time of one: the figure is p99 beside bulk calls ÷ (p99 alone + a wide batch's mean time). Medians.
 """
 
 import argparse

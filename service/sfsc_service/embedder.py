@@ -3,6 +3,7 @@
 Every width's graph is opened once. What is measured of batches corrects the cost table that decides on widths.
 """
 
+import functools
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -121,6 +122,10 @@ class Embedder:
             observe=self._observe,
             dropped=lambda cause: metrics.dropped.labels(cause).inc(),
         )
+        # Looking series up by their labels costs more than counting.
+        self._series = functools.cache(
+            lambda width, reason: (metrics.embeddings.labels(width, reason), metrics.queue_seconds.labels(width))
+        )
         metrics.waiting.set_function(lambda: self.batcher.waiting)
         metrics.backlog.set_function(lambda: self.batcher.backlog_ms(patient=True) / 1000)
 
@@ -208,8 +213,9 @@ class Embedder:
         reason: Reason = choice.reason
         if reason == "budget" and float(answer.key) < float(ideal):
             reason = "load"
-        self._metrics.embeddings.labels(answer.key, reason).inc()
-        self._metrics.queue_seconds.labels(answer.key).observe(answer.queue_ms / 1000)
+        counter, queue_seconds = self._series(answer.key, reason)
+        counter.inc()
+        queue_seconds.observe(answer.queue_ms / 1000)
         return Embedded(
             answer.result, answer.key, reason, choice, preprocess_ms, answer.queue_ms, answer.compute_ms
         )
@@ -221,7 +227,7 @@ class Embedder:
 
     def _run(self, width: str, images: list[Image]) -> Sequence[Vector | Exception]:
         vectors = self._runners[width](np.stack(images))
-        lengths = np.linalg.norm(vectors, axis=1)
+        lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
         usable = np.abs(lengths - 1.0) <= LENGTH_TOLERANCE  # false for NaN too
         return [vector if good else _unusable(width) for vector, good in zip(vectors, usable, strict=True)]
 

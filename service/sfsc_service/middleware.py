@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 
 from prometheus_client import Counter, Histogram
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sfsc_service.errors import Problem
@@ -47,13 +46,13 @@ class Edge:
         started = time.monotonic()
         exchange = _Exchange(receive, send, self._room)
         try:
-            exchange.check_announced(Headers(scope=scope).get("content-length"))
+            exchange.check_announced(_header(scope, b"content-length"))
             await self._app(scope, exchange.receive, exchange.send)
         except Exception as error:
             problem = as_problem(error)
             self._metrics.problems.labels(problem.kind).inc()
             if exchange.status is None:
-                if Headers(scope=scope).get("expect") is None:  # who asks first has not begun to send
+                if _header(scope, b"expect") is None:  # who asks first has not begun to send
                     await exchange.drain()
                 await problem_response(problem, exchange.farewell())(scope, receive, exchange.send)
         finally:
@@ -88,10 +87,10 @@ class _Exchange:
         self._ended = False
         self.status: int | None = None
 
-    def check_announced(self, content_length: str | None) -> None:
+    def check_announced(self, content_length: bytes | None) -> None:
         """Refuse by the header, before anything is read. Raises Problem: body_too_large."""
         if content_length is not None and content_length.isdigit() and int(content_length) > self._room.limit:
-            raise self._too_large(content_length)
+            raise self._too_large(content_length.decode())
 
     async def receive(self) -> Message:
         """The next part of the body, as long as it and all others are within bounds."""
@@ -149,3 +148,7 @@ class _Exchange:
         return Problem(
             "body_too_large", f"body: must have at most {self._room.limit} bytes, found {found}", "body"
         )
+
+
+def _header(scope: Scope, name: bytes) -> bytes | None:
+    return next((value for found, value in scope["headers"] if found == name), None)
