@@ -30,7 +30,7 @@ def main() -> None:
             continue
         figures = pairs(groups) if sweep.endswith("robustness") else comparison(groups)
         rows = {name: row(members) for name, members in groups.items()}
-        path = write_result(sweep.replace("-", "_"), figures, {"runs": rows})
+        path = write_result("_".join(sweep.rsplit("-", 1)), figures, {"runs": rows})
         print(f"written to {path}, from {sum(len(members) for members in groups.values())} runs")
 
 

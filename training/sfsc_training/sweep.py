@@ -30,7 +30,7 @@ from sfsc_training.checkpoint import read_checkpoint, write_json
 from sfsc_training.config import Recipe, load_recipe
 from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import CheckpointError, RecipeError
-from sfsc_training.evaluation import cost, embed_split, evaluate_split, open_run, report
+from sfsc_training.evaluation import cost, cross_generation, embed_split, evaluate_split, open_run, report
 from sfsc_training.loop import Running, train
 from sfsc_training.results import read_history, versions
 
@@ -154,6 +154,10 @@ def _document(
     if summary is not None:
         figures |= {"mean self-test": summary.mean_self, "mean cross-test": summary.mean_cross}
     evaluation = report(cross, embedded.split) | {"step": run.step, "cost": cost(run)}
+    section = plan.recipe.teacher
+    if plan.teacher is not None and section is not None and section.classify:
+        older = open_run(folder.parent / plan.teacher, device=running.device)
+        evaluation["generations"] = report(cross_generation(run, older, dataset.part(split), console), embedded.split)
     write_json(folder / f"evaluation-{split}.json", evaluation)
     return {
         "name": plan.folder,
