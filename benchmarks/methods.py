@@ -1,6 +1,7 @@
 """The comparison of methods, out of the sweeps' results: what was asked against what was obtained.
 
-    sfsc-train sweep training/sweeps/omniglot28-methods.toml --data DIR --results benchmarks/results/omniglot28-methods
+    NAME=omniglot28-methods
+    sfsc-train sweep training/sweeps/$NAME.toml --data DIR --results benchmarks/results/$NAME
     python benchmarks/methods.py           # the figures, from what is there
 
 Reads the JSON files of the sweeps below benchmarks/results/, so it can be repeated while runs are still missing.
@@ -13,8 +14,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
-from result_file import RESULTS, Figure, write_result
 
+from result_file import RESULTS, Figure, write_result
 from sfsc_bundle.retrieval import summarise
 from sfsc_training.results import Result, read_result
 
@@ -48,9 +49,7 @@ def row(members: Sequence[Result]) -> dict[str, Any]:
     """One line of the table: mean over the seeds, sample standard deviation where there are several."""
     joint = len(members[0].recipe.widths) > 1
     summaries = [summarise(member.mean_ap) for member in members] if joint else []
-    conflicts = [
-        [entry["step"], entry["conflicts"]] for member in members for entry in member.history
-    ]
+    conflicts = [[entry["step"], entry["conflicts"]] for member in members for entry in member.history]
     return {
         "method": members[0].recipe.method,
         "widths": list(members[0].recipe.width_names),

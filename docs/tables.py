@@ -91,7 +91,12 @@ def asked(name: str) -> str:
     """Figures of a benchmark, asked against obtained."""
     signs = {True: "yes", False: "**no**", None: "–"}
     rows = [
-        [figure["name"], (figure["goal"] or "–").replace("<", "\\<"), f"{figure['value']:.2f}", signs[figure["met"]]]
+        [
+            figure["name"],
+            (figure["goal"] or "–").replace("<", "\\<"),
+            f"{figure['value']:.2f}",
+            signs[figure["met"]],
+        ]
         for figure in result(name)["figures"]
     ]
     return table(["figure", "asked", "obtained", "met"], rows)

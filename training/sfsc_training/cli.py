@@ -166,7 +166,8 @@ def sweep(
     runs: Annotated[Path, typer.Option("--out", help="run folders go here")] = Path("runs"),
     results: Annotated[Path, typer.Option(help="one JSON for each run")] = Path("benchmarks/results"),
     only: Annotated[
-        str, typer.Option(metavar="GLOB", help="runs whose name matches, as *-seed0: several processes share a list")
+        str,
+        typer.Option(metavar="GLOB", help="only runs of matching names, as *-seed0: processes can share a list"),
     ] = "*",
     split: Split = "test",
     threads: Annotated[int, typer.Option(min=1, help="cores to compute on; default: all there are")] = _CORES,

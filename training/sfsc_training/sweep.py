@@ -154,10 +154,10 @@ def _document(
     if summary is not None:
         figures |= {"mean self-test": summary.mean_self, "mean cross-test": summary.mean_cross}
     evaluation = report(cross, embedded.split) | {"step": run.step, "cost": cost(run)}
-    section = plan.recipe.teacher
-    if plan.teacher is not None and section is not None and section.classify:
+    if plan.teacher is not None and plan.recipe.teacher is not None and plan.recipe.teacher.classify:
         older = open_run(folder.parent / plan.teacher, device=running.device)
-        evaluation["generations"] = report(cross_generation(run, older, dataset.part(split), console), embedded.split)
+        generations = cross_generation(run, older, dataset.part(split), console)
+        evaluation["generations"] = report(generations, embedded.split)
     write_json(folder / f"evaluation-{split}.json", evaluation)
     return {
         "name": plan.folder,
