@@ -44,7 +44,7 @@ def decode(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
 
 
 def load(image: Image.Image) -> Image.Image:
-    """Decode a picture whose header has been read and checked: upright RGB. Raises ImageError."""
+    """Decode a picture of which `open_header` has read the header to an upright RGB one. Raises ImageError."""
     try:
         image.load()
         return _to_rgb(_upright(image))

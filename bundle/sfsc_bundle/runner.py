@@ -4,6 +4,7 @@
 A runner may be called from several threads at once.
 """
 
+import functools
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,6 +75,9 @@ def _open_session(path: Path, device: Device, threads: int) -> Any:
     options.inter_op_num_threads = 1
     # A spinning pool per width would burn the very cores that the other widths compute on.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # An arena never shrinks; one per width, and again for each bundle swapped in, would be held at its largest.
+    _share_arena()
+    options.add_session_config_entry("session.use_env_allocators", "1")
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=_PROVIDERS[device])
@@ -82,6 +86,15 @@ def _open_session(path: Path, device: Device, threads: int) -> Any:
     if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
         raise DeviceError(_NO_CUDA)
     return session
+
+
+@functools.cache
+def _share_arena() -> None:
+    """Make the process's one arena in main memory; onnxruntime refuses a second one."""
+    memory = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    onnxruntime.create_and_register_allocator(memory, None)
 
 
 _NO_CUDA = (

@@ -5,7 +5,9 @@ Invariants:
   every decision is taken with what is known last; each worker has one batch and no more are ahead of it.
 - Every admitted entry is answered exactly once, with a result or an exception, whatever `run` does.
 - When a batch fails, its halves are run again until the poisonous entry stands alone; the others get results.
-- A worker never dies of a request. If one dies of something else, its batch is answered and `alive` is false.
+- A worker never dies of a request. One that dies of something else, or whose run takes longer than `patience`,
+  is replaced and its batch answered; what a late run still gives is thrown away. See crew.py for the bounds.
+- Where no worker is left, nothing is admitted and nothing waits.
 - The queue is bounded in predicted milliseconds. An entry whose caller has gone (its future was cancelled) or
   whose deadline has passed is dropped before it costs anything.
 - `submit` is called in an event loop, and answers arrive there; `plan`, `run` and the observers are called in
@@ -13,6 +15,7 @@ Invariants:
 """
 
 import asyncio
+import math
 import threading
 import time
 from collections import defaultdict
@@ -20,6 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from sfsc_service.crew import Crew, Loss, Worker
 from sfsc_service.errors import Problem
 from sfsc_service.waiting import Dropped, Entry, WaitingQueue
 
@@ -30,16 +34,20 @@ W = TypeVar("W")
 P = TypeVar("P")
 R = TypeVar("R")
 
-HORIZON = 256
+HORIZON = 128
 """How far into the queue a plan looks; keeps the cost of a cut independent of the queue's length."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`workers`: threads. `queue_ms`: predicted waiting time above which nothing more is admitted."""
+    """`workers`: threads. `queue_ms`: predicted waiting time above which nothing more is admitted.
+
+    `spare`: workers that may hang or die at the same time before the batcher counts as dead.
+    """
 
     workers: int
     queue_ms: float
+    spare: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +71,12 @@ class Batch(Generic[K]):
     failed: bool
 
 
-@dataclass(slots=True)
-class _Worker:
-    thread: threading.Thread
-    busy_since: float | None = None
+@dataclass(frozen=True, slots=True)
+class _Held(Generic[K, W, P]):
+    """A batch that a worker has cut."""
+
+    key: K
+    entries: list[Entry[W, P]]
 
 
 class Batcher(Generic[K, W, P, R]):
@@ -75,8 +85,10 @@ class Batcher(Generic[K, W, P, R]):
     Args:
         plan: (waiting works, most urgent first; now in seconds; free workers) → (key, positions to take).
         run: (key, payloads) → one result or exception per payload, in order. May raise.
-        observe: told of every call of `run`.
+        patience: (key, payloads) → seconds after which a call of `run` counts as hanging.
+        observe: told of every call of `run` that came to an end in time.
         dropped: told of every entry that was dropped before it was computed.
+        lost: told of every worker that was lost, with the key of its batch.
     """
 
     def __init__(
@@ -85,35 +97,26 @@ class Batcher(Generic[K, W, P, R]):
         run: Callable[[K, list[P]], Sequence[R | Exception]],
         limits: Limits,
         *,
+        patience: Callable[[K, int], float] = lambda _key, _images: math.inf,
         observe: Callable[[Batch[K]], None] = lambda _: None,
         dropped: Callable[[Dropped], None] = lambda _: None,
+        lost: Callable[[K, Loss], None] = lambda _key, _cause: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._plan, self._run, self._limits = plan, run, limits
-        self._observe, self._dropped, self._clock = observe, dropped, clock
+        self._patience, self._observe, self._dropped, self._clock = patience, observe, dropped, clock
+        self._report_lost = lost
         self._queue: WaitingQueue[W, P] = WaitingQueue()
         self._changed = threading.Condition()
         self._idle = 0
         self._closing = False
-        self._workers = [self._make_worker(number) for number in range(limits.workers)]
-        for worker in self._workers:
-            worker.thread.start()
-
-    @property
-    def alive(self) -> bool:
-        """Whether every worker lives. Never waits."""
-        return all(worker.thread.is_alive() for worker in self._workers)
-
-    @property
-    def busy_s(self) -> float:
-        """How long the longest running batch has been running. Never waits."""
-        since = [worker.busy_since for worker in self._workers if worker.busy_since is not None]
-        return max((self._clock() - start for start in since), default=0.0)
+        self.crew: Crew[_Held[K, W, P]] = Crew(limits.workers, limits.spare, self._work, self._lost, clock)
+        self.crew.start()
 
     @property
     def idle(self) -> bool:
         """Whether nothing waits and nothing runs. Never waits."""
-        return not len(self._queue) and all(worker.busy_since is None for worker in self._workers)
+        return not len(self._queue) and not self.crew.busy
 
     @property
     def waiting(self) -> int:
@@ -123,6 +126,10 @@ class Batcher(Generic[K, W, P, R]):
     def backlog_ms(self, *, patient: bool = False) -> float:
         """Predicted time until what waits now, and counts, has been started. Never waits."""
         return self._queue.weight_ms(patient=patient) / self._limits.workers
+
+    def ahead_ms(self, due: float) -> float:
+        """What waits and is more urgent is predicted to cost. Never waits."""
+        return self._queue.weight_before(due)
 
     def submit(
         self,
@@ -143,7 +150,7 @@ class Batcher(Generic[K, W, P, R]):
             patient: the room that it takes is not missing to those that are not; they may have all of it.
 
         Raises:
-            Problem: queue_full, shutting_down.
+            Problem: queue_full, no_worker, shutting_down.
         """
         loop = asyncio.get_running_loop()
         now = self._clock()
@@ -152,6 +159,8 @@ class Batcher(Generic[K, W, P, R]):
         with self._changed:
             if self._closing:
                 raise Problem("shutting_down", "the service is shutting down and takes no further work")
+            if not self.crew.working:
+                raise _no_worker()
             self.check_room(patient=patient)
             self._queue.insert(entry)
             self._changed.notify()
@@ -176,16 +185,8 @@ class Batcher(Generic[K, W, P, R]):
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        end = time.monotonic() + timeout_s
-        for worker in self._workers:
-            worker.thread.join(max(0.0, end - time.monotonic()))
-        with self._changed:
-            left = self._queue.take(range(len(self._queue)))
-        self._answer([(entry, _shutting_down()) for entry in left])
-
-    def _make_worker(self, number: int) -> _Worker:
-        thread = threading.Thread(target=self._work, args=(number,), name=f"batch-{number}", daemon=True)
-        return _Worker(thread)
+        self.crew.close(timeout_s)
+        self._answer_waiting(_shutting_down)
 
     def _expire(self, entry: Entry[W, P]) -> None:
         with self._changed:
@@ -194,31 +195,21 @@ class Batcher(Generic[K, W, P, R]):
         if passed:
             entry.future.set_exception(_deadline_passed())
 
-    def _work(self, number: int) -> None:
-        worker = self._workers[number]
-        while True:
-            cut = self._next(worker)
-            if cut is None:
-                return
-            key, entries = cut
-            try:
-                self._compute(key, entries)
-            except BaseException:
-                self._answer([(entry, _died()) for entry in entries])
-                raise
-            finally:
-                worker.busy_since = None
+    def _work(self, worker: "Worker[_Held[K, W, P]]") -> None:
+        counts = True
+        while counts and (held := self._next(worker)) is not None:
+            counts = self._compute(worker, held.key, held.entries)
+            worker.held = []
 
-    def _next(self, worker: _Worker) -> tuple[K, list[Entry[W, P]]] | None:
+    def _next(self, worker: "Worker[_Held[K, W, P]]") -> "_Held[K, W, P] | None":
         with self._changed:
             while True:
                 self._drop()
                 if len(self._queue):
-                    worker.busy_since = self._clock()
                     cut = self._cut()
                     if cut is not None:
+                        worker.held = [cut]
                         return cut
-                    worker.busy_since = None
                 elif self._closing:
                     return None
                 else:
@@ -226,26 +217,43 @@ class Batcher(Generic[K, W, P, R]):
                     self._changed.wait()
                     self._idle -= 1
 
+    def _lost(self, worker: "Worker[_Held[K, W, P]]", cause: Loss) -> None:
+        for held in worker.held:
+            self._answer([(entry, _given_up() if cause == "hung" else _died()) for entry in held.entries])
+            self._report_lost(held.key, cause)
+        if not self.crew.working:
+            self._answer_waiting(_no_worker)
+
+    def _answer_waiting(self, outcome: Callable[[], Problem]) -> None:
+        with self._changed:
+            left = self._queue.take(range(len(self._queue)))
+        self._answer([(entry, outcome()) for entry in left])
+
     def _drop(self) -> None:
         while dead := self._queue.take_dropped(HORIZON, self._clock()):
             self._answer([(entry, _deadline_passed()) for entry, cause in dead if cause == "deadline_passed"])
             for _, cause in dead:
                 self._dropped(cause)
 
-    def _cut(self) -> tuple[K, list[Entry[W, P]]] | None:
-        waiting = self._queue.first(HORIZON)
+    def _cut(self) -> "_Held[K, W, P] | None":
+        now = self._clock()
+        waiting = self._queue.view(HORIZON, now)
         try:
-            key, positions = self._plan([entry.work for entry in waiting], self._clock(), self._idle + 1)
+            key, positions = self._plan([entry.work for _, entry in waiting], now, self._idle + 1)
             if not positions:
                 raise ValueError("the plan of a batch must have at least one member")
         except Exception as error:
             self._answer([(entry, error) for entry in self._queue.take([0])])
             return None
-        return key, self._queue.take(positions)
+        return _Held(key, self._queue.take([waiting[member][0] for member in positions]))
 
-    def _compute(self, key: K, entries: list[Entry[W, P]]) -> None:
-        """Run a batch and answer it; where it fails, halve it until the poisonous entry stands alone."""
+    def _compute(self, worker: "Worker[_Held[K, W, P]]", key: K, entries: list[Entry[W, P]]) -> bool:
+        """Run a batch and answer it; where it fails, halve it until the poisonous entry stands alone.
+
+        Returns whether the worker may go on: false if it was given up meanwhile.
+        """
         started = self._clock()
+        self.crew.begin(worker, self._patience(key, len(entries)))
         failure: Exception | None = None
         results: Sequence[R | Exception] = ()
         try:
@@ -254,6 +262,8 @@ class Batcher(Generic[K, W, P, R]):
                 raise ValueError(f"run must give {len(entries)} results, found {len(results)}")
         except Exception as error:
             failure = error
+        if not self.crew.end(worker):
+            return False
         took_ms = 1000 * (self._clock() - started)
         self._observe(Batch(key, len(entries), took_ms, failure is not None))
         if failure is None:
@@ -267,8 +277,8 @@ class Batcher(Generic[K, W, P, R]):
             self._answer([(entries[0], failure)])
         else:
             half = len(entries) // 2
-            self._compute(key, entries[:half])
-            self._compute(key, entries[half:])
+            return self._compute(worker, key, entries[:half]) and self._compute(worker, key, entries[half:])
+        return True
 
     def _outcome(
         self, entry: Entry[W, P], result: R | Exception, key: K, started: float, took_ms: float, size: int
@@ -307,3 +317,13 @@ def _shutting_down() -> Problem:
 
 def _died() -> Problem:
     return Problem("inference_failed", "the worker that computed this request has died")
+
+
+def _given_up() -> Problem:
+    return Problem(
+        "inference_hung", "the network did not come back in time; the batch with this request is given up"
+    )
+
+
+def _no_worker() -> Problem:
+    return Problem("no_worker", "every worker hangs or has died and can be replaced no more; restart the service")

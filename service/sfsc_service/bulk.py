@@ -5,7 +5,7 @@ its own; their order is the order of the call.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from sfsc_bundle.errors import ImageError
@@ -30,11 +30,19 @@ class Failed:
     error: Exception
 
 
-async def put_many(gallery: Gallery, items: AsyncIterator[NewItem | Failed]) -> AsyncIterator[Stored | Failed]:
-    """Insert or replace; what was already a failure on the way in stays one."""
+async def put_many(
+    gallery: Gallery, items: AsyncIterator[NewItem | Failed], go_on: Callable[[], bool] = lambda: True
+) -> AsyncIterator[Stored | Failed]:
+    """Insert or replace; what was already a failure on the way in stays one.
+
+    Once `go_on` is false, windows that have begun are finished and the rest is refused, so that the call can still
+    be answered before the service ends.
+    """
     window: list[NewItem | Failed] = []
     size = 0
     async for item in items:
+        if not go_on():
+            item = _refused(item)
         window.append(item)
         size += len(item.source) if isinstance(item, NewItem) and isinstance(item.source, bytes) else 0
         if len(window) >= WINDOW_ITEMS or size >= WINDOW_BYTES:
@@ -43,6 +51,10 @@ async def put_many(gallery: Gallery, items: AsyncIterator[NewItem | Failed]) -> 
             window, size = [], 0
     for outcome in await _put_window(gallery, window):
         yield outcome
+
+
+def _refused(item: NewItem | Failed) -> Failed:
+    return Failed(item.id, Problem("shutting_down", "the service is shutting down and takes no further items"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import onnxruntime
 from sfsc_bundle.errors import DeviceError
 from sfsc_bundle.runner import Device
 
-__all__ = ["check_device", "split_threads"]
+__all__ = ["check_device", "search_threads", "split_threads"]
 
 
 def check_device(device: Device) -> None:
@@ -36,3 +36,15 @@ def split_threads(threads: int, device: Device) -> tuple[int, int]:
     while workers * workers < threads:
         workers += 1
     return workers, max(1, threads // workers)
+
+
+def search_threads(threads: int) -> tuple[int, int]:
+    """Split the same budget into (searches at a time, threads inside each of them).
+
+    Reading an item or a page takes a search's place, and should not wait for a long search: two at least.
+
+    >>> search_threads(1), search_threads(2), search_threads(16)
+    ((2, 1), (2, 1), (4, 4))
+    """
+    searches, inside = split_threads(threads, "cpu")
+    return max(2, searches), inside

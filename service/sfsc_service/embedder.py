@@ -1,35 +1,33 @@
 """Bytes → vector: decode, choose the width, wait for a worker, compute, check.
 
-Every width's graph is opened once. What is measured of batches corrects the cost table that decides on widths.
+What is measured of batches corrects the cost table that decides on widths.
+
+A request is computed by the networks that it was admitted with, from preprocessing to vector, even when others are
+put in their place meanwhile: vector, width, space and model of an answer always belong together. A batch has
+members of one bundle only.
 """
 
-import functools
+import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
-from sfsc_bundle.folder import Bundle
 from sfsc_bundle.header import ImageLimits, open_header
-from sfsc_bundle.preprocess import load, preprocess, squash
-from sfsc_bundle.runner import make_runner
+from sfsc_bundle.manifest import Manifest
 from sfsc_service.batcher import Answer, Batch, Batcher, Limits
-from sfsc_service.costs import BUCKETS, CostTable, measure
-from sfsc_service.device import check_device, split_threads
-from sfsc_service.errors import Problem
+from sfsc_service.costs import BUCKETS, CostTable
+from sfsc_service.crew import Loss
+from sfsc_service.decoding import Decoding
+from sfsc_service.errors import Kind, Problem
 from sfsc_service.metrics import Metrics
-from sfsc_service.policy import Choice, Offer, Reason, Wish, admit, check_deadline, choose, ideal_width
-from sfsc_service.pool import Pool
-from sfsc_service.scheduler import Machine, Work, plan
+from sfsc_service.networks import Image, Networks, Vector
+from sfsc_service.planner import Planner
+from sfsc_service.policy import Choice, Offer, Reason, Wish, admit, check_deadline, choose
+from sfsc_service.scheduler import Machine, Work
 from sfsc_service.settings import Settings
 
 __all__ = ["Arrival", "Embedded", "Embedder"]
-
-Image = npt.NDArray[np.uint8]
-Vector = npt.NDArray[np.float32]
 
 MEDIA_TYPES = {
     "JPEG": "image/jpeg",
@@ -41,17 +39,18 @@ MEDIA_TYPES = {
 }
 log = logging.getLogger(__name__)
 
-JPEG = b"\xff\xd8\xff"
-SMALL_BYTES = 2**15
-SMALL_PIXELS = 2**16
-"""A JPEG within both is decoded in well under a millisecond, whatever is in it."""
-
-LENGTH_TOLERANCE = 1e-3
-MEASURE_S = 0.25
 LONGEST_IDLE_MEASUREMENT_MS = 250.0
 STALE_S = 60.0
+PATIENCE = 20.0
+"""A batch hangs when it takes longer than the watchdog's setting, and so many times what it is predicted to."""
 BULK_SLACK = 10.0
 """The service's own target for an image of a bulk call, in targets for a request of its own."""
+OUTCOMES: dict[Kind, str] = {
+    "queue_full": "refused",
+    "deadline_unreachable": "refused",
+    "deadline_passed": "missed",
+}
+"""What becomes of a request's time limit where it gets no vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +78,7 @@ class Embedded:
 
     vector: Vector
     width: str
+    manifest: Manifest
     reason: Reason
     choice: Choice
     preprocess_ms: float
@@ -90,44 +90,81 @@ class Embedded:
         return self.choice.budget_met(arrival.elapsed_ms)
 
 
-class Embedder:
-    """The networks of one bundle and the engine in front of them.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Engine:
+    """Networks and what plans for them."""
 
-    Raises (on construction):
-        BundleError, DeviceError: a graph or the device cannot be had.
-        Problem: the floor width is none of the bundle's.
+    networks: Networks
+    planner: Planner
+
+    def work(self, choice: Choice, arrival: Arrival) -> Work:
+        """What the scheduler may do with a request, as of now."""
+        return self.planner.work(choice, arrival.at, arrival.elapsed_ms, arrival.after_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class _Queued:
+    """One waiting request and the engine that it was admitted with."""
+
+    work: Work
+    engine: _Engine
+
+
+_Key = tuple[Networks, str]
+
+
+class Embedder:
+    """The engine in front of a bundle's networks.
+
+    Args:
+        networks: to begin with; `switch` puts others in their place.
+        workers: batches that are computed at a time.
     """
 
-    def __init__(self, bundle: Bundle, settings: Settings, metrics: Metrics) -> None:
-        check_device(settings.device)
-        self.bundle, self.manifest = bundle, bundle.manifest
-        self.offer = Offer.of(self.manifest, settings.floor_width)
-        self._settings, self._metrics = settings, metrics
-        workers, inside = split_threads(settings.thread_count, settings.device)
-        self._runners = {
-            width: make_runner(bundle, width, device=settings.device, threads=inside)
-            for width in self.manifest.widths
-        }
-        self.costs = CostTable(self.manifest.widths)
-        for width in self.manifest.widths:
-            self._measure(width, 1)
-        self._level = 0
+    def __init__(self, networks: Networks, workers: int, settings: Settings, metrics: Metrics) -> None:
         self._machine = Machine(workers, settings.max_batch, settings.slo_ms / 2)
+        self.switch(networks)
+        self._settings, self._metrics = settings, metrics
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
-        self._decoders = Pool("decode", settings.thread_count, 16 * settings.max_batch)
-        self.batcher: Batcher[str, Work, Image, Vector] = Batcher(
+        self._decoding = Decoding(settings.thread_count, 16 * settings.max_batch, self._limits)
+        self.batcher: Batcher[_Key, _Queued, Image, Vector] = Batcher(
             self._plan,
-            self._run,
+            lambda key, images: key[0].run(key[1], images),
             Limits(workers, settings.queue_ms),
+            patience=self._patience,
             observe=self._observe,
             dropped=lambda cause: metrics.dropped.labels(cause).inc(),
-        )
-        # Looking series up by their labels costs more than counting.
-        self._series = functools.cache(
-            lambda width, reason: (metrics.embeddings.labels(width, reason), metrics.queue_seconds.labels(width))
+            lost=self._lost,
         )
         metrics.waiting.set_function(lambda: self.batcher.waiting)
+        metrics.slowdown.set_function(lambda: self.costs.slowdown)
+        metrics.level.set_function(lambda: self._engine.planner.level)
         metrics.backlog.set_function(lambda: self.batcher.backlog_ms(patient=True) / 1000)
+        metrics.hanging.set_function(lambda: self.batcher.crew.hanging)
+
+    @property
+    def networks(self) -> Networks:
+        """Those that new requests get."""
+        return self._engine.networks
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle of new requests says of itself."""
+        return self.networks.manifest
+
+    @property
+    def offer(self) -> Offer:
+        """What new requests may choose from."""
+        return self.networks.offer
+
+    @property
+    def costs(self) -> CostTable:
+        """What batches of new requests cost."""
+        return self.networks.costs
+
+    def switch(self, networks: Networks) -> None:
+        """Give every request from now on to other networks. To be called in the event loop."""
+        self._engine = _Engine(networks, Planner(networks.costs, self._machine))
 
     async def embed(
         self, data: bytes, wish: Wish, arrival: Arrival, mix: Mapping[str, int] | None = None
@@ -141,18 +178,18 @@ class Embedder:
             Problem: the wish cannot be granted, or the network failed.
             ImageError: the picture cannot be taken.
         """
+        engine = self._engine
         slo_ms = self._settings.slo_ms * (BULK_SLACK if arrival.bulk else 1.0)
-        choice = choose(wish, self.offer, self.costs.estimate, slo_ms, mix)
-        self.batcher.check_room(patient=arrival.bulk)
-        self._admit(choice, arrival)
-        started = time.monotonic()
-        image = await self._preprocess(data)
-        preprocess_ms = 1000 * (time.monotonic() - started)
-        self._metrics.preprocess_seconds.observe(preprocess_ms / 1000)
-        check_deadline(choice, arrival.elapsed_ms)
-        self._admit(choice, arrival)
-        answer, ideal = await self._compute(image, choice, arrival)
-        return self._embedded(answer, choice, ideal, preprocess_ms)
+        choice = choose(wish, engine.networks.offer, engine.networks.costs.estimate, slo_ms, mix)
+        try:
+            embedded = await self._embed(engine, data, choice, arrival)
+        except Problem as problem:
+            if (outcome := OUTCOMES.get(problem.kind)) is not None:
+                self._metrics.deadlines.labels(choice.widths[0], choice.limit, outcome).inc()
+            raise
+        in_time = arrival.elapsed_ms + arrival.after_ms <= choice.limit_ms
+        self._metrics.deadlines.labels(embedded.width, choice.limit, "met" if in_time else "missed").inc()
+        return embedded
 
     def media_type(self, data: bytes) -> str:
         """What a picture is by its bytes, whatever its caller said: it goes out again to browsers."""
@@ -164,88 +201,119 @@ class Embedder:
             for width, known in self.costs.table().items():
                 wanted = images <= self._settings.max_batch and images not in known
                 if wanted and self.costs.estimate(width, images) <= LONGEST_IDLE_MEASUREMENT_MS:
-                    await self._decoders.run(self._measure, width, images)
+                    await self._decoding.beside(self.networks.measure, width, images)
                     return
         stale = self.costs.stale(STALE_S)
         if stale is not None:
-            await self._decoders.run(self._measure, stale, 1)
+            await self._decoding.beside(self.networks.measure, stale, 1)
 
     def close(self, timeout_s: float) -> None:
         """Work off what was admitted, then end all threads."""
-        self._decoders.close()
+        self._decoding.close()
         self.batcher.close(timeout_s)
 
-    async def _preprocess(self, data: bytes) -> Image:
-        """Small JPEGs are decoded here and now: handing them to another thread and back takes as long."""
-        preprocessing = self.manifest.preprocessing
-        if len(data) > SMALL_BYTES or not data.startswith(JPEG):
-            return await self._decoders.run(preprocess, data, preprocessing, self._limits)
-        header = open_header(data, self._limits)
-        if header.width * header.height > SMALL_PIXELS:
-            return await self._decoders.run(lambda: squash(load(header), preprocessing))
-        return squash(load(header), preprocessing)
+    async def _embed(self, engine: _Engine, data: bytes, choice: Choice, arrival: Arrival) -> Embedded:
+        self.batcher.check_room(patient=arrival.bulk)
+        work = engine.work(choice, arrival)
+        self._admit(engine, choice, work, arrival)
+        started = time.monotonic()
+        image = await self._decode(engine, data, work, arrival)
+        preprocess_ms = 1000 * (time.monotonic() - started)
+        self._metrics.preprocess_seconds.observe(preprocess_ms / 1000)
+        work = engine.work(choice, arrival)
+        try:
+            check_deadline(choice, arrival.elapsed_ms)
+            self._admit(engine, choice, work, arrival)
+        except Problem:
+            self._metrics.dropped.labels("deadline_passed").inc()
+            raise
+        answer = await self._compute(engine, image, choice, work, arrival)
+        return self._embedded(answer, choice, work.ladder[0], preprocess_ms)
 
-    def _admit(self, choice: Choice, arrival: Arrival) -> None:
-        wait_ms = self.batcher.backlog_ms(patient=arrival.bulk)
-        admit(choice, self.costs.estimate, wait_ms, arrival.elapsed_ms, arrival.after_ms)
+    def _admit(self, engine: _Engine, choice: Choice, work: Work, arrival: Arrival) -> None:
+        if choice.deadline_ms is None:
+            return
+        wait_ms = engine.planner.wait_ms(self.batcher.ahead_ms(work.due), work.due, time.monotonic())
+        admit(choice, engine.networks.costs.estimate, wait_ms, arrival.elapsed_ms, arrival.after_ms)
 
-    async def _compute(self, image: Image, choice: Choice, arrival: Arrival) -> tuple[Answer[str, Vector], str]:
-        ideal = ideal_width(choice, self.costs.estimate, arrival.elapsed_ms + arrival.after_ms)
-        due = arrival.at + (choice.target_ms - arrival.after_ms) / 1000
-        expires = None if choice.deadline_ms is None else arrival.at + choice.deadline_ms / 1000
+    async def _decode(self, engine: _Engine, data: bytes, work: Work, arrival: Arrival) -> Image:
+        preprocessing = engine.networks.manifest.preprocessing
+        if (image := self._decoding.at_once(data, preprocessing)) is not None:
+            return image
+        token = object()
+        engine.planner.expect(token, work)
+        try:
+            return await self._decoding.run(data, preprocessing, patient=arrival.bulk)
+        except asyncio.CancelledError:
+            self._metrics.dropped.labels("client_gone").inc()
+            raise
+        finally:
+            engine.planner.expected(token)
+
+    async def _compute(
+        self, engine: _Engine, image: Image, choice: Choice, work: Work, arrival: Arrival
+    ) -> Answer[_Key, Vector]:
+        submitted = time.monotonic()
         future = self.batcher.submit(
             image,
-            Work(choice.widths, ideal, due),
-            due=due,
-            expires=expires,
-            weight_ms=self.costs.estimate(choice.widths[0], 1),
+            _Queued(work, engine),
+            due=work.due,
+            expires=None if choice.deadline_ms is None else arrival.at + choice.deadline_ms / 1000,
+            weight_ms=engine.networks.costs.estimate(choice.widths[0], 1),
             patient=arrival.bulk,
         )
         try:
-            return await future, ideal
+            answer = await future
         except Problem:
             raise
         except Exception as error:
             log.exception("a run of the network failed")
             raise Problem("inference_failed", f"the network could not compute this image: {error}") from error
+        engine.planner.answered(1000 * (time.monotonic() - submitted) - answer.queue_ms - answer.compute_ms)
+        return answer
 
-    def _embedded(self, answer: Answer[str, Vector], choice: Choice, ideal: str, preprocess_ms: float) -> Embedded:
+    def _embedded(
+        self, answer: Answer[_Key, Vector], choice: Choice, ideal: str, preprocess_ms: float
+    ) -> Embedded:
+        networks, width = answer.key
         reason: Reason = choice.reason
-        if reason == "budget" and float(answer.key) < float(ideal):
+        if reason == "budget" and float(width) < float(ideal):
             reason = "load"
-        counter, queue_seconds = self._series(answer.key, reason)
-        counter.inc()
-        queue_seconds.observe(answer.queue_ms / 1000)
+        self._metrics.embeddings.labels(width, reason).inc()
+        self._metrics.queue_seconds.labels(width).observe(answer.queue_ms / 1000)
         return Embedded(
-            answer.result, answer.key, reason, choice, preprocess_ms, answer.queue_ms, answer.compute_ms
+            answer.result,
+            width,
+            networks.manifest,
+            reason,
+            choice,
+            preprocess_ms,
+            answer.queue_ms,
+            answer.compute_ms,
         )
 
-    def _plan(self, queue: Sequence[Work], now: float, idle: int) -> tuple[str, Sequence[int]]:
-        cut = plan(queue, self.costs.estimate, now, self._machine, idle, self._level)
-        self._level = cut.level
-        return cut.width, cut.members
+    def _plan(self, queue: Sequence[_Queued], now: float, idle: int) -> tuple[_Key, Sequence[int]]:
+        started = time.perf_counter()
+        engine = queue[0].engine
+        own = [at for at, queued in enumerate(queue) if queued.engine.networks is engine.networks]
+        cut = engine.planner.cut([queue[at].work for at in own], now, idle)
+        engine.planner.planned(1000 * (time.perf_counter() - started))
+        return (engine.networks, cut.width), [own[member] for member in cut.members]
 
-    def _run(self, width: str, images: list[Image]) -> Sequence[Vector | Exception]:
-        vectors = self._runners[width](np.stack(images))
-        lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
-        usable = np.abs(lengths - 1.0) <= LENGTH_TOLERANCE  # false for NaN too
-        return [vector if good else _unusable(width) for vector, good in zip(vectors, usable, strict=True)]
+    def _patience(self, key: _Key, images: int) -> float:
+        networks, width = key
+        return max(self._settings.watchdog_s, PATIENCE * networks.costs.estimate(width, images) / 1000)
 
-    def _observe(self, batch: Batch[str]) -> None:
+    def _observe(self, batch: Batch[_Key]) -> None:
+        networks, width = batch.key
         if batch.failed:
-            self._metrics.failed_batches.labels(batch.key).inc()
+            self._metrics.failed_batches.labels(width).inc()
             return
-        self.costs.observe(batch.key, batch.size, batch.compute_ms)
-        self._metrics.compute_seconds.labels(batch.key).observe(batch.compute_ms / 1000)
-        self._metrics.batch_images.labels(batch.key).observe(batch.size)
+        ratio = networks.costs.observe(width, batch.size, batch.compute_ms)
+        self._metrics.cost_ratio.labels(width).observe(ratio)
+        self._metrics.compute_seconds.labels(width).observe(batch.compute_ms / 1000)
+        self._metrics.batch_images.labels(width).observe(batch.size)
 
-    def _measure(self, width: str, images: int) -> None:
-        size = self.manifest.preprocessing
-        batch = np.zeros((images, size.height, size.width, 3), np.uint8)
-        self.costs.measured(
-            width, images, measure(lambda: self._runners[width](batch), time.perf_counter, MEASURE_S)
-        )
-
-
-def _unusable(width: str) -> Problem:
-    return Problem("inference_failed", f"the network of width {width} gave a vector that is not of unit length")
+    def _lost(self, key: _Key, cause: Loss) -> None:
+        log.error("a worker %s at a batch of width %s and is replaced", cause, key[1])
+        self._metrics.lost_workers.labels(cause).inc()

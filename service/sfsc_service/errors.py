@@ -8,7 +8,7 @@ Problem          a request that is refused; `kind` is the stable code of the ans
     the picture is wrong      the codes of sfsc_bundle.errors.ImageError
     the store refuses         the codes of sfsc_service.store.errors
     the service cannot now    queue_full deadline_unreachable deadline_passed client_gone shutting_down
-                              inference_failed internal_error
+                              no_worker inference_failed inference_hung internal_error
 ServiceError     what the client makes of a problem that it was answered
 
 `STATUS` is the only place that knows which HTTP status and title a code has.
@@ -55,7 +55,9 @@ Kind = Literal[
     "deadline_passed",
     "client_gone",
     "shutting_down",
+    "no_worker",
     "inference_failed",
+    "inference_hung",
     "internal_error",
 ]
 
@@ -96,7 +98,9 @@ STATUS: dict[Kind, tuple[int, str]] = {
     "deadline_passed": (504, "The deadline has passed"),
     "client_gone": (499, "The client has gone"),
     "shutting_down": (503, "The service is shutting down"),
+    "no_worker": (503, "No worker is left"),
     "inference_failed": (500, "The network gave no usable answer"),
+    "inference_hung": (500, "The network did not come back in time"),
     "internal_error": (500, "Something went wrong inside the service"),
 }
 

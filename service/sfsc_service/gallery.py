@@ -5,9 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from sfsc_service.embedder import Arrival, Embedded, Embedder, Vector
+from sfsc_service.device import search_threads
+from sfsc_service.embedder import Arrival, Embedded, Embedder
 from sfsc_service.errors import Problem
 from sfsc_service.metrics import Metrics
+from sfsc_service.networks import Vector
 from sfsc_service.policy import Reason, Wish
 from sfsc_service.pool import Pool
 from sfsc_service.settings import Settings
@@ -76,8 +78,7 @@ class Gallery:
 
     def __init__(self, store: Store, embedder: Embedder, settings: Settings, metrics: Metrics) -> None:
         self._store, self._embedder, self._metrics = store, embedder, metrics
-        self._manifest = embedder.manifest
-        self._readers = Pool("search", max(2, settings.thread_count), 1024)
+        self._readers = Pool("search", search_threads(settings.thread_count)[0], 1024)
         self._writers = Pool("write", COMMITS_AT_A_TIME, 1024)
         self._search_ms = 1.0
 
@@ -113,12 +114,13 @@ class Gallery:
         if given.space not in self._store.spaces:
             spaces = ", ".join(sorted(self._store.spaces))
             raise Problem("unknown_space", f"space: must be one of {spaces}, found {given.space[:100]!r}", "space")
-        widths = self._manifest.widths
-        if given.space == self._manifest.space and given.width not in widths:
+        manifest = self._embedder.manifest
+        widths = manifest.widths
+        if given.space == manifest.space and given.width not in widths:
             raise Problem(
                 "unknown_width", f"width: must be one of {', '.join(widths)}, found {given.width}", "width"
             )
-        return Query(unit_vector(given.values, self._manifest.dimension), given.width, given.space)
+        return Query(unit_vector(given.values, manifest.dimension), given.width, given.space)
 
     async def query_item(self, id: str) -> Query:
         """A stored item as a query."""
@@ -169,7 +171,7 @@ class Gallery:
 
     async def _embed(self, data: bytes, wish: Wish, arrival: Arrival, mix: Mapping[str, int]) -> Query:
         embedded = await self._embedder.embed(data, wish, arrival, mix)
-        return Query(embedded.vector, embedded.width, self._manifest.space, embedded)
+        return Query(embedded.vector, embedded.width, embedded.manifest.space, embedded)
 
     def _search(self, vector: Vector, k: int, filter: Filter | None, render: Callable[[list[Hit]], T]) -> T:
         return render(self._store.search(vector[None], k, filter)[0])

@@ -1,7 +1,7 @@
 """Alive and ready. Both answers are read from flags: they never wait for a lock, a thread or a pool.
 
-Alive: every worker lives, no batch hangs, the store can work. Ready: alive, not draining, and a canary picture
-has lately gone through the real decoder, queue and worker. A full queue is no reason to be unready: an
+Alive: workers that hang or die can still be replaced, the store can work. Ready: alive, not draining, and a canary
+picture has lately gone through the real decoder, queue and worker. A full queue is no reason to be unready: an
 orchestrator would take away the very process that still answers.
 """
 
@@ -24,7 +24,6 @@ __all__ = ["Health"]
 TICK_S = 1.0
 CANARY_EVERY_S = 5.0
 CANARY_FRESH_S = 30.0
-HANGING_S = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +41,17 @@ class Health:
     def not_alive(self) -> list[str]:
         """Why the process should be replaced; empty while it is alive."""
         reasons = []
-        if not self._embedder.batcher.alive:
-            reasons.append("a batch worker has died")
-        if self._embedder.batcher.busy_s > HANGING_S:
-            reasons.append(f"a batch has been running for more than {HANGING_S:g} s")
+        if not self._embedder.batcher.crew.alive:
+            reasons += self.notes() or ["nobody watches the batch workers any more"]
         if not self._store.alive:
             reasons.append("the store can take no changes any more")
         return reasons
+
+    def notes(self) -> list[str]:
+        """What has gone wrong and been mended, which `not_alive` turns into reasons when it is too much."""
+        crew = self._embedder.batcher.crew
+        found = ((crew.hanging, "hung and have not come back"), (crew.died, "died"))
+        return [f"batch workers that {what}: {count} of at most {crew.spare}" for count, what in found if count]
 
     def not_ready(self) -> list[str]:
         """Why no work should be sent now; empty while it is ready."""

@@ -13,9 +13,12 @@ from prometheus_client import (
     generate_latest,
 )
 
+from sfsc_bundle.manifest import Manifest
+
 __all__ = ["Metrics"]
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+RATIOS = (0.25, 0.5, 0.67, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -52,7 +55,34 @@ class Metrics:
         self.batch_images = Histogram(
             "sfsc_batch_images", "Images in a batch", ["width"], buckets=SIZES, registry=registry
         )
+        self.cost_ratio = Histogram(
+            "sfsc_cost_ratio", "What a batch took, in multiples of what was predicted", ["width"], buckets=RATIOS,
+            registry=registry,
+        )  # fmt: skip
+        self.deadlines = Counter(
+            "sfsc_deadlines", "Images by what became of their time limit (met, missed, refused); hard or soft",
+            ["width", "limit", "outcome"], registry=registry,
+        )  # fmt: skip
+        self.slowdown = Gauge(
+            "sfsc_slowdown", "What batches take now, in multiples of an idle machine's", registry=registry
+        )
+        self.level = Gauge(
+            "sfsc_degradation_steps", "Steps that the load takes off flexible requests' widths", registry=registry
+        )
         self.failed_batches = Counter("sfsc_failed_batches", "Runs that raised", ["width"], registry=registry)
+        self.lost_workers = Counter(
+            "sfsc_lost_workers", "Workers that hung or died and were replaced", ["cause"], registry=registry
+        )
+        self.hanging = Gauge(
+            "sfsc_hanging_workers", "Workers that were given up and still hang", registry=registry
+        )
+        self.refused_connections = Counter(
+            "sfsc_refused_connections", "Connections closed for breaking a rule", ["cause"], registry=registry
+        )
+        self.swaps = Counter(
+            "sfsc_swaps", "Bundles read again on SIGHUP, by outcome", ["outcome"], registry=registry
+        )
+        self.bundle = Gauge("sfsc_bundle", "1 for the bundle being served", ["model", "space"], registry=registry)
         self.dropped = Counter("sfsc_dropped", "Images dropped before compute", ["cause"], registry=registry)
         self.waiting = Gauge("sfsc_queue_images", "Images that wait for a worker", registry=registry)
         self.backlog = Gauge(
@@ -65,15 +95,23 @@ class Metrics:
         self.items = Gauge("sfsc_gallery_items", "Items in the gallery", ["width"], registry=registry)
         self.ready = Gauge("sfsc_ready", "1 while the service can take work", registry=registry)
 
-    def announce(self, widths: tuple[str, ...]) -> None:
-        """Make every width's series exist from the start, at zero."""
-        for width in widths:
-            for labelled in (self.queue_seconds, self.compute_seconds, self.batch_images):
+    def announce(self, manifest: Manifest) -> None:
+        """Make every width's series exist from the start, at zero, and tell what is served."""
+        self.bundle.clear()
+        self.bundle.labels(manifest.name, manifest.space).set(1)
+        for width in manifest.widths:
+            for labelled in (self.queue_seconds, self.compute_seconds, self.batch_images, self.cost_ratio):
                 labelled.labels(width)
             self.failed_batches.labels(width)
             self.searches.labels(width)
             self.embeddings.labels(width, "requested")
             self.items.labels(width)
+        for cause in ("hung", "died"):
+            self.lost_workers.labels(cause)
+        for cause in ("too_many", "no_head", "long_head", "unread"):
+            self.refused_connections.labels(cause)
+        for outcome in ("done", "refused", "failed"):
+            self.swaps.labels(outcome)
 
     def set_items(self, composition: Mapping[str, int]) -> None:
         """Take over the gallery's number of items per width."""

@@ -16,6 +16,8 @@ __all__ = ["Edge", "Room"]
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 STALLED_S = 30.0
+SLOWEST = 4096
+"""Bytes a second that a body must come at, on average, after the first `STALLED_S`."""
 SILENCE_S = 1.0
 BODIES = 8
 """How many bodies of the largest size all requests together may hold."""
@@ -85,6 +87,7 @@ class _Exchange:
         self._receive, self._send, self._room = receive, send, room
         self._size = 0
         self._ended = False
+        self._waited_s = 0.0
         self.status: int | None = None
 
     def check_announced(self, content_length: bytes | None) -> None:
@@ -96,11 +99,15 @@ class _Exchange:
         """The next part of the body, as long as it and all others are within bounds."""
         if self._ended:
             return await self._next()
+        began = time.monotonic()
         try:
             async with asyncio.timeout(STALLED_S):
                 message = await self._next()
         except TimeoutError:
             raise Problem("body_stalled", f"body: nothing came for {STALLED_S:g} s", "body") from None
+        self._waited_s += time.monotonic() - began
+        if self._waited_s > STALLED_S + self._size / SLOWEST:
+            raise Problem("body_stalled", f"body: it came at less than {SLOWEST} bytes a second", "body")
         if self._size > self._room.limit:
             await self.drain()
             raise self._too_large(f"{self._size} or more")

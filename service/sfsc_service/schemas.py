@@ -318,10 +318,11 @@ class WidthsAnswer(_Answer):
 
 
 class HealthAnswer(_Answer):
-    """`reasons` is empty while all is well."""
+    """`reasons` is empty while all is well; `notes` tell of workers that were lost and replaced."""
 
     status: Literal["ok", "failing"]
     reasons: list[str]
+    notes: list[str]
 
 
 class ProblemAnswer(_Answer):

@@ -1,24 +1,35 @@
-"""One uvicorn process: bound socket, quiet logs, and an end in good order.
+"""One uvicorn process: bound socket, quiet logs, another bundle on SIGHUP, and an end in good order.
 
 SIGTERM or SIGINT: unready at once → `drain_delay_s` for whoever balances load to notice → no more connections →
 running requests are answered, for at most `shutdown_grace_s` → the store is closed → exit code 0. A second signal
 leaves the delay out.
+
+SIGHUP: the bundle is swapped (see swap.py); one that comes during a swap leads to another one after it.
 """
 
+import asyncio
+import contextlib
 import logging
 import math
+import resource
+import signal
 import socket
 import time
+from collections.abc import Iterator
 from types import FrameType
 
 import uvicorn
 
 from sfsc_service.app import create_app
+from sfsc_service.connections import bounded_connections
 from sfsc_service.errors import StartError
 from sfsc_service.service import Service
 from sfsc_service.settings import Settings
 
 __all__ = ["address", "bind", "serve"]
+
+SPARE_FILES = 512
+"""Beside those of connections: the store's connections and pictures, large parts of multipart bodies."""
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +60,7 @@ def address(bound: socket.socket) -> str:
 
 def serve(settings: Settings, service: Service, bound: socket.socket) -> None:
     """Serve until a signal ends it, then close the service."""
+    _allow_files(settings.max_connections + SPARE_FILES)
     config = uvicorn.Config(
         create_app(settings, service),
         log_config=None,
@@ -56,12 +68,33 @@ def serve(settings: Settings, service: Service, bound: socket.socket) -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_s),
-        http="httptools",
+        http=bounded_connections(settings.max_connections, service.metrics),
         proxy_headers=False,
         ws="none",
         lifespan="on",
     )
-    _Server(config, service).run(sockets=[bound])
+    server = _Server(config, service)
+    with _on_hangup(server):
+        server.run(sockets=[bound])
+
+
+def _allow_files(wanted: int) -> None:
+    """Raise the process's own limit on open files as far as it may; what is missing is a line in the log."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning("max_connections: needs %d open files, the system allows %d", wanted, allowed)
+
+
+@contextlib.contextmanager
+def _on_hangup(server: "_Server") -> Iterator[None]:
+    before = signal.signal(signal.SIGHUP, server.handle_hangup)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 class _Server(uvicorn.Server):
@@ -71,6 +104,12 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._service = service
         self._leave_at: float | None = None
+        self._swap_wanted = False
+        self._swap: asyncio.Task[object] | None = None
+
+    def handle_hangup(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a handler's signature
+        """Remember that a swap is wanted; a signal handler may do no more."""
+        self._swap_wanted = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - both signals mean the same
         if self._leave_at is None:
@@ -84,4 +123,7 @@ class _Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if self._leave_at is not None and time.monotonic() >= self._leave_at:
             self.should_exit = True
+        if self._swap_wanted and self._leave_at is None and (self._swap is None or self._swap.done()):
+            self._swap_wanted = False
+            self._swap = asyncio.create_task(self._service.swap.run())
         return await super().on_tick(counter)

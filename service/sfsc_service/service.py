@@ -5,16 +5,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sfsc_bundle.folder import open_bundle
 from sfsc_bundle.manifest import Manifest
+from sfsc_service.device import check_device, search_threads, split_threads
 from sfsc_service.embedder import Embedder
 from sfsc_service.errors import Problem, StartError
 from sfsc_service.gallery import Gallery
 from sfsc_service.health import Health
 from sfsc_service.metrics import Metrics
+from sfsc_service.networks import open_networks
 from sfsc_service.settings import Settings
 from sfsc_service.store.embedded import EmbeddedStore
 from sfsc_service.store.protocol import Store
+from sfsc_service.swap import Swap
 
 __all__ = ["Service", "open_service"]
 
@@ -33,6 +35,7 @@ class Service:
     embedder: Embedder
     gallery: Gallery
     health: Health
+    swap: Swap
 
     @property
     def manifest(self) -> Manifest:
@@ -42,6 +45,7 @@ class Service:
     def close(self) -> None:
         """Work off what was admitted, then release everything; the store last, because work ends there."""
         self.health.draining = True
+        self.swap.close()
         self.embedder.close(CLOSE_S)
         self.gallery.close()
 
@@ -53,27 +57,31 @@ def open_service(settings: Settings, metrics: Metrics | None = None) -> Service:
         BundleError, DeviceError, StoreError: as their packages say.
         StartError: the settings do not fit the bundle.
     """
-    bundle = open_bundle(settings.bundle)
-    metrics = metrics or Metrics()
-    metrics.announce(bundle.manifest.widths)
+    check_device(settings.device)
+    workers, inside = split_threads(settings.thread_count, settings.device)
     try:
-        embedder = Embedder(bundle, settings, metrics)
+        networks = open_networks(settings.bundle, settings.floor_width, settings.device, inside)
     except Problem as problem:
         raise StartError(problem.detail) from problem
+    metrics = metrics or Metrics()
+    manifest = networks.manifest
+    metrics.announce(manifest)
+    embedder = Embedder(networks, workers, settings, metrics)
     try:
-        store = _open_store(settings, bundle.manifest)
+        store = _open_store(settings, manifest)
     except BaseException:
         embedder.close(1.0)
         raise
     log.info(
         "bundle %s, space %s, widths %s, %d items in the gallery",
-        bundle.manifest.name,
-        bundle.manifest.space,
-        " ".join(bundle.manifest.widths),
+        manifest.name,
+        manifest.space,
+        " ".join(manifest.widths),
         store.count(),
     )
     gallery = Gallery(store, embedder, settings, metrics)
-    return Service(settings, metrics, embedder, gallery, Health(embedder, store, metrics))
+    health, swap = Health(embedder, store, metrics), Swap(settings, embedder, store, metrics)
+    return Service(settings, metrics, embedder, gallery, health, swap)
 
 
 def _open_store(settings: Settings, manifest: Manifest) -> Store:
@@ -85,7 +93,7 @@ def _open_store(settings: Settings, manifest: Manifest) -> Store:
         manifest.dimension,
         manifest.compatible_with,
         device=settings.device,
-        threads=settings.thread_count,
+        threads=search_threads(settings.thread_count)[1],
     )
     try:
         # The first search pays for what only the first one needs; no visitor should.

@@ -54,6 +54,13 @@ class Settings(BaseSettings):
     queue_ms: float = _setting(
         2000.0, "ms", "predicted waiting time above which requests are refused with 429", gt=0, le=3.6e6
     )
+    watchdog_s: float = _setting(
+        10.0,
+        "s",
+        "a batch that computes for longer, and for twenty times what it is predicted to, is given up",
+        ge=0.01,
+        le=3600,
+    )
     max_batch: int = _setting(32, "images", "the largest batch", ge=1, le=1024)
     max_k: int = _setting(1024, "hits", "the largest k of a search", ge=1, le=1_000_000)
     max_images: int = _setting(64, "images", "the most images in one call of /embed", ge=1, le=10_000)
@@ -63,6 +70,9 @@ class Settings(BaseSettings):
         40_000_000, "pixels", "the largest image; checked before it is decoded", ge=1, le=178_000_000
     )
     max_body_bytes: int = _setting(64 * 2**20, "bytes", "the largest request body", ge=1024, le=2**34)
+    max_connections: int = _setting(
+        1000, "connections", "the most connections that are open at a time; more are told 503", ge=1, le=1_000_000
+    )
     drain_delay_s: float = _setting(
         0.5, "s", "time between turning unready and refusing connections after SIGTERM", ge=0, le=600
     )

@@ -1,5 +1,6 @@
 """A real service on a real socket: uvicorn in a thread, the embedded store, onnxruntime on the tiny bundle."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from sfsc_service.app import create_app
+from sfsc_service.connections import bounded_connections
 from sfsc_service.server import address, bind
 from sfsc_service.service import Service
 from sfsc_service.settings import Settings
@@ -24,11 +26,12 @@ START_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """A service that answers at `url`; `http` is a client of it."""
+    """A service that answers at `url`, in `loop`; `http` is a client of it."""
 
     url: str
     app: FastAPI
     http: httpx.Client
+    loop: asyncio.AbstractEventLoop
 
     @property
     def service(self) -> Service:
@@ -58,6 +61,7 @@ class _Server(uvicorn.Server):
         self.up = threading.Event()
 
     async def startup(self, sockets: Any = None) -> None:
+        self.loop = asyncio.get_running_loop()
         try:
             await super().startup(sockets)
         finally:
@@ -69,7 +73,14 @@ def running(settings: Settings) -> Iterator[Live]:
     """Serve until the block ends."""
     bound = bind(settings)
     app = create_app(settings)
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=5,
+        http=bounded_connections(settings.max_connections, app.state.metrics),
+    )
     server = _Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()
@@ -81,7 +92,7 @@ def running(settings: Settings) -> Iterator[Live]:
             while http.get("/readyz").status_code != 200:
                 assert time.monotonic() < end, http.get("/readyz").text
                 time.sleep(0.05)
-            yield Live(url, app, http)
+            yield Live(url, app, http, server.loop)
     finally:
         server.should_exit = True
         thread.join(START_S)

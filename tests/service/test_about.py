@@ -25,7 +25,7 @@ def test_widths_tells_cost_quality_and_what_the_gallery_is_made_of(live: Live, t
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
 def test_health(live: Live, path: str) -> None:
     answer = live.http.get(path)
-    assert (answer.status_code, answer.json()) == (200, {"status": "ok", "reasons": []})
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok", "reasons": [], "notes": []})
 
 
 def test_metrics_count_by_width(live: Live) -> None:

@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -105,6 +107,36 @@ def test_sigterm_answers_what_was_admitted_and_ends_with_zero(
     with serving("serve", tiny.folder, "--data", tmp_path / "data", "--port", 0) as (_, again):
         until_ready(again)
         assert httpx.get(f"{again}/items/last-minute/image", trust_env=False).content == image
+
+
+def test_sigterm_under_full_load_answers_everything_that_was_sent(tiny: Bundle, tmp_path: Path) -> None:
+    """Many open calls of several large pictures each, and a bulk call that is cut short in good order."""
+    files = [("image", (f"{n}.jpg", picture(n, size=1600, quality=50))) for n in range(5)]
+    many = [("image", (f"{n}.jpg", files[n % 5][1][1])) for n in range(300)]
+    words = ["serve", tiny.folder, "--data", tmp_path / "data", "--port", 0, "--threads", 1]
+    with serving(*words, "--shutdown-grace-s", 60) as (process, url), ThreadPoolExecutor(13) as callers:
+        until_ready(url)
+
+        def call(path: str, sent: list[Any]) -> httpx.Response:
+            return httpx.post(f"{url}{path}", files=sent, params={"width": "1.0"}, timeout=120, trust_env=False)
+
+        bulk = callers.submit(call, "/items", many)
+        while not httpx.get(f"{url}/items", trust_env=False).json()["items"]:
+            assert not bulk.done()
+        calls = [callers.submit(call, "/embed", files) for _ in range(12)]
+        while "sfsc_preprocess_seconds_count" not in httpx.get(f"{url}/metrics", trust_env=False).text:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        assert [future.result().status_code for future in calls] == [200] * 12
+        told = bulk.result().json()
+        assert process.wait(90) == 0
+    assert told["stored"] >= 1
+    codes = {result.get("code") for result in told["results"][told["stored"] :]}
+    assert codes == {"shutting_down"}
+    assert told["stored"] + told["failed"] == 300
+    with serving(*words) as (_, again):
+        until_ready(again)
+        assert httpx.get(f"{again}/widths", trust_env=False).json()["gallery"]["items"] == told["stored"]
 
 
 def test_idle_connections_do_not_hold_up_the_end(started: tuple["subprocess.Popen[str]", str]) -> None:

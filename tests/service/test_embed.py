@@ -2,8 +2,10 @@
 
 import base64
 import json
+import re
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -119,3 +121,28 @@ def test_a_client_that_sends_ones_twice_is_told(live: Live) -> None:
     assert answer.status_code == 422
     assert answer.json()["parameter"] == "width"
     assert "given more than once" in json.loads(answer.content)["detail"]
+
+
+def server_timing(answer: httpx.Response) -> dict[str, str]:
+    """The header's metrics by name: `dur` as a number, `desc` as text."""
+    parts = (
+        re.fullmatch(r'([a-z]+);(?:dur=([0-9.]+)|desc="([0-9a-z. ]+)")', part)
+        for part in answer.headers["server-timing"].split(", ")
+    )
+    return {part[1]: part[2] or part[3] for part in parts if part}
+
+
+def test_every_computing_route_tells_its_times_in_a_header(live: Live) -> None:
+    image = picture(1)
+    embed = live.post_image("/embed", image, width="0.25")
+    search = live.post_image("/search", image, latency_ms=60_000)
+    assert server_timing(embed).keys() == {"preprocess", "queue", "compute", "total", "width", "reason"}
+    assert server_timing(search).keys() == {"preprocess", "queue", "compute", "search", "total", "width", "reason"}
+    for answer in (embed, search):
+        told = server_timing(answer)
+        for name, ms in answer.json()["timing_ms"].items():
+            assert float(told[name]) == ms
+    assert (server_timing(embed)["width"], server_timing(embed)["reason"]) == ("0.25", "requested")
+    assert (server_timing(search)["width"], server_timing(search)["reason"]) == ("1.0", "budget")
+    by_id = live.http.post("/search", json={"id": "item-0"})
+    assert server_timing(by_id).keys() == {"search", "total"}

@@ -17,12 +17,14 @@ import pytest
 
 from sfsc_bundle.folder import Bundle
 from sfsc_bundle.preprocess import preprocess
+from sfsc_service.costs import Measured
 from sfsc_service.settings import Settings
 from tests.service.live import JPEG, Live, running
 from tests.service.pictures import picture
 
 PATIENCE_S = 30.0
 CALLERS = 24
+SPARE = 4
 
 
 @pytest.fixture
@@ -40,8 +42,15 @@ def callers() -> Iterator[ThreadPoolExecutor]:
 
 def network(live: Live, width: str, made: Callable[[Any], Callable[[np.ndarray], np.ndarray]]) -> None:
     """Put `made(real network)` in the place of a width's network."""
-    runners: dict[str, Any] = live.service.embedder._runners
+    runners: dict[str, Any] = live.service.embedder.networks.runners
     runners[width] = made(runners[width])
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 class Held:
@@ -67,10 +76,7 @@ class Held:
         return busy
 
     def until_waiting(self, count: int) -> None:
-        end = time.monotonic() + PATIENCE_S
-        while self._live.service.embedder.batcher.waiting < count:
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        until(lambda: self._live.service.embedder.batcher.waiting >= count)
 
     def release(self) -> None:
         self._go.set()
@@ -132,7 +138,7 @@ def test_an_error_that_nobody_foresaw_tells_nothing_of_the_inside(
 def test_a_full_queue_is_refused_at_once_and_is_no_illness(weak: Live, callers: ThreadPoolExecutor) -> None:
     held = Held(weak, "0.25")
     busy = held.occupy(callers, "0.25")
-    weak.service.embedder.costs.measured("0.25", 1, 1500.0)
+    weak.service.embedder.costs.measured("0.25", 1, Measured(1500.0, 1500.0))
     waiting = [callers.submit(weak.post_image, "/embed", picture(n), width="0.25") for n in range(2)]
     held.until_waiting(2)
     refused = weak.post_image("/embed", picture(9), width="0.25")
@@ -224,7 +230,7 @@ def test_bulk_does_not_stand_in_the_way_of_single_requests(weak: Live, callers: 
 def test_bulk_gives_way_for_a_while_when_the_queue_is_full(weak: Live, callers: ThreadPoolExecutor) -> None:
     held = Held(weak, "0.25")
     busy = held.occupy(callers, "0.25")
-    weak.service.embedder.costs.measured("0.25", 1, 2500.0)
+    weak.service.embedder.costs.measured("0.25", 1, Measured(2500.0, 2500.0))
     waiting = callers.submit(weak.post_image, "/embed", picture(1), width="0.25")
     held.until_waiting(1)
     bulk = callers.submit(
@@ -237,7 +243,7 @@ def test_bulk_gives_way_for_a_while_when_the_queue_is_full(weak: Live, callers: 
     assert waiting.result().status_code == busy.result().status_code == 200
 
 
-def test_a_dead_worker_is_seen_in_livez(weak: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_dies_is_replaced_and_livez_tells(weak: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     class PulledPlugError(BaseException):
         pass
 
@@ -246,30 +252,75 @@ def test_a_dead_worker_is_seen_in_livez(weak: Live, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     network(weak, "0.5", lambda _: pull)
-    answer = weak.post_image("/embed", picture(1), width="0.5")
-    assert (answer.status_code, answer.json()["code"]) == (500, "inference_failed")
-    weak.service.embedder.batcher._workers[0].thread.join(PATIENCE_S)
-    for path in ("/livez", "/readyz"):
-        health = weak.http.get(path)
-        assert health.status_code == 503
-        assert "a batch worker has died" in health.json()["reasons"]
+    for died in range(1, SPARE + 1):
+        answer = weak.post_image("/embed", picture(1), width="0.5")
+        assert (answer.status_code, answer.json()["code"]) == (500, "inference_failed")
+        assert weak.post_image("/embed", picture(1), width="0.25").status_code == 200
+        health = weak.http.get("/livez")
+        told = [f"batch workers that died: {died} of at most {SPARE}"]
+        assert health.json()["notes"] == told
+        assert (health.status_code, health.json()["reasons"]) == ((503, told) if died == SPARE else (200, []))
+    assert weak.metric("sfsc_lost_workers_total", cause="died") == SPARE
 
 
-def test_a_hanging_batch_is_seen_in_livez(
-    weak: Live, callers: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+class Stuck:
+    """A network that does not come back until it is let go, for pictures of one kind only."""
+
+    def __init__(self, live: Live, width: str, poison: np.ndarray | None = None) -> None:
+        self._poison, self.go = poison, threading.Event()
+        network(live, width, self._made)
+
+    def _made(self, real: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+        def run(images: np.ndarray) -> np.ndarray:
+            if self._poison is None or any(np.array_equal(image, self._poison) for image in images):
+                assert self.go.wait(PATIENCE_S)
+            return real(images)
+
+        return run
+
+
+@pytest.fixture
+def hasty(settings: Settings) -> Iterator[Live]:
+    """A service with one worker that is given up after a tenth of a second."""
+    with running(settings.model_copy(update={"threads": 1, "slo_ms": 2000.0, "watchdog_s": 0.1})) as made:
+        yield made
+
+
+def test_a_network_that_hangs_costs_its_own_requests_and_nobody_else(
+    hasty: Live, tiny: Bundle, callers: ThreadPoolExecutor
 ) -> None:
-    held = Held(weak, "0.25")
-    busy = held.occupy(callers, "0.25")
-    assert weak.http.get("/livez").status_code == 200
-    batcher = weak.service.embedder.batcher
-    monkeypatch.setattr(batcher, "_clock", lambda: time.monotonic() + 61.0)
-    answer = weak.http.get("/livez")
-    assert answer.status_code == 503
-    assert "running for more than 60 s" in answer.json()["reasons"][0]
-    monkeypatch.setattr(batcher, "_clock", time.monotonic)
-    held.release()
-    assert busy.result().status_code == 200
-    assert weak.http.get("/livez").status_code == 200
+    stuck = Stuck(hasty, "0.5", preprocess(picture(66), tiny.manifest.preprocessing))
+    others = [callers.submit(hasty.post_image, "/embed", picture(n), width="0.25") for n in range(8)]
+    hung = hasty.post_image("/embed", picture(66), width="0.5")
+    assert (hung.status_code, hung.json()["code"]) == (500, "inference_hung")
+    assert hung.headers["content-type"] == "application/problem+json"
+    assert {future.result().status_code for future in others} == {200}
+    health = hasty.http.get("/livez")
+    assert (health.status_code, health.json()["reasons"]) == (200, [])
+    assert health.json()["notes"] == [f"batch workers that hung and have not come back: 1 of at most {SPARE}"]
+    assert hasty.metric("sfsc_lost_workers_total", cause="hung") == 1.0
+    assert hasty.metric("sfsc_hanging_workers") == 1.0
+    assert hasty.post_image("/embed", picture(1), width="0.5").status_code == 200
+    stuck.go.set()
+    until(lambda: hasty.http.get("/livez").json()["notes"] == [])
+    assert hasty.metric("sfsc_hanging_workers") == 0.0
+    assert hasty.metric("sfsc_compute_seconds_count", width="0.5") == 1.0
+
+
+def test_when_too_many_workers_hang_livez_turns_red_and_everybody_is_still_answered(hasty: Live) -> None:
+    stuck = Stuck(hasty, "0.5")
+    for hanging in range(1, SPARE + 1):
+        assert hasty.post_image("/embed", picture(1), width="0.5").json()["code"] == "inference_hung"
+        assert hasty.http.get("/livez").status_code == (503 if hanging == SPARE else 200)
+    health = hasty.http.get("/livez").json()
+    assert health["reasons"] == [f"batch workers that hung and have not come back: {SPARE} of at most {SPARE}"]
+    assert hasty.post_image("/embed", picture(1), width="0.25").status_code == 200
+    assert hasty.post_image("/embed", picture(1), width="0.5").json()["code"] == "inference_hung"
+    refused = hasty.post_image("/embed", picture(1), width="0.25")
+    assert (refused.status_code, refused.json()["code"]) == (503, "no_worker")
+    stuck.go.set()
+    until(lambda: hasty.post_image("/embed", picture(1), width="0.25").status_code == 200)
+    assert hasty.http.get("/livez").status_code == 200
 
 
 def test_many_clients_at_once_get_each_their_own_answer(weak: Live, callers: ThreadPoolExecutor) -> None:

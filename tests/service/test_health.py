@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sfsc_bundle.errors import BundleError, DeviceError
+from sfsc_service.costs import Measured
 from sfsc_service.errors import StartError
 from sfsc_service.service import Service, open_service
 from sfsc_service.settings import Settings
@@ -34,7 +35,7 @@ def test_before_the_canary_it_is_alive_and_not_ready(service: Service) -> None:
 
 def test_a_canary_that_comes_back_wrong_makes_it_unready(service: Service) -> None:
     try:
-        runners: dict[str, Any] = service.embedder._runners
+        runners: dict[str, Any] = service.embedder.networks.runners
         real = runners["0.25"]
         runners["0.25"] = lambda images: real(images) * np.float32(np.nan)
         asyncio.run(service.health.check())
@@ -74,7 +75,7 @@ def test_a_width_that_once_looked_too_slow_is_given_another_chance(
     try:
         costs = service.embedder.costs
         for images in (1, 2, 4, 8, 16, 32):
-            costs.measured("1.0", images, images * 1e6)
+            costs.measured("1.0", images, Measured(images * 1e6, images * 1e6))
         monkeypatch.setattr("sfsc_service.embedder.STALE_S", -1.0)
         for _ in range(4 * 6):
             asyncio.run(service.embedder.measure_idle())

@@ -88,7 +88,9 @@ def _costs(service: Service) -> list[dict[str, Any]]:
             "macs": submodel.macs,
             "gflops": 2e-9 * submodel.macs,
             "latency_ms": round(service.embedder.costs.estimate(submodel.width, 1), 4),
-            "batch_ms": {str(images): round(ms, 4) for images, ms in table[submodel.width].items()},
+            "batch_ms": {
+                str(images): round(found.median_ms, 4) for images, found in table[submodel.width].items()
+            },
         }
         for submodel in service.manifest.submodels
     ]
@@ -96,16 +98,17 @@ def _costs(service: Service) -> list[dict[str, Any]]:
 
 async def _livez(request: Request) -> Response:
     service: Service = request.app.state.service
-    return _health(service.health.not_alive())
+    return _health(service.health.not_alive(), service.health.notes())
 
 
 async def _readyz(request: Request) -> Response:
     service: Service = request.app.state.service
-    return _health(service.health.not_ready())
+    return _health(service.health.not_ready(), service.health.notes())
 
 
-def _health(reasons: list[str]) -> Response:
-    return json_response({"status": "failing" if reasons else "ok", "reasons": reasons}, 503 if reasons else 200)
+def _health(reasons: list[str], notes: list[str]) -> Response:
+    status = "failing" if reasons else "ok"
+    return json_response({"status": status, "reasons": reasons, "notes": notes}, 503 if reasons else 200)
 
 
 async def _metrics(request: Request) -> Response:

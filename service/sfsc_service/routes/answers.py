@@ -11,21 +11,31 @@ from sfsc_service.gallery import Query
 from sfsc_service.store.protocol import Hit, Record
 from sfsc_service.vectors import encode_vector
 
-__all__ = ["hits_json", "item_answer", "json_response", "query_answer", "timing"]
+__all__ = ["hits_json", "item_answer", "json_response", "query_answer", "server_timing", "timing"]
 
 
-def json_response(document: Any, status: int = 200) -> Response:
+def json_response(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """An answer; numpy arrays and fragments may be in it."""
-    return _Json(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), status)
+    return _Json(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), status, headers or {})
 
 
 class _Json(Response):
-    """Writes its two headers itself; what Response does for any header takes as long as orjson."""
+    """Writes its headers itself; what Response does for any header takes as long as orjson."""
 
-    def __init__(self, body: bytes, status: int) -> None:
+    def __init__(self, body: bytes, status: int, headers: dict[str, str]) -> None:
         self.body, self.status_code, self.background = body, status, None
         length = str(len(body)).encode()
         self.raw_headers = [(b"content-length", length), (b"content-type", b"application/json")]
+        self.raw_headers += [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
+def server_timing(times: dict[str, float], embedded: list[Embedded]) -> dict[str, str]:
+    """The header `Server-Timing`: milliseconds by stage, and the widths with the reasons for them."""
+    metrics = [f"{name};dur={ms}" for name, ms in times.items()]
+    if embedded:
+        metrics.append(f'width;desc="{" ".join(sorted({one.width for one in embedded}))}"')
+        metrics.append(f'reason;desc="{" ".join(sorted({one.reason for one in embedded}))}"')
+    return {"Server-Timing": ", ".join(metrics)}
 
 
 def image_link(id: str) -> str:

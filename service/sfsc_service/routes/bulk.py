@@ -15,7 +15,7 @@ from sfsc_service.bulk import Failed, put_many
 from sfsc_service.embedder import Arrival
 from sfsc_service.errors import Problem
 from sfsc_service.gallery import NewItem, Stored
-from sfsc_service.routes.answers import json_response, query_answer, timing
+from sfsc_service.routes.answers import json_response, query_answer, server_timing, timing
 from sfsc_service.routes.document import bulk_call, problems
 from sfsc_service.routes.embed import wish_of
 from sfsc_service.routes.given import given_vector, one_source
@@ -73,15 +73,18 @@ async def _post(request: Request) -> Response:
 
 async def _answer(request: Request, items: AsyncIterator[NewItem | Failed], arrival: Arrival) -> Response:
     service: Service = request.app.state.service
-    results = [_result(outcome) async for outcome in put_many(service.gallery, items)]
+    outcomes = put_many(service.gallery, items, lambda: not service.health.draining)
+    results = [_result(outcome) async for outcome in outcomes]
     failed = sum(result["status"] != 200 for result in results)
+    times = timing(arrival, [])
     return json_response(
         {
             "stored": len(results) - failed,
             "failed": failed,
             "results": results,
-            "timing_ms": timing(arrival, []),
-        }
+            "timing_ms": times,
+        },
+        headers=server_timing(times, []),
     )
 
 

@@ -6,7 +6,7 @@ from fastapi import FastAPI, Path, Request, Response
 
 from sfsc_service.embedder import Arrival
 from sfsc_service.gallery import NewItem
-from sfsc_service.routes.answers import item_answer, json_response, query_answer, timing
+from sfsc_service.routes.answers import item_answer, json_response, query_answer, server_timing, timing
 from sfsc_service.routes.document import image_call, problems, query_parameters
 from sfsc_service.routes.embed import wish_of
 from sfsc_service.routes.given import given_vector, one_source
@@ -90,13 +90,15 @@ async def _put(request: Request, id: Id) -> Response:
     async with Presence(request):
         stored = await service.gallery.put(new, arrival)
     embedded = [] if stored.query.embedded is None else [stored.query.embedded]
+    times = timing(arrival, embedded)
     return json_response(
         {
             "id": stored.id,
             **query_answer(stored.query, arrival),
             "created": stored.created,
-            "timing_ms": timing(arrival, embedded),
-        }
+            "timing_ms": times,
+        },
+        headers=server_timing(times, embedded),
     )
 
 

@@ -6,7 +6,7 @@ from fastapi import FastAPI, Request, Response
 from sfsc_service.embedder import Arrival
 from sfsc_service.errors import Problem
 from sfsc_service.gallery import Query
-from sfsc_service.routes.answers import hits_json, json_response, query_answer, timing
+from sfsc_service.routes.answers import hits_json, json_response, query_answer, server_timing, timing
 from sfsc_service.routes.document import image_call, problems
 from sfsc_service.routes.embed import wish_of
 from sfsc_service.routes.given import given_vector, one_source, refuse_budget
@@ -41,13 +41,15 @@ async def _search(request: Request) -> Response:
         query = await _query(service, call, arrival)
         hits, search_ms = await service.gallery.search(query, call.options.k, call.options.filter, hits_json)
     embedded = [] if query.embedded is None else [query.embedded]
+    times = timing(arrival, embedded, search=search_ms)
     return json_response(
         {
             "query": query_answer(query, arrival),
             "hits": orjson.Fragment(hits),
             "exact": True,
-            "timing_ms": timing(arrival, embedded, search=search_ms),
-        }
+            "timing_ms": times,
+        },
+        headers=server_timing(times, embedded),
     )
 
 

@@ -88,7 +88,6 @@ class EmbeddedStore:
     ) -> None:
         self._folder = Path(folder)
         self._dimension = dimension
-        self._spaces = frozenset({space, *compatible_with})
         self._calls = Calls()
         self._closing = threading.Lock()
         with ExitStack() as parts, self._calls.call():
@@ -97,6 +96,7 @@ class EmbeddedStore:
             path = self._folder / "record.sqlite"
             record = RecordWriter(path, space, dimension, compatible_with)
             parts.callback(record.close)
+            self._record = record
             self._readers = ReaderPool(path, dimension)
             parts.callback(self._readers.close)
             self._pictures = PictureFolder(self._folder / "pictures", self._names_picture)
@@ -116,19 +116,23 @@ class EmbeddedStore:
 
     @property
     def spaces(self) -> frozenset[str]:
-        return self._spaces
+        return self._record.spaces
 
     @property
     def alive(self) -> bool:
         return self._writer.alive and not self._committer.broken
 
+    def adopt(self, space: str, dimension: int, compatible_with: Collection[str]) -> None:
+        with self._calls.call():
+            self._submit(Job(lambda record: record.adopt(space, dimension, compatible_with), 0))
+
     def check(self, items: Sequence[Item]) -> list[InvalidInputError | None]:
         with self._calls.call():
-            return check_items(items, self._spaces, self._dimension).errors
+            return check_items(items, self._record.spaces, self._dimension).errors
 
     def upsert(self, items: Sequence[Item]) -> list[Outcome]:
         with self._calls.call():
-            checked = check_items(items, self._spaces, self._dimension)
+            checked = check_items(items, self._record.spaces, self._dimension)
             for error in checked.errors:
                 if error is not None:
                     raise error

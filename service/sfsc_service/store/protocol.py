@@ -11,13 +11,14 @@ Invariants, for every implementation:
 - `page` ascends by id, code point by code point. An item that is there throughout is listed exactly once,
   whatever else is written between two pages.
 - Vectors come back bit for bit as they went in.
-- Items of any of `spaces` share one index; a vector of another space or dimension is refused.
+- Items of any of `spaces` share one index; a vector of another space or dimension is refused. `adopt` changes
+  `spaces` between two changes: what is written before keeps its space, what comes after is held to the new ones.
 - All methods block, may be called from any thread and raise only StoreError; after `close` StoreClosedError.
 - Methods that change or look up several items refuse more than MAX_ITEMS of them; an empty call is no error.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
@@ -145,6 +146,12 @@ class Store(Protocol):
     @property
     def alive(self) -> bool:
         """Whether changes can still be worked on; costs nothing and never waits."""
+
+    def adopt(self, space: str, dimension: int, compatible_with: Collection[str]) -> None:
+        """From now on new vectors are of this space; that of new vectors so far must be among the compatible ones.
+
+        Raises OpenRefusedError, as opening would, where they cannot share this gallery; nothing has changed then.
+        """
 
     def check(self, items: Sequence[Item]) -> list[InvalidInputError | None]:
         """What `upsert` would refuse, item by item, without writing anything."""

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from sfsc_service.store.changes import Change, Old, Rows
+from sfsc_service.store.errors import FolderMismatchError, SpaceMismatchError
 from sfsc_service.store.protocol import Outcome
-from sfsc_service.store.schema import open_record
+from sfsc_service.store.schema import check_fit, open_record
 
 __all__ = ["RecordWriter"]
 
@@ -25,6 +26,9 @@ _INSERT_VECTOR = "INSERT INTO vectors VALUES (?, ?)"
 class RecordWriter:
     def __init__(self, path: Path, space: str, dimension: int, compatible_with: Collection[str]) -> None:
         self._connection = open_record(path, space, dimension, compatible_with)
+        self._path = path
+        self.spaces = frozenset({space, *compatible_with})
+        self._space = space
         self.last_sequence = self._meta("last_sequence")
 
     @property
@@ -67,7 +71,19 @@ class RecordWriter:
         self._connection.execute("RELEASE attempt")
         return done
 
+    def adopt(self, space: str, dimension: int, compatible_with: Collection[str]) -> Change:
+        """Take on other spaces, as `protocol.Store.adopt`. Raises FolderMismatchError."""
+        spaces = frozenset({space, *compatible_with})
+        check_fit(self._connection, self._path, dimension, spaces)
+        if self._space not in spaces:
+            rule = f"must hold vectors of the space {' or '.join(sorted(spaces))} only"
+            raise FolderMismatchError(f"folder: {self._path.parent} {rule}; {self._space} is being served")
+        self.spaces, self._space = spaces, space
+        return Change()
+
     def upsert(self, rows: Rows) -> Change:
+        for space in {*rows.spaces} - self.spaces:  # checked before it was queued, when others may have held
+            raise SpaceMismatchError("space", f"must be one of {', '.join(sorted(self.spaces))}", repr(space))
         old = self._take_out(rows.ids)
         change = Change(removed=list(old.values()), outcomes=_outcomes(rows.ids, old))
         kept = sorted({identifier: i for i, identifier in enumerate(rows.ids)}.values())

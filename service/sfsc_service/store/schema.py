@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sfsc_service.store.errors import FolderMismatchError, StoreFailedError
 
-__all__ = ["SCHEMA_VERSION", "connect", "open_record"]
+__all__ = ["SCHEMA_VERSION", "check_fit", "connect", "open_record"]
 
 SCHEMA_VERSION = 1
 _BUSY_TIMEOUT_S = 10.0
@@ -70,7 +70,7 @@ def open_record(path: Path, space: str, dimension: int, compatible_with: Collect
     try:
         if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone():
             _create(connection, space, dimension)
-        _check(connection, path, dimension, {space, *compatible_with})
+        check_fit(connection, path, dimension, {space, *compatible_with})
     except sqlite3.Error as error:
         connection.close()
         raise StoreFailedError(f"folder: {path} must be a readable record; {error}") from error
@@ -88,7 +88,8 @@ def _create(connection: sqlite3.Connection, space: str, dimension: int) -> None:
     connection.execute("COMMIT")
 
 
-def _check(connection: sqlite3.Connection, path: Path, dimension: int, spaces: Collection[str]) -> None:
+def check_fit(connection: sqlite3.Connection, path: Path, dimension: int, spaces: Collection[str]) -> None:
+    """Refuse a record of another schema or dimension, or with vectors of other spaces. FolderMismatchError."""
     meta = dict(connection.execute("SELECT name, value FROM meta"))
     if meta.get("schema_version") != SCHEMA_VERSION:
         found, rule = meta.get("schema_version"), f"must be of schema version {SCHEMA_VERSION}"

@@ -25,7 +25,7 @@ from sfsc_service.store.protocol import (
 )
 from tests.service.store.agreement import assert_agrees, walk
 from tests.service.store.conftest import Opener
-from tests.service.store.making import DIMENSION, OLD_SPACE, make_item, make_items, unit_vectors
+from tests.service.store.making import DIMENSION, OLD_SPACE, SPACE, make_item, make_items, unit_vectors
 from tests.service.store.oracle import Oracle
 
 
@@ -330,3 +330,51 @@ def test_dimension_and_spaces_are_told(store: Store) -> None:
     assert store.dimension == DIMENSION
     assert store.spaces == {"space-a", OLD_SPACE}
     assert store.alive
+
+
+def test_a_successors_space_is_adopted_beside_what_is_here(store: Store) -> None:
+    store.upsert([make_item("a"), make_item("b", space=OLD_SPACE)])
+    store.adopt("space-c", DIMENSION, [SPACE, OLD_SPACE])
+    assert store.spaces == {"space-c", SPACE, OLD_SPACE}
+    store.upsert([make_item("c", space="space-c"), make_item("late", space=SPACE)])
+    found = store.get(["a", "b", "c", "late"])
+    assert [record.space for record in found if record] == [SPACE, OLD_SPACE, "space-c", SPACE]
+
+
+@pytest.mark.parametrize(
+    ("space", "dimension", "compatible_with"),
+    [
+        ("space-c", DIMENSION, [SPACE]),  # the gallery has vectors of OLD_SPACE as well
+        ("space-c", DIMENSION, [OLD_SPACE]),  # new vectors so far are of SPACE
+        (OLD_SPACE, DIMENSION, []),
+        ("space-c", DIMENSION + 1, [SPACE, OLD_SPACE]),
+    ],
+)
+def test_what_cannot_share_the_gallery_is_not_adopted(
+    store: Store, space: str, dimension: int, compatible_with: list[str]
+) -> None:
+    store.upsert([make_item("b", space=OLD_SPACE)])
+    before = store.spaces
+    with pytest.raises(errors.OpenRefusedError):
+        store.adopt(space, dimension, compatible_with)
+    assert store.spaces == before
+    store.upsert([make_item("a"), make_item("c", space=OLD_SPACE)])
+    with pytest.raises(errors.SpaceMismatchError):
+        store.upsert([make_item("d", space="space-c")])
+
+
+def test_after_adopting_a_space_that_is_left_out_is_refused(store: Store) -> None:
+    store.adopt(SPACE, DIMENSION, [])
+    with pytest.raises(errors.SpaceMismatchError):
+        store.upsert([make_item("b", space=OLD_SPACE)])
+    store.upsert([make_item("a")])
+
+
+def test_a_gallery_that_adopted_opens_with_the_successor_only(
+    store: Store, opener: Opener, tmp_path: Path
+) -> None:
+    store.adopt("space-c", DIMENSION, [SPACE, OLD_SPACE])
+    store.upsert([make_item("c", space="space-c")])
+    store.close()
+    with pytest.raises(errors.FolderMismatchError, match="space-c"):
+        opener(tmp_path / "store")
