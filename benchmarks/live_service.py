@@ -48,13 +48,13 @@ def launched(bundle: Path, work: Path, **settings: str) -> Iterator[tuple[httpx.
         server.wait(60)
 
 
-def wait_ready(client: httpx.Client, server: "subprocess.Popen[bytes]") -> None:
-    """Until /readyz answers 200."""
+def wait_ready(client: httpx.Client, server: "subprocess.Popen[bytes]", path: str = "/readyz") -> None:
+    """Until a health check answers 200."""
     for _ in range(600):
         if server.poll() is not None:
             sys.exit(f"the service ended with code {server.returncode}")
         try:
-            if client.get("/readyz").status_code == 200:
+            if client.get(path).status_code == 200:
                 return
         except httpx.TransportError:
             pass

@@ -252,12 +252,13 @@ class Embedder:
         admit(choice, engine.networks.costs.estimate, wait_ms, arrival.elapsed_ms, arrival.after_ms)
 
     async def _decode(self, engine: _Engine, data: bytes, work: Work, arrival: Arrival) -> Image:
+        preprocessing = engine.networks.manifest.preprocessing
+        if (image := self._decoding.at_once(data, preprocessing)) is not None:
+            return image
         token = object()
         engine.planner.expect(token, work)
         try:
-            return await self._decoding.run(
-                data, engine.networks.manifest.preprocessing, work.due, patient=arrival.bulk
-            )
+            return await self._decoding.run(data, preprocessing, work.due, patient=arrival.bulk)
         except asyncio.CancelledError:
             self._metrics.dropped.labels("client_gone").inc()
             raise

@@ -69,7 +69,7 @@ class Networks:
     def run(self, width: str, images: Sequence[Image]) -> list[Vector | Exception]:
         """Embed uint8 [H, W, 3] each; what is not of unit length is a Problem in its place."""
         vectors = self.runners[width](np.stack(images))
-        lengths = np.linalg.norm(vectors, axis=1)
+        lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
         usable = np.abs(lengths - 1.0) <= LENGTH_TOLERANCE  # false for NaN too
         return [vector if good else _unusable(width) for vector, good in zip(vectors, usable, strict=True)]
 

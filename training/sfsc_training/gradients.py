@@ -15,6 +15,7 @@ from sfsc_training.losses.classifier import classifier_of
 from sfsc_training.losses.objective import WidthLoss, needs_widest, width_loss
 from sfsc_training.networks.family import Family
 from sfsc_training.networks.separate import Separate
+from sfsc_training.sandwich import sandwich
 from sfsc_training.teacher import Teacher
 
 __all__ = ["Step", "WidthGradients"]
@@ -24,7 +25,7 @@ _EXPLODED = 1e6
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one step found, by position of the width: losses, ‖g_i‖, mean u; and the share of conflicts."""
+    """What one step found, by position of each width it trained: losses, ‖g_i‖, mean u; the share of conflicts."""
 
     losses: dict[int, float]
     uncertainty: dict[int, float]
@@ -60,7 +61,7 @@ class WidthGradients:
         trained = (parameter for index in self._trained for parameter in self._private[index])
         self.parameters = [*self._shared, *trained]
         self._rows = self.parameters[0].new_zeros(len(self._trained), sum(p.numel() for p in self._shared))
-        self._parts = shells(self._reached()) if recipe.aggregation.scope == "overlap" else None
+        self._parts = self._make_parts(recipe.aggregation.scope)
 
     def train_mode(self) -> None:
         """Everything trains but a frozen width."""
@@ -74,36 +75,39 @@ class WidthGradients:
         Raises:
             DivergenceError: a loss is not a number or has exploded; names width and step.
         """
-        found = [self._backward(part, step, number == 0) for number, part in enumerate(parts)]
-        private = [p.grad for index in self._trained for p in self._private[index] if p.grad is not None]
-        for gradient in (self._rows, *private) if len(parts) > 1 else ():
-            gradient.div_(len(parts))
-        self._world.average([self._rows, *private])
         generator = torch.Generator().manual_seed(self._recipe.seed * 1_000_003 + step)
-        update = aggregate(self._rows, self._recipe.aggregation, generator, self._parts)
+        chosen = sandwich(self._trained, self._recipe.optimiser.sandwich, generator)
+        for parameter in (p for index in self._trained if index not in chosen for p in self._private[index]):
+            parameter.grad = None
+        found = [self._backward(part, step, chosen, number == 0) for number, part in enumerate(parts)]
+        rows = self._rows[: len(chosen)]
+        private = [p.grad for index in chosen for p in self._private[index] if p.grad is not None]
+        for gradient in (rows, *private) if len(parts) > 1 else ():
+            gradient.div_(len(parts))
+        self._world.average([rows, *private])
+        update = aggregate(rows, self._recipe.aggregation, generator, self._parts)
         sizes = [parameter.numel() for parameter in self._shared]
         for parameter, gradient in zip(self._shared, torch.split(update.update, sizes), strict=True):
             parameter.grad = gradient.view_as(parameter)
-        return self._summary(found[0], update)
+        return self._summary(found[0], chosen, update)
 
-    def _backward(self, part: Part, step: int, first: bool) -> dict[int, WidthLoss]:
+    def _backward(self, part: Part, step: int, chosen: Sequence[int], first: bool) -> dict[int, WidthLoss]:
         """Gradients of one part, set for the first, added for others; widest first: the rest refer to it."""
         images, classes = part
         device = self._rows.device
         images, classes = images.to(device, non_blocking=True), classes.to(device, non_blocking=True)
         results: dict[int, WidthLoss] = {}
         widest = None
-        for index in reversed(range(len(self._recipe.widths))):
-            if index not in self._trained:
-                if needs_widest(self._recipe.loss):
-                    with torch.no_grad():
-                        widest = self._features(images, index)
-                continue
+        full = len(self._recipe.widths) - 1
+        if full not in self._trained and needs_widest(self._recipe.loss):
+            with torch.no_grad():
+                widest = self._features(images, full)
+        for row, index in reversed([*enumerate(chosen)]):
             features = self._features(images, index)
             result = self._loss(features, images, classes, index, widest, step)
-            self._differentiate(result.loss, index, first)
+            self._differentiate(result.loss, index, self._rows[row], first)
             results[index] = WidthLoss(result.loss.detach(), result.uncertainty)
-            if index == len(self._recipe.widths) - 1:
+            if index == full:
                 widest = features.detach()
         return results
 
@@ -135,16 +139,25 @@ class WidthGradients:
             )
         return WidthLoss(loss, result.uncertainty)
 
-    def _differentiate(self, loss: Tensor, index: int, first: bool) -> None:
+    def _differentiate(self, loss: Tensor, index: int, row: Tensor, first: bool) -> None:
         private = self._private[index]
         found = torch.autograd.grad(loss, [*self._shared, *private], materialize_grads=True)
         shared = [part.reshape(-1) for part in found[: len(self._shared)]]
         if shared and first:
-            torch.cat(shared, out=self._rows[index])
+            torch.cat(shared, out=row)
         elif shared:
-            self._rows[index].add_(torch.cat(shared))
+            row.add_(torch.cat(shared))
         for parameter, gradient in zip(private, found[len(self._shared) :], strict=True):
             parameter.grad = gradient if first or parameter.grad is None else parameter.grad + gradient
+
+    def _make_parts(self, scope: str) -> list[Tensor] | None:
+        """Positions that are aggregated by themselves; None: all of them together."""
+        if scope == "flat":
+            return None
+        if scope == "overlap":
+            return shells(self._reached())
+        positions = torch.arange(self._rows.shape[1], device=self._rows.device)
+        return list(torch.split(positions, [parameter.numel() for parameter in self._shared]))
 
     def _reached(self) -> Tensor:
         family = torch.stack([self._family.reached(index) for index in self._trained])
@@ -152,8 +165,8 @@ class WidthGradients:
         whole = torch.ones(len(self._trained), rest, dtype=torch.bool, device=family.device)
         return torch.cat([family, whole], dim=1)
 
-    def _summary(self, found: dict[int, WidthLoss], update: Aggregate) -> Step:
-        norms = dict(zip(self._trained, update.norms.tolist(), strict=True))
+    def _summary(self, found: dict[int, WidthLoss], chosen: Sequence[int], update: Aggregate) -> Step:
+        norms = dict(zip(chosen, update.norms.tolist(), strict=True))
         if not self._shared:
             norms = {i: float(_norm([p.grad for p in self._private[i] if p.grad is not None])) for i in norms}
         return Step(
