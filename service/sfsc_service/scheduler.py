@@ -14,7 +14,7 @@ Rules:
   may have half of the machine's time.
 - A batch is no longer than `batch_ms`, so that one wide batch cannot hold up everybody else, leaves work for
   workers that are free, and is no larger than it pays: where images cost the same in smaller batches, those
-  are ready sooner.
+  are ready sooner, unless they are very short.
 """
 
 import heapq
@@ -31,6 +31,9 @@ ROOM = 0.7
 
 GAIN = 0.95
 """A batch grows as long as further images cost less than this share of what those before them cost."""
+
+SHORT_MS = 5.0
+"""A batch as short as this grows in any case: what it takes to cut it and to answer it is in no measured cost."""
 
 FAIR = 0.5
 """The share of the machine that late and timely requests may have, each, where there are both."""
@@ -207,12 +210,13 @@ def _size(fitting: int, cost: Cost, width: str, machine: Machine, idle: int, sla
 
 
 def _worthwhile(cost: Cost, width: str, most: int, limit_ms: float) -> int:
-    """Grow a batch as long as it stays within the limits and every further image is cheaper than those before."""
+    """Grow a batch within the limits as long as it is short, or further images are cheaper than those before."""
     size = 1
     while size < most:
         larger = min(2 * size, most)
         before, after = cost(width, size), cost(width, larger)
-        if after > limit_ms or (after - before) / (larger - size) > GAIN * before / size:
+        dear = (after - before) / (larger - size) > GAIN * before / size
+        if after > limit_ms or (dear and after > SHORT_MS):
             break
         size = larger
     return size
