@@ -130,14 +130,14 @@ class _View:
         self._cost, self._now = cost, now
         self._most = min(machine.max_batch, -(-(len(queue) + len(state.coming)) // machine.workers))
         self._per_image: dict[str, tuple[float, float]] = {}
+        alone = {width: cost(width, 1) for width in {work.ladder[-1] for work in queue}}
+        self.alone_ms = [alone[work.ladder[-1]] for work in queue]
+        """What each takes at its narrowest width, begun at once."""
+        self.slacks_ms = [1000 * (work.due - now) for work in queue]
 
     def slack_ms(self, work: Work) -> float:
         """Milliseconds until it is due."""
         return 1000 * (work.due - self._now)
-
-    def alone_ms(self, work: Work) -> float:
-        """What it takes at its narrowest width, begun at once."""
-        return self._cost(work.ladder[-1], 1)
 
     def per_image(self, width: str) -> tuple[float, float]:
         """Milliseconds of the machine that an image takes, and by how much its batch may make it later.
@@ -161,7 +161,7 @@ def _given_up(view: _View, speed: float) -> list[bool]:
     Args:
         speed: the share of the machine that is there for those that are not given up.
     """
-    late = [view.alone_ms(work) > view.slack_ms(work) for work in view.queue]
+    late = [alone > slack for alone, slack in zip(view.alone_ms, view.slacks_ms, strict=True)]
     kept: list[tuple[float, int]] = []
     ahead_ms = view.state.running_ms / view.machine.workers
     for at, work in enumerate(view.queue):
@@ -170,7 +170,7 @@ def _given_up(view: _View, speed: float) -> list[bool]:
         own_ms, _ = view.per_image(work.ladder[-1])
         heapq.heappush(kept, (-own_ms / speed, at))
         ahead_ms += own_ms / speed
-        if max(ahead_ms, view.alone_ms(work)) > view.slack_ms(work):
+        if ahead_ms > view.slacks_ms[at]:
             cost_ms, costliest = heapq.heappop(kept)
             ahead_ms += cost_ms
             late[costliest] = True
