@@ -1,5 +1,6 @@
 """All state of the loop, to and from the run folder."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,23 @@ class State:
             averaged,
             teacher.run.weights_sha256 if teacher else None,
         )
+
+    def start_from(self, folder: Path, identities: Sequence[str]) -> None:
+        """Take over the weights of a run; of its classifier, too, where it knows the same identities.
+
+        Raises:
+            CheckpointError: there is no such run, or it is of another network.
+        """
+        checkpoint = read_checkpoint(folder)
+        if checkpoint is None:
+            raise CheckpointError(f"network.start: {folder} has no checkpoint")
+        network, classifier = checkpoint.result()
+        try:
+            self.family.load_state_dict(network)
+            if read_labels(folder) == tuple(identities):
+                self.classifier.load_state_dict(classifier)
+        except RuntimeError as error:
+            raise CheckpointError(f"network.start: the run in {folder} is of another network") from error
 
     def load(self, checkpoint: Checkpoint, folder: Path) -> None:
         """Take over a checkpoint. Raises CheckpointError where it is of another network."""
