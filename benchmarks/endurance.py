@@ -201,11 +201,14 @@ async def load(caller: Caller, traffic: Traffic, log: Log, rate: float, minutes:
 async def watch(pid: int, port: int, samples: list[Sample]) -> None:
     """Look at the process, and ask whether it is ready, on a connection of its own. Endless."""
     began, caller = time.monotonic(), Caller(port, STUCK_S)
-    while True:
-        ready = (await caller.call(make_call("ready", "GET", "/readyz"))).status == 200
-        rss, threads = status_of(pid)
-        samples.append(Sample((time.monotonic() - began) / 60, rss, threads, files_of(pid), ready))
-        await asyncio.sleep(SAMPLE_S)
+    try:
+        while True:
+            ready = (await caller.call(make_call("ready", "GET", "/readyz"))).status == 200
+            rss, threads = status_of(pid)
+            samples.append(Sample((time.monotonic() - began) / 60, rss, threads, files_of(pid), ready))
+            await asyncio.sleep(SAMPLE_S)
+    finally:
+        caller.close()
 
 
 async def come_to_rest(caller: Caller) -> None:

@@ -10,6 +10,7 @@ explicitly and holds all widths, a peer only the one that it serves.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -133,10 +134,20 @@ def peer_serving(peer: str, bundle: Path, width: str, options: Options) -> Itera
             wait_ready(client, server, HEALTH[peer])
             yield client, server.pid
     finally:
-        for pid in processes(server.pid):
-            os.kill(pid, signal.SIGCONT)
-        server.send_signal(signal.SIGINT)
-        server.wait(60)
+        stop(server)
+
+
+def stop(server: "subprocess.Popen[bytes]") -> None:
+    """End a server and whatever it leaves behind."""
+    tree = processes(server.pid)
+    freeze(server.pid, signal.SIGCONT)
+    server.send_signal(signal.SIGINT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        server.wait(10)
+    for pid in tree:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    server.wait(10)
 
 
 def freeze(pid: int, how: signal.Signals) -> None:

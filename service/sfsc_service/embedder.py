@@ -8,6 +8,7 @@ members of one bundle only.
 """
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -136,6 +137,13 @@ class Embedder:
             dropped=lambda cause: metrics.dropped.labels(cause).inc(),
             lost=self._lost,
         )
+        # Looking a series up by its labels takes longer than counting.
+        self._embeddings = functools.cache(metrics.embeddings.labels)
+        self._queue_seconds = functools.cache(metrics.queue_seconds.labels)
+        self._deadlines = functools.cache(metrics.deadlines.labels)
+        self._compute_seconds = functools.cache(metrics.compute_seconds.labels)
+        self._batch_images = functools.cache(metrics.batch_images.labels)
+        self._cost_ratio = functools.cache(metrics.cost_ratio.labels)
         metrics.waiting.set_function(lambda: self.batcher.waiting)
         metrics.slowdown.set_function(lambda: self.costs.slowdown)
         metrics.level.set_function(lambda: self._engine.planner.level)
@@ -185,10 +193,10 @@ class Embedder:
             embedded = await self._embed(engine, data, choice, arrival)
         except Problem as problem:
             if (outcome := OUTCOMES.get(problem.kind)) is not None:
-                self._metrics.deadlines.labels(choice.widths[0], choice.limit, outcome).inc()
+                self._deadlines(choice.widths[0], choice.limit, outcome).inc()
             raise
         in_time = arrival.elapsed_ms + arrival.after_ms <= choice.limit_ms
-        self._metrics.deadlines.labels(embedded.width, choice.limit, "met" if in_time else "missed").inc()
+        self._deadlines(embedded.width, choice.limit, "met" if in_time else "missed").inc()
         return embedded
 
     def media_type(self, data: bytes) -> str:
@@ -294,8 +302,8 @@ class Embedder:
         reason: Reason = choice.reason
         if reason == "budget" and float(width) < float(ideal):
             reason = "load"
-        self._metrics.embeddings.labels(width, reason).inc()
-        self._metrics.queue_seconds.labels(width).observe(answer.queue_ms / 1000)
+        self._embeddings(width, reason).inc()
+        self._queue_seconds(width).observe(answer.queue_ms / 1000)
         return Embedded(
             answer.result,
             width,
@@ -325,9 +333,9 @@ class Embedder:
             self._metrics.failed_batches.labels(width).inc()
             return
         ratio = networks.costs.observe(width, batch.size, batch.compute_ms)
-        self._metrics.cost_ratio.labels(width).observe(ratio)
-        self._metrics.compute_seconds.labels(width).observe(batch.compute_ms / 1000)
-        self._metrics.batch_images.labels(width).observe(batch.size)
+        self._cost_ratio(width).observe(ratio)
+        self._compute_seconds(width).observe(batch.compute_ms / 1000)
+        self._batch_images(width).observe(batch.size)
 
     def _lost(self, key: _Key, cause: Loss) -> None:
         log.error("a worker %s at a batch of width %s and is replaced", cause, key[1])

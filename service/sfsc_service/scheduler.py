@@ -14,7 +14,7 @@ Rules:
   may have half of the machine's time.
 - A batch is no longer than `batch_ms`, so that one wide batch cannot hold up everybody else, leaves work for
   workers that are free, and is no larger than it pays: where images cost the same in smaller batches, those
-  are ready sooner.
+  are ready sooner, unless they are very short.
 """
 
 import heapq
@@ -31,6 +31,9 @@ ROOM = 0.7
 
 GAIN = 0.95
 """A batch grows as long as further images cost less than this share of what those before them cost."""
+
+SHORT_MS = 5.0
+"""A batch as short as this grows in any case: what it takes to cut it and to answer it is in no measured cost."""
 
 FAIR = 0.5
 """The share of the machine that late and timely requests may have, each, where there are both."""
@@ -127,14 +130,14 @@ class _View:
         self._cost, self._now = cost, now
         self._most = min(machine.max_batch, -(-(len(queue) + len(state.coming)) // machine.workers))
         self._per_image: dict[str, tuple[float, float]] = {}
+        alone = {width: cost(width, 1) for width in {work.ladder[-1] for work in queue}}
+        self.alone_ms = [alone[work.ladder[-1]] for work in queue]
+        """What each takes at its narrowest width, begun at once."""
+        self.slacks_ms = [1000 * (work.due - now) for work in queue]
 
     def slack_ms(self, work: Work) -> float:
         """Milliseconds until it is due."""
         return 1000 * (work.due - self._now)
-
-    def alone_ms(self, work: Work) -> float:
-        """What it takes at its narrowest width, begun at once."""
-        return self._cost(work.ladder[-1], 1)
 
     def per_image(self, width: str) -> tuple[float, float]:
         """Milliseconds of the machine that an image takes, and by how much its batch may make it later.
@@ -158,7 +161,7 @@ def _given_up(view: _View, speed: float) -> list[bool]:
     Args:
         speed: the share of the machine that is there for those that are not given up.
     """
-    late = [view.alone_ms(work) > view.slack_ms(work) for work in view.queue]
+    late = [alone > slack for alone, slack in zip(view.alone_ms, view.slacks_ms, strict=True)]
     kept: list[tuple[float, int]] = []
     ahead_ms = view.state.running_ms / view.machine.workers
     for at, work in enumerate(view.queue):
@@ -167,7 +170,7 @@ def _given_up(view: _View, speed: float) -> list[bool]:
         own_ms, _ = view.per_image(work.ladder[-1])
         heapq.heappush(kept, (-own_ms / speed, at))
         ahead_ms += own_ms / speed
-        if max(ahead_ms, view.alone_ms(work)) > view.slack_ms(work):
+        if ahead_ms > view.slacks_ms[at]:
             cost_ms, costliest = heapq.heappop(kept)
             ahead_ms += cost_ms
             late[costliest] = True
@@ -207,12 +210,13 @@ def _size(fitting: int, cost: Cost, width: str, machine: Machine, idle: int, sla
 
 
 def _worthwhile(cost: Cost, width: str, most: int, limit_ms: float) -> int:
-    """Grow a batch as long as it stays within the limits and every further image is cheaper than those before."""
+    """Grow a batch within the limits as long as it is short, or further images are cheaper than those before."""
     size = 1
     while size < most:
         larger = min(2 * size, most)
         before, after = cost(width, size), cost(width, larger)
-        if after > limit_ms or (after - before) / (larger - size) > GAIN * before / size:
+        dear = (after - before) / (larger - size) > GAIN * before / size
+        if after > limit_ms or (dear and after > SHORT_MS):
             break
         size = larger
     return size
