@@ -71,4 +71,12 @@ def isolation() -> str:
     return f"{table(['figure', 'unit', 'measured', 'asked', 'met'], rows)}\n\n{where(found)}"
 
 
-PERFORMANCE = {"overhead": overhead, "peers": peers, "isolation": isolation}
+def overload() -> str:
+    """The picture and all figures."""
+    found = result("overload")
+    rows = [[figure["name"], figure["unit"], *judged(figure)] for figure in found["figures"]]
+    picture = "![Attainment against mean expected mAP, a panel per load](overload.png)"
+    return f"{picture}\n\n{table(['figure', 'unit', 'measured', 'asked', 'met'], rows)}\n\n{where(found)}"
+
+
+PERFORMANCE = {"overhead": overhead, "peers": peers, "isolation": isolation, "overload": overload}
