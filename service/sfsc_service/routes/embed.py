@@ -13,6 +13,7 @@ from sfsc_service.routes.answers import json_response, server_timing, timing
 from sfsc_service.routes.document import image_call, problems
 from sfsc_service.routes.incoming import read_call
 from sfsc_service.routes.presence import Presence
+from sfsc_service.routes.problems import let_go
 from sfsc_service.schemas import Budget, EmbedAnswer, EmbedOptions
 from sfsc_service.service import Service
 from sfsc_service.vectors import encode_vector
@@ -69,8 +70,11 @@ async def _all(service: Service, images: list[bytes], wish: Wish, arrival: Arriv
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(_one(service, image, at, wish, arrival)) for at, image in enumerate(images)]
     except ExceptionGroup as failures:
-        raise failures.exceptions[0] from failures
-    return [task.result() for task in tasks]
+        let_go(failures)
+        failure = failures.exceptions[0]
+    else:
+        return [task.result() for task in tasks]
+    raise failure  # outside of the block, so that its own cause and context stay what they are
 
 
 async def _one(service: Service, image: bytes, at: int, wish: Wish, arrival: Arrival) -> Embedded:

@@ -56,7 +56,8 @@ async def read_call(request: Request, model: type[M], max_images: int = 1) -> In
     if kind.startswith("image/"):
         images = [await _raw_image(request)]
     elif kind == "application/json":
-        fields = read_json(await request.body())
+        # Not `request.body()`, which would keep the body for as long as the request is known.
+        fields = read_json(b"".join([chunk async for chunk in request.stream()]))
         images = _base64_images(fields.pop("image", None), max_images)
         options = _merge(options, fields)
     elif kind == "multipart/form-data":
