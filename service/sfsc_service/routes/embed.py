@@ -1,6 +1,7 @@
 """POST /embed: images in, vectors out."""
 
 import asyncio
+import traceback
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -13,7 +14,6 @@ from sfsc_service.routes.answers import json_response, server_timing, timing
 from sfsc_service.routes.document import image_call, problems
 from sfsc_service.routes.incoming import read_call
 from sfsc_service.routes.presence import Presence
-from sfsc_service.routes.problems import let_go
 from sfsc_service.schemas import Budget, EmbedAnswer, EmbedOptions
 from sfsc_service.service import Service
 from sfsc_service.vectors import encode_vector
@@ -70,7 +70,7 @@ async def _all(service: Service, images: list[bytes], wish: Wish, arrival: Arriv
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(_one(service, image, at, wish, arrival)) for at, image in enumerate(images)]
     except ExceptionGroup as failures:
-        let_go(failures)
+        _let_go(failures)
         failure = failures.exceptions[0]
     else:
         return [task.result() for task in tasks]
@@ -91,3 +91,14 @@ def _result(embedded: Embedded, encoding: str, arrival: Arrival) -> dict[str, An
         "reason": embedded.reason,
         "budget_met": embedded.budget_met(arrival),
     }
+
+
+def _let_go(error: BaseException) -> None:
+    """Empty the frames that an exception came through: in a cycle with it, they would keep the body for long."""
+    seen: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        if (one := left.pop()) is not None and id(one) not in seen:
+            seen.add(id(one))
+            traceback.clear_frames(one.__traceback__)
+            left += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
