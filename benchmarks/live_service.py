@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-__all__ = ["free_port", "serving", "wait_ready"]
+__all__ = ["free_port", "launched", "serving", "wait_ready"]
 
 BIN = Path(sys.executable).parent
 
@@ -28,27 +28,33 @@ def free_port() -> int:
 @contextmanager
 def serving(bundle: Path, work: Path, max_k: int) -> Iterator[httpx.Client]:
     """`sfsc serve` on a real socket with an empty store, until the block ends."""
+    with launched(bundle, work, SFSC_MAX_K=str(max_k)) as (client, _):
+        yield client
+
+
+@contextmanager
+def launched(bundle: Path, work: Path, **settings: str) -> Iterator[tuple[httpx.Client, int]]:
+    """The same with any settings, by the names of their environment variables; also the process's number."""
     port = free_port()
-    store = work / f"store-{int(time.time())}"
+    store = settings.get("SFSC_DATA", work / f"store-{time.time_ns()}")
     words = [BIN / "sfsc", "serve", bundle, "--data", store, "--port", port]
-    environment = os.environ | {"SFSC_MAX_K": str(max_k)}
-    server = subprocess.Popen([str(word) for word in words], env=environment)
+    server = subprocess.Popen([str(word) for word in words], env=os.environ | settings)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
             wait_ready(client, server)
-            yield client
+            yield client, server.pid
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(60)
 
 
-def wait_ready(client: httpx.Client, server: "subprocess.Popen[bytes]") -> None:
-    """Until /readyz answers 200."""
+def wait_ready(client: httpx.Client, server: "subprocess.Popen[bytes]", path: str = "/readyz") -> None:
+    """Until a health check answers 200."""
     for _ in range(600):
         if server.poll() is not None:
             sys.exit(f"the service ended with code {server.returncode}")
         try:
-            if client.get("/readyz").status_code == 200:
+            if client.get(path).status_code == 200:
                 return
         except httpx.TransportError:
             pass

@@ -37,6 +37,7 @@ class Figure:
             "<=": self.value <= float(bound),
             ">=": self.value >= float(bound),
             ">": self.value > float(bound),
+            "<": self.value < float(bound),
         }
         return bool(compare[sign])
 

@@ -8,6 +8,7 @@ import re
 import sys
 from pathlib import Path
 
+from performance_tables import PERFORMANCE
 from reference import REFERENCE
 from tables import TABLES
 from tree import tree
@@ -33,7 +34,7 @@ def main() -> int:
 
 def content(name: str) -> str:
     """One block."""
-    return f"```\n{tree()}\n```" if name == "tree" else (TABLES | REFERENCE)[name]()
+    return f"```\n{tree()}\n```" if name == "tree" else (TABLES | PERFORMANCE | REFERENCE)[name]()
 
 
 if __name__ == "__main__":

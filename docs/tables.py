@@ -10,11 +10,12 @@ from markdown_tables import table
 __all__ = ["TABLES"]
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 
 
 def result(name: str) -> Any:
     """One benchmark's result file."""
-    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+    return json.loads((RESULTS / f"{name}.json").read_text())
 
 
 def matrix(widths: Sequence[str], cells: Sequence[Sequence[float]]) -> str:
@@ -60,19 +61,59 @@ def main_job_time(name: str) -> str:
     return f"{parts}, on {where}, seed {found['seed']}: `{found['command']}`"
 
 
-def settings_omniglot28() -> str:
-    """The recipe and its alternatives, on validation identities."""
-    data = result("settings_omniglot28")["data"]
+def validation_trials(name: str) -> str:
+    """What was tried on validation identities, best first."""
+    trials = [json.loads(path.read_text()) for path in (RESULTS / f"{name}-validation").glob("*.json")]
     rows = []
-    for trial in data["trials"].values():
-        diagonal = [f"{trial['mean_ap'][i][i]:.1f}" for i in range(len(trial["widths"]))]
-        rows.append([trial["setting"], f"{trial['summary']['mean']:.1f}", *diagonal])
-    header = [f"setting ({data['steps']} steps, one seed)", "mean mAP", "0.25", "0.5", "0.75", "1.0"]
-    return table(header, rows)
+    for trial in sorted(trials, key=lambda trial: -trial["figures"][0]["value"]):
+        evaluation, recipe = trial["data"]["evaluation"], trial["data"]["recipe"]
+        diagonal = [f"{row[i]:.1f}" for i, row in enumerate(evaluation["mean_ap"])]
+        rows.append([f"`{recipe['name']}`", f"{trial['figures'][0]['value']:.1f}", *diagonal])
+    steps = trials[0]["data"]["recipe"]["optimiser"]["steps"]
+    return table([f"trial ({steps} steps, one seed)", "mean of the matrix", "0.25", "0.5", "0.75", "1.0"], rows)
+
+
+def comparison(name: str) -> str:
+    """The methods of one data set: means over the seeds, ± their standard deviation."""
+    runs = result(f"{name}_methods")["data"]["runs"]
+    rows = []
+    for label, run in runs.items():
+        diagonal = [f"{run['matrix'][i][i]:.1f}" for i in range(len(run["matrix"]))]
+        conflicts = "–" if run["conflicts"] is None else f"{100 * run['conflicts']:.1f} %"
+        both = [spread(run[key]) for key in ("mean", "self", "cross")]
+        ac = "–" if run["ac"] is None else f"{run['ac'][0]:.2f}"
+        rows.append([f"`{label}`", str(len(run["seeds"])), *both, ac, " / ".join(diagonal), conflicts])
+    header = ["method", "seeds", "mean of the matrix", "self-tests", "cross-tests", "AC", "self-test by width"]
+    return table([*header, "conflicting pairs"], rows)
+
+
+def asked(name: str) -> str:
+    """Figures of a benchmark, asked against obtained."""
+    signs = {True: "yes", False: "**no**", None: "–"}
+    rows = [
+        [
+            figure["name"],
+            (figure["goal"] or "–").replace("<", "\\<"),
+            f"{figure['value']:.2f}",
+            signs[figure["met"]],
+        ]
+        for figure in result(name)["figures"]
+    ]
+    return table(["figure", "asked", "obtained", "met"], rows)
+
+
+def spread(values: Sequence[float] | None) -> str:
+    """Mean ± standard deviation."""
+    return "–" if not values else " ± ".join(f"{value:.1f}" for value in values)
 
 
 TABLES = {
-    "settings-omniglot28": settings_omniglot28,
+    "validation-omniglot28": lambda: validation_trials("omniglot28"),
+    "methods-omniglot28": lambda: comparison("omniglot28"),
+    "methods-omniglot28-asked": lambda: asked("omniglot28_methods"),
+    "methods-grocery-store": lambda: comparison("grocery-store"),
+    "methods-vehicles": lambda: comparison("vehicles"),
+    "robustness-omniglot28": lambda: asked("omniglot28_robustness"),
     "demo-matrix": demo_matrix,
     "main-job-omniglot28": lambda: main_job("omniglot28"),
     "main-job-grocery-store": lambda: main_job("grocery-store"),

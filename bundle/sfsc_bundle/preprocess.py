@@ -57,7 +57,9 @@ def load(image: Image.Image) -> Image.Image:
 def squash(image: Image.Image, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
     """Resize RGB to the manifest's height and width, the aspect ratio not kept: uint8 [H, W, 3]."""
     size = (preprocessing.width, preprocessing.height)
-    return np.array(image.resize(size, Image.Resampling.BILINEAR), dtype=np.uint8)
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BILINEAR)
+    return np.array(image, dtype=np.uint8)
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -77,7 +79,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGB", over.size, "white")
         white.paste(over, mask=over)
         return white
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _grey16_to_rgb(image: Image.Image) -> Image.Image:

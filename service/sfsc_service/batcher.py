@@ -34,7 +34,7 @@ W = TypeVar("W")
 P = TypeVar("P")
 R = TypeVar("R")
 
-HORIZON = 256
+HORIZON = 128
 """How far into the queue a plan looks; keeps the cost of a cut independent of the queue's length."""
 
 
@@ -126,6 +126,10 @@ class Batcher(Generic[K, W, P, R]):
     def backlog_ms(self, *, patient: bool = False) -> float:
         """Predicted time until what waits now, and counts, has been started. Never waits."""
         return self._queue.weight_ms(patient=patient) / self._limits.workers
+
+    def ahead_ms(self, due: float) -> float:
+        """What waits and is more urgent is predicted to cost. Never waits."""
+        return self._queue.weight_before(due)
 
     def submit(
         self,
@@ -227,15 +231,16 @@ class Batcher(Generic[K, W, P, R]):
                 self._dropped(cause)
 
     def _cut(self) -> "_Held[K, W, P] | None":
-        waiting = self._queue.first(HORIZON)
+        now = self._clock()
+        waiting = self._queue.view(HORIZON, now)
         try:
-            key, positions = self._plan([entry.work for entry in waiting], self._clock(), self._idle + 1)
+            key, positions = self._plan([entry.work for _, entry in waiting], now, self._idle + 1)
             if not positions:
                 raise ValueError("the plan of a batch must have at least one member")
         except Exception as error:
             self._answer([(entry, error) for entry in self._queue.take([0])])
             return None
-        return _Held(key, self._queue.take(positions))
+        return _Held(key, self._queue.take([waiting[member][0] for member in positions]))
 
     def _compute(self, worker: "Worker[_Held[K, W, P]]", key: K, entries: list[Entry[W, P]]) -> bool:
         """Run a batch and answer it; where it fails, halve it until the poisonous entry stands alone.

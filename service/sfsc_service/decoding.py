@@ -1,6 +1,7 @@
 """Encoded pictures → pixels, in threads of their own and within bounds on time and memory.
 
 Invariants:
+- Small JPEGs never wait: they are decoded where they arrive.
 - Who is due first is decoded first; a fixed time per request, so nobody is starved.
 - What waits is bounded in predicted milliseconds by those who ask for `backlog_ms`, and in number here.
 - At most `threads` pictures are decoded at a time, and of the large ones only so many that together they have no
@@ -29,6 +30,10 @@ __all__ = ["Decoding"]
 A = ParamSpec("A")
 T = TypeVar("T")
 
+JPEG = b"\xff\xd8\xff"
+SMALL_BYTES = 2**15
+SMALL_PIXELS = 2**16
+"""Within both, a JPEG is decoded in well under a millisecond, whatever is in it."""
 LARGE_PIXELS = 2_000_000
 """A picture of so many pixels or more has to wait for room."""
 AHEAD = 2
@@ -68,6 +73,18 @@ class Decoding:
                 return await self._pool.run(self._decode, data, preprocessing)
         finally:
             self._inside[patient] -= 1
+
+    def at_once(self, data: bytes, preprocessing: Preprocessing) -> Image | None:
+        """Decode a small JPEG here and now, which takes no longer than handing it to a thread and back.
+
+        None: it is something else, and has to be `run`. Raises ImageError.
+        """
+        if len(data) > SMALL_BYTES or not data.startswith(JPEG):
+            return None
+        image = open_header(data, self._limits)
+        if image.width * image.height > SMALL_PIXELS:
+            return None
+        return squash(load(image), preprocessing)
 
     async def beside(self, call: Callable[A, T], *args: A.args, **kwargs: A.kwargs) -> T:
         """Something else that computes, in one of the same threads."""

@@ -7,6 +7,8 @@ put in their place meanwhile: vector, width, space and model of an answer always
 members of one bundle only.
 """
 
+import asyncio
+import functools
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -18,11 +20,12 @@ from sfsc_service.batcher import Answer, Batch, Batcher, Limits, queue_full
 from sfsc_service.costs import BUCKETS, CostTable
 from sfsc_service.crew import Loss
 from sfsc_service.decoding import Decoding
-from sfsc_service.errors import Problem
+from sfsc_service.errors import Kind, Problem
 from sfsc_service.metrics import Metrics
 from sfsc_service.networks import Image, Networks, Vector
-from sfsc_service.policy import Choice, Offer, Reason, Wish, admit, check_deadline, choose, ideal_width
-from sfsc_service.scheduler import Machine, Work, plan
+from sfsc_service.planner import Planner
+from sfsc_service.policy import Choice, Offer, Reason, Wish, admit, check_deadline, choose
+from sfsc_service.scheduler import Machine, Work
 from sfsc_service.settings import Settings
 
 __all__ = ["Arrival", "Embedded", "Embedder"]
@@ -43,6 +46,12 @@ PATIENCE = 20.0
 """A batch hangs when it takes longer than the watchdog's setting, and so many times what it is predicted to."""
 BULK_SLACK = 10.0
 """The service's own target for an image of a bulk call, in targets for a request of its own."""
+OUTCOMES: dict[Kind, str] = {
+    "queue_full": "refused",
+    "deadline_unreachable": "refused",
+    "deadline_passed": "missed",
+}
+"""What becomes of a request's time limit where it gets no vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +91,24 @@ class Embedded:
         return self.choice.budget_met(arrival.elapsed_ms)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Engine:
+    """Networks and what plans for them."""
+
+    networks: Networks
+    planner: Planner
+
+    def work(self, choice: Choice, arrival: Arrival) -> Work:
+        """What the scheduler may do with a request, as of now."""
+        return self.planner.work(choice, arrival.at, arrival.elapsed_ms, arrival.after_ms)
+
+
 @dataclass(frozen=True, slots=True)
 class _Queued:
-    """One waiting request and the networks that it was admitted with."""
+    """One waiting request and the engine that it was admitted with."""
 
     work: Work
-    networks: Networks
+    engine: _Engine
 
 
 _Key = tuple[Networks, str]
@@ -102,10 +123,9 @@ class Embedder:
     """
 
     def __init__(self, networks: Networks, workers: int, settings: Settings, metrics: Metrics) -> None:
-        self._networks = networks
-        self._settings, self._metrics = settings, metrics
-        self._level = 0
         self._machine = Machine(workers, settings.max_batch, settings.slo_ms / 2)
+        self.switch(networks)
+        self._settings, self._metrics = settings, metrics
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         self._decoding = Decoding(settings.thread_count, 16 * settings.max_batch, self._limits)
         self.batcher: Batcher[_Key, _Queued, Image, Vector] = Batcher(
@@ -117,33 +137,42 @@ class Embedder:
             dropped=lambda cause: metrics.dropped.labels(cause).inc(),
             lost=self._lost,
         )
+        # Looking a series up by its labels takes longer than counting.
+        self._embeddings = functools.cache(metrics.embeddings.labels)
+        self._queue_seconds = functools.cache(metrics.queue_seconds.labels)
+        self._deadlines = functools.cache(metrics.deadlines.labels)
+        self._compute_seconds = functools.cache(metrics.compute_seconds.labels)
+        self._batch_images = functools.cache(metrics.batch_images.labels)
+        self._cost_ratio = functools.cache(metrics.cost_ratio.labels)
         metrics.waiting.set_function(lambda: self.batcher.waiting)
+        metrics.slowdown.set_function(lambda: self.costs.slowdown)
+        metrics.level.set_function(lambda: self._engine.planner.level)
         metrics.backlog.set_function(lambda: self.batcher.backlog_ms(patient=True) / 1000)
         metrics.hanging.set_function(lambda: self.batcher.crew.hanging)
 
     @property
     def networks(self) -> Networks:
         """Those that new requests get."""
-        return self._networks
+        return self._engine.networks
 
     @property
     def manifest(self) -> Manifest:
         """What the bundle of new requests says of itself."""
-        return self._networks.manifest
+        return self.networks.manifest
 
     @property
     def offer(self) -> Offer:
         """What new requests may choose from."""
-        return self._networks.offer
+        return self.networks.offer
 
     @property
     def costs(self) -> CostTable:
         """What batches of new requests cost."""
-        return self._networks.costs
+        return self.networks.costs
 
     def switch(self, networks: Networks) -> None:
         """Give every request from now on to other networks. To be called in the event loop."""
-        self._networks = networks
+        self._engine = _Engine(networks, Planner(networks.costs, self._machine))
 
     async def embed(
         self, data: bytes, wish: Wish, arrival: Arrival, mix: Mapping[str, int] | None = None
@@ -157,20 +186,18 @@ class Embedder:
             Problem: the wish cannot be granted, or the network failed.
             ImageError: the picture cannot be taken.
         """
-        networks = self._networks
+        engine = self._engine
         slo_ms = self._settings.slo_ms * (BULK_SLACK if arrival.bulk else 1.0)
-        choice = choose(wish, networks.offer, networks.costs.estimate, slo_ms, mix)
-        self._check_room(arrival)
-        self._admit(networks, choice, arrival, self._decoding.backlog_ms(patient=arrival.bulk))
-        started = time.monotonic()
-        due = arrival.at + choice.target_ms / 1000
-        image = await self._decoding.run(data, networks.manifest.preprocessing, due, patient=arrival.bulk)
-        preprocess_ms = 1000 * (time.monotonic() - started)
-        self._metrics.preprocess_seconds.observe(preprocess_ms / 1000)
-        check_deadline(choice, arrival.elapsed_ms)
-        self._admit(networks, choice, arrival)
-        answer, ideal = await self._compute(networks, image, choice, arrival)
-        return self._embedded(answer, choice, ideal, preprocess_ms)
+        choice = choose(wish, engine.networks.offer, engine.networks.costs.estimate, slo_ms, mix)
+        try:
+            embedded = await self._embed(engine, data, choice, arrival)
+        except Problem as problem:
+            if (outcome := OUTCOMES.get(problem.kind)) is not None:
+                self._deadlines(choice.widths[0], choice.limit, outcome).inc()
+            raise
+        in_time = arrival.elapsed_ms + arrival.after_ms <= choice.limit_ms
+        self._deadlines(embedded.width, choice.limit, "met" if in_time else "missed").inc()
+        return embedded
 
     def media_type(self, data: bytes) -> str:
         """What a picture is by its bytes, whatever its caller said: it goes out again to browsers."""
@@ -182,16 +209,40 @@ class Embedder:
             for width, known in self.costs.table().items():
                 wanted = images <= self._settings.max_batch and images not in known
                 if wanted and self.costs.estimate(width, images) <= LONGEST_IDLE_MEASUREMENT_MS:
-                    await self._decoding.beside(self._networks.measure, width, images)
+                    await self._decoding.beside(self._measure, width, images)
                     return
         stale = self.costs.stale(STALE_S)
         if stale is not None:
-            await self._decoding.beside(self._networks.measure, stale, 1)
+            await self._decoding.beside(self._measure, stale, 1)
 
     def close(self, timeout_s: float) -> None:
         """Work off what was admitted, then end all threads."""
         self._decoding.close()
         self.batcher.close(timeout_s)
+        self.networks.keep_costs()
+
+    def _measure(self, width: str, images: int) -> None:
+        networks = self.networks
+        networks.measure(width, images)
+        networks.keep_costs()
+
+    async def _embed(self, engine: _Engine, data: bytes, choice: Choice, arrival: Arrival) -> Embedded:
+        self._check_room(arrival)
+        work = engine.work(choice, arrival)
+        self._admit(engine, choice, work, arrival, self._decoding.backlog_ms(patient=arrival.bulk))
+        started = time.monotonic()
+        image = await self._decode(engine, data, work, arrival)
+        preprocess_ms = 1000 * (time.monotonic() - started)
+        self._metrics.preprocess_seconds.observe(preprocess_ms / 1000)
+        work = engine.work(choice, arrival)
+        try:
+            check_deadline(choice, arrival.elapsed_ms)
+            self._admit(engine, choice, work, arrival)
+        except Problem:
+            self._metrics.dropped.labels("deadline_passed").inc()
+            raise
+        answer = await self._compute(engine, image, choice, work, arrival)
+        return self._embedded(answer, choice, work.ladder[0], preprocess_ms)
 
     def _check_room(self, arrival: Arrival) -> None:
         """Refuse, before anything is spent, what would have to wait too long to be decoded or computed."""
@@ -200,31 +251,49 @@ class Embedder:
         if waiting_ms > self._settings.queue_ms:
             raise queue_full(waiting_ms, self._settings.queue_ms)
 
-    def _admit(self, networks: Networks, choice: Choice, arrival: Arrival, before_ms: float = 0.0) -> None:
-        wait_ms = before_ms + self.batcher.backlog_ms(patient=arrival.bulk)
-        admit(choice, networks.costs.estimate, wait_ms, arrival.elapsed_ms, arrival.after_ms)
+    def _admit(
+        self, engine: _Engine, choice: Choice, work: Work, arrival: Arrival, before_ms: float = 0.0
+    ) -> None:
+        if choice.deadline_ms is None:
+            return
+        wait_ms = before_ms + engine.planner.wait_ms(self.batcher.ahead_ms(work.due), work.due, time.monotonic())
+        admit(choice, engine.networks.costs.estimate, wait_ms, arrival.elapsed_ms, arrival.after_ms)
+
+    async def _decode(self, engine: _Engine, data: bytes, work: Work, arrival: Arrival) -> Image:
+        preprocessing = engine.networks.manifest.preprocessing
+        if (image := self._decoding.at_once(data, preprocessing)) is not None:
+            return image
+        token = object()
+        engine.planner.expect(token, work)
+        try:
+            return await self._decoding.run(data, preprocessing, work.due, patient=arrival.bulk)
+        except asyncio.CancelledError:
+            self._metrics.dropped.labels("client_gone").inc()
+            raise
+        finally:
+            engine.planner.expected(token)
 
     async def _compute(
-        self, networks: Networks, image: Image, choice: Choice, arrival: Arrival
-    ) -> tuple[Answer[_Key, Vector], str]:
-        ideal = ideal_width(choice, networks.costs.estimate, arrival.elapsed_ms + arrival.after_ms)
-        due = arrival.at + (choice.target_ms - arrival.after_ms) / 1000
-        expires = None if choice.deadline_ms is None else arrival.at + choice.deadline_ms / 1000
+        self, engine: _Engine, image: Image, choice: Choice, work: Work, arrival: Arrival
+    ) -> Answer[_Key, Vector]:
+        submitted = time.monotonic()
         future = self.batcher.submit(
             image,
-            _Queued(Work(choice.widths, ideal, due), networks),
-            due=due,
-            expires=expires,
-            weight_ms=networks.costs.estimate(choice.widths[0], 1),
+            _Queued(work, engine),
+            due=work.due,
+            expires=None if choice.deadline_ms is None else arrival.at + choice.deadline_ms / 1000,
+            weight_ms=engine.networks.costs.estimate(choice.widths[0], 1),
             patient=arrival.bulk,
         )
         try:
-            return await future, ideal
+            answer = await future
         except Problem:
             raise
         except Exception as error:
             log.exception("a run of the network failed")
             raise Problem("inference_failed", f"the network could not compute this image: {error}") from error
+        engine.planner.answered(1000 * (time.monotonic() - submitted) - answer.queue_ms - answer.compute_ms)
+        return answer
 
     def _embedded(
         self, answer: Answer[_Key, Vector], choice: Choice, ideal: str, preprocess_ms: float
@@ -233,8 +302,8 @@ class Embedder:
         reason: Reason = choice.reason
         if reason == "budget" and float(width) < float(ideal):
             reason = "load"
-        self._metrics.embeddings.labels(width, reason).inc()
-        self._metrics.queue_seconds.labels(width).observe(answer.queue_ms / 1000)
+        self._embeddings(width, reason).inc()
+        self._queue_seconds(width).observe(answer.queue_ms / 1000)
         return Embedded(
             answer.result,
             width,
@@ -247,12 +316,12 @@ class Embedder:
         )
 
     def _plan(self, queue: Sequence[_Queued], now: float, idle: int) -> tuple[_Key, Sequence[int]]:
-        networks = queue[0].networks
-        own = [at for at, queued in enumerate(queue) if queued.networks is networks]
-        work = [queue[at].work for at in own]
-        cut = plan(work, networks.costs.estimate, now, self._machine, idle, self._level)
-        self._level = cut.level
-        return (networks, cut.width), [own[member] for member in cut.members]
+        started = time.perf_counter()
+        engine = queue[0].engine
+        own = [at for at, queued in enumerate(queue) if queued.engine.networks is engine.networks]
+        cut = engine.planner.cut([queue[at].work for at in own], now, idle)
+        engine.planner.planned(1000 * (time.perf_counter() - started))
+        return (engine.networks, cut.width), [own[member] for member in cut.members]
 
     def _patience(self, key: _Key, images: int) -> float:
         networks, width = key
@@ -263,9 +332,10 @@ class Embedder:
         if batch.failed:
             self._metrics.failed_batches.labels(width).inc()
             return
-        networks.costs.observe(width, batch.size, batch.compute_ms)
-        self._metrics.compute_seconds.labels(width).observe(batch.compute_ms / 1000)
-        self._metrics.batch_images.labels(width).observe(batch.size)
+        ratio = networks.costs.observe(width, batch.size, batch.compute_ms)
+        self._cost_ratio(width).observe(ratio)
+        self._compute_seconds(width).observe(batch.compute_ms / 1000)
+        self._batch_images(width).observe(batch.size)
 
     def _lost(self, key: _Key, cause: Loss) -> None:
         log.error("a worker %s at a batch of width %s and is replaced", cause, key[1])

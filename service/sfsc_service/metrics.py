@@ -18,6 +18,7 @@ from sfsc_bundle.manifest import Manifest
 __all__ = ["Metrics"]
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+RATIOS = (0.25, 0.5, 0.67, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -57,6 +58,20 @@ class Metrics:
         self.batch_images = Histogram(
             "sfsc_batch_images", "Images in a batch", ["width"], buckets=SIZES, registry=registry
         )
+        self.cost_ratio = Histogram(
+            "sfsc_cost_ratio", "What a batch took, in multiples of what was predicted", ["width"], buckets=RATIOS,
+            registry=registry,
+        )  # fmt: skip
+        self.deadlines = Counter(
+            "sfsc_deadlines", "Images by what became of their time limit (met, missed, refused); hard or soft",
+            ["width", "limit", "outcome"], registry=registry,
+        )  # fmt: skip
+        self.slowdown = Gauge(
+            "sfsc_slowdown", "What batches take now, in multiples of an idle machine's", registry=registry
+        )
+        self.level = Gauge(
+            "sfsc_degradation_steps", "Steps that the load takes off flexible requests' widths", registry=registry
+        )
         self.failed_batches = Counter("sfsc_failed_batches", "Runs that raised", ["width"], registry=registry)
         self.lost_workers = Counter(
             "sfsc_lost_workers", "Workers that hung or died and were replaced", ["cause"], registry=registry
@@ -88,7 +103,7 @@ class Metrics:
         self.bundle.clear()
         self.bundle.labels(manifest.name, manifest.space).set(1)
         for width in manifest.widths:
-            for labelled in (self.queue_seconds, self.compute_seconds, self.batch_images):
+            for labelled in (self.queue_seconds, self.compute_seconds, self.batch_images, self.cost_ratio):
                 labelled.labels(width)
             self.failed_batches.labels(width)
             self.searches.labels(width)

@@ -5,14 +5,14 @@ import contextlib
 import time
 from dataclasses import dataclass
 
-from starlette.datastructures import Headers, MutableHeaders
+from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sfsc_service.errors import Problem
 from sfsc_service.metrics import Metrics
 from sfsc_service.routes.problems import as_problem, problem_response
 
-__all__ = ["Edge"]
+__all__ = ["Edge", "Room"]
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 STALLED_S = 30.0
@@ -26,14 +26,19 @@ POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
+SECURITY = (
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
 
 
 class Edge:
     """The outermost layer of the app, plain ASGI."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, max_body_bytes: int) -> None:
-        self._app, self._metrics = app, metrics
-        self._room = _Room(max_body_bytes)
+    def __init__(self, app: ASGIApp, metrics: Metrics, room: "Room") -> None:
+        self._app, self._metrics, self._room = app, metrics, room
+        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._open = 0
         metrics.open_requests.set_function(lambda: self._open)
 
@@ -46,26 +51,33 @@ class Edge:
         self._open += 1
         exchange = _Exchange(receive, send, self._room)
         try:
-            exchange.check_announced(Headers(scope=scope).get("content-length"))
+            exchange.check_announced(_header(scope, b"content-length"))
             await self._app(scope, exchange.receive, exchange.send)
         except Exception as error:
             problem = as_problem(error)
             self._metrics.problems.labels(problem.kind).inc()
             if exchange.status is None:
-                if Headers(scope=scope).get("expect") is None:  # who asks first has not begun to send
+                if _header(scope, b"expect") is None:  # who asks first has not begun to send
                     await exchange.drain()
                 await problem_response(problem, exchange.farewell())(scope, receive, exchange.send)
         finally:
             exchange.leave()
             self._open -= 1
-            route = getattr(scope.get("route"), "path", "unmatched")
-            method = scope["method"] if scope["method"] in METHODS else "other"
-            self._metrics.http_requests.labels(method, route, str(exchange.status or 499)).inc()
-            self._metrics.http_seconds.labels(route).observe(time.monotonic() - started)
+            self._observe(scope, exchange.status or 499, time.monotonic() - started)
+
+    def _observe(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "unmatched")
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        series = self._series.get((method, route, status))
+        if series is None:  # looking series up by their labels costs more than counting
+            count = self._metrics.http_requests.labels(method, route, str(status))
+            series = self._series[method, route, status] = count, self._metrics.http_seconds.labels(route)
+        series[0].inc()
+        series[1].observe(seconds)
 
 
 @dataclass(slots=True)
-class _Room:
+class Room:
     """`limit`: bytes of one body. `held`: of all bodies whose requests are not answered yet."""
 
     limit: int
@@ -75,17 +87,17 @@ class _Room:
 class _Exchange:
     """One request and its answer."""
 
-    def __init__(self, receive: Receive, send: Send, room: _Room) -> None:
+    def __init__(self, receive: Receive, send: Send, room: Room) -> None:
         self._receive, self._send, self._room = receive, send, room
         self._size = 0
         self._ended = False
         self._waited_s = 0.0
         self.status: int | None = None
 
-    def check_announced(self, content_length: str | None) -> None:
+    def check_announced(self, content_length: bytes | None) -> None:
         """Refuse by the header, before anything is read. Raises Problem: body_too_large."""
         if content_length is not None and content_length.isdigit() and int(content_length) > self._room.limit:
-            raise self._too_large(content_length)
+            raise self._too_large(content_length.decode())
 
     async def receive(self) -> Message:
         """The next part of the body, as long as it and all others are within bounds."""
@@ -129,10 +141,9 @@ class _Exchange:
         """Add the headers that every answer has."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers.setdefault("Content-Security-Policy", POLICY)
-            headers.setdefault("X-Content-Type-Options", "nosniff")
-            headers.setdefault("Referrer-Policy", "no-referrer")
+            headers = message["headers"]
+            given = {name for name, _ in headers}
+            headers.extend(header for header in SECURITY if header[0] not in given)
         await self._send(message)
 
     async def _next(self) -> Message:
@@ -148,3 +159,7 @@ class _Exchange:
         return Problem(
             "body_too_large", f"body: must have at most {self._room.limit} bytes, found {found}", "body"
         )
+
+
+def _header(scope: Scope, name: bytes) -> bytes | None:
+    return next((value for found, value in scope["headers"] if found == name), None)

@@ -95,6 +95,16 @@ class Choice:
     met: bool = True
     deadline_ms: float | None = None
 
+    @property
+    def limit(self) -> Literal["hard", "soft"]:
+        """Whether an answer that comes too late is worth nothing, or only less."""
+        return "soft" if self.deadline_ms is None else "hard"
+
+    @property
+    def limit_ms(self) -> float:
+        """What decides whether an answer is in time, from arrival."""
+        return self.target_ms if self.deadline_ms is None else self.deadline_ms
+
     def budget_met(self, elapsed_ms: float) -> bool:
         """Whether an answer after so long keeps every limit."""
         in_time = not self.soft or elapsed_ms <= self.target_ms

@@ -75,6 +75,7 @@ def serve(settings: Settings, service: Service, bound: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_s),
         http=bounded_connections(settings.max_connections, service.metrics),
+        proxy_headers=False,
         ws="none",
         lifespan="on",
     )

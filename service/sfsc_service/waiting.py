@@ -61,6 +61,10 @@ class WaitingQueue(Generic[W, P]):
         """What waits and counts against a new entry: everything for a patient one, else all that are not."""
         return self._weight_ms[False] + (self._weight_ms[True] if patient else 0.0)
 
+    def weight_before(self, due: float) -> float:
+        """What waits and is more urgent. May be asked without the lock: it can only be out of date."""
+        return sum(entry.weight_ms for entry in self._entries[: bisect.bisect(self._keys, (due, -1))])
+
     def insert(self, entry: Entry[W, P]) -> None:
         """Put an entry in its place."""
         key = (entry.due, next(self._arrivals))
@@ -69,9 +73,17 @@ class WaitingQueue(Generic[W, P]):
         self._entries.insert(at, entry)
         self._weight_ms[entry.patient] += entry.weight_ms
 
-    def first(self, count: int) -> list[Entry[W, P]]:
-        """The most urgent entries; they stay."""
-        return self._entries[:count]
+    def view(self, count: int, now: float) -> list[tuple[int, Entry[W, P]]]:
+        """The most urgent entries with their positions; they stay.
+
+        Where so many are overdue that they would fill the view, half of it is for those that are not.
+        """
+        overdue = bisect.bisect(self._keys, (now, -1))
+        if overdue <= count // 2:
+            return list(enumerate(self._entries[:count]))
+        timely = self._entries[overdue : overdue + count // 2]
+        first = self._entries[: min(overdue, count - len(timely))]
+        return [*enumerate(first), *enumerate(timely, overdue)]
 
     def take(self, positions: Sequence[int]) -> list[Entry[W, P]]:
         """Remove entries by position and return them, most urgent first."""
@@ -87,8 +99,8 @@ class WaitingQueue(Generic[W, P]):
         return taken[::-1]
 
     def take_dropped(self, count: int, now: float) -> list[tuple[Entry[W, P], Dropped]]:
-        """Remove those of the first `count` entries that are not worth computing any more."""
-        causes = [(at, entry.dropped(now)) for at, entry in enumerate(self._entries[:count])]
+        """Remove those in a view of `count` entries that are not worth computing any more."""
+        causes = [(at, entry.dropped(now)) for at, entry in self.view(count, now)]
         dead = [(at, cause) for at, cause in causes if cause is not None]
         entries = self.take([at for at, _ in dead])
         return [(entry, cause) for entry, (_, cause) in zip(entries, dead, strict=True)]

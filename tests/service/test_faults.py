@@ -20,6 +20,7 @@ import pytest
 
 from sfsc_bundle.folder import Bundle
 from sfsc_bundle.preprocess import preprocess
+from sfsc_service.costs import Measured
 from sfsc_service.settings import Settings
 from tests.service.live import JPEG, Live, running
 from tests.service.pictures import picture
@@ -140,7 +141,7 @@ def test_an_error_that_nobody_foresaw_tells_nothing_of_the_inside(
 def test_a_full_queue_is_refused_at_once_and_is_no_illness(weak: Live, callers: ThreadPoolExecutor) -> None:
     held = Held(weak, "0.25")
     busy = held.occupy(callers, "0.25")
-    weak.service.embedder.costs.measured("0.25", 1, 1500.0)
+    weak.service.embedder.costs.measured("0.25", 1, Measured(1500.0, 1500.0))
     waiting = [callers.submit(weak.post_image, "/embed", picture(n), width="0.25") for n in range(2)]
     held.until_waiting(2)
     refused = weak.post_image("/embed", picture(9), width="0.25")
@@ -190,7 +191,7 @@ def test_a_hard_deadline_passes_in_the_queue(weak: Live, callers: ThreadPoolExec
 def test_under_a_burst_everybody_is_answered_with_less_width(weak: Live, callers: ThreadPoolExecutor) -> None:
     costs = weak.service.embedder.costs
     for width, ms in (("0.25", 1.0), ("0.5", 200.0), ("0.75", 300.0), ("1.0", 600.0)):
-        costs._known[width] = {1: ms}
+        costs.load({width: {1: Measured(ms, ms)}})
     held = Held(weak, "0.25")
     busy = held.occupy(callers, "0.25")
     flexible = [callers.submit(weak.post_image, "/embed", picture(n)) for n in range(12)]
@@ -270,7 +271,7 @@ def test_single_requests_are_computed_between_the_batches_of_a_bulk_call(
 def test_bulk_gives_way_for_a_while_when_the_queue_is_full(weak: Live, callers: ThreadPoolExecutor) -> None:
     held = Held(weak, "0.25")
     busy = held.occupy(callers, "0.25")
-    weak.service.embedder.costs.measured("0.25", 1, 2500.0)
+    weak.service.embedder.costs.measured("0.25", 1, Measured(2500.0, 2500.0))
     waiting = callers.submit(weak.post_image, "/embed", picture(1), width="0.25")
     held.until_waiting(1)
     bulk = callers.submit(

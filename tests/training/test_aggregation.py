@@ -12,6 +12,7 @@ from sfsc_training.aggregation.aggregate import aggregate, shells
 from sfsc_training.aggregation.projection import conflict_share, projection_weights
 from sfsc_training.config import AggregationSection
 from sfsc_training.errors import RecipeError
+from sfsc_training.sandwich import sandwich
 
 PROJECTION, SUM = AggregationSection(), AggregationSection(kind="sum")
 GOLDEN = torch.tensor([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
@@ -157,3 +158,18 @@ def test_overlap_projects_each_shell_by_itself():
     update = aggregate(gradients, AggregationSection(scope="overlap"), generator(), parts).update
     inner = aggregate(gradients[:, :2], PROJECTION, generator()).update
     assert update.tolist() == pytest.approx([*inner.tolist(), 5.0, -5.0])
+
+
+@given(st.integers(1, 8), st.none() | st.integers(0, 8), st.integers(0, 10_000))
+@settings(max_examples=60)
+def test_a_sandwich_has_both_ends_and_some_between(count, between, seed):
+    trained = range(count)
+    chosen = sandwich(trained, between, generator(seed))
+    assert sorted(set(chosen)) == list(chosen)
+    assert {0, count - 1} <= set(chosen) <= set(trained)
+    assert len(chosen) == (count if between is None else min(count, between + 2))
+
+
+def test_a_sandwich_draws_every_width_in_time():
+    seen = {width for seed in range(50) for width in sandwich(range(6), 1, generator(seed))}
+    assert seen == set(range(6))

@@ -7,8 +7,10 @@ from torch.nn import functional as F
 from sfsc_training.config import EvidentialSection, LossSection
 from sfsc_training.losses.base import base_loss
 from sfsc_training.losses.classifier import Classifier
+from sfsc_training.losses.distillation import distance_to, soft_target_loss
 from sfsc_training.losses.evidential import evidential_loss
-from sfsc_training.losses.objective import distance_to, width_loss
+from sfsc_training.losses.objective import width_loss
+from sfsc_training.losses.simplex import simplex
 from sfsc_training.losses.triplet import hard_triplet
 
 N, D, K = 12, 8, 5
@@ -83,12 +85,13 @@ def test_a_batch_without_a_triplet_has_no_loss():
 
 
 @pytest.mark.parametrize("base", ["cross-entropy", "arcface", "cosface", "circle"])
-@pytest.mark.parametrize("compatible", ["evidential", "cross-entropy", "base", "triplet"])
+@pytest.mark.parametrize("compatible", ["evidential", "cross-entropy", "base", "triplet", "soft-targets"])
 @pytest.mark.parametrize("triplet", [0.0, 1.0])
 def test_what_each_width_s_loss_is_made_of(batch, base, compatible, triplet):
     features, target = batch
     section = LossSection(
         base=base, compatible=compatible, triplet=triplet, cross_entropy=0.5, distil=2.0,
+        soft_targets=3.0, temperature=2.0,
         evidential=EvidentialSection(prior_weight=10, kl_weight=0.1, anneal_steps=10),
     )  # fmt: skip
     kappa, widest = classifier(), torch.randn(N, D)
@@ -102,8 +105,10 @@ def test_what_each_width_s_loss_is_made_of(batch, base, compatible, triplet):
         "cross-entropy": F.cross_entropy(kappa(features), target),
         "base": whole,
         "triplet": hard_triplet(features, target, 0.3, widest),
+        "soft-targets": soft_target_loss(kappa(features), kappa(widest), 2.0),
     }[compatible]
     added = 0.5 * F.cross_entropy(kappa(features), target) + 2.0 * distance_to(features, widest)
+    added = added + 3.0 * soft_target_loss(kappa(features), kappa(widest), 2.0)
     assert narrow.loss.item() == pytest.approx((main + added).item(), rel=1e-5)
     assert (narrow.uncertainty is not None) == (compatible == "evidential")
 
@@ -117,3 +122,41 @@ def test_losses_of_half_precision_features_are_float32(batch):
         same = width_loss(half.float(), target, classifier(), full=True, widest=None, step=0, section=section).loss
         assert loss.dtype == torch.float32
         assert torch.equal(loss, same)
+
+
+def test_soft_targets_are_the_divergence_written_out(batch):
+    features, _ = batch
+    kappa, reference = classifier(), torch.randn(N, K, generator=torch.Generator().manual_seed(5))
+    reference.requires_grad_()
+    p, q = (values.div(2.0).softmax(dim=1) for values in (reference, kappa(features)))
+    loss = soft_target_loss(kappa(features), reference, 2.0)
+    assert loss.item() == pytest.approx(4 * (p * (p / q).log()).sum(dim=1).mean().item(), rel=1e-4)
+    assert torch.autograd.grad(loss, [features, reference], allow_unused=True)[1] is None
+    assert soft_target_loss(reference, reference, 2.0).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("classes", "dimension"), [(2, 2), (5, 4), (6, 5), (6, 16)])
+def test_fixed_class_vectors_are_a_regular_simplex_where_there_is_room(classes, dimension):
+    vectors = simplex(classes, dimension)
+    expected = torch.full((classes, classes), -1 / (classes - 1)).fill_diagonal_(1.0)
+    assert vectors.shape == (classes, dimension)
+    assert torch.allclose(vectors @ vectors.T, expected, atol=1e-6)
+
+
+def test_fixed_class_vectors_in_few_dimensions_keep_apart():
+    vectors = simplex(200, 64)
+    assert torch.allclose(vectors.norm(dim=1), torch.ones(200))
+    cosines = (vectors @ vectors.T).fill_diagonal_(0.0)
+    assert cosines.max() < 0.55
+    bound = ((200 - 64) / (64 * 199)) ** 0.5  # Welch: no 200 vectors in 64 dimensions do better on average
+    assert cosines.square().sum().div(200 * 199).sqrt().item() == pytest.approx(bound, rel=0.05)
+    assert torch.equal(simplex(200, 64), vectors)
+
+
+def test_a_fixed_classifier_draws_nothing_and_never_moves():
+    torch.manual_seed(0)
+    fixed = Classifier(8, 5, LossSection(class_vectors="simplex"))
+    after = torch.rand(1)
+    torch.manual_seed(0)
+    assert torch.equal(after, torch.rand(1))
+    assert not fixed.weight.requires_grad

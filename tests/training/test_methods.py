@@ -22,6 +22,8 @@ JOINT = {
     "sfsc": (),
     "sfsc-without-loss": ("loss.compatible=base",),
     "sfsc-without-projection": ("aggregation.kind=sum",),
+    "in-place-distillation": ("loss.compatible=soft-targets", "aggregation.kind=sum"),
+    "fixed-simplex": ("loss.class_vectors=simplex", "loss.soft_targets=1.0", "aggregation.scope=tensor"),
     "mine": ("loss.distil=1.0", "loss.cross_entropy=0.5", "aggregation.kind=upgrad", "optimiser.ema=0.9"),
 }
 INDEPENDENT = ("method=independent", "network.separate=true", "loss.classifier=separate", "loss.compatible=base")
@@ -56,6 +58,18 @@ def test_joint_methods_move_every_shared_weight(small_recipe, small_data, tmp_pa
     assert set(line["loss"]) == {"0.5", "1.0"}
     assert all(norm > 0 for norm in line["gradient_norm"].values())
     assert all(torch.isfinite(parameter).all() for parameter in opened.family.parameters())
+
+
+def test_a_sandwich_leaves_the_other_widths_alone(small_recipe, small_data, tmp_path):
+    settings = ("method=sandwich", "widths=[0.25, 0.5, 0.75, 1.0]", "optimiser.sandwich=1", "optimiser.steps=1")
+    opened, _ = run(small_recipe, small_data, tmp_path / "run", *settings)
+    line = json.loads((tmp_path / "run/history.jsonl").read_text())
+    assert len(line["loss"]) == 3
+    assert set(line["loss"]) == set(line["gradient_norm"]) > {"0.25", "1.0"}
+    (left,) = set(opened.recipe.width_names) - set(line["loss"])
+    for index, width in enumerate(opened.recipe.width_names):
+        fresh = opened.family.neck.widths[index].bias == 0
+        assert fresh.all() == (width == left)
 
 
 def test_independent_widths_share_nothing(small_recipe, small_data, independent, tmp_path):

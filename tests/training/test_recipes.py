@@ -31,6 +31,13 @@ def test_packaged_recipes_are_valid_and_named_after_their_file(name):
         ({"optimiser": {"batch": 9, "micro_batches": 2}}, "batch must divide into micro_batches"),
         ({"sampler": {"kind": "identities", "images": 5}}, r"sampler.images must divide a batch of 96, found 5"),
         ({"method": "x", "loss": {"base": "arcface", "logits": "linear"}}, "base arcface needs logits = 'cosine'"),
+        ({"loss": {"soft_targets": 1.0}}, r"method sfsc has loss.soft_targets = 0.0, found 1.0"),
+        ({"loss": {"class_vectors": "simplex"}}, "method sfsc has loss.class_vectors = 'learned'"),
+        ({"optimiser": {"sandwich": 1}}, "method sfsc has optimiser.sandwich = None, found 1"),
+        (
+            {"method": "x", "loss": {"classifier": "separate", "compatible": "soft-targets"}},
+            "need one classifier for all widths",
+        ),
         ({"aggregation": {"scope": "overlap"}}, "give anything else a method name of its own"),
     ],
 )
@@ -65,6 +72,12 @@ def test_a_recipe_is_merged_over_its_base(tmp_path):
 def test_a_digest_leaves_defaults_out():
     assert parse_recipe({"name": "x"}).sha256 == parse_recipe({"name": "x", "optimiser": {"lr": 1e-3}}).sha256
     assert parse_recipe({"name": "x"}).sha256 != parse_recipe({"name": "x", "optimiser": {"lr": 2e-3}}).sha256
+
+
+def test_a_new_key_changes_no_digest():
+    """Results and checkpoints are found by it."""
+    recipe = parse_recipe({"name": "x", "widths": [0.5, 1.0], "loss": {"triplet": 1.0}, "optimiser": {"lr": 2e-3}})
+    assert recipe.sha256 == "0a89d8be4e557e470f48b36a012632e7d71af7d581bed2b78eaebe6ab4e966b8"
 
 
 def test_settings_on_the_command_line(small_recipe):

@@ -10,6 +10,7 @@ from PIL import Image
 from rich.console import Console
 
 from sfsc_training import sweep
+from sfsc_training.cli import main
 from sfsc_training.data.reader import read_folder
 from sfsc_training.errors import CheckpointError, DataError, RecipeError
 from sfsc_training.evaluation import cross_generation, open_run
@@ -21,6 +22,7 @@ from tests.training.conftest import SMALL_RECIPE
 
 QUIET = Console(quiet=True)
 CHILDREN = {
+    "next": "teacher = { classify = 1.0 }\n",
     "independent": "[network]\nseparate = true\n[loss]\nclassifier = 'separate'\ncompatible = 'base'\n",
     "bct": "teacher = { full = true, classifier = true }\n"
     "[network]\nseparate = true\n[loss]\ncompatible = 'cross-entropy'\n",
@@ -29,12 +31,14 @@ CHILDREN = {
     "sfsc": "",
 }
 SWEEP = """
+settings = ["optimiser.steps=4"]
 run = [
   { recipe = "DIR/independent.toml" },
   { recipe = "DIR/bct.toml", teacher = "independent" },
   { recipe = "DIR/unified.toml", settings = ["widths=[0.5]"] },
   { recipe = "DIR/bct-s.toml" },
   { recipe = "DIR/sfsc.toml", seeds = [0, 1] },
+  { recipe = "DIR/next.toml", teacher = "sfsc" },
 ]
 """
 
@@ -46,7 +50,7 @@ def folder(tmp_path_factory):
     for name, sections in CHILDREN.items():
         widths = "widths = [0.5]\n" if name == "unified" else ""
         (place / f"{name}.toml").write_text(
-            f'base = "small.toml"\nname = "{name}"\nmethod = "{name}"\n{widths}{sections}[optimiser]\nsteps = 4\n'
+            f'base = "small.toml"\nname = "{name}"\nmethod = "{name}"\n{widths}{sections}[optimiser]\nsteps = 5\n'
         )
     (place / "sweep.toml").write_text(SWEEP.replace("DIR", str(place)))
     return place
@@ -74,7 +78,7 @@ def results(folder, small_data):
 def test_every_run_leaves_what_is_needed_to_repeat_it(results, small_data):
     assert [path.stem for path in results] == [
         "independent-seed0-test", "bct-seed0-test", "unified-seed0-test", "bct-s-seed0-test", "sfsc-seed0-test",
-        "sfsc-seed1-test",
+        "sfsc-seed1-test", "next-seed0-test",
     ]  # fmt: skip
     for path in results:
         found = json.loads(path.read_text())
@@ -87,6 +91,41 @@ def test_every_run_leaves_what_is_needed_to_repeat_it(results, small_data):
         assert result.macs == sorted(result.macs)
         assert [entry["step"] for entry in result.history] == [0, 3]
     assert json.loads(results[1].read_text())["data"]["teacher"] == "independent-seed0"
+
+
+def test_a_new_generation_is_measured_against_the_old_one_too(results):
+    generations = json.loads(results[6].read_text())["data"]["evaluation"]["generations"]
+    assert generations["widths"] == ["old/0.5", "old/1.0", "new/0.5", "new/1.0"]
+    old = [cell for row in read_result(results[4]).mean_ap for cell in row]
+    assert [cell for row in generations["mean_ap"][:2] for cell in row[:2]] == pytest.approx(old)
+
+
+def test_settings_of_a_run_come_after_those_of_all(folder, tmp_path):
+    text = 'settings = ["optimiser.steps=7", "optimiser.lr=0.5"]\n'
+    run = '{ recipe = "DIR/sfsc.toml", settings = ["optimiser.steps=9"] }'
+    path = tmp_path / "sweep.toml"
+    path.write_text(f"{text}run = [{run.replace('DIR', str(folder))}]")
+    (planned,) = read_sweep(path)
+    assert (planned.recipe.optimiser.steps, planned.recipe.optimiser.lr) == (9, 0.5)
+
+
+def test_only_some_runs_of_a_sweep(folder, small_data, tmp_path, capsys):
+    words = ["sweep", folder / "sweep.toml", "--data", small_data, "--out", tmp_path, "--results", tmp_path]
+    run_command([*words, "--only", "sfsc-*1", "--workers", 0])
+    assert [path.name for path in tmp_path.glob("*.json")] == ["sfsc-seed1-test.json"]
+    with pytest.raises(SystemExit):
+        run_command([*words, "--only", "nothing"])
+    assert "--only: no run of" in capsys.readouterr().err
+
+
+def run_command(words):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["sfsc-train", *map(str, words)])
+        try:
+            main()
+        except SystemExit as ended:
+            if ended.code:
+                raise
 
 
 def test_what_has_a_result_is_not_trained_again(results, folder, small_data, monkeypatch):
@@ -165,6 +204,11 @@ def test_what_cannot_be_reported_is_named(results, folder, tmp_path):
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(CheckpointError, match="is no result of this version"):
         read_result(tmp_path / "x.json")
+    mixed = json.loads(results[0].read_text())
+    mixed["data"]["evaluation"]["protocol"] = "3 queries against 4 gallery pictures"
+    (tmp_path / "mixed.json").write_text(json.dumps(mixed))
+    with pytest.raises(DataError, match=r"same queries and gallery, found .*; independent: 3 queries against 4"):
+        write_report([read_result(results[3]), read_result(tmp_path / "mixed.json")], tmp_path)
     with pytest.raises(DataError, match="at least one run"):
         write_report([], tmp_path)
 

@@ -3,6 +3,7 @@
 import os
 import sys
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from sfsc_training.checkpoint import read_recipe, write_json
 from sfsc_training.config import Recipe, load_recipe, packaged_recipes
 from sfsc_training.data.read import read_dataset
 from sfsc_training.data.reader import Dataset
-from sfsc_training.errors import TrainingError
+from sfsc_training.errors import RecipeError, TrainingError
 from sfsc_training.evaluation import (
     cost,
     cross_generation,
@@ -164,13 +165,19 @@ def sweep(
     data: DataFolder,
     runs: Annotated[Path, typer.Option("--out", help="run folders go here")] = Path("runs"),
     results: Annotated[Path, typer.Option(help="one JSON for each run")] = Path("benchmarks/results"),
+    only: Annotated[
+        str,
+        typer.Option(metavar="GLOB", help="only runs of matching names, as *-seed0: processes can share a list"),
+    ] = "*",
     split: Split = "test",
     threads: Annotated[int, typer.Option(min=1, help="cores to compute on; default: all there are")] = _CORES,
     workers: Annotated[int, typer.Option(min=0, help="processes that prepare batches")] = 1,
     device: Annotated[Device, typer.Option(help="cpu, or cuda")] = Device.CPU,
 ) -> None:
     """Train and evaluate a list of recipes × seeds; what has a result is skipped, a run cut off goes on."""
-    planned = read_sweep(file)
+    planned = [plan for plan in read_sweep(file) if fnmatchcase(plan.folder, only)]
+    if not planned:
+        raise RecipeError(f"--only: no run of {file} has a name that matches {only}")
     running = Running(threads, workers, device=device.value)
     for path in run_sweep(planned, lambda recipe: _read(data, recipe), runs, results, split, console, running):
         console.print(f"result in {path}")

@@ -1,9 +1,10 @@
 """A list of recipes × seeds: trained, evaluated, one JSON each; what is there already is skipped.
 
+settings = ["optimiser.steps=1000"]      # optional, as --set, for every run
 [[run]]
 recipe = "omniglot28-bct"
 seeds = [0, 1]
-settings = ["optimiser.steps=3000"]      # optional, as --set
+settings = ["name=bct-long", "optimiser.steps=3000"]      # optional, of this run alone, after the common ones
 teacher = "omniglot28-independent"       # optional, the name of an earlier recipe of the list; same seed
 """
 
@@ -29,7 +30,7 @@ from sfsc_training.checkpoint import read_checkpoint, write_json
 from sfsc_training.config import Recipe, load_recipe
 from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import CheckpointError, RecipeError
-from sfsc_training.evaluation import cost, embed_split, evaluate_split, open_run, report
+from sfsc_training.evaluation import cost, cross_generation, embed_split, evaluate_split, open_run, report
 from sfsc_training.loop import Running, train
 from sfsc_training.results import read_history, versions
 
@@ -48,6 +49,7 @@ class _Entry(BaseModel):
 class _File(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    settings: tuple[str, ...] = ()
     run: tuple[_Entry, ...] = Field(min_length=1)
 
 
@@ -63,14 +65,14 @@ class Planned:
 def read_sweep(path: Path) -> list[Planned]:
     """Every recipe × seed of a sweep file, all checked before the first is trained. Raises RecipeError."""
     try:
-        entries = _File.model_validate(tomllib.loads(path.read_text())).run
+        file = _File.model_validate(tomllib.loads(path.read_text()))
     except (OSError, ValueError) as error:
         what = error.errors()[0] if isinstance(error, ValidationError) else error
         raise RecipeError(f"sweep {path} cannot be used: {what}") from error
     planned: dict[str, Planned] = {}
-    for entry in entries:
+    for entry in file.run:
         for seed in entry.seeds:
-            recipe = load_recipe(entry.recipe, [*entry.settings, f"seed={seed}"])
+            recipe = load_recipe(entry.recipe, [*file.settings, *entry.settings, f"seed={seed}"])
             teacher = None if entry.teacher is None else _folder(entry.teacher, seed)
             if teacher is not None and teacher not in planned:
                 raise RecipeError(
@@ -152,6 +154,10 @@ def _document(
     if summary is not None:
         figures |= {"mean self-test": summary.mean_self, "mean cross-test": summary.mean_cross}
     evaluation = report(cross, embedded.split) | {"step": run.step, "cost": cost(run)}
+    if plan.teacher is not None and plan.recipe.teacher is not None and plan.recipe.teacher.classify:
+        older = open_run(folder.parent / plan.teacher, device=running.device)
+        generations = cross_generation(run, older, dataset.part(split), console)
+        evaluation["generations"] = report(generations, embedded.split)
     write_json(folder / f"evaluation-{split}.json", evaluation)
     return {
         "name": plan.folder,

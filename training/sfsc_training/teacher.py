@@ -16,7 +16,7 @@ from sfsc_training.data.reader import Split
 from sfsc_training.errors import CheckpointError, RecipeError
 from sfsc_training.evaluation import Run, embed_split, open_run
 from sfsc_training.losses.classifier import Classifier, classifier_of
-from sfsc_training.losses.objective import distance_to
+from sfsc_training.losses.distillation import distance_to
 from sfsc_training.networks.family import Family
 from sfsc_training.networks.separate import Separate
 

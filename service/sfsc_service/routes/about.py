@@ -88,7 +88,9 @@ def _costs(service: Service) -> list[dict[str, Any]]:
             "macs": submodel.macs,
             "gflops": 2e-9 * submodel.macs,
             "latency_ms": round(service.embedder.costs.estimate(submodel.width, 1), 4),
-            "batch_ms": {str(images): round(ms, 4) for images, ms in table[submodel.width].items()},
+            "batch_ms": {
+                str(images): round(found.median_ms, 4) for images, found in table[submodel.width].items()
+            },
         }
         for submodel in service.manifest.submodels
     ]

@@ -2,6 +2,7 @@
 
 import asyncio
 import traceback
+from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -47,6 +48,8 @@ async def _embed(request: Request) -> Response:
     if not call.images:
         raise Problem("invalid_parameter", "image: is required, found none", "image")
     wish = wish_of(call.options)
+    if len(call.images) > 1:
+        arrival = replace(arrival, bulk=True)  # gives way to calls of one picture
     async with Presence(request):
         embedded = await _all(service, call.images, wish, arrival)
     manifest, times = embedded[0].manifest, timing(arrival, embedded)

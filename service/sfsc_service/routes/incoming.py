@@ -8,13 +8,14 @@ Options that are text (query, multipart) hold `filter`, `metadata` and lists as 
 twice is an error, so that no part of a request is silently ignored.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import FormData
-from starlette.requests import Request
+from starlette.datastructures import FormData, QueryParams
+from starlette.requests import ClientDisconnect, Request
 
 from sfsc_service.errors import Problem
 from sfsc_service.routes.problems import validation_problem
@@ -35,6 +36,7 @@ from sfsc_service.routes.reading import (
 __all__ = ["Incoming", "read_call", "validate"]
 
 M = TypeVar("M", bound=BaseModel)
+MEMORABLE_BYTES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +53,12 @@ async def read_call(request: Request, model: type[M], max_images: int = 1) -> In
     Raises:
         Problem: unsupported_media_type, image_too_large, invalid_json, invalid_parameter, …
     """
-    options = text_options(request.query_params.multi_items())
     kind = media_type(request)
     if kind.startswith("image/"):
-        images = [await _raw_image(request)]
-    elif kind == "application/json":
+        image = await _raw_image(request)
+        return Incoming(_from_query(model, request.scope["query_string"]), [image])
+    options = text_options(request.query_params.multi_items())
+    if kind == "application/json":
         # Not `request.body()`, which would keep the body for as long as the request is known.
         fields = read_json(b"".join([chunk async for chunk in request.stream()]))
         images = _base64_images(fields.pop("image", None), max_images)
@@ -80,19 +83,35 @@ def validate(model: type[M], options: Mapping[str, Any]) -> M:
         raise validation_problem(error) from None
 
 
+def _from_query(model: type[M], query: bytes) -> M:
+    """Options of a query string. Callers ask for the same few again and again; models are frozen."""
+    return _remembered(model, query) if len(query) <= MEMORABLE_BYTES else _checked(model, query)
+
+
+def _checked(model: type[M], query: bytes) -> M:
+    return validate(model, text_options(QueryParams(query).multi_items()))
+
+
+_remembered = functools.lru_cache(maxsize=256)(_checked)
+
+
 async def _raw_image(request: Request) -> bytes:
     limit: int = request.app.state.settings.max_image_bytes
-    body = bytearray()
-    size = 0
-    async for chunk in request.stream():
+    chunks: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk, more = message.get("body", b""), message.get("more_body", False)
         size += len(chunk)
         if size <= limit:
-            body += chunk
+            chunks.append(chunk)
         else:
-            body.clear()  # read on to the end, so that the answer can be received
+            chunks.clear()  # read on to the end, so that the answer can be received
     if size > limit:
         raise too_large(size, limit)
-    return bytes(body)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _base64_images(value: Any, max_images: int) -> list[bytes]:

@@ -9,6 +9,9 @@ from sfsc_service.errors import Problem
 
 __all__ = ["Presence"]
 
+GRACE_S = 0.02
+"""Nobody is watched for so long: most answers are there before that, and a watch costs a task."""
+
 
 class Presence:
     """`async with Presence(request):` cancels the block as soon as the client disconnects.
@@ -19,20 +22,26 @@ class Presence:
 
     def __init__(self, request: Request) -> None:
         self._request = request
+        self._watch: asyncio.Task[None] | None = None
         self._gone = False
 
     async def __aenter__(self) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._task = task
-        self._watch = asyncio.create_task(self._wait())
+        self._timer = asyncio.get_running_loop().call_later(GRACE_S, self._begin)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._watch.cancel()
+        self._timer.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
         if self._gone and kind is asyncio.CancelledError and not self._task.uncancel():
             raise Problem("client_gone", "the client has closed the connection") from error
+
+    def _begin(self) -> None:
+        self._watch = asyncio.create_task(self._wait())
 
     async def _wait(self) -> None:
         while (await self._request.receive())["type"] != "http.disconnect":

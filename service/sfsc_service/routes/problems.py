@@ -15,7 +15,7 @@ from sfsc_bundle.errors import ImageError
 from sfsc_service.errors import KINDS, STATUS, Kind, Problem
 from sfsc_service.store.errors import InvalidInputError, StoreError
 
-__all__ = ["add_problems", "as_problem", "problem_response", "validation_problem"]
+__all__ = ["EXPECTED", "add_problems", "answer_problem", "as_problem", "problem_response", "validation_problem"]
 
 MEDIA_TYPE = "application/problem+json"
 HTTP_KINDS: dict[int, Kind] = {
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 def add_problems(app: FastAPI) -> None:
     """Make every exception of a route answer as a problem."""
     for kind in EXPECTED:
-        app.add_exception_handler(kind, _handle)
+        app.add_exception_handler(kind, answer_problem)
 
 
 def as_problem(error: Exception) -> Problem:
@@ -103,7 +103,8 @@ def problem_response(problem: Problem, headers: Mapping[str, str] | None = None)
     return Response(orjson.dumps(document), status, extra, MEDIA_TYPE)
 
 
-async def _handle(request: Request, error: Exception) -> Response:
+async def answer_problem(request: Request, error: Exception) -> Response:
+    """The answer to one of EXPECTED, counted."""
     problem = as_problem(error)
     request.app.state.metrics.problems.labels(problem.kind).inc()
     headers = getattr(error, "headers", None) if isinstance(error, HTTPException) else None

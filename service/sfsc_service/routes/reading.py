@@ -1,6 +1,5 @@
 """The pieces that a call is read from: text options, JSON, base64, multipart parts."""
 
-import base64
 import binascii
 import json
 from collections.abc import AsyncIterator
@@ -67,7 +66,7 @@ def decode_base64(value: object, place: str) -> bytes:
     if not isinstance(value, str):
         raise Problem("invalid_parameter", f"{place}: must be base64, found {found_text(value)}", parameter)
     try:
-        return base64.b64decode(value, validate=True)
+        return binascii.a2b_base64(value, strict_mode=True)
     except (binascii.Error, ValueError) as error:
         raise Problem(
             "invalid_parameter", f"{place}: must be base64: {error}, found {found_text(value)}", parameter

@@ -12,7 +12,13 @@ _TAUGHT = {"network.separate": True, "teacher.full": True}
 _EVIDENTIAL = {"loss.compatible": "evidential", "loss.evidential.prior_weight": "classes"}
 _PROJECTION = {"aggregation.kind": "projection", "aggregation.scope": "flat"}
 _SUM = {"aggregation.kind": "sum"}
-_PLAIN = {"loss.cross_entropy": 0.0, "loss.distil": 0.0}
+_PLAIN = {
+    "loss.cross_entropy": 0.0,
+    "loss.distil": 0.0,
+    "loss.soft_targets": 0.0,
+    "loss.class_vectors": "learned",
+    "optimiser.sandwich": None,
+}
 _JOINT = {"network.separate": False, "loss.classifier": "shared", "teacher": None} | _PLAIN
 
 METHODS: dict[str, dict[str, Any]] = {

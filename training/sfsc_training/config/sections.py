@@ -71,6 +71,9 @@ class NetworkSection(Section):
     dimension: int = Field(128, ge=2, le=8192)
     pretrained: bool = Field(False, description="timm's weights for this backbone")
     weights_file: Path | None = Field(None, description="a local file with timm weights for this backbone")
+    start: Path | None = Field(
+        None, description="a run of the same network, of any picture size, whose weights this one starts from"
+    )
     separate: bool = Field(False, description="every width is a network of its own: nothing is shared")
 
 
@@ -89,22 +92,34 @@ class LossSection(Section):
     logits: Literal["cosine", "linear"] = "cosine"
     scale: float = Field(16.0, gt=0, description="factor on cosine logits; gamma of the circle loss")
     classifier: Literal["shared", "separate"] = Field("shared", description="separate: one for each width")
+    class_vectors: Literal["learned", "simplex"] = Field(
+        "learned", description="simplex: fixed, as far apart as the dimension allows; the same in every run"
+    )
     base: Literal["cross-entropy", "arcface", "cosface", "circle"] = "cross-entropy"
     margin: float | None = Field(None, ge=0, description="of the base loss; radians for arcface; none: the usual")
     label_smoothing: Share = 0.0
     triplet: float = Field(0.0, ge=0, description="weight of a hard triplet term in the base loss")
     triplet_margin: float = Field(0.3, ge=0, le=2, description="in cosine, for every triplet term")
-    compatible: Literal["evidential", "cross-entropy", "base", "triplet"] = Field(
-        "evidential", description="triplet: anchor from the width, positives and negatives from the widest"
+    compatible: Literal["evidential", "cross-entropy", "base", "triplet", "soft-targets"] = Field(
+        "evidential",
+        description="triplet: anchor from the width, positives and negatives from the widest; soft-targets: the "
+        "widest's class probabilities alone (in-place distillation)",
     )
     cross_entropy: float = Field(0.0, ge=0, description="weight of cross-entropy added on the widths below 1")
     distil: float = Field(0.0, ge=0, description="weight of 1 − cosine to the widest width's feature")
+    soft_targets: float = Field(0.0, ge=0, description="weight of KL to the widest width's class probabilities")
+    temperature: float = Field(1.0, gt=0, description="of both sides of soft targets")
     evidential: EvidentialSection = EvidentialSection()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.base != "cross-entropy" and (self.logits != "cosine" or self.label_smoothing):
             raise ValueError(f"base {self.base} needs logits = 'cosine' and no label_smoothing")
+        one = self.class_vectors == "simplex" or self.compatible == "soft-targets" or self.soft_targets > 0
+        if one and self.classifier != "shared":
+            raise ValueError(
+                "soft targets and class_vectors 'simplex' need one classifier for all widths, found 'separate'"
+            )
         return self
 
 
@@ -121,7 +136,9 @@ class AggregationSection(Section):
     """How the gradients of the widths become one update of the shared parameters."""
 
     kind: Literal["projection", "sum", "mean", "mgda", "cagrad", "upgrad"] = "projection"
-    scope: Literal["flat", "overlap"] = "flat"
+    scope: Literal["flat", "overlap", "tensor"] = Field(
+        "flat", description="over the whole vector, or by itself in each shell between crops or each tensor"
+    )
     cagrad_c: float = Field(0.5, ge=0, description="CAGrad's c: how far from the mean the update may go")
 
 
@@ -141,6 +158,9 @@ class OptimiserSection(Section):
     steps: int = Field(3000, ge=1)
     batch: int = Field(96, ge=2)
     micro_batches: int = Field(1, ge=1, description="parts of a batch; own statistics, gradients averaged")
+    sandwich: int | None = Field(
+        None, ge=0, description="widths drawn for each step between the narrowest and the widest; none: all"
+    )
     bf16: bool = Field(True, description="network in bfloat16 autocast; losses are always float32")
     float64: bool = Field(False, description="everything in float64, to check the arithmetic")
 

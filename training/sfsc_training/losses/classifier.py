@@ -6,17 +6,21 @@ from torch.nn import functional as F
 
 from sfsc_training.config import LossSection
 from sfsc_training.errors import CheckpointError
+from sfsc_training.losses.simplex import simplex
 
 __all__ = ["Classifier", "classifier_of", "make_classifier", "single_precision"]
 
 
 class Classifier(nn.Module):
-    """One weight vector a class, never cropped. Logits are cosine × scale, or the plain product."""
+    """One vector a class, learned or fixed, never cropped. Logits are cosine × scale, or the plain product."""
 
     def __init__(self, dimension: int, classes: int, section: LossSection) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(classes, dimension))
-        nn.init.normal_(self.weight, std=dimension**-0.5)
+        if section.class_vectors == "simplex":
+            self.weight = nn.Parameter(simplex(classes, dimension), requires_grad=False)
+        else:
+            nn.init.normal_(self.weight, std=dimension**-0.5)
         self._cosine, self._scale = section.logits == "cosine", section.scale
 
     def forward(self, features: Tensor) -> Tensor:

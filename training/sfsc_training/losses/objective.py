@@ -2,16 +2,18 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from sfsc_training.config import LossSection
 from sfsc_training.losses.base import base_loss
-from sfsc_training.losses.classifier import Classifier, single_precision
+from sfsc_training.losses.classifier import Classifier
+from sfsc_training.losses.distillation import distance_to, soft_target_loss
 from sfsc_training.losses.evidential import evidential_loss
 from sfsc_training.losses.triplet import hard_triplet
 
-__all__ = ["WidthLoss", "distance_to", "needs_widest", "width_loss"]
+__all__ = ["WidthLoss", "needs_widest", "width_loss"]
 
 
 class WidthLoss(NamedTuple):
@@ -46,17 +48,14 @@ def width_loss(
         loss = loss + section.cross_entropy * F.cross_entropy(classifier(features), target)
     if section.distil and widest is not None:
         loss = loss + section.distil * distance_to(features, widest)
+    if section.soft_targets and widest is not None:
+        loss = loss + section.soft_targets * _soft_targets(features, classifier, widest, section)
     return WidthLoss(loss, result.uncertainty)
 
 
 def needs_widest(section: LossSection) -> bool:
     """Whether a loss below the widest network refers to its features."""
-    return section.compatible == "triplet" or section.distil > 0
-
-
-def distance_to(features: Tensor, reference: Tensor) -> Tensor:
-    """Mean of 1 − cosine between the rows of two [n, D]: scalar."""
-    return 1 - F.cosine_similarity(single_precision(features), single_precision(reference)).mean()
+    return section.compatible in ("triplet", "soft-targets") or section.distil > 0 or section.soft_targets > 0
 
 
 def _base(features: Tensor, target: Tensor, classifier: Classifier, section: LossSection) -> Tensor:
@@ -64,6 +63,12 @@ def _base(features: Tensor, target: Tensor, classifier: Classifier, section: Los
     if section.triplet:
         loss = loss + section.triplet * hard_triplet(features, target, section.triplet_margin)
     return loss
+
+
+def _soft_targets(features: Tensor, classifier: Classifier, widest: Tensor, section: LossSection) -> Tensor:
+    with torch.no_grad():
+        reference = classifier(widest)
+    return soft_target_loss(classifier(features), reference, section.temperature)
 
 
 def _compatible(
@@ -81,6 +86,9 @@ def _compatible(
         return WidthLoss(F.cross_entropy(logits, target, label_smoothing=section.label_smoothing), None)
     if section.compatible == "triplet":
         return WidthLoss(hard_triplet(features, target, section.triplet_margin, widest), None)
+    if section.compatible == "soft-targets":
+        assert widest is not None
+        return WidthLoss(_soft_targets(features, classifier, widest, section), None)
     settings = section.evidential
     ramp = min(1.0, step / settings.anneal_steps) if settings.anneal_steps else 1.0
     result = evidential_loss(

@@ -1,0 +1,174 @@
+"""The comparison of methods, out of the sweeps' results: what was asked against what was obtained.
+
+    NAME=omniglot28-methods
+    sfsc-train sweep training/sweeps/$NAME.toml --data DIR --results benchmarks/results/$NAME
+    python benchmarks/methods.py           # the figures, from what is there
+
+Reads the JSON files of the sweeps below benchmarks/results/, so it can be repeated while runs are still missing.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+
+from result_file import RESULTS, Figure, write_result
+from sfsc_bundle.retrieval import summarise
+from sfsc_training.results import Result, read_result
+
+SWEEPS = ("omniglot28-methods", "omniglot28-robustness", "grocery-store-methods", "vehicles-methods")
+BASELINES = ("bct-s", "asymmetric-s")
+
+
+def main() -> None:
+    """Write the figures of every sweep that has results."""
+    for sweep in SWEEPS:
+        groups = read_sweep(RESULTS / sweep)
+        if not groups:
+            continue
+        figures = pairs(groups) if sweep.endswith("robustness") else comparison(groups)
+        rows = {name: row(members) for name, members in groups.items()}
+        path = write_result("_".join(sweep.rsplit("-", 1)), figures, {"runs": rows})
+        print(f"written to {path}, from {sum(len(members) for members in groups.values())} runs")
+
+
+def read_sweep(folder: Path) -> dict[str, list[Result]]:
+    """Results by recipe name without the data set's, seeds in order."""
+    groups: dict[str, list[Result]] = {}
+    for path in sorted(folder.glob("*-test.json")):
+        found = read_result(path)
+        name = found.recipe.name.removeprefix(f"{folder.name.rpartition('-')[0]}-")
+        groups.setdefault(name, []).append(found)
+    return groups
+
+
+def row(members: Sequence[Result]) -> dict[str, Any]:
+    """One line of the table: mean over the seeds, sample standard deviation where there are several."""
+    joint = len(members[0].recipe.widths) > 1
+    summaries = [summarise(member.mean_ap) for member in members] if joint else []
+    conflicts = [[entry["step"], entry["conflicts"]] for member in members for entry in member.history]
+    return {
+        "method": members[0].recipe.method,
+        "widths": list(members[0].recipe.width_names),
+        "seeds": [member.recipe.seed for member in members],
+        "steps": members[0].recipe.optimiser.steps,
+        "mean": spread([member.mean for member in members]),
+        "self": spread([s.mean_self for s in summaries]),
+        "cross": spread([s.mean_cross for s in summaries]),
+        "ac": spread([s.ac for s in summaries]),
+        "matrix": np.mean([member.mean_ap for member in members], axis=0).tolist(),
+        "conflicts": fmean(share for _, share in conflicts) if conflicts and joint else None,
+        "conflicts_by_tenth": tenths(conflicts) if conflicts and joint else None,
+    }
+
+
+def spread(values: Sequence[float]) -> list[float] | None:
+    """[mean, standard deviation]; None of nothing; no deviation of one value."""
+    if not values:
+        return None
+    return [fmean(values), *([stdev(values)] if len(values) > 1 else [])]
+
+
+def tenths(conflicts: Sequence[tuple[int, float]]) -> list[float]:
+    """Mean share of conflicting pairs in each tenth of the steps."""
+    last = max(step for step, _ in conflicts) + 1
+    parts: list[list[float]] = [[] for _ in range(10)]
+    for step, share in conflicts:
+        parts[10 * step // last].append(share)
+    return [fmean(part) for part in parts if part]
+
+
+def comparison(groups: Mapping[str, Sequence[Result]]) -> list[Figure]:
+    """The figures of one data set, of the methods that are there."""
+    figures = []
+    if "independent" in groups:
+        crossed = [off_diagonal(member).max() for member in groups["independent"]]
+        figures.append(Figure("independent, largest cross-test", fmean(crossed), "points of mAP", "<= 2"))
+    if "unified" in groups and "sfsc" in groups:
+        gain = mean(groups["sfsc"]) - mean(groups["unified"])
+        figures.append(Figure("SFSC over unified, mean of the matrix", gain, "points of mAP", ">= 6"))
+    for name in BASELINES:
+        if name in groups and "sfsc" in groups:
+            figures += over(groups["sfsc"], groups[name], f"SFSC over {name}", ">= 1.5")
+    if "sfsc" in groups and "independent" in groups:
+        figures += self_tests(groups["sfsc"], groups["independent"])
+    for name in [name for name in groups if groups[name][0].recipe.method.startswith("sfsc")]:
+        figures += crossing(name, groups[name])
+    figures += [
+        Figure(f"{name}, share of conflicting pairs", 100 * row(members)["conflicts"], "%")
+        for name, members in groups.items()
+        if row(members)["conflicts"] is not None and not members[0].recipe.network.separate
+    ]
+    joint = {
+        name: members
+        for name, members in groups.items()
+        if len(members[0].recipe.widths) > 1 and name != "independent"
+    }
+    if "sfsc" in joint:
+        best = max(joint, key=lambda name: mean(joint[name]))
+        figures += over(joint[best], joint["sfsc"], f"the best, {best}, over SFSC", None)
+    return figures
+
+
+def over(ours: Sequence[Result], theirs: Sequence[Result], name: str, goal: str | None) -> list[Figure]:
+    """Difference of the means of the matrix, and what is left of it after the spread of both over the seeds."""
+    difference = mean(ours) - mean(theirs)
+    figures = [Figure(f"{name}, mean of the matrix", difference, "points of mAP", goal)]
+    if len(ours) > 1 and len(theirs) > 1:
+        both = stdev([member.mean for member in ours]) + stdev([member.mean for member in theirs])
+        asked = "> 0" if goal else None
+        figures.append(Figure(f"{name}, less the spread of the seeds", difference - both, "points of mAP", asked))
+    return figures
+
+
+def self_tests(sfsc: Sequence[Result], alone: Sequence[Result]) -> list[Figure]:
+    """Each width's self-test against the same width trained alone."""
+    ours, theirs = (np.mean([np.diag(member.mean_ap) for member in group], axis=0) for group in (sfsc, alone))
+    return [
+        Figure(f"SFSC self-test at {width} against trained alone", float(a - b), "points of mAP", ">= -0.5")
+        for width, a, b in zip(sfsc[0].recipe.width_names, ours, theirs, strict=True)
+    ]
+
+
+def crossing(name: str, members: Sequence[Result]) -> list[Figure]:
+    """The worst pair against the lower of its self-tests, and AC."""
+    matrix = np.mean([member.mean_ap for member in members], axis=0)
+    pairs = [(i, j) for i, j in product(range(len(matrix)), repeat=2) if i != j]
+    worst = min(matrix[i, j] - min(matrix[i, i], matrix[j, j]) for i, j in pairs)
+    goals = (">= -1", ">= 1") if name == "sfsc" else (None, None)
+    return [
+        Figure(f"{name}, worst cross-test against the lower self-test", float(worst), "points of mAP", goals[0]),
+        Figure(f"{name}, AC", summarise(matrix.tolist()).ac, "share", goals[1]),
+    ]
+
+
+def pairs(groups: Mapping[str, Sequence[Result]]) -> list[Figure]:
+    """SFSC − BCT-S of every setting."""
+    names = sorted({name.removesuffix("-sfsc") for name in groups if name.endswith("-sfsc")})
+    return [
+        Figure(
+            f"{name}: SFSC over BCT-S, mean of the matrix",
+            mean(groups[f"{name}-sfsc"]) - mean(groups[f"{name}-bct-s"]),
+            "points of mAP",
+        )
+        for name in names
+        if f"{name}-bct-s" in groups
+    ]
+
+
+def mean(members: Sequence[Result]) -> float:
+    """Mean of the matrix over the seeds."""
+    return fmean(member.mean for member in members)
+
+
+def off_diagonal(member: Result) -> Any:
+    """The cross-tests of one run."""
+    matrix = np.asarray(member.mean_ap)
+    return matrix[~np.eye(len(matrix), dtype=bool)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""What the engine costs beside the network: CPU of the server per picture, over CPU of the bare computation.
+
+    python benchmarks/overhead.py             # an untrained ResNet-18 at 128 px, and models/demo
+    python benchmarks/overhead.py --quick     # shorter and less often, writes nothing
+
+16 keep-alive clients of wrk send rendered JPEGs of 128 px; scheduler, limits and metrics are on. The floor
+decodes, preprocesses and runs the same pictures in batches of the mean size that the server's metrics report,
+right after each load, in as many processes as the service has workers. Medians of repetitions.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from bodies import Bodies, draw
+from floor import floor_ms
+from live_service import launched
+from load import post
+from process_cost import cpu_ms
+from result_file import Figure, write_result
+from sfsc_service.device import split_threads
+from sfsc_service.settings import Settings
+from untrained import untrained_bundle
+
+BUNDLE = Path("runs/untrained-resnet18")
+DEMO = Path("models/demo")
+GOALS = {("0.25", "single"): "<= 1.30", ("1.0", "single"): "<= 1.04", ("0.25", "bulk"): "<= 1.08"}
+CASES = (("0.25", "single"), ("1.0", "single"), ("0.25", "bulk, JSON"), ("0.25", "bulk, multipart"))
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One load and its floor. `batch`: mean images in a batch; the rest CPU milliseconds per picture."""
+
+    served_ms: float
+    floor_ms: float
+    batch: float
+    per_second: float
+
+    @property
+    def ratio(self) -> float:
+        """How many floors a picture costs."""
+        return self.served_ms / self.floor_ms
+
+
+def main() -> None:
+    """Measure and write benchmarks/results/overhead.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, default=BUNDLE, help="made there where it is missing")
+    parser.add_argument("--quick", action="store_true", help="for development; writes nothing")
+    arguments = parser.parse_args()
+    bundles = {"ResNet-18": untrained_bundle(arguments.bundle).folder, "demo": DEMO}
+    repeats, seconds = (1, 2) if arguments.quick else (5, 3)
+    with tempfile.TemporaryDirectory() as folder:
+        trials = measure(bundles, draw(Path(folder)), Path(folder), repeats, seconds)
+    figures = [
+        figure for (name, width, how), found in trials.items() for figure in figured(name, width, how, found)
+    ]
+    for figure in figures:
+        print(f"{figure.name:60} {figure.value:8.3f} {figure.unit:10} {figure.goal or ''}")
+    if not arguments.quick:
+        data = {", ".join(case): [asdict(trial) for trial in found] for case, found in trials.items()}
+        print(write_result("overhead", figures, {"repeats": repeats, "seconds": seconds, "trials": data}, seed=0))
+
+
+def measure(
+    bundles: dict[str, Path], bodies: dict[str, Bodies], work: Path, repeats: int, seconds: int
+) -> dict[tuple[str, str, str], list[Trial]]:
+    """Every case in each repetition; the services stay up meanwhile."""
+    cases = [(name, *case) for name in bundles for case in CASES]
+    trials: dict[tuple[str, str, str], list[Trial]] = {case: [] for case in cases}
+    with ExitStack() as stack:
+        services = {name: stack.enter_context(launched(bundle, work)) for name, bundle in bundles.items()}
+        for _ in range(repeats):
+            for name, width, how in cases:
+                client, pid = services[name]
+                found = trial(client, pid, bundles[name], width, bodies[how], bodies["single"], seconds)
+                trials[name, width, how].append(found)
+    return trials
+
+
+def trial(
+    client: httpx.Client, pid: int, bundle: Path, width: str, sent: Bodies, alone: Bodies, seconds: int
+) -> Trial:
+    """One load, then the floor at the batch size that it led to."""
+    url = str(client.base_url.join(f"/embed?width={width}"))
+    post(url, sent.paths, 1, kind=sent.kind)  # warm caches and allocators, as after the first second of a day
+    before, began = batches(client, width), cpu_ms(pid)
+    load = post(url, sent.paths, seconds, kind=sent.kind)
+    spent = cpu_ms(pid) - began
+    count, images = (after - first for after, first in zip(batches(client, width), before, strict=True))
+    workers, _ = split_threads(Settings().thread_count, "cpu")
+    floor = floor_ms(bundle, width, images / count, 0.7 * seconds, alone.paths, workers)
+    return Trial(spent / images, floor, images / count, load.per_second * sent.images)
+
+
+def batches(client: httpx.Client, width: str) -> tuple[float, float]:
+    """How many batches of a width there were, and how many pictures in them."""
+    found = {}
+    for family in text_string_to_metric_families(client.get("/metrics").text):
+        for sample in family.samples:
+            if sample.name.startswith("sfsc_batch_images") and sample.labels.get("width") == width:
+                found[sample.name.removeprefix("sfsc_batch_images_")] = sample.value
+    return found["count"], found["sum"]
+
+
+def figured(name: str, width: str, how: str, trials: list[Trial]) -> Iterator[Figure]:
+    """Medians of one case."""
+    case = f"{name} at {width}, {how}"
+    goal = GOALS.get((width, how.partition(",")[0])) if name != "demo" else None
+    yield Figure(f"{case}: server ÷ floor", median(trial.ratio for trial in trials), "×", goal)
+    yield Figure(f"{case}: floor", median(trial.floor_ms for trial in trials), "ms/picture")
+    yield Figure(f"{case}: server", median(trial.served_ms for trial in trials), "ms/picture")
+    yield Figure(f"{case}: batch", median(trial.batch for trial in trials), "pictures")
+    yield Figure(f"{case}: throughput", median(trial.per_second for trial in trials), "pictures/s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""A discrete-event simulation of admission, scheduler and workers: an hour of traffic in seconds, without a clock.
+
+Drives the service's own choose, admit, Planner, CostTable and WaitingQueue. Simulated is only what
+surrounds them: arrivals, a time for decoding, and workers whose batches take what `actual` says.
+"""
+
+import functools
+import heapq
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sfsc_service.batcher import HORIZON
+from sfsc_service.costs import CostTable
+from sfsc_service.errors import Problem
+from sfsc_service.planner import Planner
+from sfsc_service.policy import Choice, Offer, Wish, admit, choose
+from sfsc_service.scheduler import Machine, Work
+from sfsc_service.waiting import Entry, WaitingQueue
+
+__all__ = ["Request", "Served", "simulate"]
+
+Actual = Callable[[str, int], float]
+"""(width, images in the batch) → milliseconds that the batch takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """When it arrives, in seconds, and what it asks for."""
+
+    at: float
+    wish: Wish
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What became of a request.
+
+    `width` None: refused on arrival, or expired in the queue. `level`: steps taken off at its cut.
+    """
+
+    request: Request
+    choice: Choice
+    width: str | None
+    finished: float
+    level: int = 0
+    batch: int = 0
+
+    @property
+    def latency_ms(self) -> float:
+        """From arrival to answer."""
+        return 1000 * (self.finished - self.request.at)
+
+    @property
+    def in_time(self) -> bool:
+        """Whether its own limit, or the service's target, was kept."""
+        return self.width is not None and self.latency_ms <= self.choice.limit_ms + 1e-9
+
+
+class _Present:
+    """The future of a caller that never goes away."""
+
+    def cancelled(self) -> bool:
+        return False
+
+    def done(self) -> bool:
+        return False
+
+
+class _Run:
+    """The state of one simulation; events are (time, number, what happens then)."""
+
+    def __init__(self, offer: Offer, planner: Planner, actual: Actual, slo_ms: float, decode_ms: float) -> None:
+        self._offer, self._planner, self._costs = offer, planner, planner.costs
+        self._actual, self._slo_ms, self._decode_ms = actual, slo_ms, decode_ms
+        self._idle = planner.machine.workers
+        self._queue: WaitingQueue[Work, tuple[Request, Choice]] = WaitingQueue()
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()
+        self._now = 0.0
+        self.served: list[Served] = []
+
+    def play(self, requests: Sequence[Request]) -> None:
+        """Go through arrivals, ascending in time, and whatever comes of them."""
+        coming = iter(requests)
+        following = next(coming, None)
+        while following is not None or self._events:
+            if following is not None and (not self._events or following.at <= self._events[0][0]):
+                self._now = following.at
+                self._arrive(following)
+                following = next(coming, None)
+            else:
+                self._now, _, event = heapq.heappop(self._events)
+                event()
+
+    def _at(self, time: float, event: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (time, next(self._numbers), event))
+
+    def _arrive(self, request: Request) -> None:
+        choice = choose(request.wish, self._offer, self._costs.estimate, self._slo_ms)
+        work = self._planner.work(choice, request.at)
+        wait_ms = self._planner.wait_ms(self._queue.weight_before(work.due), work.due, self._now)
+        try:
+            admit(choice, self._costs.estimate, wait_ms, self._decode_ms)
+        except Problem:
+            self.served.append(Served(request, choice, None, self._now))
+            return
+        self._planner.expect(request, work)
+        self._at(self._now + self._decode_ms / 1000, lambda: self._enqueue(request, choice))
+
+    def _enqueue(self, request: Request, choice: Choice) -> None:
+        self._planner.expected(request)
+        work = self._planner.work(choice, request.at, 1000 * (self._now - request.at))
+        expires = None if choice.deadline_ms is None else request.at + choice.deadline_ms / 1000
+        weight_ms = self._costs.estimate(choice.widths[0], 1)
+        present: Any = _Present()
+        self._queue.insert(Entry((request, choice), work, work.due, expires, weight_ms, self._now, present))
+        self._cut()
+
+    def _cut(self) -> None:
+        while self._idle:
+            for entry, _ in self._queue.take_dropped(HORIZON, self._now):
+                self.served.append(Served(*entry.payload, None, self._now))
+            if not len(self._queue):
+                return
+            view = self._queue.view(HORIZON, self._now)
+            cut = self._planner.cut([entry.work for _, entry in view], self._now, self._idle)
+            members = self._queue.take([view[member][0] for member in cut.members])
+            self._idle -= 1
+            took_ms = self._actual(cut.width, len(members))
+            finished = self._now + took_ms / 1000
+            self.served += [
+                Served(*entry.payload, cut.width, finished, cut.level, len(members)) for entry in members
+            ]
+            self._at(finished, functools.partial(self._end, cut.width, len(members), took_ms))
+
+    def _end(self, width: str, images: int, took_ms: float) -> None:
+        self._costs.observe(width, images, took_ms)
+        self._idle += 1
+        self._cut()
+
+
+def simulate(
+    requests: Sequence[Request],
+    offer: Offer,
+    costs: CostTable,
+    machine: Machine,
+    actual: Actual,
+    *,
+    slo_ms: float = 100.0,
+    decode_ms: float = 0.0,
+) -> list[Served]:
+    """Serve all requests, ascending in time; what became of them, in the order of their cuts."""
+    run = _Run(offer, Planner(costs, machine), actual, slo_ms, decode_ms)
+    run.play(requests)
+    return run.served

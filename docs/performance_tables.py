@@ -1,0 +1,74 @@
+"""The tables of docs/performance.md, out of benchmarks/results."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from markdown_tables import table
+
+__all__ = ["PERFORMANCE"]
+
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+
+
+def result(name: str) -> Any:
+    """One benchmark's result file."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def values(found: Any) -> dict[str, dict[str, Any]]:
+    """A result's figures by name."""
+    return {figure["name"]: figure for figure in found["figures"]}
+
+
+def where(found: Any) -> str:
+    """The machine and the command."""
+    machine = found["machine"]
+    return f"{machine['cores']} cores ({machine['processor']}), commit {found['commit']}: `{found['command']}`"
+
+
+def judged(figure: dict[str, Any]) -> list[str]:
+    """Value, goal and whether it was met."""
+    met = {True: "yes", False: "**no**", None: "–"}[figure["met"]]
+    return [f"{figure['value']:.2f}", figure["goal"] or "–", met]
+
+
+def overhead() -> str:
+    """Server over floor, case by case."""
+    found = result("overhead")
+    figures = values(found)
+    rows = []
+    for case in dict.fromkeys(name.rpartition(":")[0] for name in figures):
+        parts = [f"{figures[f'{case}: {part}']['value']:.2f}" for part in ("floor", "server", "batch")]
+        rate = f"{figures[f'{case}: throughput']['value']:.0f}"
+        rows.append([case, *parts, rate, *judged(figures[f"{case}: server ÷ floor"])])
+    header = ["case", "floor, ms", "server, ms", "batch", "pictures/s", "server ÷ floor", "asked", "met"]
+    return f"{table(header, rows)}\n\n{where(found)}"
+
+
+def peers() -> str:
+    """Every figure of every server, a row per width and figure."""
+    found = result("peers")
+    figures = values(found)
+    servers: Sequence[str] = ("sfsc", "litserve", "bentoml")
+    rows = []
+    for case in dict.fromkeys(name.rpartition(": ")[0] for name in figures):
+        width, _, what = case.partition(", ")
+        unit = figures[f"{case}: sfsc"]["unit"]
+        cells = [f"{figures[f'{case}: {server}']['value']:.4g}" for server in servers]
+        rows.append(
+            [f"**{width}**", f"{what}, {unit}", *cells, *judged(figures[f"{case}: ours ÷ the better peer"])]
+        )
+    header = ["width", "figure", "sfsc", "LitServe", "BentoML", "ours ÷ the better peer", "asked", "met"]
+    return f"{table(header, rows)}\n\n{where(found)}"
+
+
+def isolation() -> str:
+    """All figures."""
+    found = result("isolation")
+    rows = [[figure["name"], figure["unit"], *judged(figure)] for figure in found["figures"]]
+    return f"{table(['figure', 'unit', 'measured', 'asked', 'met'], rows)}\n\n{where(found)}"
+
+
+PERFORMANCE = {"overhead": overhead, "peers": peers, "isolation": isolation}
