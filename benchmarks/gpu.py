@@ -2,7 +2,8 @@
 
     pip install '.[service,gpu]'
     python benchmarks/gpu.py                  # SFSC_DEVICE=cuda: runner, index, their parity with the CPU, timings
-    python benchmarks/gpu.py --device cpu     # the same path without a GPU; what the tests run
+    python benchmarks/gpu.py --part training  # extra `training`: cost of a step, bfloat16 against float32
+    python benchmarks/gpu.py --device cpu     # the same path without a GPU, at toy size; what the tests run
 
 A check that fails ends with a sentence and exit code 1; nothing is written then.
 """
@@ -34,22 +35,43 @@ def main() -> None:
     """Check, time, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--part", choices=("serving", "training"), default="serving")
     parser.add_argument("--bundle", type=Path, default=Path("models/demo"))
     parser.add_argument("--vectors", type=int, default=200_000, help="rows of the index")
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--dry", action="store_true", help="check and print, write nothing")
     arguments = parser.parse_args()
     try:
-        bundle = open_bundle(arguments.bundle)
-        figures = [*networks(bundle, arguments.device, arguments.repeats)]
-        figures += index(bundle.manifest.dimension, arguments.device, arguments.vectors, arguments.repeats)
+        if arguments.part == "training":
+            figures, data = training(arguments.device, arguments.repeats), {}
+        else:
+            figures, data = serving(arguments.bundle, arguments.device, arguments.vectors, arguments.repeats)
     except (SfscError, StoreError, AssertionError) as error:
         sys.exit(f"gpu.py: {error}")
     for figure in figures:
         print(f"{figure.name:60} {figure.value:12.4g} {figure.unit:10} {figure.goal or ''} {figure.met}")
     if not arguments.dry:
-        data: dict[str, Any] = {"bundle": bundle.manifest.name, "device": arguments.device}
-        print("written to", write_result(f"gpu_{arguments.device}", figures, data, seed=0))
+        name = f"gpu_{arguments.device}" + ("_training" if arguments.part == "training" else "")
+        print("written to", write_result(name, figures, {"device": arguments.device, **data}, seed=0))
+
+
+def serving(folder: Path, device: Device, vectors: int, repeats: int) -> tuple[list[Figure], dict[str, Any]]:
+    """Every width of a bundle and the index, on the device."""
+    bundle = open_bundle(folder)
+    figures = [*networks(bundle, device, repeats), *index(bundle.manifest.dimension, device, vectors, repeats)]
+    return figures, {"bundle": bundle.manifest.name}
+
+
+def training(device: Device, repeats: int) -> list[Figure]:
+    """Steps and short runs on the device; on the CPU at toy size."""
+    import gpu_training  # torch is not installed where only the service is
+    from sfsc_training.errors import TrainingError
+
+    try:
+        size = gpu_training.WHOLE if device == "cuda" else gpu_training.TOY
+        return gpu_training.training(device, size, repeats)
+    except (TrainingError, RuntimeError) as error:
+        sys.exit(f"gpu.py: {error}")
 
 
 def networks(bundle: Bundle, device: Device, repeats: int) -> list[Figure]:

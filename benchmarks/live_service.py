@@ -36,7 +36,7 @@ def serving(bundle: Path, work: Path, max_k: int) -> Iterator[httpx.Client]:
 def launched(bundle: Path, work: Path, **settings: str) -> Iterator[tuple[httpx.Client, int]]:
     """The same with any settings, by the names of their environment variables; also the process's number."""
     port = free_port()
-    store = work / f"store-{time.time_ns()}"
+    store = settings.get("SFSC_DATA", work / f"store-{time.time_ns()}")
     words = [BIN / "sfsc", "serve", bundle, "--data", store, "--port", port]
     server = subprocess.Popen([str(word) for word in words], env=os.environ | settings)
     try:

@@ -2,6 +2,7 @@
 
 Every request is sent at a time that was fixed beforehand, whether or not earlier ones have been answered, over a
 connection that nobody else is using; latency counts from that time. `offer` starts the process and waits for it.
+`saturate` is the same generator as a closed loop, which finds out what the service can do.
 """
 
 import asyncio
@@ -10,12 +11,13 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-__all__ = ["Answered", "Offered", "offer"]
+__all__ = ["Answered", "Offered", "offer", "saturate"]
 
 PATIENCE_S = 10.0
 LEAD_S = 0.3
@@ -47,11 +49,19 @@ class Offered:
 
 def offer(port: int, path: str, times: Sequence[float], bodies: Sequence[Path]) -> Offered:
     """POST JPEG bodies in turn to a path of the service on a local port at the given times."""
+    return _generate({"times": list(times)}, port, path, bodies)
+
+
+def saturate(port: int, path: str, clients: int, seconds: float, bodies: Sequence[Path]) -> float:
+    """Answers a second, where so many clients send their next request as soon as they have an answer."""
+    offered = _generate({"clients": clients, "for_s": seconds}, port, path, bodies)
+    return sum(one.status == 200 for one in offered.answers) / offered.seconds
+
+
+def _generate(load: dict[str, object], port: int, path: str, bodies: Sequence[Path]) -> Offered:
     with tempfile.TemporaryDirectory() as folder:
         plan = Path(folder) / "plan.json"
-        plan.write_text(
-            json.dumps({"port": port, "path": path, "times": list(times), "bodies": [str(b) for b in bodies]})
-        )
+        plan.write_text(json.dumps({"port": port, "path": path, "bodies": [str(body) for body in bodies], **load}))
         done = subprocess.run([sys.executable, __file__, plan], stdout=subprocess.PIPE, text=True, check=True)
     found = json.loads(done.stdout)
     return Offered(tuple(Answered(*one) for one in found["answers"]), found["cpu_s"], found["seconds"])
@@ -116,7 +126,7 @@ class _Load:
     """The requests of one plan and what became of them."""
 
     def __init__(self, port: int, path: str, times: Sequence[float], bodies: Sequence[bytes]) -> None:
-        self._port, self._times = port, times
+        self._port, self._times = port, list(times)
         self._requests = [_request(path, body) for body in bodies]
         self._answers: list[tuple[float, float, int, str] | None] = [None] * len(times)
         self._left = len(times)
@@ -131,9 +141,9 @@ class _Load:
         self._loop, self._done = loop, asyncio.Event()
         for _ in range(CONNECTIONS):
             self.free.append(await self._connect())
-        self._start = loop.time() + LEAD_S
+        self._start = time.monotonic() + LEAD_S
         before = _cpu_s()
-        loop.call_at(self._start + self._times[0], self._send_due)
+        loop.call_later(LEAD_S + self._times[0], self._send_due)
         try:
             async with asyncio.timeout(LEAD_S + self._times[-1] + PATIENCE_S):
                 await self._done.wait()
@@ -143,18 +153,18 @@ class _Load:
             one if one is not None else (at, 1000 * PATIENCE_S, 0, "")
             for at, one in zip(self._times, self._answers, strict=True)
         ]
-        return {"answers": answers, "cpu_s": _cpu_s() - before, "seconds": loop.time() - self._start}
+        return {"answers": answers, "cpu_s": _cpu_s() - before, "seconds": time.monotonic() - self._start}
 
     def ended(self, number: int, status: int, width: str) -> None:
         """Request `number` was answered."""
         at = self._times[number]
-        self._answers[number] = (at, round(1000 * (self._loop.time() - self._start - at), 3), status, width)
+        self._answers[number] = (at, round(1000 * (time.monotonic() - self._start - at), 3), status, width)
         self._left -= 1
         if not self._left:
             self._done.set()
 
     def _send_due(self) -> None:
-        now = self._loop.time() - self._start
+        now = time.monotonic() - self._start
         while self._next < len(self._times) and self._times[self._next] <= now:
             number, self._next = self._next, self._next + 1
             if self.free:
@@ -164,7 +174,8 @@ class _Load:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
         if self._next < len(self._times):
-            self._loop.call_at(self._start + self._times[self._next], self._send_due)
+            # The loop's timers have whole milliseconds; what is sent late counts as late.
+            self._loop.call_later(max(0.001, self._times[self._next] - now), self._send_due)
 
     async def _send_on_new(self, number: int) -> None:
         try:
@@ -177,6 +188,43 @@ class _Load:
     async def _connect(self) -> _Connection:
         _, connection = await self._loop.create_connection(lambda: _Connection(self), "127.0.0.1", self._port)
         return connection
+
+
+class _ClosedLoad(_Load):
+    """As many requests under way as there are clients, until the time is up."""
+
+    async def keep_busy(self, clients: int, seconds: float) -> dict[str, object]:
+        """Send the next request on every connection that has become free."""
+        self._loop, self._done = asyncio.get_running_loop(), asyncio.Event()
+        connections = [await self._connect() for _ in range(clients)]
+        self._start, self._end = time.monotonic(), time.monotonic() + seconds
+        before = _cpu_s()
+        self.free = connections
+        self._send_free()
+        async with asyncio.timeout(seconds + PATIENCE_S):
+            await self._done.wait()
+        answers = [one for one in self._answers if one is not None]
+        return {"answers": answers, "cpu_s": _cpu_s() - before, "seconds": seconds}
+
+    def ended(self, number: int, status: int, width: str) -> None:
+        now = time.monotonic()
+        if now < self._end:
+            self._answers[number] = (
+                self._times[number],
+                1000 * (now - self._start - self._times[number]),
+                status,
+                width,
+            )
+            self._send_free()
+        else:
+            self._done.set()
+
+    def _send_free(self) -> None:
+        while self.free:
+            number = len(self._answers)
+            self._times.append(time.monotonic() - self._start)
+            self._answers.append(None)
+            self.free.pop().send(number, self._requests[number % len(self._requests)])
 
 
 def _request(path: str, body: bytes) -> bytes:
@@ -194,9 +242,13 @@ def _main(plan: Path) -> None:
 
     wanted = json.loads(plan.read_text())
     bodies = [Path(body).read_bytes() for body in wanted["bodies"]]
-    load = _Load(wanted["port"], wanted["path"], wanted["times"], bodies)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        json.dump(runner.run(load.run()), sys.stdout)
+        if "times" in wanted:
+            work = _Load(wanted["port"], wanted["path"], wanted["times"], bodies).run()
+        else:
+            closed = _ClosedLoad(wanted["port"], wanted["path"], [], bodies)
+            work = closed.keep_busy(wanted["clients"], wanted["for_s"])
+        json.dump(runner.run(work), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -85,13 +85,13 @@ def main() -> None:
         print("written to", write_result("step", figures, data, seed=0))
 
 
-def timing(each: Case, recipe: Recipe, repeats: int) -> list[Figure]:
+def timing(each: Case, recipe: Recipe, repeats: int, device: str = "cpu") -> list[Figure]:
     """Median seconds of an SFSC step and of each plain pass, and their ratio."""
-    state, part = prepared(each, recipe)
+    state, part = prepared(each, recipe, device)
     gradients = WidthGradients(state.family, state.classifier, recipe, None, World())
     calls: list[Callable[[], object]] = [lambda: gradients.step([part], 0)]
     calls += [plain(state, recipe, index, part) for index in range(len(recipe.widths))]
-    took = interleaved(calls, repeats)
+    took = interleaved(calls, repeats, device)
     whole, apart = 1000 * took[0], 1000 * sum(took[1:])
     return [
         Figure(f"{each.name}: SFSC step", whole, "ms"),
@@ -125,39 +125,41 @@ def memory(each: Case, recipe: Recipe) -> list[Figure]:
     ]
 
 
-def prepared(each: Case, recipe: Recipe) -> tuple[State, Part]:
+def prepared(each: Case, recipe: Recipe, device: str = "cpu") -> tuple[State, Part]:
     """Fresh weights and one batch, from the seed."""
     torch.manual_seed(0)
-    state = make_state(recipe, each.classes, None, "cpu")
+    state = make_state(recipe, each.classes, None, device)
     state.family.train()
     shape = (recipe.optimiser.batch, 3, recipe.data.height, recipe.data.width)
     images = torch.randint(0, 256, shape, dtype=torch.uint8)
-    return state, (images, torch.randint(0, each.classes, shape[:1]))
+    return state, (images.to(device), torch.randint(0, each.classes, shape[:1]).to(device))
 
 
 def plain(state: State, recipe: Recipe, index: int, part: Part) -> Callable[[], None]:
     """Forward and backward of one width as a network of its own, with cross-entropy; gradients start as none."""
-    network = state.family.sliced(index).to(memory_format=torch.channels_last).train()
-    classifier = classifier_of(state.classifier, index)
     images, classes = part
+    network = state.family.sliced(index).to(images.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    classifier = classifier_of(state.classifier, index)
 
     def run() -> None:
         for module in (network, classifier):
             module.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.optimiser.bf16):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.optimiser.bf16):
             features: Tensor = network(images)
         F.cross_entropy(classifier(features), classes).backward()  # type: ignore[no-untyped-call]
 
     return run
 
 
-def interleaved(calls: Sequence[Callable[[], object]], repeats: int) -> list[float]:
+def interleaved(calls: Sequence[Callable[[], object]], repeats: int, device: str = "cpu") -> list[float]:
     """Median seconds of each call after two warm-ups; the calls take turns, so that a slow spell hits all."""
     took: list[list[float]] = [[] for _ in calls]
     for repeat in range(repeats + 2):
         for place, call in enumerate(calls):
             began = perf_counter()
             call()
+            if device == "cuda":
+                torch.cuda.synchronize()
             if repeat > 1:
                 took[place].append(perf_counter() - began)
     return [median(values) for values in took]

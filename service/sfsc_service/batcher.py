@@ -27,7 +27,7 @@ from sfsc_service.crew import Crew, Loss, Worker
 from sfsc_service.errors import Problem
 from sfsc_service.waiting import Dropped, Entry, WaitingQueue
 
-__all__ = ["Answer", "Batch", "Batcher", "Limits"]
+__all__ = ["Answer", "Batch", "Batcher", "Limits", "queue_full"]
 
 K = TypeVar("K")
 W = TypeVar("W")
@@ -173,12 +173,7 @@ class Batcher(Generic[K, W, P, R]):
         """Refuse when the queue is full, before anything is spent. Never waits. Raises Problem: queue_full."""
         waiting_ms = self.backlog_ms(patient=patient)
         if waiting_ms > self._limits.queue_ms:
-            raise Problem(
-                "queue_full",
-                f"the work that waits is predicted to take {waiting_ms:.0f} ms, at most "
-                f"{self._limits.queue_ms:.0f} ms are allowed",
-                retry_after_s=waiting_ms / 1000,
-            )
+            raise queue_full(waiting_ms, self._limits.queue_ms)
 
     def close(self, timeout_s: float) -> None:
         """Work off what waits, then end the workers. What is left after `timeout_s` gets shutting_down."""
@@ -295,6 +290,15 @@ class Batcher(Generic[K, W, P, R]):
         for loop, pairs in by_loop.items():
             if not loop.is_closed():
                 loop.call_soon_threadsafe(_resolve, pairs)
+
+
+def queue_full(waiting_ms: float, most_ms: float) -> Problem:
+    """The problem of too much work that waits."""
+    return Problem(
+        "queue_full",
+        f"the work that waits is predicted to take {waiting_ms:.0f} ms, at most {most_ms:.0f} ms are allowed",
+        retry_after_s=waiting_ms / 1000,
+    )
 
 
 def _resolve(pairs: list[tuple["asyncio.Future[Any]", Any]]) -> None:

@@ -1,4 +1,7 @@
-"""The command `sfsc`: serve, demo, widths. What goes wrong is one sentence on stderr and a non-zero exit code."""
+"""The command `sfsc`: serve, demo, profile, widths.
+
+What goes wrong is one sentence on stderr and a non-zero exit code.
+"""
 
 import hashlib
 import inspect
@@ -17,8 +20,9 @@ from rich.table import Table
 from sfsc_bundle.errors import SfscError
 from sfsc_bundle.folder import open_bundle
 from sfsc_service.demo import Entry, demo_entries, folder_entries, load
-from sfsc_service.errors import ServiceError, StartError
-from sfsc_service.server import address, bind, serve
+from sfsc_service.errors import Problem, ServiceError, StartError
+from sfsc_service.profile import profile
+from sfsc_service.server import address, bind, ignore_hangups, serve
 from sfsc_service.service import open_service
 from sfsc_service.settings import Settings, unit_of
 from sfsc_service.store.errors import StoreError
@@ -53,6 +57,9 @@ def _commands() -> typer.Typer:
     app.command("demo", help="Serve the demo bundle with its gallery loaded.")(
         _with_settings(_demo, _images_option())
     )
+    app.command("profile", help="Measure what every width costs on this machine, for the service's next start.")(
+        _with_settings(_profile, _bundle_argument())
+    )
     app.command("widths", help="Print what the widths of a bundle are and cost.")(_widths)
     return app
 
@@ -60,6 +67,7 @@ def _commands() -> typer.Typer:
 def _serve(**options: Any) -> None:
     settings = _settings(options)
     _log(settings)
+    ignore_hangups()
     bound = bind(settings)
     service = open_service(settings)
     print(f"serving {service.manifest.name} at {address(bound)}", flush=True)
@@ -74,6 +82,7 @@ def _demo(images: Path | None, **options: Any) -> None:
         settings = settings.model_copy(update={"log_level": "warning"})
     _log(settings)
     entries = demo_entries(settings.bundle) if images is None else folder_entries(images)
+    ignore_hangups()
     bound = bind(settings)
     service = open_service(settings)
     threading.Thread(target=_load, args=(address(bound), entries), daemon=True).start()
@@ -87,6 +96,17 @@ def _load(url: str, entries: list[Entry]) -> None:
     except EXPECTED as error:
         print(f"sfsc: the gallery could not be loaded: {error}", file=sys.stderr, flush=True)
     print(f"open {url}", flush=True)
+
+
+def _profile(**options: Any) -> None:
+    settings = _settings(options)
+    _log(settings)
+    try:
+        profile(settings, Console())
+    except Problem as problem:
+        raise StartError(problem.detail) from problem
+    except OSError as error:
+        raise StartError(f"data: costs cannot be written to {settings.data}: {error.strerror}") from error
 
 
 def _widths(bundle: Path) -> None:

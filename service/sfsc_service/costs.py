@@ -2,7 +2,8 @@
 
 Two corrections by what real batches take: one factor for the whole machine, which follows quickly, because what
 else wants the cores (decoding, HTTP, neighbours) slows all widths down alike; and each size's own cost, which
-follows slowly. The mean error of the predictions is the margin that a cautious estimate adds.
+follows slowly. The mean error of the predictions (to begin with: how far the p95s lie from their medians) is
+the margin that a cautious estimate adds.
 
 Thread-safe; reading never waits. Between measured batch sizes it interpolates; above the largest one, and for
 widths measured at one size only, it takes the cost per image of the nearest measured size.
@@ -30,6 +31,9 @@ SIZE_WEIGHT = 0.02
 
 CLAMP = 4.0
 """No observation counts for more than this factor off the estimate: one swapped-out batch is no trend."""
+
+MOST_DOUBT = 0.5
+"""The largest error to begin with; a few runs disturbed by something else say little."""
 
 SLOWEST = 16.0
 """The bound of the machine's factor, both ways."""
@@ -85,10 +89,9 @@ class CostTable:
         with self._lock:
             known = self._known[width]
             factor = found.median_ms / known[images].median_ms if images in known else 1.0
+            if not known:
+                self._doubt([found])
             self._set(width, {size: _scaled(old, factor) for size, old in known.items()} | {images: found})
-            self.error = (
-                max(self.error, min(1.0, found.p95_ms / found.median_ms - 1.0)) if images == 1 else self.error
-            )
             self.slowdown = 1.0
             self._seen[width] = self._clock()
 
@@ -97,6 +100,7 @@ class CostTable:
         with self._lock:
             for width, cells in measured.items():
                 self._set(width, dict(cells))
+                self._doubt(list(cells.values()))
                 self._seen[width] = self._clock()
 
     def observe(self, width: str, images: int, ms: float) -> float:
@@ -122,6 +126,11 @@ class CostTable:
     def table(self) -> dict[str, dict[int, Measured]]:
         """A copy, without the machine's factor of this moment."""
         return {width: dict(sorted(known.items())) for width, known in self._known.items()}
+
+    def _doubt(self, cells: Sequence[Measured]) -> None:
+        """Begin with an error as large as the usual distance of a p95 from its median."""
+        usual = median(cell.p95_ms / cell.median_ms - 1.0 for cell in cells) if cells else 0.0
+        self.error = max(self.error, min(usual, MOST_DOUBT))
 
     def _correct(self, width: str, images: int, factor: float) -> None:
         known = self._known[width]

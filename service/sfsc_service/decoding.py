@@ -1,21 +1,27 @@
-"""Encoded pictures → pixels, in threads of their own and within a bound on memory.
+"""Encoded pictures → pixels, in threads of their own and within bounds on time and memory.
 
 Invariants:
 - Small JPEGs never wait: they are decoded where they arrive.
+- Who is due first is decoded first; a fixed time per request, so nobody is starved.
+- What waits is bounded in predicted milliseconds by those who ask for `backlog_ms`, and in number here.
 - At most `threads` pictures are decoded at a time, and of the large ones only so many that together they have no
-  more pixels than two of the largest allowed. Small ones never wait for that.
-- Patient callers together keep no more threads waiting than there are: others go before the rest of them.
+  more pixels than two of the largest allowed.
+- All but the decoding itself happens in one event loop.
 """
 
 import asyncio
 import contextlib
+import heapq
+import itertools
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import ParamSpec, TypeVar
 
 from sfsc_bundle.header import ImageLimits, open_header
 from sfsc_bundle.manifest import Preprocessing
 from sfsc_bundle.preprocess import load, squash
+from sfsc_service.errors import Problem
 from sfsc_service.networks import Image
 from sfsc_service.pool import Pool
 
@@ -30,16 +36,43 @@ SMALL_PIXELS = 2**16
 """Within both, a JPEG is decoded in well under a millisecond, whatever is in it."""
 LARGE_PIXELS = 2_000_000
 """A picture of so many pixels or more has to wait for room."""
+AHEAD = 2
+"""Calls in the pool for each thread, so that none has to wait for the event loop between two pictures."""
+FORGET = 0.98
+"""What is left of an old observation's weight after a new one."""
 
 
 class Decoding:
-    """A pool for decoding; `waiting`: pictures that may wait for a thread."""
+    """A pool for decoding; `waiting`: pictures that may wait to be given to it."""
 
     def __init__(self, threads: int, waiting: int, limits: ImageLimits) -> None:
-        self._pool = Pool("decode", threads, waiting)
-        self._limits = limits
-        self._patient = asyncio.Semaphore(threads)
+        self._threads, self._limits, self._most = threads, limits, waiting
+        self._pool = Pool("decode", threads, (AHEAD - 1) * threads + 1)
+        self._free = AHEAD * threads
+        self._turns: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._arrivals = itertools.count()
         self._room = _Room(2 * limits.max_pixels)
+        self._bytes = {False: 0, True: 0}
+        self._seen_ms, self._seen_bytes = 0.0, 1.0
+
+    def backlog_ms(self, *, patient: bool = False) -> float:
+        """Predicted time until what waits now, and counts, has been decoded. Never waits."""
+        waiting = self._bytes[False] + (self._bytes[True] if patient else 0)
+        return waiting * self._seen_ms / self._seen_bytes / self._threads
+
+    async def run(self, data: bytes, preprocessing: Preprocessing, due: float, *, patient: bool = False) -> Image:
+        """Decode and resize: uint8 [H, W, 3]; `patient` ones are not counted against those that are not.
+
+        Raises:
+            ImageError: the picture cannot be taken.
+            Problem: queue_full, shutting_down.
+        """
+        self._bytes[patient] += len(data)
+        try:
+            async with self._turn(due):
+                return await self._pool.run(self._decode, data, preprocessing)
+        finally:
+            self._bytes[patient] -= len(data)
 
     def at_once(self, data: bytes, preprocessing: Preprocessing) -> Image | None:
         """Decode a small JPEG here and now, which takes no longer than handing it to a thread and back.
@@ -53,11 +86,6 @@ class Decoding:
             return None
         return squash(load(image), preprocessing)
 
-    async def run(self, data: bytes, preprocessing: Preprocessing, *, patient: bool = False) -> Image:
-        """Decode and resize: uint8 [H, W, 3]. Raises ImageError; Problem: queue_full, shutting_down."""
-        async with self._patient if patient else contextlib.nullcontext():
-            return await self._pool.run(self._decode, data, preprocessing)
-
     async def beside(self, call: Callable[A, T], *args: A.args, **kwargs: A.kwargs) -> T:
         """Something else that computes, in one of the same threads."""
         return await self._pool.run(call, *args, **kwargs)
@@ -66,11 +94,47 @@ class Decoding:
         """Wait for what is being decoded; what has not begun never is."""
         self._pool.close()
 
+    @contextlib.asynccontextmanager
+    async def _turn(self, due: float) -> AsyncIterator[None]:
+        if self._free:
+            self._free -= 1
+        else:
+            await self._wait(due)
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    async def _wait(self, due: float) -> None:
+        if len(self._turns) >= self._most:
+            raise Problem("queue_full", f"decode: {self._most} pictures wait already", retry_after_s=1.0)
+        turn = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._turns, (due, next(self._arrivals), turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._pass_on()  # it was this one's turn, and it has left
+            raise
+
+    def _pass_on(self) -> None:
+        while self._turns:
+            _, _, turn = heapq.heappop(self._turns)
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
     def _decode(self, data: bytes, preprocessing: Preprocessing) -> Image:
         image = open_header(data, self._limits)
         pixels = image.width * image.height
         with self._room.of(pixels) if pixels >= LARGE_PIXELS else contextlib.nullcontext():
-            return squash(load(image), preprocessing)
+            began = time.perf_counter()
+            squashed = squash(load(image), preprocessing)
+            # Two threads at once may lose an observation here; nothing depends on one.
+            self._seen_ms = FORGET * self._seen_ms + 1000 * (time.perf_counter() - began)
+            self._seen_bytes = FORGET * self._seen_bytes + len(data)
+            return squashed
 
 
 class _Room:

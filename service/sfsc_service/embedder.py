@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from sfsc_bundle.header import ImageLimits, open_header
 from sfsc_bundle.manifest import Manifest
-from sfsc_service.batcher import Answer, Batch, Batcher, Limits
+from sfsc_service.batcher import Answer, Batch, Batcher, Limits, queue_full
 from sfsc_service.costs import BUCKETS, CostTable
 from sfsc_service.crew import Loss
 from sfsc_service.decoding import Decoding
@@ -209,21 +209,27 @@ class Embedder:
             for width, known in self.costs.table().items():
                 wanted = images <= self._settings.max_batch and images not in known
                 if wanted and self.costs.estimate(width, images) <= LONGEST_IDLE_MEASUREMENT_MS:
-                    await self._decoding.beside(self.networks.measure, width, images)
+                    await self._decoding.beside(self._measure, width, images)
                     return
         stale = self.costs.stale(STALE_S)
         if stale is not None:
-            await self._decoding.beside(self.networks.measure, stale, 1)
+            await self._decoding.beside(self._measure, stale, 1)
 
     def close(self, timeout_s: float) -> None:
         """Work off what was admitted, then end all threads."""
         self._decoding.close()
         self.batcher.close(timeout_s)
+        self.networks.keep_costs()
+
+    def _measure(self, width: str, images: int) -> None:
+        networks = self.networks
+        networks.measure(width, images)
+        networks.keep_costs()
 
     async def _embed(self, engine: _Engine, data: bytes, choice: Choice, arrival: Arrival) -> Embedded:
-        self.batcher.check_room(patient=arrival.bulk)
+        self._check_room(arrival)
         work = engine.work(choice, arrival)
-        self._admit(engine, choice, work, arrival)
+        self._admit(engine, choice, work, arrival, self._decoding.backlog_ms(patient=arrival.bulk))
         started = time.monotonic()
         image = await self._decode(engine, data, work, arrival)
         preprocess_ms = 1000 * (time.monotonic() - started)
@@ -238,10 +244,19 @@ class Embedder:
         answer = await self._compute(engine, image, choice, work, arrival)
         return self._embedded(answer, choice, work.ladder[0], preprocess_ms)
 
-    def _admit(self, engine: _Engine, choice: Choice, work: Work, arrival: Arrival) -> None:
+    def _check_room(self, arrival: Arrival) -> None:
+        """Refuse, before anything is spent, what would have to wait too long to be decoded or computed."""
+        self.batcher.check_room(patient=arrival.bulk)
+        waiting_ms = self._decoding.backlog_ms(patient=arrival.bulk)
+        if waiting_ms > self._settings.queue_ms:
+            raise queue_full(waiting_ms, self._settings.queue_ms)
+
+    def _admit(
+        self, engine: _Engine, choice: Choice, work: Work, arrival: Arrival, before_ms: float = 0.0
+    ) -> None:
         if choice.deadline_ms is None:
             return
-        wait_ms = engine.planner.wait_ms(self.batcher.ahead_ms(work.due), work.due, time.monotonic())
+        wait_ms = before_ms + engine.planner.wait_ms(self.batcher.ahead_ms(work.due), work.due, time.monotonic())
         admit(choice, engine.networks.costs.estimate, wait_ms, arrival.elapsed_ms, arrival.after_ms)
 
     async def _decode(self, engine: _Engine, data: bytes, work: Work, arrival: Arrival) -> Image:
@@ -251,7 +266,7 @@ class Embedder:
         token = object()
         engine.planner.expect(token, work)
         try:
-            return await self._decoding.run(data, preprocessing, patient=arrival.bulk)
+            return await self._decoding.run(data, preprocessing, work.due, patient=arrival.bulk)
         except asyncio.CancelledError:
             self._metrics.dropped.labels("client_gone").inc()
             raise

@@ -37,6 +37,9 @@ class Metrics:
         self.http_seconds = Histogram(
             "sfsc_http_seconds", "Seconds from request to answer", ["route"], buckets=SECONDS, registry=registry
         )
+        self.open_requests = Gauge(
+            "sfsc_open_requests", "Requests that have come and are not answered yet", registry=registry
+        )
         self.problems = Counter("sfsc_problems", "Refused requests by code", ["code"], registry=registry)
         self.embeddings = Counter(
             "sfsc_embeddings", "Images embedded, by width and why it was chosen", ["width", "reason"],

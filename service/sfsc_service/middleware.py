@@ -39,6 +39,8 @@ class Edge:
     def __init__(self, app: ASGIApp, metrics: Metrics, room: "Room") -> None:
         self._app, self._metrics, self._room = app, metrics, room
         self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._open = 0
+        metrics.open_requests.set_function(lambda: self._open)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -46,6 +48,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         started = time.monotonic()
+        self._open += 1
         exchange = _Exchange(receive, send, self._room)
         try:
             exchange.check_announced(_header(scope, b"content-length"))
@@ -59,6 +62,7 @@ class Edge:
                 await problem_response(problem, exchange.farewell())(scope, receive, exchange.send)
         finally:
             exchange.leave()
+            self._open -= 1
             self._observe(scope, exchange.status or 499, time.monotonic() - started)
 
     def _observe(self, scope: Scope, status: int, seconds: float) -> None:

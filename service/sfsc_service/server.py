@@ -4,7 +4,8 @@ SIGTERM or SIGINT: unready at once → `drain_delay_s` for whoever balances load
 running requests are answered, for at most `shutdown_grace_s` → the store is closed → exit code 0. A second signal
 leaves the delay out.
 
-SIGHUP: the bundle is swapped (see swap.py); one that comes during a swap leads to another one after it.
+SIGHUP: the bundle is swapped (see swap.py); one that comes during a swap leads to another one after it, one that
+comes before the service serves is ignored.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ from sfsc_service.errors import StartError
 from sfsc_service.service import Service
 from sfsc_service.settings import Settings
 
-__all__ = ["address", "bind", "serve"]
+__all__ = ["address", "bind", "ignore_hangups", "serve"]
 
 SPARE_FILES = 512
 """Beside those of connections: the store's connections and pictures, large parts of multipart bodies."""
@@ -56,6 +57,11 @@ def address(bound: socket.socket) -> str:
     host, port = bound.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{shown}:{port}"
+
+
+def ignore_hangups() -> None:
+    """Until the service serves, SIGHUP means nothing; by itself it would end the process."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def serve(settings: Settings, service: Service, bound: socket.socket) -> None:

@@ -60,7 +60,7 @@ def open_service(settings: Settings, metrics: Metrics | None = None) -> Service:
     check_device(settings.device)
     workers, inside = split_threads(settings.thread_count, settings.device)
     try:
-        networks = open_networks(settings.bundle, settings.floor_width, settings.device, inside)
+        networks = open_networks(settings.bundle, settings.floor_width, settings.device, inside, settings.data)
     except Problem as problem:
         raise StartError(problem.detail) from problem
     metrics = metrics or Metrics()

@@ -75,7 +75,7 @@ class Swap:
     def _open(self) -> Networks:
         settings = self._settings
         _, inside = split_threads(settings.thread_count, settings.device)
-        networks = open_networks(settings.bundle, settings.floor_width, settings.device, inside)
+        networks = open_networks(settings.bundle, settings.floor_width, settings.device, inside, settings.data)
         networks.warm_up(settings.max_batch, lambda: not self._closing)
         if self._closing:
             raise Problem("shutting_down", "the service is shutting down")

@@ -234,3 +234,26 @@ def test_the_demo_loads_a_folder_at_mixed_widths_and_only_once(tiny: Bundle, tmp
             assert (hit["id"], hit["metadata"]) == ("cats/3.jpg", {"file": "3.jpg", "folder": "cats"})
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 0
+
+
+def test_profile_measures_every_width_and_keeps_it_for_the_next_start(tiny: Bundle, tmp_path: Path) -> None:
+    done = run("profile", tiny.folder, "--data", tmp_path / "data", "--max-batch", 4)
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"│ +(\d\.\d+) +│ +(\d+) +│ +([\d.]+) +│ +([\d.]+) +│ +(\d+) +│", done.stdout)
+    assert [(width, int(images)) for width, images, *_ in rows] == [
+        (width, images) for width in tiny.manifest.widths for images in (1, 2, 4)
+    ]
+    kept = json.loads((tmp_path / "data" / "costs.json").read_text())["costs"]
+    for width, images, median_ms, p95_ms, per_s in rows:
+        assert kept[width][images]["median_ms"] == pytest.approx(float(median_ms), abs=0.006)
+        assert kept[width][images]["p95_ms"] == pytest.approx(float(p95_ms), abs=0.006)
+        assert float(per_s) == pytest.approx(1000 * int(images) / kept[width][images]["median_ms"], abs=1.0)
+
+
+def test_profile_says_what_is_wrong_in_one_sentence(tiny: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for words in ((tmp_path / "nowhere",), (tiny.folder, "--data", tmp_path / "file" / "below", "--max-batch", 1)):
+        done = run("profile", *words)
+        assert done.returncode == 1
+        assert done.stderr.startswith("sfsc: ")
+        assert len(done.stderr.splitlines()) == 1

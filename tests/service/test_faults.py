@@ -188,7 +188,7 @@ def test_a_hard_deadline_passes_in_the_queue(weak: Live, callers: ThreadPoolExec
 def test_under_a_burst_everybody_is_answered_with_less_width(weak: Live, callers: ThreadPoolExecutor) -> None:
     costs = weak.service.embedder.costs
     for width, ms in (("0.25", 1.0), ("0.5", 200.0), ("0.75", 300.0), ("1.0", 600.0)):
-        costs._known[width] = {1: ms}
+        costs.load({width: {1: Measured(ms, ms)}})
     held = Held(weak, "0.25")
     busy = held.occupy(callers, "0.25")
     flexible = [callers.submit(weak.post_image, "/embed", picture(n)) for n in range(12)]
@@ -225,6 +225,44 @@ def test_bulk_does_not_stand_in_the_way_of_single_requests(weak: Live, callers: 
     assert bulk.result().json()["stored"] == 6
     assert single.result().status_code == busy.result().status_code == 200
     assert order[0] == "0.5"
+
+
+def test_single_requests_are_computed_between_the_batches_of_a_bulk_call(
+    settings: Settings, callers: ThreadPoolExecutor
+) -> None:
+    """One worker, bulk calls at 1.0 that would fill hundreds of batches, and singles at 0.25 all the while."""
+    with running(settings.model_copy(update={"threads": 1})) as live:
+        batches: list[str] = []
+        costs = live.service.embedder.costs
+
+        def recorded(width: str, image_s: float) -> None:
+            costs._known[width] = {1: 1000 * image_s}
+
+            def run(images: np.ndarray, real: Any) -> np.ndarray:
+                batches.append(width)
+                time.sleep(image_s * len(images))
+                vectors: np.ndarray = real(images)
+                return vectors
+
+            network(live, width, lambda real: lambda images: run(images, real))
+
+        recorded("1.0", 0.02)
+        recorded("0.25", 0.001)
+        files = [("image", (f"{n}.jpg", picture(n))) for n in range(64)]
+        bulks = [
+            callers.submit(live.http.post, "/items", files=files, data={"width": "1.0"}, timeout=120)
+            for _ in range(4)
+        ]
+        until(lambda: len(batches) > 2)
+        between = []
+        for n in range(10):
+            before = len(batches)
+            assert live.post_image("/embed", picture(n), width="0.25").status_code == 200
+            between.append(batches[before:].count("1.0"))
+        assert not any(bulk.done() for bulk in bulks)
+        # One may be cut while the picture is still being decoded, another one while the answer is on its way.
+        assert sorted(between)[-2] <= 3
+        assert [bulk.result().json()["stored"] for bulk in bulks] == [64] * 4
 
 
 def test_bulk_gives_way_for_a_while_when_the_queue_is_full(weak: Live, callers: ThreadPoolExecutor) -> None:

@@ -32,6 +32,16 @@ def test_the_path_without_a_gpu(bundle):
     assert "search 2000 rows, 64 queries, k = 1024" in done.stdout
 
 
+def test_the_training_part_without_a_gpu():
+    pytest.importorskip("torch", reason="the training extra is not installed")
+    words = [sys.executable, str(SCRIPT), "--dry", "--device", "cpu", "--part", "training", "--repeats", "2"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    for precision in ("float32", "bfloat16"):
+        assert f"toy, 64 px, batch 8, {precision}: SFSC step / sum of plain passes" in done.stdout
+        assert f"toy, rendered vehicles, 2 steps, {precision}: mean mAP" in done.stdout
+
+
 def test_a_missing_device_is_a_sentence(bundle):
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this machine has the device")

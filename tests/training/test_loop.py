@@ -13,7 +13,7 @@ from rich.console import Console
 from sfsc_training.checkpoint import read_checkpoint
 from sfsc_training.config import OptimiserSection, load_recipe
 from sfsc_training.data.reader import read_folder
-from sfsc_training.errors import DivergenceError, TrainingError
+from sfsc_training.errors import CheckpointError, DivergenceError, TrainingError
 from sfsc_training.evaluation import open_run
 from sfsc_training.loop import Running, train
 from sfsc_training.optimisers import learning_rate, make_optimiser
@@ -150,3 +150,23 @@ def test_two_processes_are_one_that_takes_both_parts(small_recipe, small_data, t
     assert (weights(start)["embedding.weight"] - weights(two)["embedding.weight"]).abs().max() > 1e-2
     lines = (tmp_path / "two/history.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [0, 19]
+
+
+def test_a_run_starts_from_the_weights_of_another_one(small_recipe, small_data, tmp_path):
+    first = run(small_recipe, small_data, tmp_path / "first", "optimiser.steps=3")
+    start = f"network.start='{tmp_path / 'first'}'"
+    still = (
+        "optimiser.steps=1",
+        "optimiser.lr=1e-12",
+        "optimiser.weight_decay=0",
+        "data.height=32",
+        "data.width=32",
+    )
+    second = run(small_recipe, small_data, tmp_path / "second", start, *still)
+    for name, values in weights(second).items():
+        if "running_" not in name and "num_batches" not in name:
+            torch.testing.assert_close(values, weights(first)[name], rtol=0, atol=1e-9)
+    with pytest.raises(CheckpointError, match=r"network\.start: the run in .* is of another network"):
+        run(small_recipe, small_data, tmp_path / "third", start, "network.dimension=7")
+    with pytest.raises(CheckpointError, match=r"network\.start: .* has no checkpoint"):
+        run(small_recipe, small_data, tmp_path / "fourth", f"network.start='{tmp_path}'")

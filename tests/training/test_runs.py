@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from sfsc_bundle.preprocess import preprocess
 from sfsc_bundle.runner import make_runner
 from sfsc_training import loop
 from sfsc_training.checkpoint import read_checkpoint
+from sfsc_training.cli import main
 from sfsc_training.config import load_recipe
 from sfsc_training.data.reader import read_folder
 from sfsc_training.errors import CheckpointError, DivergenceError, ExportError
@@ -195,6 +197,98 @@ def test_the_command_from_recipe_to_bundle(small_recipe, small_data, tmp_path):
     again = command("export", run, "--data", small_data, "--to", bundle)
     assert again.returncode == 2
     assert "exists already" in again.stderr
+
+
+def spoken(capsys, monkeypatch, *words):
+    """What the command says on stderr where it refuses."""
+    monkeypatch.setattr(sys, "argv", ["sfsc-train", *map(str, words)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("sfsc-train: ")
+    assert said.count("\n") == 1
+    return said
+
+
+def test_what_no_longer_fits_is_one_sentence(small_recipe, small_data, finished, tmp_path, capsys, monkeypatch):
+    def train_again(data, *words, out="r"):
+        arguments = (
+            "train",
+            small_recipe,
+            "--data",
+            data,
+            "--out",
+            tmp_path / out,
+            "--threads",
+            1,
+            "--workers",
+            0,
+        )
+        return spoken(capsys, monkeypatch, *arguments, *words)
+
+    broken = shutil.copytree(small_data, tmp_path / "broken")
+    for number in (0, 1):
+        (broken / f"train/id10{number}/c1_0.png").write_bytes(b"no picture")
+    said = train_again(broken, "--set", "data.validation_share=0")
+    assert "id100/c1_0.png cannot be read" in said
+    assert "2 of 48 pictures cannot be read (data.skip_unreadable = true leaves them out)" in said
+    assert "optimiser.speed: is not a known key" in train_again(small_data, "--set", "optimiser.speed=9")
+    shutil.copytree(finished[0], tmp_path / "r", dirs_exist_ok=True)
+    more = shutil.copytree(small_data, tmp_path / "more")
+    for number in range(4):
+        shutil.copytree(more / "train/id100", more / f"train/new{number}")
+    assert "classifies 6 identities, this data has 9 to train on" in train_again(more)
+    checkpoint = torch.load(tmp_path / "r/checkpoint.pt", weights_only=True)
+    checkpoint["network"].popitem()
+    torch.save(checkpoint, tmp_path / "r/checkpoint.pt")
+    assert "is of another network" in train_again(small_data)
+    assert "is of another network" in spoken(capsys, monkeypatch, "evaluate", tmp_path / "r", "--data", small_data)
+
+
+# A run may be killed at any moment, also while it writes its checkpoint: the one before stays usable, and going on
+# from it gives the parameters of the run that was never cut off.
+KILLED_WHILE_WRITING = """
+import io, os, signal, sys, torch
+from sfsc_training.cli import main
+save, written = torch.save, []
+def half(content, file):
+    written.append(file)
+    if len(written) < 2:
+        return save(content, file)
+    whole = io.BytesIO()
+    save(content, whole)
+    file.write(whole.getvalue()[: whole.tell() // 2])
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+torch.save = half
+main()
+"""
+
+
+def test_a_run_killed_while_it_writes_its_checkpoint_goes_on(small_recipe, small_data, finished, tmp_path):
+    words = (
+        "train",
+        small_recipe,
+        "--data",
+        small_data,
+        "--out",
+        tmp_path / "run",
+        "--threads",
+        1,
+        "--workers",
+        0,
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_WHILE_WRITING, *map(str, words), "--checkpoint-every", "5"],
+        capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert (tmp_path / "run/.checkpoint.pt.tmp").stat().st_size > 0
+    assert read_checkpoint(tmp_path / "run").step == 5
+    run_training(small_recipe, small_data, tmp_path / "run")
+    whole, cut = parameters(finished[0]), parameters(tmp_path / "run")
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
 def test_mistakes_are_one_sentence_before_any_training(small_recipe, small_data, tmp_path):

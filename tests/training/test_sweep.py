@@ -204,6 +204,11 @@ def test_what_cannot_be_reported_is_named(results, folder, tmp_path):
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(CheckpointError, match="is no result of this version"):
         read_result(tmp_path / "x.json")
+    mixed = json.loads(results[0].read_text())
+    mixed["data"]["evaluation"]["protocol"] = "3 queries against 4 gallery pictures"
+    (tmp_path / "mixed.json").write_text(json.dumps(mixed))
+    with pytest.raises(DataError, match=r"same queries and gallery, found .*; independent: 3 queries against 4"):
+        write_report([read_result(results[3]), read_result(tmp_path / "mixed.json")], tmp_path)
     with pytest.raises(DataError, match="at least one run"):
         write_report([], tmp_path)
 

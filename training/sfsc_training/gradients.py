@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from sfsc_training.aggregation.aggregate import Aggregate, aggregate, shells
 from sfsc_training.config import Recipe
@@ -15,6 +16,7 @@ from sfsc_training.losses.classifier import classifier_of
 from sfsc_training.losses.objective import WidthLoss, needs_widest, width_loss
 from sfsc_training.networks.family import Family
 from sfsc_training.networks.separate import Separate
+from sfsc_training.rows import Rows
 from sfsc_training.sandwich import sandwich
 from sfsc_training.teacher import Teacher
 
@@ -47,20 +49,24 @@ class WidthGradients:
         compiled: bool = False,
     ) -> None:
         self._family, self._recipe, self._teacher, self._world = family, recipe, teacher, world
-        self._embed = torch.compile(family) if compiled else family
+        self._embed = torch.compile(functional_call) if compiled else functional_call
         count = len(recipe.widths)
         frozen = recipe.teacher is not None and recipe.teacher.full
         self._trained = tuple(range(count - 1 if frozen else count))
         self._classifiers = [classifier_of(classifier, index) for index in range(count)]
-        self._shared = [p for p in family.shared_parameters() if p.requires_grad]
+        self._leaves = {index: _leaves(family, index) for index in self._trained}
+        self._shared = family.shared_parameters()
         self._private = [family.private_parameters(index) for index in range(count)]
+        self._whole: list[nn.Parameter] = []  # what every width uses all of: the one classifier
         if isinstance(classifier, nn.ModuleList):
             self._private = [[*p, *k.parameters()] for p, k in zip(self._private, self._classifiers, strict=True)]
         else:
-            self._shared += [p for p in classifier.parameters() if p.requires_grad]
+            self._whole = [p for p in classifier.parameters() if p.requires_grad]
+            self._shared += self._whole
         trained = (parameter for index in self._trained for parameter in self._private[index])
         self.parameters = [*self._shared, *trained]
-        self._rows = self.parameters[0].new_zeros(len(self._trained), sum(p.numel() for p in self._shared))
+        used = [[*self._leaves[index].values(), *self._whole] for index in self._trained]
+        self._rows = Rows(self._shared, used, like=self.parameters[0])
         self._parts = self._make_parts(recipe.aggregation.scope)
 
     def train_mode(self) -> None:
@@ -80,21 +86,22 @@ class WidthGradients:
         for parameter in (p for index in self._trained if index not in chosen for p in self._private[index]):
             parameter.grad = None
         found = [self._backward(part, step, chosen, number == 0) for number, part in enumerate(parts)]
-        rows = self._rows[: len(chosen)]
+        rows = self._rows.values
+        if len(chosen) < len(rows):
+            rows = rows[[self._trained.index(index) for index in chosen]]
         private = [p.grad for index in chosen for p in self._private[index] if p.grad is not None]
         for gradient in (rows, *private) if len(parts) > 1 else ():
             gradient.div_(len(parts))
         self._world.average([rows, *private])
         update = aggregate(rows, self._recipe.aggregation, generator, self._parts)
-        sizes = [parameter.numel() for parameter in self._shared]
-        for parameter, gradient in zip(self._shared, torch.split(update.update, sizes), strict=True):
-            parameter.grad = gradient.view_as(parameter)
+        for parameter, gradient in zip(self._shared, self._rows.split(update.update, self._shared), strict=True):
+            parameter.grad = gradient
         return self._summary(found[0], chosen, update)
 
     def _backward(self, part: Part, step: int, chosen: Sequence[int], first: bool) -> dict[int, WidthLoss]:
         """Gradients of one part, set for the first, added for others; widest first: the rest refer to it."""
         images, classes = part
-        device = self._rows.device
+        device = self._rows.values.device
         images, classes = images.to(device, non_blocking=True), classes.to(device, non_blocking=True)
         results: dict[int, WidthLoss] = {}
         widest = None
@@ -102,10 +109,10 @@ class WidthGradients:
         if full not in self._trained and needs_widest(self._recipe.loss):
             with torch.no_grad():
                 widest = self._features(images, full)
-        for row, index in reversed([*enumerate(chosen)]):
+        for index in reversed(chosen):
             features = self._features(images, index)
             result = self._loss(features, images, classes, index, widest, step)
-            self._differentiate(result.loss, index, self._rows[row], first)
+            self._differentiate(result.loss, index, first)
             results[index] = WidthLoss(result.loss.detach(), result.uncertainty)
             if index == full:
                 widest = features.detach()
@@ -113,7 +120,7 @@ class WidthGradients:
 
     def _features(self, images: Tensor, index: int) -> Tensor:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._recipe.optimiser.bf16):
-            features: Tensor = self._embed(images, index)
+            features: Tensor = self._embed(self._family, self._leaves.get(index, {}), (images, index))
         return features
 
     def _loss(
@@ -139,15 +146,11 @@ class WidthGradients:
             )
         return WidthLoss(loss, result.uncertainty)
 
-    def _differentiate(self, loss: Tensor, index: int, row: Tensor, first: bool) -> None:
-        private = self._private[index]
-        found = torch.autograd.grad(loss, [*self._shared, *private], materialize_grads=True)
-        shared = [part.reshape(-1) for part in found[: len(self._shared)]]
-        if shared and first:
-            torch.cat(shared, out=row)
-        elif shared:
-            row.add_(torch.cat(shared))
-        for parameter, gradient in zip(private, found[len(self._shared) :], strict=True):
+    def _differentiate(self, loss: Tensor, index: int, first: bool) -> None:
+        shared, private = [*self._leaves[index].values(), *self._whole], self._private[index]
+        found = torch.autograd.grad(loss, [*shared, *private], materialize_grads=True)
+        self._rows.put(self._trained.index(index), list(found[: len(shared)]), add=not first)
+        for parameter, gradient in zip(private, found[len(shared) :], strict=True):
             parameter.grad = gradient if first or parameter.grad is None else parameter.grad + gradient
 
     def _make_parts(self, scope: str) -> list[Tensor] | None:
@@ -156,12 +159,12 @@ class WidthGradients:
             return None
         if scope == "overlap":
             return shells(self._reached())
-        positions = torch.arange(self._rows.shape[1], device=self._rows.device)
+        positions = torch.arange(self._rows.values.shape[1], device=self._rows.values.device)
         return list(torch.split(positions, [parameter.numel() for parameter in self._shared]))
 
     def _reached(self) -> Tensor:
         family = torch.stack([self._family.reached(index) for index in self._trained])
-        rest = self._rows.shape[1] - family.shape[1]
+        rest = self._rows.values.shape[1] - family.shape[1]
         whole = torch.ones(len(self._trained), rest, dtype=torch.bool, device=family.device)
         return torch.cat([family, whole], dim=1)
 
@@ -175,6 +178,16 @@ class WidthGradients:
             norms,
             update.conflicts,
         )
+
+
+def _leaves(family: Family, index: int) -> dict[str, Tensor]:
+    """What a width uses of the shared parameters, by their names, to be differentiated by.
+
+    Views, so they follow the optimiser; with the whole parameters, every width would make zeros for all the rest.
+    """
+    names = {id(parameter): name for name, parameter in family.named_parameters()}
+    pairs = zip(family.shared_parameters(), family.leading(index), strict=True)
+    return {names[id(whole)]: part.detach().requires_grad_() for whole, part in pairs}
 
 
 def _norm(gradients: Sequence[Tensor]) -> Tensor:

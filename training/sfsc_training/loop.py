@@ -75,6 +75,8 @@ def train(
         checkpoint = world.from_first(found)
         if checkpoint is not None:
             state.load(checkpoint, folder)
+        elif recipe.network.start is not None:
+            state.start_from(recipe.network.start, dataset.train.identities)
         start = checkpoint.step if checkpoint else 0
         batches = _make_batches(recipe, dataset, start, world, console)
         gradients = WidthGradients(

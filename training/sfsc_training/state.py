@@ -1,5 +1,6 @@
 """All state of the loop, to and from the run folder."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from sfsc_training.checkpoint import Checkpoint, read_checkpoint, read_recipe, write_json
+from sfsc_training.checkpoint import Checkpoint, read_checkpoint, read_labels, read_recipe, write_json
 from sfsc_training.config import Recipe
 from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import CheckpointError
@@ -56,6 +57,23 @@ class State:
             teacher.run.weights_sha256 if teacher else None,
         )
 
+    def start_from(self, folder: Path, identities: Sequence[str]) -> None:
+        """Take over the weights of a run; of its classifier, too, where it knows the same identities.
+
+        Raises:
+            CheckpointError: there is no such run, or it is of another network.
+        """
+        checkpoint = read_checkpoint(folder)
+        if checkpoint is None:
+            raise CheckpointError(f"network.start: {folder} has no checkpoint")
+        network, classifier = checkpoint.result()
+        try:
+            self.family.load_state_dict(network)
+            if read_labels(folder) == tuple(identities):
+                self.classifier.load_state_dict(classifier)
+        except RuntimeError as error:
+            raise CheckpointError(f"network.start: the run in {folder} is of another network") from error
+
     def load(self, checkpoint: Checkpoint, folder: Path) -> None:
         """Take over a checkpoint. Raises CheckpointError where it is of another network."""
         try:
@@ -95,7 +113,7 @@ def open_folder(folder: Path, recipe: Recipe, dataset: Dataset, teacher: Teacher
     """Start a run folder, or find the checkpoint in it.
 
     Raises:
-        CheckpointError: the folder holds a run of another recipe, data or teacher.
+        CheckpointError: the folder holds a run of another recipe, other identities, data or teacher.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "recipe.json").exists() and read_recipe(folder).sha256 != recipe.sha256:
@@ -108,12 +126,18 @@ def open_folder(folder: Path, recipe: Recipe, dataset: Dataset, teacher: Teacher
             compatible = recipe.teacher.full or recipe.teacher.classifier or recipe.teacher.classify > 0
             write_json(folder / "teacher.json", teacher.describe() | {"compatible": compatible})
         return None
+    labels, here = len(read_labels(folder)), len(dataset.train.identities)
+    if labels != here:
+        raise CheckpointError(
+            f"the run in {folder} classifies {labels} identities, this data has {here} to train on; "
+            "give another --out"
+        )
     wanted = {
         "data": (checkpoint.data_sha256, dataset.sha256),
         "teacher": (checkpoint.teacher_sha256, teacher.run.weights_sha256 if teacher else None),
     }
-    for name, (there, here) in wanted.items():
-        if there != here:
+    for name, (there, now) in wanted.items():
+        if there != now:
             raise CheckpointError(f"the checkpoint in {folder} is of other {name}; give another --out")
     return checkpoint
 

@@ -10,7 +10,9 @@ from sfsc_training.aggregation.projection import conflict_share
 from sfsc_training.aggregation.weights import aggregation_weights
 from sfsc_training.config import AggregationSection
 
-__all__ = ["Aggregate", "aggregate", "shells"]
+__all__ = ["Aggregate", "aggregate", "gramian_of", "shells"]
+
+_BLOCK = 8192
 
 
 class Aggregate(NamedTuple):
@@ -33,15 +35,28 @@ def aggregate(
         generator: draws the projection orders.
         parts: for scope overlap, the positions of each shell (see `shells`).
     """
-    gramian = gradients @ gradients.T
+    gramian = gramian_of(gradients)
     norms, conflicts = gramian.diagonal().sqrt(), conflict_share(gramian)
     if section.scope == "flat" or parts is None:
         return Aggregate(aggregation_weights(gramian, section, generator) @ gradients, norms, conflicts)
     update = torch.empty_like(gradients[0])
     for part in parts:
         shell = gradients[:, part]
-        update[part] = aggregation_weights(shell @ shell.T, section, generator) @ shell
+        update[part] = aggregation_weights(gramian_of(shell), section, generator) @ shell
     return Aggregate(update, norms, conflicts)
+
+
+def gramian_of(gradients: Tensor) -> Tensor:
+    """Inner products [m, m] of the rows of [m, P].
+
+    By blocks, for the processor multiplies few and very long rows at a fraction of its speed.
+    """
+    blocks = gradients.shape[1] // _BLOCK
+    if blocks < 2:
+        return gradients @ gradients.T
+    cut = gradients[:, : blocks * _BLOCK].view(len(gradients), blocks, _BLOCK).transpose(0, 1)
+    rest = gradients[:, blocks * _BLOCK :]
+    return torch.bmm(cut, cut.transpose(1, 2)).sum(dim=0) + rest @ rest.T
 
 
 def shells(reached: Tensor) -> list[Tensor]:

@@ -71,6 +71,9 @@ class NetworkSection(Section):
     dimension: int = Field(128, ge=2, le=8192)
     pretrained: bool = Field(False, description="timm's weights for this backbone")
     weights_file: Path | None = Field(None, description="a local file with timm weights for this backbone")
+    start: Path | None = Field(
+        None, description="a run of the same network, of any picture size, whose weights this one starts from"
+    )
     separate: bool = Field(False, description="every width is a network of its own: nothing is shared")
 
 

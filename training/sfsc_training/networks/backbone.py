@@ -8,6 +8,8 @@ from sfsc_training.errors import NetworkError
 
 __all__ = ["first_convolution", "make_backbone"]
 
+_LONGEST_REASON = 300  # torch lists every key that a weights file has too many
+
 
 def make_backbone(section: NetworkSection) -> nn.Module:
     """A pooled feature extractor: float32 [n, channels, H, W] → [n, num_features].
@@ -16,6 +18,8 @@ def make_backbone(section: NetworkSection) -> nn.Module:
         NetworkError: timm does not know the backbone or its arguments, the weights do not fit, or the stem
             cannot be replaced.
     """
+    if section.weights_file and not section.weights_file.is_file():
+        raise NetworkError(f"network.weights_file {section.weights_file} does not exist")
     overlay = {"file": str(section.weights_file)} if section.weights_file else None
     try:
         backbone: nn.Module = timm.create_model(
@@ -26,8 +30,9 @@ def make_backbone(section: NetworkSection) -> nn.Module:
             num_classes=0,
             **section.arguments,
         )
-    except (RuntimeError, TypeError, ValueError, OSError, KeyError) as error:
-        raise NetworkError(f"network.backbone {section.backbone!r} cannot be made: {error}") from error
+    except Exception as error:  # timm, its arguments' receivers and torch.load raise many classes
+        reason = " ".join(str(error).split())[:_LONGEST_REASON]
+        raise NetworkError(f"network.backbone {section.backbone!r} cannot be made: {reason}") from error
     if section.stem == "3x3":
         _replace_stem(backbone, section)
     return backbone

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 __all__ = ["Family"]
@@ -26,5 +27,14 @@ class Family(nn.Module, ABC):
         """The parameters that more than one width uses."""
 
     @abstractmethod
+    def leading(self, index: int) -> list[Tensor]:
+        """What one width uses of each of the shared parameters, in their order: views of their leading parts."""
+
     def reached(self, index: int) -> Tensor:
-        """Which of the shared parameters one width uses: bool [P], in the order of `shared_parameters`."""
+        """Which of the shared parameters' numbers one width uses: bool [P], in the order of the parameters."""
+        masks = []
+        for whole, part in zip(self.shared_parameters(), self.leading(index), strict=True):
+            mask = torch.zeros_like(whole, dtype=torch.bool)
+            mask[tuple(slice(length) for length in part.shape)] = True
+            masks.append(mask.reshape(-1))
+        return torch.cat(masks) if masks else torch.zeros(0, dtype=torch.bool)

@@ -63,8 +63,8 @@ class SwitchableWeights(SwitchableLayer):
     """A layer whose weights are shared among the widths."""
 
     @abstractmethod
-    def reached(self, index: int) -> list[tuple[Tensor, Tensor]]:
-        """Each of the layer's own parameters with a bool mask of its shape: what this width uses of it."""
+    def leading(self, index: int) -> list[tuple[Tensor, Tensor]]:
+        """Each of the layer's own parameters with its leading part, a view: what this width uses of it."""
 
 
 class _Kernel(SwitchableWeights):
@@ -74,13 +74,12 @@ class _Kernel(SwitchableWeights):
     bias: Tensor | None
     crops: tuple[Crop, ...]
 
-    def reached(self, index: int) -> list[tuple[Tensor, Tensor]]:
-        crop = self.crops[index]
-        weight = torch.zeros_like(self.weight, dtype=torch.bool)
-        weight[: crop.outputs, : crop.inputs // crop.groups] = True
-        if self.bias is None:
-            return [(self.weight, weight)]
-        return [(self.weight, weight), (self.bias, _leading(self.bias, crop.outputs))]
+    def leading(self, index: int) -> list[tuple[Tensor, Tensor]]:
+        weight, bias = _cropped(self.weight, self.bias, self.crops[index])
+        pairs = [(self.weight, weight)]
+        if self.bias is not None and bias is not None:
+            pairs.append((self.bias, bias))
+        return pairs
 
 
 class SwitchableConv2d(_Kernel):
@@ -152,10 +151,8 @@ class SwitchableParameters(SwitchableWeights):
             setattr(plain, name, nn.Parameter(values.detach().clone()))
         return plain
 
-    def reached(self, index: int) -> list[tuple[Tensor, Tensor]]:
-        full = self.switched._parameters
-        pairs = [(full[name], counts[index]) for name, counts in self.counts.items()]
-        return [(values, _leading(values, count)) for values, count in pairs if values is not None]
+    def leading(self, index: int) -> list[tuple[Tensor, Tensor]]:
+        return [(getattr(self.switched, name), values) for name, values in self._cropped(index).items()]
 
     def _cropped(self, index: int) -> dict[str, Tensor]:
         return {name: getattr(self.switched, name)[: counts[index]] for name, counts in self.counts.items()}
@@ -223,7 +220,3 @@ def _cropped_norm(full: Norm, channels: int) -> nn.Module:
         if statistics is not None and statistics.ndim:
             setattr(norm, name, statistics[:channels].clone())
     return norm
-
-
-def _leading(values: Tensor, count: int) -> Tensor:
-    return torch.arange(len(values), device=values.device) < count

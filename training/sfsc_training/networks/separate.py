@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from sfsc_training.networks.family import Family
@@ -34,8 +33,8 @@ class Separate(Family):
     def private_parameters(self, index: int) -> list[nn.Parameter]:
         return list(self.members[index].parameters())
 
-    def reached(self, index: int) -> Tensor:  # noqa: ARG002
-        return torch.zeros(0, dtype=torch.bool)
+    def leading(self, index: int) -> list[Tensor]:  # noqa: ARG002
+        return []
 
     def shared_parameters(self) -> list[nn.Parameter]:
         return []

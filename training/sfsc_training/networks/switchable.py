@@ -62,10 +62,10 @@ class Switchable(Family):
         norms = (module for module in self.modules() if isinstance(module, SwitchableNorm))
         return [parameter for norm in norms for parameter in norm.widths[index].parameters()]
 
-    def reached(self, index: int) -> Tensor:
+    def leading(self, index: int) -> list[Tensor]:
         layers = (module for module in self.modules() if isinstance(module, SwitchableWeights))
-        masks = {id(parameter): mask for layer in layers for parameter, mask in layer.reached(index)}
-        return torch.cat([masks[id(parameter)].reshape(-1) for parameter in self.shared_parameters()])
+        parts = {id(parameter): part for layer in layers for parameter, part in layer.leading(index)}
+        return [parts[id(parameter)] for parameter in self.shared_parameters()]
 
     def shared_parameters(self) -> list[nn.Parameter]:
         private = {

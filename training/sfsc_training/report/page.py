@@ -4,7 +4,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from statistics import fmean, pstdev
+from statistics import fmean, stdev
 
 from sfsc_bundle.retrieval import summarise
 from sfsc_training.errors import DataError
@@ -22,10 +22,10 @@ caption { text-align: left; color: #555; padding-bottom: .4rem } img { max-width
 _TITLES = {
     "matrices": "Cross-width mAP",
     "cost": "Accuracy against cost",
-    "conflicts": "Conflicting gradient pairs over training",
-    "gradient_norm": "Gradient norm of each width over training",
-    "uncertainty": "Mean uncertainty of each width over training",
-    "loss": "Loss of each width over training",
+    "conflicts": "Conflicting gradient pairs over training (first seed)",
+    "gradient_norm": "Gradient norm of each width over training (first seed)",
+    "uncertainty": "Mean uncertainty of each width over training (first seed)",
+    "loss": "Loss of each width over training (first seed)",
 }
 
 
@@ -35,7 +35,8 @@ def write_report(results: Sequence[Result], folder: Path) -> Path:
     Runs of one recipe name are one group, whose seeds are averaged.
 
     Raises:
-        DataError: nothing to report, or the runs of one name have different widths.
+        DataError: nothing to report, the runs of one name have different widths, or not all were scored on the
+            same queries and gallery.
     """
     groups = _groups(results)
     figures = {"matrices": heat_maps(groups), "cost": cost_curve(groups)} | curves(groups)
@@ -66,6 +67,10 @@ def _groups(results: Sequence[Result]) -> dict[str, list[Result]]:
             raise DataError(f"the runs named {name} have different widths: give them different names")
     if not groups:
         raise DataError("a report needs at least one run")
+    protocols = {result.evaluation["protocol"]: result.recipe.name for result in results}
+    if len(protocols) > 1:
+        found = "; ".join(f"{name}: {protocol}" for protocol, name in protocols.items())
+        raise DataError(f"runs of one report must be scored on the same queries and gallery, found {found}")
     return groups
 
 
@@ -99,15 +104,22 @@ def _row(name: str, members: Sequence[Result], unified: float | None) -> list[st
 
 def _ablation(groups: Mapping[str, Sequence[Result]]) -> str:
     """The 2×2 table, of the methods that are there."""
-    by_method = {members[0].recipe.method: _spread([m.mean for m in members]) for members in groups.values()}
     names = (("bct-s", "sfsc-without-loss"), ("sfsc-without-projection", "sfsc"))
+    by_method: dict[str, str] = {}
+    chosen = []
+    for recipe, members in groups.items():
+        method = members[0].recipe.method
+        if method not in by_method:
+            by_method[method] = _spread([member.mean for member in members])
+            chosen += [recipe] * any(method in row for row in names)
     if sum(name in by_method for row in names for name in row) < 2:
         return ""
     rows = [
         [label, *(by_method.get(name, "–") for name in row)]
         for label, row in zip(("base loss", "evidential loss"), names, strict=True)
     ]
-    return "<h2>Ablation</h2>\n" + _table(("", "sum", "projection"), rows, "Mean of the matrix, mAP in points.")
+    caption = f"Mean of the matrix, mAP in points, mean ± standard deviation over the seeds. {', '.join(chosen)}."
+    return "<h2>Ablation</h2>\n" + _table(("", "sum", "projection"), rows, caption)
 
 
 def _mean(members: Sequence[Result]) -> float:
@@ -117,7 +129,7 @@ def _mean(members: Sequence[Result]) -> float:
 def _spread(values: Sequence[float]) -> str:
     if not values:
         return "–"
-    return f"{fmean(values):.1f}" + (f" ± {pstdev(values):.1f}" if len(values) > 1 else "")
+    return f"{fmean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:

@@ -2,19 +2,20 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from statistics import fmean, pstdev
+from statistics import fmean, stdev
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from sfsc_training.results import Result
 
 __all__ = ["cost_curve", "curves", "heat_maps", "mean_matrix", "png"]
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#222222", "#999999")
+_LINES = ("-", "--", ":")  # taken in turn where the colours are through
 _MARKERS = "os^Dv<>Pp*"
 
 
@@ -29,15 +30,16 @@ def heat_maps(groups: Mapping[str, Sequence[Result]]) -> Figure:
     scale = Normalize(min(cells), max(cells))
     for place, (name, matrix) in enumerate(values.items()):
         axes = figure.add_subplot(rows, columns, place + 1)
-        _heat_map(axes, name, matrix, shown[name][0].recipe.width_names, scale)
+        mean = fmean(cell for row in matrix for cell in row)
+        _heat_map(axes, f"{name}, mean {mean:.1f}", matrix, shown[name][0].recipe.width_names, scale)
     return figure
 
 
 def _heat_map(
-    axes: Axes, name: str, matrix: Sequence[Sequence[float]], widths: Sequence[str], scale: Normalize
+    axes: Axes, title: str, matrix: Sequence[Sequence[float]], widths: Sequence[str], scale: Normalize
 ) -> None:
     axes.imshow(matrix, cmap="viridis", norm=scale)
-    axes.set_title(name, fontsize=9)
+    axes.set_title(title, fontsize=9)
     axes.set_xticks(range(len(widths)), widths)
     axes.set_yticks(range(len(widths)), widths)
     axes.set_xlabel("gallery width")
@@ -52,19 +54,24 @@ def cost_curve(groups: Mapping[str, Sequence[Result]]) -> Figure:
     """Self-test mAP of every width against what a picture costs at it; bars are the spread of the seeds."""
     figure = Figure(figsize=(7.5, 4.8), layout="constrained")
     axes = figure.add_subplot()
+    costs: set[float] = set()
     for place, (name, results) in enumerate(groups.items()):
         cost = [value / 1e9 for value in results[0].macs]
+        costs.update(cost)
         diagonal = [[result.mean_ap[i][i] for result in results] for i in range(len(cost))]
         axes.errorbar(
             cost,
             [fmean(values) for values in diagonal],
-            [pstdev(values) for values in diagonal],
+            [stdev(values) if len(values) > 1 else 0.0 for values in diagonal],
             marker=_MARKERS[place % len(_MARKERS)],
             color=_COLOURS[place % len(_COLOURS)],
+            linestyle=_line(place),
             capsize=3,
             label=name,
         )
     axes.set_xscale("log")
+    if len(costs) <= 8:
+        axes.set_xticks(sorted(costs), [f"{value:.3g}" for value in sorted(costs)])
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("GMAC a picture (log)")
     axes.set_ylabel("mAP, query and gallery at this width")
@@ -91,7 +98,7 @@ def _conflicts(groups: Mapping[str, Sequence[Result]]) -> Figure:
         if len(results[0].recipe.widths) > 1 and not results[0].recipe.network.separate:
             share = [100 * entry["conflicts"] for entry in history]
             steps = [entry["step"] for entry in history]
-            axes.plot(steps, share, color=_COLOURS[place % len(_COLOURS)], label=name)
+            axes.plot(steps, share, color=_COLOURS[place % len(_COLOURS)], linestyle=_line(place), label=name)
     axes.set_xlabel("step")
     axes.set_ylabel("conflicting pairs, %")
     axes.set_ylim(bottom=0)
@@ -117,10 +124,27 @@ def _per_width(shown: Mapping[str, Result], key: str, label: str) -> Figure:
         axes.set_title(name, fontsize=9)
         axes.set_xlabel("step")
         axes.set_ylabel(label)
-        axes.set_yscale("log" if key != "loss" else "linear")
+        if key != "loss":
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+            axes.yaxis.set_minor_formatter(FuncFormatter(_sparse))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7, title="width", title_fontsize=7)
     return figure
+
+
+def _line(place: int) -> str:
+    return _LINES[place // len(_COLOURS) % len(_LINES)]
+
+
+def _plain(value: float, _: int) -> str:
+    return f"{value:g}"
+
+
+def _sparse(value: float, _: int) -> str:
+    """Minor ticks of a logarithmic axis: only 2 and 5."""
+    text = f"{value:g}"
+    return text if text.lstrip("0.")[:1] in ("2", "5") else ""
 
 
 def mean_matrix(results: Sequence[Result]) -> list[list[float]]:

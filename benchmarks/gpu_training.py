@@ -1,0 +1,105 @@
+"""The training side of gpu.py: what a step costs on the device, and whether bfloat16 costs accuracy.
+
+Steps of resnet18 and resnet50 at 128 pixels in both precisions against plain passes, and images per second; then
+a run on rendered vehicles in each precision, the same recipe, seed and steps, scored on other vehicles.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from rich.console import Console
+
+from result_file import Figure
+from sfsc_bundle.retrieval import summarise
+from sfsc_training.config import parse_recipe
+from sfsc_training.data.read import read_dataset
+from sfsc_training.evaluation import embed_split, evaluate_split, open_run
+from sfsc_training.loop import Running, train
+from step import case, timing
+
+__all__ = ["TOY", "WHOLE", "Size", "training"]
+
+QUIET = Console(quiet=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is done: networks by name, pixels, batch, identities to train and test on, steps."""
+
+    networks: Mapping[str, Mapping[str, Any]]
+    pixels: int
+    batch: int
+    identities: tuple[int, int]
+    steps: int
+
+
+WHOLE = Size(
+    {"resnet18": {"backbone": "resnet18"}, "resnet50": {"backbone": "resnet50"}}, 128, 128, (2000, 200), 3000
+)
+TOY = Size(
+    {"toy": {"backbone": "resnet10t", "arguments": {"stem_type": "", "channels": [8, 8, 16, 16]}}},
+    64,
+    8,
+    (4, 2),
+    2,
+)
+
+
+def training(device: str, size: Size, repeats: int) -> list[Figure]:
+    """All figures of the device, for steps and for accuracy."""
+    figures = []
+    for name, network in size.networks.items():
+        for bf16 in (False, True):
+            precision = "bfloat16" if bf16 else "float32"
+            each = case(
+                f"{name}, {size.pixels} px, batch {size.batch}, {precision}",
+                {**network, "dimension": 256},
+                size.pixels,
+                size.batch,
+                size.identities[0],
+            )
+            optimiser = {"batch": size.batch, "bf16": bf16}
+            recipe = parse_recipe({"name": "step", **each.recipe, "optimiser": optimiser})
+            figures += timing(each, recipe, repeats, device)
+    with TemporaryDirectory() as place:
+        for name, network in size.networks.items():
+            figures += accuracy(name, network, device, size, Path(place))
+    return figures
+
+
+def accuracy(name: str, network: Mapping[str, Any], device: str, size: Size, place: Path) -> list[Figure]:
+    """Mean mAP of the matrix on rendered vehicles after training in either precision, and the difference."""
+    found = {bf16: trained(name, network, device, size, place, bf16=bf16) for bf16 in (False, True)}
+    text = f"{name}, rendered vehicles, {size.steps} steps"
+    return [
+        Figure(f"{text}, float32: mean mAP", found[False], "points"),
+        Figure(f"{text}, bfloat16: mean mAP", found[True], "points"),
+        Figure(f"{text}: bfloat16 − float32", found[True] - found[False], "points", ">= -1.0"),
+    ]
+
+
+def trained(name: str, network: Mapping[str, Any], device: str, size: Size, place: Path, *, bf16: bool) -> float:
+    """Train one run and score it on the test vehicles."""
+    train_count, test_count = size.identities
+    vehicles = {"train": train_count, "test": test_count, "shots": 1}
+    recipe = parse_recipe(
+        {
+            "name": f"{name}-{'bfloat16' if bf16 else 'float32'}",
+            "data": {"height": size.pixels, "width": size.pixels, "vehicles": vehicles, "validation_share": 0.0},
+            "network": {**network, "dimension": 256},
+            "optimiser": {
+                "steps": size.steps,
+                "batch": size.batch,
+                "bf16": bf16,
+                "warmup_steps": size.steps // 10,
+            },
+        }
+    )
+    dataset = read_dataset(place / "vehicles", recipe.data, recipe.seed)
+    folder = place / recipe.name
+    train(recipe, dataset, folder, QUIET, Running(device=device, workers=4 if device == "cuda" else 0))
+    run = open_run(folder, dataset, device)
+    return summarise(evaluate_split(embed_split(run, dataset.test, QUIET)).mean_ap).mean

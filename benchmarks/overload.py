@@ -1,0 +1,197 @@
+"""Overload: attainment against expected mAP, of every static width, of the scheduler, and of a clairvoyant bound.
+
+    python benchmarks/overload.py BUNDLE           # about ten minutes; --quick: two
+    BUNDLE: a trained ResNet-18 at 128 px; recipe vehicles-resnet18 (docs/training.md)
+
+One service, one load generator in a process of its own on the same cores (its share is one of the figures). Loads
+are multiples of what the service can do at width 1.0, measured first in the same run by a closed loop.
+"""
+
+import argparse
+import json
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import httpx
+
+from arrivals import PATTERNS, arrivals
+from live_service import BIN, launched
+from open_loop import Offered, offer, saturate
+from oracle import best_quality
+from overload_figures import OURS, figures
+from overload_plot import plot
+from process_cost import cpu_ms
+from result_file import write_result
+from sfsc_bundle.folder import open_bundle
+from sfsc_service.device import split_threads
+from sfsc_service.policy import Offer, expected_quality
+from sfsc_service.settings import Settings
+from sfsc_training.data.vehicles import CAMERAS, make_identity, render_jpeg
+
+LOADS = (0.5, 0.6, 1.0, 2.0, 3.0, 6.0)
+QUIET_LOADS = 0.6
+SLO_MS = 100.0
+PICTURES = 32
+CLIENTS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long each run takes, how often the scheduler's are repeated, and which there are."""
+
+    static_s: float = 4.0
+    ours_s: float = 6.0
+    repeats: int = 2
+    capacity_s: float = 3.0
+    loads: tuple[float, ...] = LOADS
+    patterns: tuple[str, ...] = tuple(PATTERNS)
+
+
+QUICK = Plan(2.0, 4.0, 1, 2.0, (0.6, 1.0, 3.0), ("poisson", "bursty"))
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What was measured of the service before the runs: costs[width][images] in ms, answers a second at 1.0."""
+
+    client: httpx.Client
+    pid: int
+    bodies: list[Path]
+    points: Mapping[str, float]
+    costs: Mapping[str, Mapping[str, float]]
+    slo_ms: float
+    workers: int
+    full_per_s: float
+
+    @property
+    def port(self) -> int:
+        port = self.client.base_url.port
+        assert port is not None
+        return port
+
+
+def main() -> None:
+    """Measure, write, plot."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="a few short runs, for development; writes nothing")
+    arguments = parser.parse_args()
+    plan = QUICK if arguments.quick else Plan()
+    with tempfile.TemporaryDirectory() as folder, measured(arguments.bundle, Path(folder), plan) as machine:
+        print(f"width 1.0: {machine.full_per_s:.0f} requests/s; SLO {machine.slo_ms:.0f} ms", flush=True)
+        runs = list(measure(machine, plan, arguments.seed))
+        about = {
+            "requests/s at width 1.0": machine.full_per_s,
+            "slo_ms": machine.slo_ms,
+            "workers": machine.workers,
+            "batch_ms": machine.costs,
+            "expected mAP": machine.points,
+        }
+    found = figures(runs, machine.slo_ms)
+    for figure in found:
+        print(f"{figure.name}: {figure.value:.4g} {figure.unit} (goal {figure.goal}, met: {figure.met})")
+    if not arguments.quick:
+        plot(runs, Path(__file__).parents[1] / "docs" / "overload.png")
+        print("written to", write_result("overload", found, {**about, "runs": runs}, seed=arguments.seed))
+
+
+@contextmanager
+def measured(bundle: Path, folder: Path, plan: Plan) -> Iterator[Machine]:
+    """A service of the bundle with its costs measured, and what it can do at width 1.0."""
+    bodies = []
+    for n in range(PICTURES):
+        bodies.append(folder / f"{n}.jpg")
+        bodies[-1].write_bytes(render_jpeg(0, make_identity(0, n), n % CAMERAS, 0, 128))
+    data = folder / "data"
+    subprocess.run([BIN / "sfsc", "profile", bundle, "--data", data], check=True)
+    document = json.loads((data / "costs.json").read_text())
+    costs = {
+        width: {images: cell["median_ms"] for images, cell in cells.items()}
+        for width, cells in document["costs"].items()
+    }
+    slo_ms = max(SLO_MS, 5 * costs["1.0"]["1"])
+    settings = {"SFSC_DATA": str(data), "SFSC_SLO_MS": str(slo_ms), "SFSC_LOG_LEVEL": "warning"}
+    with launched(bundle, folder, **settings) as (client, pid):
+        port = client.base_url.port
+        assert port is not None
+        saturate(port, "/embed?width=1.0", CLIENTS, 1.0, bodies)
+        rates = [saturate(port, "/embed?width=1.0", CLIENTS, plan.capacity_s, bodies) for _ in range(3)]
+        offered = Offer.of(open_bundle(bundle).manifest)
+        points = {width: expected_quality(offered, width, {}) for width in offered.widths}
+        workers, _ = split_threads(Settings().thread_count, "cpu")
+        yield Machine(client, pid, bodies, points, costs, slo_ms, workers, median(rates))
+
+
+def measure(machine: Machine, plan: Plan, seed: int) -> Iterator[dict[str, Any]]:
+    """Every pattern and load: each static width once, the scheduler several times with other arrivals."""
+    for load in plan.loads:
+        for pattern in plan.patterns:
+            static = [] if load < QUIET_LOADS else [(width, 0, plan.static_s) for width in machine.points]
+            for policy, repeat, seconds in [*static, *((OURS, n, plan.ours_s) for n in range(plan.repeats))]:
+                times = arrivals(pattern, load * machine.full_per_s, seconds, seed + repeat)
+                run = one_run(machine, policy, times)
+                yield {"pattern": pattern, "load": load, "policy": policy, "repeat": repeat, **run}
+                print(f"{load:>4} × {pattern:8} {policy:9}", _short(run), flush=True)
+
+
+def one_run(machine: Machine, policy: str, times: list[float]) -> dict[str, Any]:
+    """Offer one load to one policy; the queue is empty before it and after it."""
+    path = "/embed" if policy == OURS else f"/embed?width={policy}"
+    before = cpu_ms(machine.pid)
+    offered = offer(machine.port, path, times, machine.bodies)
+    server_ms = cpu_ms(machine.pid) - before
+    time.sleep(0.3)
+    return outcome(machine, policy, times, offered) | {
+        "generator cores": round(offered.cpu_s / offered.seconds, 3),
+        "server cores": round(server_ms / 1000 / offered.seconds, 3),
+        "server ms per request": round(server_ms / len(times), 3),
+    }
+
+
+def outcome(machine: Machine, policy: str, times: list[float], offered: Offered) -> dict[str, Any]:
+    """What the clients saw. Quality is the mean expected mAP of what was answered in time."""
+    answered = [one for one in offered.answers if one.status == 200]
+    in_time = [one for one in answered if one.latency_ms <= machine.slo_ms]
+    attainment = len(in_time) / len(times)
+    latencies = sorted(one.latency_ms for one in offered.answers)
+    widths = Counter(one.width for one in answered)
+    bound = (
+        best_quality(times, machine.slo_ms / 1000, _cheapest(machine), machine.points, machine.workers, attainment)
+        if policy == OURS
+        else None
+    )
+    return {
+        "requests": len(times),
+        "attainment": round(attainment, 5),
+        "quality": round(mean(machine.points[one.width] for one in in_time), 4) if in_time else None,
+        "bound": None if bound is None or bound != bound else round(bound, 4),
+        "p50_ms": latencies[len(latencies) // 2],
+        "p99_ms": latencies[int(0.99 * (len(latencies) - 1))],
+        "widths": {width: round(widths[width] / len(times), 4) for width in machine.points},
+        "statuses": dict(Counter(str(one.status) for one in offered.answers)),
+    }
+
+
+def _cheapest(machine: Machine) -> dict[str, float]:
+    return {width: min(ms / int(n) for n, ms in cells.items()) for width, cells in machine.costs.items()}
+
+
+def _short(run: Mapping[str, Any]) -> str:
+    return (
+        f"attainment {run['attainment']:.4f}  mAP {run['quality']}  bound {run['bound']}  "
+        f"p99 {run['p99_ms']:.0f} ms  "
+        f"{run['widths']}  cores {run['server cores']} + {run['generator cores']}"
+    )
+
+
+if __name__ == "__main__":
+    main()
