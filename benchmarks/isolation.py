@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="for development; writes nothing")
     arguments = parser.parse_args()
     bundle = untrained_bundle(arguments.bundle).folder
-    repeats, seconds = (1, 4) if arguments.quick else (5, 8)
+    repeats, seconds = (1, 4) if arguments.quick else (3, 6)
     with tempfile.TemporaryDirectory() as name:
         bodies = draw(Path(name))
         with launched(bundle, Path(name)) as (client, _):

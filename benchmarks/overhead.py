@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="for development; writes nothing")
     arguments = parser.parse_args()
     bundles = {"ResNet-18": untrained_bundle(arguments.bundle).folder, "demo": DEMO}
-    repeats, seconds = (1, 2) if arguments.quick else (5, 3)
+    repeats, seconds = (1, 2) if arguments.quick else (3, 3)
     with tempfile.TemporaryDirectory() as folder:
         trials = measure(bundles, draw(Path(folder)), Path(folder), repeats, seconds)
     figures = [

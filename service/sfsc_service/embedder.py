@@ -228,19 +228,18 @@ class Embedder:
 
     async def _embed(self, engine: _Engine, data: bytes, choice: Choice, arrival: Arrival) -> Embedded:
         self._check_room(arrival)
-        work = engine.work(choice, arrival)
-        self._admit(engine, choice, work, arrival, self._decoding.backlog_ms(patient=arrival.bulk))
         started = time.monotonic()
-        image = await self._decode(engine, data, work, arrival)
+        image = self._decoding.at_once(data, engine.networks.manifest.preprocessing)
+        work = engine.work(choice, arrival)
+        if image is None:
+            self._admit(engine, choice, work, arrival, self._decoding.backlog_ms(patient=arrival.bulk))
+            image = await self._decode(engine, data, work, arrival)
+            work = engine.work(choice, arrival)
+            self._admit_decoded(engine, choice, work, arrival)
+        else:
+            self._admit(engine, choice, work, arrival)
         preprocess_ms = 1000 * (time.monotonic() - started)
         self._metrics.preprocess_seconds.observe(preprocess_ms / 1000)
-        work = engine.work(choice, arrival)
-        try:
-            check_deadline(choice, arrival.elapsed_ms)
-            self._admit(engine, choice, work, arrival)
-        except Problem:
-            self._metrics.dropped.labels("deadline_passed").inc()
-            raise
         answer = await self._compute(engine, image, choice, work, arrival)
         return self._embedded(answer, choice, work.ladder[0], preprocess_ms)
 
@@ -259,10 +258,16 @@ class Embedder:
         wait_ms = before_ms + engine.planner.wait_ms(self.batcher.ahead_ms(work.due), work.due, time.monotonic())
         admit(choice, engine.networks.costs.estimate, wait_ms, arrival.elapsed_ms, arrival.after_ms)
 
+    def _admit_decoded(self, engine: _Engine, choice: Choice, work: Work, arrival: Arrival) -> None:
+        try:
+            check_deadline(choice, arrival.elapsed_ms)
+            self._admit(engine, choice, work, arrival)
+        except Problem:
+            self._metrics.dropped.labels("deadline_passed").inc()
+            raise
+
     async def _decode(self, engine: _Engine, data: bytes, work: Work, arrival: Arrival) -> Image:
         preprocessing = engine.networks.manifest.preprocessing
-        if (image := self._decoding.at_once(data, preprocessing)) is not None:
-            return image
         token = object()
         engine.planner.expect(token, work)
         try:

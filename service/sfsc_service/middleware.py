@@ -39,8 +39,7 @@ class Edge:
     def __init__(self, app: ASGIApp, metrics: Metrics, room: "Room") -> None:
         self._app, self._metrics, self._room = app, metrics, room
         self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
-        self._open = 0
-        metrics.open_requests.set_function(lambda: self._open)
+        metrics.open_requests.set_function(lambda: room.open)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -48,7 +47,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         started = time.monotonic()
-        self._open += 1
+        self._room.open += 1
         exchange = _Exchange(receive, send, self._room)
         try:
             exchange.check_announced(_header(scope, b"content-length"))
@@ -62,7 +61,7 @@ class Edge:
                 await problem_response(problem, exchange.farewell())(scope, receive, exchange.send)
         finally:
             exchange.leave()
-            self._open -= 1
+            self._room.open -= 1
             self._observe(scope, exchange.status or 499, time.monotonic() - started)
 
     def _observe(self, scope: Scope, status: int, seconds: float) -> None:
@@ -78,9 +77,13 @@ class Edge:
 
 @dataclass(slots=True)
 class Room:
-    """`limit`: bytes of one body. `held`: of all bodies whose requests are not answered yet."""
+    """What all edges of an app share.
+
+    `limit`: bytes of one body. `open`: requests that are not answered yet. `held`: bytes of their bodies.
+    """
 
     limit: int
+    open: int = 0
     held: int = 0
 
 

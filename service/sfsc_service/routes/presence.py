@@ -9,7 +9,7 @@ from sfsc_service.errors import Problem
 
 __all__ = ["Presence"]
 
-GRACE_S = 0.02
+GRACE_S = 0.05
 """Nobody is watched for so long: most answers are there before that, and a watch costs a task."""
 
 
