@@ -19,7 +19,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from bodies import Bodies, draw
-from live_service import launched
+from live_service import launched, profiled
 from load import finish, post, start
 from result_file import Figure, write_result
 from untrained import untrained_bundle
@@ -54,7 +54,7 @@ def main() -> None:
     repeats, seconds = (1, 4) if arguments.quick else (3, 6)
     with tempfile.TemporaryDirectory() as name:
         bodies = draw(Path(name))
-        with launched(bundle, Path(name)) as (client, _):
+        with launched(bundle, Path(name), SFSC_DATA=profiled(bundle, Path(name))) as (client, _):
             trials = [trial(client, bodies, seconds) for _ in range(repeats)]
     figures = figured(trials)
     for figure in figures:

@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bodies import Bodies, draw
 from floor import floor_ms
-from live_service import launched
+from live_service import launched, profiled
 from load import post
 from process_cost import cpu_ms
 from result_file import Figure, write_result
@@ -32,7 +32,8 @@ from untrained import untrained_bundle
 BUNDLE = Path("runs/untrained-resnet18")
 DEMO = Path("models/demo")
 GOALS = {("0.25", "single"): "<= 1.30", ("1.0", "single"): "<= 1.04", ("0.25", "bulk"): "<= 1.08"}
-CASES = (("0.25", "single"), ("1.0", "single"), ("0.25", "bulk, JSON"), ("0.25", "bulk, multipart"))
+MULTIPART = "bulk, multipart"
+CASES = (("0.25", "single"), ("1.0", "single"), ("0.25", "bulk, JSON"), ("0.25", MULTIPART))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +75,13 @@ def measure(
     bundles: dict[str, Path], bodies: dict[str, Bodies], work: Path, repeats: int, seconds: int
 ) -> dict[tuple[str, str, str], list[Trial]]:
     """Every case in each repetition; the services stay up meanwhile."""
-    cases = [(name, *case) for name in bundles for case in CASES]
+    cases = [(name, *case) for name in bundles for case in CASES if name != "demo" or case[1] != MULTIPART]
     trials: dict[tuple[str, str, str], list[Trial]] = {case: [] for case in cases}
     with ExitStack() as stack:
-        services = {name: stack.enter_context(launched(bundle, work)) for name, bundle in bundles.items()}
+        services = {
+            name: stack.enter_context(launched(bundle, work, SFSC_DATA=profiled(bundle, work)))
+            for name, bundle in bundles.items()
+        }
         for _ in range(repeats):
             for name, width, how in cases:
                 client, pid = services[name]
