@@ -55,10 +55,11 @@ def main() -> None:
     """Measure and write benchmarks/results/overhead.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, default=BUNDLE, help="made there where it is missing")
+    parser.add_argument("--repeats", type=int, default=3, help="medians are taken of so many")
     parser.add_argument("--quick", action="store_true", help="for development; writes nothing")
     arguments = parser.parse_args()
     bundles = {"ResNet-18": untrained_bundle(arguments.bundle).folder, "demo": DEMO}
-    repeats, seconds = (1, 2) if arguments.quick else (3, 3)
+    repeats, seconds = (1, 2) if arguments.quick else (arguments.repeats, 3)
     with tempfile.TemporaryDirectory() as folder:
         trials = measure(bundles, draw(Path(folder)), Path(folder), repeats, seconds)
     figures = [
@@ -94,7 +95,8 @@ def trial(
     client: httpx.Client, pid: int, bundle: Path, width: str, sent: Bodies, alone: Bodies, seconds: int
 ) -> Trial:
     """One load, then the floor at the batch size that it led to."""
-    url = str(client.base_url.join(f"/embed?width={width}"))
+    encoding = "float" if sent.images == 1 else "base64"  # who embeds many at a time parses no numbers
+    url = str(client.base_url.join(f"/embed?width={width}&encoding={encoding}"))
     post(url, sent.paths, 1, kind=sent.kind)  # warm caches and allocators, as after the first second of a day
     before, began = batches(client, width), cpu_ms(pid)
     load = post(url, sent.paths, seconds, kind=sent.kind)
