@@ -19,7 +19,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from bodies import Bodies, draw
-from live_service import launched
+from live_service import launched, profiled
 from load import finish, post, start
 from result_file import Figure, write_result
 from untrained import untrained_bundle
@@ -48,13 +48,14 @@ def main() -> None:
     """Measure and write benchmarks/results/isolation.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, default=Path("runs/untrained-resnet18"))
+    parser.add_argument("--repeats", type=int, default=3, help="medians are taken of so many")
     parser.add_argument("--quick", action="store_true", help="for development; writes nothing")
     arguments = parser.parse_args()
     bundle = untrained_bundle(arguments.bundle).folder
-    repeats, seconds = (1, 4) if arguments.quick else (3, 6)
+    repeats, seconds = (1, 4) if arguments.quick else (arguments.repeats, 6)
     with tempfile.TemporaryDirectory() as name:
         bodies = draw(Path(name))
-        with launched(bundle, Path(name)) as (client, _):
+        with launched(bundle, Path(name), SFSC_DATA=profiled(bundle, Path(name))) as (client, _):
             trials = [trial(client, bodies, seconds) for _ in range(repeats)]
     figures = figured(trials)
     for figure in figures:

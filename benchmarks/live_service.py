@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-__all__ = ["free_port", "launched", "serving", "wait_ready"]
+__all__ = ["free_port", "launched", "profiled", "serving", "wait_ready"]
 
 BIN = Path(sys.executable).parent
 
@@ -30,6 +30,14 @@ def serving(bundle: Path, work: Path, max_k: int) -> Iterator[httpx.Client]:
     """`sfsc serve` on a real socket with an empty store, until the block ends."""
     with launched(bundle, work, SFSC_MAX_K=str(max_k)) as (client, _):
         yield client
+
+
+def profiled(bundle: Path, work: Path) -> str:
+    """A data folder with what `sfsc profile` finds of a bundle here, as an operator would do it before serving."""
+    folder = str(work / f"profiled-{time.time_ns()}")
+    words = [BIN / "sfsc", "profile", bundle, "--data", folder]
+    subprocess.run([str(word) for word in words], check=True, stdout=subprocess.DEVNULL)
+    return folder
 
 
 @contextmanager

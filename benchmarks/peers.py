@@ -28,7 +28,7 @@ from typing import Any
 import httpx
 
 from bodies import Bodies, draw
-from live_service import free_port, launched, wait_ready
+from live_service import free_port, launched, profiled, wait_ready
 from load import post
 from process_cost import cpu_ms, processes, pss_mib
 from result_file import RESULTS, Figure, write_result
@@ -198,15 +198,16 @@ def best(peer: str, width: str) -> Options:
 def compare(bundle: Path, widths: Sequence[str], bodies: Mapping[str, Bodies], work: Path, *, quick: bool) -> None:
     """Every width: all three servers up, each measured in turn while the others are frozen."""
     trials: dict[str, dict[str, list[Trial]]] = {}
+    profile = profiled(bundle, work)
     for width in widths[:1] if quick else widths:
         trials[width] = {server: [] for server in (OURS, *PACKAGES)}
         with ExitStack() as stack:
-            servers = {OURS: stack.enter_context(launched(bundle, work))}
+            servers = {OURS: stack.enter_context(launched(bundle, work, SFSC_DATA=profile))}
             for peer in PACKAGES:
                 servers[peer] = stack.enter_context(peer_serving(peer, bundle, width, best(peer, width)))
             for _, pid in servers.values():
                 freeze(pid, signal.SIGSTOP)
-            for _ in range(1 if quick else 3):
+            for _ in range(1 if quick else 2):
                 for server, (client, pid) in servers.items():
                     trials[width][server].append(trial(server, client, pid, width, bodies))
             freeze(servers[OURS][1], signal.SIGCONT)

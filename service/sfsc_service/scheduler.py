@@ -32,7 +32,7 @@ ROOM = 0.7
 GAIN = 0.95
 """A batch grows as long as further images cost less than this share of what those before them cost."""
 
-SHORT_MS = 5.0
+SHORT_MS = 10.0
 """A batch as short as this grows in any case: what it takes to cut it and to answer it is in no measured cost."""
 
 FAIR = 0.5
