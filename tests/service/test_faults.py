@@ -239,7 +239,7 @@ def test_single_requests_are_computed_between_the_batches_of_a_bulk_call(
         costs = live.service.embedder.costs
 
         def recorded(width: str, image_s: float) -> None:
-            costs.measured(width, 1, 1000 * image_s)
+            costs.measured(width, 1, Measured(1000 * image_s, 1000 * image_s))
 
             def run(images: np.ndarray, real: Any) -> np.ndarray:
                 batches.append(width)
