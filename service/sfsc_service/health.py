@@ -1,8 +1,7 @@
 """Alive and ready. Both answers are read from flags: they never wait for a lock, a thread or a pool.
 
 Alive: workers that hang or die can still be replaced, the store can work. Ready: alive, not draining, and a canary
-picture has lately gone through the real decoder, queue and worker, and has come back from every width that it was
-last sent to. A full queue is no reason to be unready: an
+picture has lately gone through the real decoder, queue and worker. A full queue is no reason to be unready: an
 orchestrator would take away the very process that still answers.
 """
 
@@ -35,8 +34,7 @@ class Health:
     def __init__(self, embedder: Embedder, store: Store, metrics: Metrics) -> None:
         self._embedder, self._store = embedder, store
         self._passed: float | None = None
-        self._failures: dict[str, str] = {}
-        self._sent = 0
+        self._failure = "no canary picture has gone through yet"
         self.draining = False
         metrics.ready.set_function(lambda: float(not self.not_ready()))
 
@@ -61,40 +59,27 @@ class Health:
         if self.draining:
             reasons.append("the service is shutting down")
         if self._passed is None or time.monotonic() - self._passed > CANARY_FRESH_S:
-            reasons.append("no canary picture has come back lately")
-        offered = self._embedder.offer.widths
-        failures = [(width, failure) for width, failure in list(self._failures.items()) if width in offered]
-        return [*reasons, *(f"the canary picture failed at width {width}: {why}" for width, why in failures)]
+            reasons.append(f"no canary picture has come back lately: {self._failure}")
+        return reasons
 
     async def check(self) -> None:
-        """Send the canary through one width's real path, the widths in turn."""
-        widths = self._embedder.offer.widths
-        width = widths[self._sent % len(widths)]
-        self._sent += 1
-        failure = await self._failure(width)
-        if failure is None:
-            self._failures.pop(width, None)
-            self._passed = time.monotonic()
-        else:
-            self._failures[width] = failure
-
-    async def _failure(self, width: str) -> str | None:
-        """What keeps a picture from coming back from a width."""
+        """Send the canary through the narrowest width's real path."""
         try:
-            work = self._embedder.embed(_canary(), Wish(width=width), Arrival.now())
-            await asyncio.wait_for(work, CANARY_FRESH_S)
+            wish = Wish(width=self._embedder.offer.widths[0])
+            await asyncio.wait_for(self._embedder.embed(_canary(), wish, Arrival.now()), CANARY_FRESH_S)
         except Problem as problem:
-            # A full queue was made by work that is being done, and a swap may have taken the width away.
-            return None if problem.kind in ("queue_full", "unknown_width") else problem.detail
+            # A full queue was made by work that is being done.
+            if problem.kind != "queue_full":
+                self._failure = problem.detail
+                return
         except Exception as error:
             log.exception("canary")
-            return type(error).__name__
-        return None
+            self._failure = type(error).__name__
+            return
+        self._passed = time.monotonic()
 
     async def watch(self) -> None:
         """Send canaries, and keep the cost table complete while there is nothing else to do. Endless."""
-        for _ in self._embedder.offer.widths:
-            await self.check()
         while True:
             await self.check()
             end = time.monotonic() + CANARY_EVERY_S

@@ -1,6 +1,7 @@
 """Exceptions → `application/problem+json` (RFC 9457)."""
 
 import logging
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,15 @@ from sfsc_bundle.errors import ImageError
 from sfsc_service.errors import KINDS, STATUS, Kind, Problem
 from sfsc_service.store.errors import InvalidInputError, StoreError
 
-__all__ = ["EXPECTED", "add_problems", "answer_problem", "as_problem", "problem_response", "validation_problem"]
+__all__ = [
+    "EXPECTED",
+    "add_problems",
+    "answer_problem",
+    "as_problem",
+    "let_go",
+    "problem_response",
+    "validation_problem",
+]
 
 MEDIA_TYPE = "application/problem+json"
 HTTP_KINDS: dict[int, Kind] = {
@@ -106,12 +115,24 @@ def problem_response(problem: Problem, headers: Mapping[str, str] | None = None)
 async def answer_problem(request: Request, error: Exception) -> Response:
     """The answer to one of EXPECTED, counted."""
     problem = as_problem(error)
+    let_go(error)
     request.app.state.metrics.problems.labels(problem.kind).inc()
     headers = getattr(error, "headers", None) if isinstance(error, HTTPException) else None
     response = problem_response(problem, headers)
     if isinstance(error, HTTPException) and error.status_code not in HTTP_KINDS:
         response.status_code = error.status_code
     return response
+
+
+def let_go(error: BaseException) -> None:
+    """Empty the frames that an exception came through: in a cycle with it, they would keep the body for long."""
+    seen: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        if (one := left.pop()) is not None and id(one) not in seen:
+            seen.add(id(one))
+            traceback.clear_frames(one.__traceback__)
+            left += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
 
 
 def _kind(code: str) -> Kind:
