@@ -47,7 +47,7 @@ CLIENTS = 16
 class Plan:
     """How long each run takes, how often the scheduler's are repeated, and which there are."""
 
-    static_s: float = 4.0
+    static_s: float = 3.0
     ours_s: float = 6.0
     repeats: int = 2
     capacity_s: float = 3.0

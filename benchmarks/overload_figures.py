@@ -30,7 +30,9 @@ def figures(runs: Runs, slo_ms: float) -> list[Figure]:
     for load, pattern in _cases(runs):
         if load <= QUIET:
             wide = median(run["widths"]["1.0"] for run in _select(runs, pattern, load, OURS))
-            found.append(Figure(f"answered at width 1.0 at {load:g} ×, {pattern}", 100 * wide, "%", ">= 95"))
+            # Bursts and ramps of this mean load reach twice of it, which is more than the machine can do at 1.0.
+            goal = ">= 95" if pattern == "poisson" else None
+            found.append(Figure(f"answered at width 1.0 at {load:g} ×, {pattern}", 100 * wide, "%", goal))
     margins = {case: margin(runs, *case) for case in _cases(runs) if _select(runs, case[1], case[0], "1.0")}
     found += [
         Figure("smallest margin above the static line", min(margins.values()), "mAP points", ">= 0"),
@@ -41,6 +43,7 @@ def figures(runs: Runs, slo_ms: float) -> list[Figure]:
             ">= 0",
         ),
         Figure("smallest share of the clairvoyant bound", min(_shares(runs)), "", ">= 0.9"),
+        Figure("runs better than the bound, so that costs were measured wrong", _unbounded(runs), "", "<= 0"),
         Figure("generator, at most", max(run["generator cores"] for run in runs), "cores"),
     ]
     return found
@@ -63,14 +66,21 @@ def margin(runs: Runs, load: float, pattern: str) -> float:
     ]
     front = [a for a in points if not any(b != a and b[0] >= a[0] and b[1] >= a[1] for b in points)]
     at, quality = zip(*sorted(front), strict=True)
-    return median(run["quality"] - float(np.interp(run["attainment"], at, quality)) for run in ours)
+    return median((run["quality"] or 0.0) - float(np.interp(run["attainment"], at, quality)) for run in ours)
 
 
 def _shares(runs: Runs) -> Iterable[float]:
     for load, pattern in _cases(runs):
-        bounded = [run for run in _select(runs, pattern, load, OURS) if run["bound"] is not None]
+        bounded = [
+            run for run in _select(runs, pattern, load, OURS) if run["bound"] is not None and run["quality"]
+        ]
         if bounded:
             yield median(run["quality"] / run["bound"] for run in bounded)
+
+
+def _unbounded(runs: Runs) -> int:
+    ours = [run for run in runs if run["policy"] == OURS and run["quality"] is not None]
+    return sum(run["bound"] is None or run["bound"] < run["quality"] for run in ours)
 
 
 def _cases(runs: Runs) -> list[tuple[float, str]]:

@@ -71,13 +71,19 @@ def isolation() -> str:
     return f"{table(['figure', 'unit', 'measured', 'asked', 'met'], rows)}\n\n{where(found)}"
 
 
+def overload() -> str:
+    """The picture and all figures."""
+    found = result("overload")
+    rows = [[figure["name"], figure["unit"], *judged(figure)] for figure in found["figures"]]
+    picture = "![Attainment against mean expected mAP, a panel per load](overload.png)"
+    return f"{picture}\n\n{table(['figure', 'unit', 'measured', 'asked', 'met'], rows)}\n\n{where(found)}"
+
+
 def measured(name: str, made: Callable[[], str]) -> Callable[[], str]:
     """A table, or how to get its result where there is none yet."""
     there = (RESULTS / f"{name}.json").exists()
     return made if there else lambda: f"No result yet: `python benchmarks/{name}.py`."
 
 
-PERFORMANCE = {
-    name: measured(name, made)
-    for name, made in (("overhead", overhead), ("peers", peers), ("isolation", isolation))
-}
+TABLES = {"overhead": overhead, "peers": peers, "isolation": isolation, "overload": overload}
+PERFORMANCE = {name: measured(name, made) for name, made in TABLES.items()}

@@ -38,8 +38,8 @@ LARGE_PIXELS = 2_000_000
 """A picture of so many pixels or more has to wait for room."""
 AHEAD = 2
 """Calls in the pool for each thread, so that none has to wait for the event loop between two pictures."""
-FORGET = 0.98
-"""What is left of an old observation's weight after a new one."""
+WEIGHT = 0.05
+"""How much one picture moves the prediction of what the next ones take."""
 
 
 class Decoding:
@@ -52,13 +52,13 @@ class Decoding:
         self._turns: list[tuple[float, int, asyncio.Future[None]]] = []
         self._arrivals = itertools.count()
         self._room = _Room(2 * limits.max_pixels)
-        self._bytes = {False: 0, True: 0}
-        self._seen_ms, self._seen_bytes = 0.0, 1.0
+        self._inside = {False: 0, True: 0}
+        self._mean_ms = 0.0
 
     def backlog_ms(self, *, patient: bool = False) -> float:
         """Predicted time until what waits now, and counts, has been decoded. Never waits."""
-        waiting = self._bytes[False] + (self._bytes[True] if patient else 0)
-        return waiting * self._seen_ms / self._seen_bytes / self._threads
+        waiting = self._inside[False] + (self._inside[True] if patient else 0) - self._threads
+        return max(0, waiting) * self._mean_ms / self._threads
 
     async def run(self, data: bytes, preprocessing: Preprocessing, due: float, *, patient: bool = False) -> Image:
         """Decode and resize: uint8 [H, W, 3]; `patient` ones are not counted against those that are not.
@@ -67,12 +67,12 @@ class Decoding:
             ImageError: the picture cannot be taken.
             Problem: queue_full, shutting_down.
         """
-        self._bytes[patient] += len(data)
+        self._inside[patient] += 1
         try:
             async with self._turn(due):
                 return await self._pool.run(self._decode, data, preprocessing)
         finally:
-            self._bytes[patient] -= len(data)
+            self._inside[patient] -= 1
 
     def at_once(self, data: bytes, preprocessing: Preprocessing) -> Image | None:
         """Decode a small JPEG here and now, which takes no longer than handing it to a thread and back.
@@ -132,8 +132,7 @@ class Decoding:
             began = time.perf_counter()
             squashed = squash(load(image), preprocessing)
             # Two threads at once may lose an observation here; nothing depends on one.
-            self._seen_ms = FORGET * self._seen_ms + 1000 * (time.perf_counter() - began)
-            self._seen_bytes = FORGET * self._seen_bytes + len(data)
+            self._mean_ms += WEIGHT * (1000 * (time.perf_counter() - began) - self._mean_ms)
             return squashed
 
 

@@ -1,6 +1,6 @@
 """What the scheduler must remember between two cuts, and what it predicts of the present.
 
-Pure but for its own memory: no clock, no threads. One lock is held around `cut`, `began` and `ended` (the
+Pure but for its own memory: no clock, no threads. One lock is held around `cut` and `planned` (the
 batcher's, in the service); the rest may be called from anywhere, reads numbers only and never waits.
 """
 

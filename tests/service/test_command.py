@@ -114,7 +114,10 @@ def test_sigterm_under_full_load_answers_everything_that_was_sent(tiny: Bundle, 
     files = [("image", (f"{n}.jpg", picture(n, size=1600, quality=50))) for n in range(5)]
     many = [("image", (f"{n}.jpg", files[n % 5][1][1])) for n in range(300)]
     words = ["serve", tiny.folder, "--data", tmp_path / "data", "--port", 0, "--threads", 1]
-    with serving(*words, "--shutdown-grace-s", 60) as (process, url), ThreadPoolExecutor(13) as callers:
+    with (
+        serving(*words, "--shutdown-grace-s", 60, "--queue-ms", 600_000) as (process, url),
+        ThreadPoolExecutor(13) as callers,
+    ):
         until_ready(url)
 
         def call(path: str, sent: list[Any]) -> httpx.Response:

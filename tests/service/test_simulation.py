@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 from arrivals import PATTERNS, arrivals
+from oracle import best_quality
 from sfsc_service.costs import BUCKETS, CostTable, Measured
 from sfsc_service.policy import Offer, Wish
 from sfsc_service.scheduler import Machine
@@ -86,6 +87,17 @@ def test_beyond_what_the_narrowest_width_can_do_not_everybody_is_late(pattern: s
     """Late requests and timely ones take turns, so there is no collapse in which everybody is late."""
     capacity = 1000 * MACHINE.workers / (0.8 * PER_IMAGE_MS["0.25"]) / FULL_PER_S
     assert in_time(serve(1.2 * capacity, 3.0, pattern)) >= 0.2
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("load", [1.0, 3.0])
+def test_quality_comes_close_to_what_a_clairvoyant_could_reach(load: float, pattern: str) -> None:
+    answers = serve(load, 6.0, pattern)
+    timely = [one for one in answers if one.in_time]
+    times = sorted(one.request.at for one in answers)
+    cheapest = {width: costs(width, 32) / 32 for width in WIDTHS}
+    bound = best_quality(times, SLO_MS / 1000, cheapest, POINTS, MACHINE.workers, in_time(answers))
+    assert 0.95 * bound <= points(timely) <= bound
 
 
 def test_more_load_never_means_more_width() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchjd.aggregation import PCGrad
 
-from sfsc_training.aggregation.aggregate import aggregate, shells
+from sfsc_training.aggregation.aggregate import aggregate, gramian_of, shells
 from sfsc_training.aggregation.projection import conflict_share, projection_weights
 from sfsc_training.config import AggregationSection
 from sfsc_training.errors import RecipeError
@@ -158,6 +158,19 @@ def test_overlap_projects_each_shell_by_itself():
     update = aggregate(gradients, AggregationSection(scope="overlap"), generator(), parts).update
     inner = aggregate(gradients[:, :2], PROJECTION, generator()).update
     assert update.tolist() == pytest.approx([*inner.tolist(), 5.0, -5.0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_where_only_one_width_reaches_the_others_do_not_stop_it(kind):
+    parts = shells(torch.tensor([[True, True, False, False], [True, True, True, True]]))
+    gradients = torch.tensor([[1.0, 0.0, 0.0, 0.0], [-1.0, 1.0, 5.0, -5.0]])
+    update = aggregate(gradients, AggregationSection(kind=kind, scope="overlap"), generator(), parts).update
+    assert (update[2:] * gradients[1, 2:] > 0).all()
+
+
+def test_long_rows_have_the_inner_products_of_short_ones():
+    gradients = draw(3, 40_001, 0)
+    assert torch.allclose(gramian_of(gradients), gradients @ gradients.T, rtol=1e-12)
 
 
 @given(st.integers(1, 8), st.none() | st.integers(0, 8), st.integers(0, 10_000))

@@ -99,7 +99,14 @@ def test_gradients_stay_inside_what_a_width_reaches(name):
     assert sorted(private + [id(p) for p in shared]) == sorted(id(p) for p in family.parameters())
 
 
-@pytest.mark.parametrize("name", sorted(set(BACKBONES) - {"resnet34"}))
+_SLOW = pytest.mark.slow  # the layers of these are those of the quick ones; conversion takes its time
+ONNX = [
+    *("mobilenetv2_100", "efficientnet_b0", "convnext_atto", "regnetx_004"),
+    *(pytest.param(name, marks=_SLOW) for name in ("resnet18", "resnet34", "resnet50", "resnext50_32x4d")),
+]
+
+
+@pytest.mark.parametrize("name", ONNX)
 def test_onnx_is_the_slice(name):
     family = randomised(make_family(NetworkSection(backbone=name, dimension=24), HALF))
     images = torch.randint(0, 255, (3, 64, 64, 3), dtype=torch.uint8)

@@ -1,6 +1,7 @@
 """POST /embed: images in, vectors out."""
 
 import asyncio
+import traceback
 from dataclasses import replace
 from typing import Any
 
@@ -72,8 +73,11 @@ async def _all(service: Service, images: list[bytes], wish: Wish, arrival: Arriv
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(_one(service, image, at, wish, arrival)) for at, image in enumerate(images)]
     except ExceptionGroup as failures:
-        raise failures.exceptions[0] from failures
-    return [task.result() for task in tasks]
+        _let_go(failures)
+        failure = failures.exceptions[0]
+    else:
+        return [task.result() for task in tasks]
+    raise failure  # outside of the block, so that its own cause and context stay what they are
 
 
 async def _one(service: Service, image: bytes, at: int, wish: Wish, arrival: Arrival) -> Embedded:
@@ -90,3 +94,14 @@ def _result(embedded: Embedded, encoding: str, arrival: Arrival) -> dict[str, An
         "reason": embedded.reason,
         "budget_met": embedded.budget_met(arrival),
     }
+
+
+def _let_go(error: BaseException) -> None:
+    """Empty the frames that an exception came through: in a cycle with it, they would keep the body for long."""
+    seen: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        if (one := left.pop()) is not None and id(one) not in seen:
+            seen.add(id(one))
+            traceback.clear_frames(one.__traceback__)
+            left += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]

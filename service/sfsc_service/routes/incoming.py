@@ -59,7 +59,8 @@ async def read_call(request: Request, model: type[M], max_images: int = 1) -> In
         return Incoming(_from_query(model, request.scope["query_string"]), [image])
     options = text_options(request.query_params.multi_items())
     if kind == "application/json":
-        fields = read_json(await request.body())
+        # Not `request.body()`, which would keep the body for as long as the request is known.
+        fields = read_json(b"".join([chunk async for chunk in request.stream()]))
         images = _base64_images(fields.pop("image", None), max_images)
         options = _merge(options, fields)
     elif kind == "multipart/form-data":

@@ -1,4 +1,4 @@
-"""One update out of m flat gradients, over the whole vector or per shell between consecutive crops."""
+"""One update out of m flat gradients, over the whole vector or by parts: shells between crops, or tensors."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -31,9 +31,11 @@ def aggregate(
 ) -> Aggregate:
     """Combine gradients [m, P] of the shared parameters into one update [P].
 
+    By parts, MGDA and CAGrad are over the widths that have a gradient there; the others take them all.
+
     Args:
         generator: draws the projection orders.
-        parts: for scope overlap, the positions of each shell (see `shells`).
+        parts: for the scopes overlap and tensor, the positions of each part (see `shells`).
     """
     gramian = gramian_of(gradients)
     norms, conflicts = gramian.diagonal().sqrt(), conflict_share(gramian)
@@ -42,6 +44,8 @@ def aggregate(
     update = torch.empty_like(gradients[0])
     for part in parts:
         shell = gradients[:, part]
+        if section.kind in ("mgda", "cagrad"):  # a width that ends before this shell would make both nothing
+            shell = shell[shell.any(dim=1)]
         update[part] = aggregation_weights(gramian_of(shell), section, generator) @ shell
     return Aggregate(update, norms, conflicts)
 
