@@ -5,7 +5,7 @@
     python benchmarks/peers.py --quick        # for development; writes nothing
 
 The peers come from PyPI into environments of their own in runs/peers. 16 keep-alive clients of wrk on the same
-cores; servers in turn in each repetition, the others frozen meanwhile; medians. This service asks for the width
+cores; servers in turn in each repetition; medians. This service asks for the width
 explicitly and holds all widths, a peer only the one that it serves.
 """
 
@@ -53,10 +53,9 @@ VARIANTS: dict[str, list[Options]] = {
     "bentoml": [
         {"WORKERS": workers, "SERVICE_THREADS": service, "BATCH": "16", "LATENCY_MS": latency, "THREADS": threads}
         for workers, service, threads, latency in (
-            ("1", "1", "2", "1000"),
-            ("1", "2", "1", "1000"),
-            ("2", "1", "1", "1000"),
-            ("2", "1", "1", "100"),
+            ("1", "1", "2", "10000"),
+            ("1", "2", "1", "10000"),
+            ("2", "1", "1", "10000"),
         )
     ],
 }
@@ -140,7 +139,6 @@ def peer_serving(peer: str, bundle: Path, width: str, options: Options) -> Itera
 def stop(server: "subprocess.Popen[bytes]") -> None:
     """End a server and whatever it leaves behind."""
     tree = processes(server.pid)
-    freeze(server.pid, signal.SIGCONT)
     server.send_signal(signal.SIGINT)
     with contextlib.suppress(subprocess.TimeoutExpired):
         server.wait(10)
@@ -150,22 +148,14 @@ def stop(server: "subprocess.Popen[bytes]") -> None:
     server.wait(10)
 
 
-def freeze(pid: int, how: signal.Signals) -> None:
-    """Stop or continue a whole tree of processes."""
-    for process in processes(pid):
-        os.kill(process, how)
-
-
 def trial(server: str, client: httpx.Client, pid: int, width: str, bodies: Mapping[str, Bodies]) -> Trial:
     """A short load to warm up, then one that counts."""
     url, sent = str(client.base_url.join(ADDRESS[server].format(width=width))), bodies[SENT[server]]
-    freeze(pid, signal.SIGCONT)
     post(url, sent.paths, 1, kind=sent.kind)
     began = cpu_ms(pid)
     load = post(url, sent.paths, SECONDS, kind=sent.kind)
-    found = Trial(load.per_second, load.p50_ms, load.p99_ms, (cpu_ms(pid) - began) / load.requests, pss_mib(pid))
-    freeze(pid, signal.SIGSTOP)
-    return found
+    spent = (cpu_ms(pid) - began) / load.requests
+    return Trial(load.per_second, load.p50_ms, load.p99_ms, spent, pss_mib(pid))
 
 
 def choose(bundle: Path, bodies: Mapping[str, Bodies]) -> None:
@@ -178,7 +168,6 @@ def choose(bundle: Path, bodies: Mapping[str, Bodies]) -> None:
                 with peer_serving(peer, bundle, width, options) as (client, pid):
                     tried.append({"options": dict(options), **asdict(trial(peer, client, pid, width, bodies))})
                     print(peer, width, tried[-1], flush=True)
-                    freeze(pid, signal.SIGCONT)
             found[f"{peer} at {width}"] = tried
     figures = [
         Figure(f"{case}: best throughput", max(one["per_second"] for one in tried), "requests/s")
@@ -196,7 +185,7 @@ def best(peer: str, width: str) -> Options:
 
 
 def compare(bundle: Path, widths: Sequence[str], bodies: Mapping[str, Bodies], work: Path, *, quick: bool) -> None:
-    """Every width: all three servers up, each measured in turn while the others are frozen."""
+    """Every width: all three servers up, each measured in turn while the others are idle."""
     trials: dict[str, dict[str, list[Trial]]] = {}
     profile = profiled(bundle, work)
     for width in widths[:1] if quick else widths:
@@ -205,12 +194,9 @@ def compare(bundle: Path, widths: Sequence[str], bodies: Mapping[str, Bodies], w
             servers = {OURS: stack.enter_context(launched(bundle, work, SFSC_DATA=profile))}
             for peer in PACKAGES:
                 servers[peer] = stack.enter_context(peer_serving(peer, bundle, width, best(peer, width)))
-            for _, pid in servers.values():
-                freeze(pid, signal.SIGSTOP)
             for _ in range(1 if quick else 2):
                 for server, (client, pid) in servers.items():
                     trials[width][server].append(trial(server, client, pid, width, bodies))
-            freeze(servers[OURS][1], signal.SIGCONT)
     figures = [figure for width, found in trials.items() for figure in figured(width, found)]
     for figure in figures:
         print(f"{figure.name:60} {figure.value:9.3f} {figure.unit:10} {figure.goal or ''} {figure.met}")
