@@ -14,6 +14,7 @@ from sfsc_service.routes.answers import json_response, server_timing, timing
 from sfsc_service.routes.document import image_call, problems
 from sfsc_service.routes.incoming import read_call
 from sfsc_service.routes.presence import Presence
+from sfsc_service.routes.problems import let_go
 from sfsc_service.schemas import Budget, EmbedAnswer, EmbedOptions
 from sfsc_service.service import Service
 from sfsc_service.vectors import encode_vector
