@@ -30,16 +30,8 @@ CALLERS = 24
 SPARE = 4
 
 
-@pytest.fixture(autouse=True)
-def few_canaries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is computed after the first round of canaries was asked for by the test."""
-    monkeypatch.setattr("sfsc_service.health.CANARY_EVERY_S", 1e6)
-
-
 def computed(live: Live, width: str) -> float:
-    """Batches of a width so far, once the first round of canaries is over."""
-    names = live.service.manifest.widths
-    until(lambda: sum(live.metric("sfsc_compute_seconds_count", width=name) for name in names) > len(names))
+    """Batches of a width so far."""
     return live.metric("sfsc_compute_seconds_count", width=width)
 
 
