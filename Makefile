@@ -5,7 +5,7 @@ VENV   := .venv
 SERVE  := .venv-serve
 BIN    := $(VENV)/bin
 
-.PHONY: help test test-slow test-serving test-containers lint demo figures main-job clean
+.PHONY: help test test-slow test-serving test-containers lint demo figures main-job bench endurance clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -50,6 +50,18 @@ figures: $(VENV)/.ready ## every measured figure, asked against obtained
 main-job: $(VENV)/.ready ## train, export, serve and search the real image sets (SFSC_DATASETS)
 	$(BIN)/python benchmarks/main_job.py omniglot28
 	$(BIN)/python benchmarks/main_job.py grocery-store
+
+BUNDLE ?= models/vehicles-resnet18
+
+bench: $(VENV)/.ready ## overhead, isolation, peers and overload of the service, on a quiet machine (25 minutes; needs wrk)
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/isolation.py
+	$(BIN)/python benchmarks/peers.py --variants
+	$(BIN)/python benchmarks/peers.py
+	$(BIN)/python benchmarks/overload.py $(BUNDLE)
+
+endurance: $(VENV)/.ready ## half an hour of mixed, poisonous and vanishing traffic
+	$(BIN)/python benchmarks/endurance.py
 
 clean: ## remove environments and caches, keep runs, data and bundles
 	rm -rf $(VENV) $(SERVE) .mypy_cache .ruff_cache .pytest_cache .hypothesis
