@@ -1,6 +1,7 @@
 """One service for all tests that only ask, with a gallery of known pictures at known widths."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.tiny_bundle import make_tiny_bundle
 
 WIDTHS = ("0.25", "0.5", "0.75", "1.0")
 ITEMS = 12
+CALLERS = 24
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +50,16 @@ def live(tiny: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Liv
             answer = made.put_image(f"/items/item-{n}", picture(n), width=WIDTHS[n % 4], metadata=metadata)
             assert answer.status_code == 200, answer.text
         yield made
+
+
+@pytest.fixture
+def weak(settings: Settings) -> Iterator[Live]:
+    """A service of the test's own with one worker, whose networks may be replaced."""
+    with running(settings.model_copy(update={"threads": 1, "slo_ms": 2000.0})) as made:
+        yield made
+
+
+@pytest.fixture
+def callers() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(CALLERS) as pool:
+        yield pool

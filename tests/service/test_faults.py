@@ -3,15 +3,10 @@
 The networks are replaced by failing ones in a running service; everything else is real.
 """
 
-import base64
-import gc
-import json
-import select
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -22,72 +17,9 @@ from sfsc_bundle.folder import Bundle
 from sfsc_bundle.preprocess import preprocess
 from sfsc_service.costs import Measured
 from sfsc_service.settings import Settings
+from tests.service.faulty import PATIENCE_S, Held, computed, network, until
 from tests.service.live import JPEG, Live, running
 from tests.service.pictures import picture
-
-PATIENCE_S = 30.0
-CALLERS = 24
-SPARE = 4
-
-
-def computed(live: Live, width: str) -> float:
-    """Batches of a width so far."""
-    return live.metric("sfsc_compute_seconds_count", width=width)
-
-
-@pytest.fixture
-def weak(settings: Settings) -> Iterator[Live]:
-    """A service of the test's own with one worker, whose networks may be replaced."""
-    with running(settings.model_copy(update={"threads": 1, "slo_ms": 2000.0})) as made:
-        yield made
-
-
-@pytest.fixture
-def callers() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(CALLERS) as pool:
-        yield pool
-
-
-def network(live: Live, width: str, made: Callable[[Any], Callable[[np.ndarray], np.ndarray]]) -> None:
-    """Put `made(real network)` in the place of a width's network."""
-    runners: dict[str, Any] = live.service.embedder.networks.runners
-    runners[width] = made(runners[width])
-
-
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-class Held:
-    """A network that waits to be let go; whatever is sent meanwhile has to wait in the queue."""
-
-    def __init__(self, live: Live, width: str) -> None:
-        self.entered, self._go = threading.Event(), threading.Event()
-        self._live = live
-        network(live, width, self._made)
-
-    def _made(self, real: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-        def run(images: np.ndarray) -> np.ndarray:
-            self.entered.set()
-            assert self._go.wait(PATIENCE_S)
-            return real(images)
-
-        return run
-
-    def occupy(self, callers: ThreadPoolExecutor, width: str) -> "Future[httpx.Response]":
-        """Send one request that the worker is busy with until `release`."""
-        busy = callers.submit(self._live.post_image, "/embed", picture(0), width=width)
-        assert self.entered.wait(PATIENCE_S)
-        return busy
-
-    def until_waiting(self, count: int) -> None:
-        until(lambda: self._live.service.embedder.batcher.waiting >= count)
-
-    def release(self) -> None:
-        self._go.set()
 
 
 def test_a_poisonous_picture_fails_alone(weak: Live, tiny: Bundle, callers: ThreadPoolExecutor) -> None:
@@ -291,87 +223,6 @@ def test_bulk_gives_way_for_a_while_when_the_queue_is_full(weak: Live, callers: 
     assert waiting.result().status_code == busy.result().status_code == 200
 
 
-def test_a_worker_that_dies_is_replaced_and_livez_tells(weak: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    class PulledPlugError(BaseException):
-        pass
-
-    def pull(_images: np.ndarray) -> np.ndarray:
-        raise PulledPlugError
-
-    monkeypatch.setattr(threading, "excepthook", lambda _: None)
-    network(weak, "0.5", lambda _: pull)
-    for died in range(1, SPARE + 1):
-        answer = weak.post_image("/embed", picture(1), width="0.5")
-        assert (answer.status_code, answer.json()["code"]) == (500, "inference_failed")
-        assert weak.post_image("/embed", picture(1), width="0.25").status_code == 200
-        health = weak.http.get("/livez")
-        told = [f"batch workers that died: {died} of at most {SPARE}"]
-        assert health.json()["notes"] == told
-        assert (health.status_code, health.json()["reasons"]) == ((503, told) if died == SPARE else (200, []))
-    assert weak.metric("sfsc_lost_workers_total", cause="died") == SPARE
-
-
-class Stuck:
-    """A network that does not come back until it is let go, for pictures of one kind only."""
-
-    def __init__(self, live: Live, width: str, poison: np.ndarray | None = None) -> None:
-        self._poison, self.go = poison, threading.Event()
-        network(live, width, self._made)
-
-    def _made(self, real: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-        def run(images: np.ndarray) -> np.ndarray:
-            if self._poison is None or any(np.array_equal(image, self._poison) for image in images):
-                assert self.go.wait(PATIENCE_S)
-            return real(images)
-
-        return run
-
-
-@pytest.fixture
-def hasty(settings: Settings) -> Iterator[Live]:
-    """A service with one worker that is given up after a tenth of a second."""
-    with running(settings.model_copy(update={"threads": 1, "slo_ms": 2000.0, "watchdog_s": 0.1})) as made:
-        yield made
-
-
-def test_a_network_that_hangs_costs_its_own_requests_and_nobody_else(
-    hasty: Live, tiny: Bundle, callers: ThreadPoolExecutor
-) -> None:
-    before = computed(hasty, "0.5")
-    stuck = Stuck(hasty, "0.5", preprocess(picture(66), tiny.manifest.preprocessing))
-    others = [callers.submit(hasty.post_image, "/embed", picture(n), width="0.25") for n in range(8)]
-    hung = hasty.post_image("/embed", picture(66), width="0.5")
-    assert (hung.status_code, hung.json()["code"]) == (500, "inference_hung")
-    assert hung.headers["content-type"] == "application/problem+json"
-    assert {future.result().status_code for future in others} == {200}
-    health = hasty.http.get("/livez")
-    assert (health.status_code, health.json()["reasons"]) == (200, [])
-    assert health.json()["notes"] == [f"batch workers that hung and have not come back: 1 of at most {SPARE}"]
-    assert hasty.metric("sfsc_lost_workers_total", cause="hung") == 1.0
-    assert hasty.metric("sfsc_hanging_workers") == 1.0
-    assert hasty.post_image("/embed", picture(1), width="0.5").status_code == 200
-    stuck.go.set()
-    until(lambda: hasty.http.get("/livez").json()["notes"] == [])
-    assert hasty.metric("sfsc_hanging_workers") == 0.0
-    assert computed(hasty, "0.5") == before + 1
-
-
-def test_when_too_many_workers_hang_livez_turns_red_and_everybody_is_still_answered(hasty: Live) -> None:
-    stuck = Stuck(hasty, "0.5")
-    for hanging in range(1, SPARE + 1):
-        assert hasty.post_image("/embed", picture(1), width="0.5").json()["code"] == "inference_hung"
-        assert hasty.http.get("/livez").status_code == (503 if hanging == SPARE else 200)
-    health = hasty.http.get("/livez").json()
-    assert health["reasons"] == [f"batch workers that hung and have not come back: {SPARE} of at most {SPARE}"]
-    assert hasty.post_image("/embed", picture(1), width="0.25").status_code == 200
-    assert hasty.post_image("/embed", picture(1), width="0.5").json()["code"] == "inference_hung"
-    refused = hasty.post_image("/embed", picture(1), width="0.25")
-    assert (refused.status_code, refused.json()["code"]) == (503, "no_worker")
-    stuck.go.set()
-    until(lambda: hasty.post_image("/embed", picture(1), width="0.25").status_code == 200)
-    assert hasty.http.get("/livez").status_code == 200
-
-
 def test_many_clients_at_once_get_each_their_own_answer(weak: Live, callers: ThreadPoolExecutor) -> None:
     alone = [
         weak.post_image("/embed", picture(n), width="0.5").json()["results"][0]["embedding"] for n in range(24)
@@ -385,90 +236,3 @@ def test_many_clients_at_once_get_each_their_own_answer(weak: Live, callers: Thr
 
     together = list(callers.map(ask, range(24)))
     np.testing.assert_allclose(together, alone, atol=1e-5)
-
-
-def test_the_memory_of_waiting_bodies_is_bounded(settings: Settings) -> None:
-    """Nine bodies of the largest size cannot be held at once where eight may."""
-    small = settings.model_copy(update={"max_body_bytes": 100_000})
-    with running(small) as live:
-        host, port = live.url.removeprefix("http://").split(":")
-        head = (
-            b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
-        )
-        half_sent = [socket.create_connection((host, int(port))) for _ in range(9)]
-        try:
-            for connection in half_sent:
-                connection.sendall(head + b" " * 99_999)
-            answered, _, _ = select.select(half_sent, [], [], PATIENCE_S)
-            heard = answered[0].recv(65_536)
-            assert heard.startswith(b"HTTP/1.1 429 ")
-            assert b"queue_full" in heard
-        finally:
-            for connection in half_sent:
-                connection.close()
-        end = time.monotonic() + PATIENCE_S
-        while live.post_image("/embed", picture(1)).status_code != 200:
-            assert time.monotonic() < end, "what was held is given back"
-            time.sleep(0.05)
-
-
-def bare_call(live: Live, method: str, path: str, body: bytes, kind: str) -> bytes:
-    """The status line of a call that leaves nothing of its own behind, as a client library does."""
-    host, port = live.url.removeprefix("http://").split(":")
-    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
-    with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as connection:
-        connection.sendall(head.encode() + body)
-        return connection.recv(65_536).split(b"\r\n")[0]
-
-
-def refused_calls(live: Live) -> list[bytes]:
-    """Of every way that a large body can be refused after it was read."""
-    junk = b"\xff\xd8" + bytes(2_000_000)
-    encoded = base64.b64encode(junk).decode()
-    many, one = json.dumps({"image": [encoded] * 3}), json.dumps({"image": encoded, "width": "0.3"})
-    return [
-        bare_call(live, "POST", "/embed", junk, "image/jpeg"),
-        bare_call(live, "POST", "/search", junk, "image/jpeg"),
-        bare_call(live, "PUT", "/items/x", junk, "image/jpeg"),
-        bare_call(live, "POST", "/embed?width=0.3", picture(1, size=400, format="BMP"), "image/bmp"),
-        bare_call(live, "POST", "/embed", many.encode(), "application/json"),
-        bare_call(live, "POST", "/search", one.encode(), "application/json"),
-    ]
-
-
-def test_a_refused_body_is_not_kept_by_the_exception_that_refused_it(weak: Live) -> None:
-    """A cycle of exception, traceback and frames lives until the collector looks at it, which may be long."""
-
-    def large_garbage() -> list[object]:
-        gc.set_debug(gc.DEBUG_SAVEALL)
-        try:
-            gc.collect()
-            return [
-                one
-                for one in gc.garbage
-                for held in gc.get_referents(one)
-                if isinstance(held, bytes | bytearray | str) and len(held) > 100_000
-            ]
-        finally:
-            gc.set_debug(0)
-            gc.garbage.clear()
-
-    refused_calls(weak)
-    gc.collect()
-    gc.disable()
-    try:
-        assert {line.split()[1] for line in refused_calls(weak)} == {b"422"}
-        until(lambda: weak.metric("sfsc_open_requests") == 1.0)
-        assert large_garbage() == []
-    finally:
-        gc.enable()
-
-
-def test_a_body_that_stops_coming_is_given_up(weak: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sfsc_service.middleware.STALLED_S", 0.1)
-    host, port = weak.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as connection:
-        connection.sendall(
-            b"PUT /items/x HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\nabc"
-        )
-        assert connection.recv(65_536).startswith(b"HTTP/1.1 408 ")
