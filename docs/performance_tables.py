@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md, out of benchmarks/results."""
+"""The tables of docs/performance.md and the README's of the serving engine, out of benchmarks/results."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -79,6 +79,18 @@ def overload() -> str:
     return f"{picture}\n\n{table(['figure', 'unit', 'measured', 'asked', 'met'], rows)}\n\n{where(found)}"
 
 
+def serving() -> str:
+    """Every figure of the serving engine that something was asked of."""
+    rows = [
+        [name, figure["name"], figure["unit"], *judged(figure)]
+        for name in ("overhead", "peers", "isolation", "overload", "endurance")
+        if (RESULTS / f"{name}.json").exists()
+        for figure in result(name)["figures"]
+        if figure["goal"] is not None
+    ]
+    return table(["benchmark", "figure", "unit", "measured", "asked", "met"], rows)
+
+
 def measured(name: str, made: Callable[[], str]) -> Callable[[], str]:
     """A table, or how to get its result where there is none yet."""
     there = (RESULTS / f"{name}.json").exists()
@@ -86,4 +98,4 @@ def measured(name: str, made: Callable[[], str]) -> Callable[[], str]:
 
 
 TABLES = {"overhead": overhead, "peers": peers, "isolation": isolation, "overload": overload}
-PERFORMANCE = {name: measured(name, made) for name, made in TABLES.items()}
+PERFORMANCE = {name: measured(name, made) for name, made in TABLES.items()} | {"serving": serving}
