@@ -161,7 +161,7 @@ def _document(
     write_json(folder / f"evaluation-{split}.json", evaluation)
     return {
         "name": plan.folder,
-        "command": shlex.join(["sfsc-train", *sys.argv[1:]]),
+        "command": _command(),
         "commit": _commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": {"processor": platform.processor(), "cores": os.cpu_count(), "system": platform.system()},
@@ -182,6 +182,12 @@ def _document(
             "history": read_history(folder),
         },
     }
+
+
+def _command() -> str:
+    """As it was called, but for absolute paths, which say nothing on another machine."""
+    words = [Path(word).name if word.startswith("/") else word for word in sys.argv[1:]]
+    return shlex.join(["sfsc-train", *words])
 
 
 def _commit() -> str:
