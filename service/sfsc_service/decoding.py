@@ -1,7 +1,7 @@
 """Encoded pictures → pixels, in threads of their own and within bounds on time and memory.
 
 Invariants:
-- Small JPEGs never wait: they are decoded where they arrive.
+- Small baseline JPEGs never wait: they are decoded where they arrive.
 - Who is due first is decoded first; a fixed time per request, so nobody is starved.
 - What waits is bounded in predicted milliseconds by those who ask for `backlog_ms`, and in number here.
 - At most `threads` pictures are decoded at a time, and of the large ones only so many that together they have no
@@ -33,7 +33,7 @@ T = TypeVar("T")
 JPEG = b"\xff\xd8\xff"
 SMALL_BYTES = 2**15
 SMALL_PIXELS = 2**16
-"""Within both, a JPEG is decoded in well under a millisecond, whatever is in it."""
+"""Within both, a baseline JPEG is decoded in well under a millisecond; a progressive one may have many scans."""
 LARGE_PIXELS = 2_000_000
 """A picture of so many pixels or more has to wait for room."""
 AHEAD = 2
@@ -75,14 +75,14 @@ class Decoding:
             self._inside[patient] -= 1
 
     def at_once(self, data: bytes, preprocessing: Preprocessing) -> Image | None:
-        """Decode a small JPEG here and now, which takes no longer than handing it to a thread and back.
+        """Decode a small baseline JPEG here and now, which takes no longer than handing it to a thread and back.
 
         None: it is something else, and has to be `run`. Raises ImageError.
         """
         if len(data) > SMALL_BYTES or not data.startswith(JPEG):
             return None
         image = open_header(data, self._limits)
-        if image.width * image.height > SMALL_PIXELS:
+        if image.width * image.height > SMALL_PIXELS or "progressive" in image.info:
             return None
         return squash(load(image), preprocessing)
 

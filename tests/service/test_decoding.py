@@ -1,6 +1,7 @@
 """Decoding: who is due first goes first, and memory is bounded however large the pictures are."""
 
 import asyncio
+import io
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from sfsc_bundle.errors import ImageError
 from sfsc_bundle.header import ImageLimits
@@ -174,3 +176,17 @@ def test_of_large_pictures_only_two_of_the_largest_are_decoded_at_a_time(gate: G
 
     asyncio.run(scenario())
     assert len(gate.sides) == 4
+
+
+def test_only_small_baseline_jpegs_are_decoded_where_they_arrive() -> None:
+    made = decoding()
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(picture(1))).save(buffer, "JPEG", progressive=True)
+    try:
+        found = made.at_once(picture(1), SIZE)
+        assert found is not None
+        np.testing.assert_array_equal(found, preprocess(picture(1), SIZE, ImageLimits()))
+        for other in (buffer.getvalue(), picture(1, format="PNG"), picture(1, size=400)):
+            assert made.at_once(other, SIZE) is None
+    finally:
+        made.close()
