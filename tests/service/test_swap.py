@@ -19,9 +19,9 @@ import pytest
 
 from sfsc_bundle.folder import MANIFEST
 from sfsc_service.settings import Settings
+from tests.service.command import serving, until_ready
 from tests.service.live import JPEG, Live, running
 from tests.service.pictures import picture
-from tests.service.test_command import serving, until_ready
 from tests.tiny_bundle import make_tiny_bundle
 
 PATIENCE_S = 60.0

@@ -14,9 +14,9 @@ import pytest
 from sfsc_bundle.folder import Bundle
 from sfsc_service.device import search_threads, split_threads
 from sfsc_service.settings import Settings
+from tests.service.command import serving, until_ready
 from tests.service.live import JPEG, Live, running
 from tests.service.pictures import picture
-from tests.service.test_command import serving, until_ready
 
 WRITES = 16  # changes that may wait for their commit at a time; they compute nothing
 FIXED = 6  # main thread, watcher of the workers, the store's writer, a swap, and two spare

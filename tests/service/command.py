@@ -1,0 +1,59 @@
+"""The command `sfsc` as a process of a test's own."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+__all__ = ["ENVIRONMENT", "SFSC", "run", "serving", "until_ready"]
+
+SFSC = Path(sys.executable).with_name("sfsc")
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("SFSC_")} | {
+    "COLUMNS": "200"
+}
+START_S = 60.0
+
+
+def run(*words: object, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [SFSC, *map(str, words)], capture_output=True, text=True, timeout=120, env=ENVIRONMENT | environment
+    )
+
+
+@contextmanager
+def serving(*words: object) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """The process and its address, once it says so."""
+    process = subprocess.Popen(
+        [SFSC, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        line = next(line for line in process.stdout if "http://" in line)
+        found = re.search(r"http://\S+", line)
+        assert found
+        yield process, found[0]
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+
+
+def until_ready(url: str) -> None:
+    end = time.monotonic() + START_S
+    while time.monotonic() < end:
+        try:
+            if httpx.get(f"{url}/readyz", trust_env=False).status_code == 200:
+                return
+        except httpx.ConnectError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError("the service has not become ready")
