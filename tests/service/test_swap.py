@@ -257,6 +257,6 @@ def test_fifty_swaps_under_load_fail_nothing_and_keep_memory_flat(folder: Path, 
                 memory.append(resident_mib(process))
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
-    assert sum(statuses.values()) > 20 * swaps
+    assert sum(statuses.values()) > 5 * swaps
     assert {status for _, status in statuses} <= {200, 204}, statuses
     assert max(memory[settled:]) <= 1.05 * max(memory[:settled]), memory
