@@ -86,7 +86,7 @@ def test_what_runs_and_what_is_being_decoded_counts() -> None:
 
 @pytest.mark.parametrize(("per_s", "width"), [(100.0, "1.0"), (400.0, "0.75"), (600.0, "0.5"), (2500.0, "0.25")])
 def test_what_keeps_arriving_counts(per_s: float, width: str) -> None:
-    """Two workers do about 180, 310, 800 and 3100 a second, widest first; nearly twice that may come in one slack."""
+    """Two workers do about 180, 310, 800 and 3100 a second, widest first; for one slack nearly twice that."""
     flow = Flow(WIDTHS[::-1], per_s, 0.1)
     assert cut_of([flexible(0.1)] * 4, State(flows=[flow]))[0] == width
 
