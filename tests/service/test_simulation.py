@@ -92,7 +92,7 @@ def test_beyond_what_the_narrowest_width_can_do_not_everybody_is_late(pattern: s
 
 def test_bursts_near_what_the_narrowest_width_can_do_are_in_time() -> None:
     """Whatever a burst finds waiting when it begins stays until it ends, so little wide work may be in front."""
-    assert in_time(serve(0.48 * NARROWEST, 10.0, "bursty", noisy(1.0))) >= 0.995
+    assert in_time(serve(0.5 * NARROWEST, 4.0, "bursty", noisy(1.1))) >= 0.99
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
