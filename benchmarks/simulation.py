@@ -106,6 +106,7 @@ class _Run:
         except Problem:
             self.served.append(Served(request, choice, None, self._now))
             return
+        self._planner.arrived(work, self._now)
         self._planner.expect(request, work)
         self._at(self._now + self._decode_ms / 1000, lambda: self._enqueue(request, choice))
 

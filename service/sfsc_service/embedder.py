@@ -233,11 +233,13 @@ class Embedder:
         work = engine.work(choice, arrival)
         if image is None:
             self._admit(engine, choice, work, arrival, self._decoding.backlog_ms(patient=arrival.bulk))
+            self._arrived(engine, work, arrival)
             image = await self._decode(engine, data, work, arrival)
             work = engine.work(choice, arrival)
             self._admit_decoded(engine, choice, work, arrival)
         else:
             self._admit(engine, choice, work, arrival)
+            self._arrived(engine, work, arrival)
         preprocess_ms = 1000 * (time.monotonic() - started)
         self._metrics.preprocess_seconds.observe(preprocess_ms / 1000)
         answer = await self._compute(engine, image, choice, work, arrival)
@@ -257,6 +259,11 @@ class Embedder:
             return
         wait_ms = before_ms + engine.planner.wait_ms(self.batcher.ahead_ms(work.due), work.due, time.monotonic())
         admit(choice, engine.networks.costs.estimate, wait_ms, arrival.elapsed_ms, arrival.after_ms)
+
+    def _arrived(self, engine: _Engine, work: Work, arrival: Arrival) -> None:
+        """Images of bulk calls do not count: they come as fast as they are served, and give way to others."""
+        if not arrival.bulk:
+            engine.planner.arrived(work, arrival.at)
 
     def _admit_decoded(self, engine: _Engine, choice: Choice, work: Work, arrival: Arrival) -> None:
         try:

@@ -5,13 +5,17 @@ batcher's, in the service); the rest may be called from anywhere, reads numbers 
 """
 
 import heapq
+import math
 from collections.abc import Sequence
 
 from sfsc_service.costs import CostTable
 from sfsc_service.policy import Choice, ideal_width
-from sfsc_service.scheduler import Cut, Machine, State, Work, plan
+from sfsc_service.scheduler import LATE_SHARE, Cut, Flow, Machine, State, Work, plan
 
 __all__ = ["Planner"]
+
+MEMORY = 0.4
+"""The time constant of what is known of arrivals, in longest batches: a burst must show within few of them."""
 
 WEIGHT = 0.05
 """How much one answer moves what is known of the time around a batch."""
@@ -35,6 +39,8 @@ class Planner:
         self._owed_ms = 0.0
         self._ends: list[float] = []
         self._coming: dict[object, Work] = {}
+        self._memory_s = MEMORY * machine.batch_ms / 1000
+        self._recent: dict[tuple[str, ...], tuple[float, float, float]] = {}
 
     @property
     def around_ms(self) -> float:
@@ -54,6 +60,25 @@ class Planner:
         ladder = choice.widths[choice.widths.index(ideal) :: -1]
         return Work(ladder, at + (choice.target_ms - aside_ms) / 1000)
 
+    def arrived(self, work: Work, now: float) -> None:
+        """A request has been admitted, and more like it are to be expected. For one thread only."""
+        count, slack_s, before = self._recent.get(work.ladder, (0.0, 0.0, now))
+        kept = math.exp((before - now) / self._memory_s)
+        self._recent[work.ladder] = (count * kept + 1.0, slack_s * kept + max(0.0, work.due - now), now)
+
+    def flows(self, now: float) -> list[Flow]:
+        """What keeps arriving, as far as the recent past tells.
+
+        Where arrivals are independent, an exponentially decayed count of mean n has the variance n/2. A standard
+        deviation is taken off, or every few requests that come together by chance would look like a burst.
+        """
+        found = []
+        for ladder, (count, slack_s, at) in list(self._recent.items()):
+            seen = count * math.exp((at - now) / self._memory_s)
+            certain = max(0.0, seen - math.sqrt(seen / 2))
+            found.append(Flow(ladder, certain / self._memory_s, slack_s / count))
+        return found
+
     def expect(self, token: object, work: Work) -> None:
         """A request has been admitted and is being decoded."""
         self._coming[token] = work
@@ -69,13 +94,15 @@ class Planner:
             idle=idle,
             running_ms=sum(max(0.0, 1000 * (end - now)) for end in running),
             coming=heapq.nsmallest(MOST_COMING, list(self._coming.values()), key=lambda work: work.due),
+            flows=self.flows(now),
             level=self.level,
             owed_ms=self._owed_ms,
         )
         cut = plan(queue, self._cost, now, self.machine, state)
         took_ms = self.costs.estimate(cut.width, len(cut.members))
         most_ms = max(self.machine.batch_ms, took_ms)
-        self._owed_ms = min(max(self._owed_ms + (-took_ms if cut.late else took_ms), -most_ms), most_ms)
+        owed_ms = took_ms * (LATE_SHARE - 1 if cut.late else LATE_SHARE)
+        self._owed_ms = min(max(self._owed_ms + owed_ms, -most_ms), most_ms)
         self.level = cut.level
         end = now + took_ms / 1000
         self._ends = [*running, end][-self.machine.workers :]

@@ -3,15 +3,15 @@
 Rules:
 - The most urgent request decides the width; the batch is filled, in order of urgency, with whatever else may
   take that width without being degraded further than the load demands.
-- A request whose width is fixed keeps it. A flexible one gets the widest width with which it, the work behind it
-  and the work that is still being decoded are predicted to be in time; the narrowest allowed one if none does
-  (degrade before refusing). What is late anyway gets its narrowest width; where not everything can be in time,
-  as few requests as possible are given up as late.
+- A request whose width is fixed keeps it. A flexible one gets the widest width with which it, the work behind it,
+  the work that is still being decoded and what will arrive while it could wait, if arrivals go on as of late, are
+  predicted to be in time; the narrowest allowed one if none does (degrade before refusing). What is late anyway
+  gets its narrowest width; where not everything can be in time, as few requests as possible are given up as late.
 - Hysteresis: going narrower takes effect at once, going wider only with room to spare.
 - Fairness: urgency is a fixed time per request, so whatever waits becomes the most urgent in the end. Requests
   that are late already and requests that can still be in time take turns, so neither a crowd of wide requests
-  that cannot be served in time holds up narrow ones, nor do fresh requests hold up late ones for ever: each side
-  may have half of the machine's time.
+  that cannot be served in time holds up narrow ones, nor do fresh requests hold up late ones for ever: while
+  there are both, late ones have a small share of the machine's time, so that most of what can be in time is.
 - A batch is no longer than `batch_ms`, so that one wide batch cannot hold up everybody else, leaves work for
   workers that are free, and is no larger than it pays: where images cost the same in smaller batches, those
   are ready sooner, unless they are very short.
@@ -20,11 +20,10 @@ Rules:
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 from sfsc_service.policy import Cost
 
-__all__ = ["Cut", "Machine", "State", "Work", "plan"]
+__all__ = ["LATE_SHARE", "Cut", "Flow", "Machine", "State", "Work", "plan"]
 
 ROOM = 0.7
 """The share of the slack within which a wider width must fit to be gone back to."""
@@ -35,8 +34,8 @@ GAIN = 0.95
 SHORT_MS = 10.0
 """A batch as short as this grows in any case: what it takes to cut it and to answer it is in no measured cost."""
 
-FAIR = 0.5
-"""The share of the machine that late and timely requests may have, each, where there are both."""
+LATE_SHARE = 0.1
+"""The share of the machine that late requests have where there are timely ones, too."""
 
 DEEPEST = 2**31
 """More steps than any ladder has."""
@@ -64,6 +63,15 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
+class Flow:
+    """Requests that keep arriving: their ladder, how many a second, and how long after its arrival each is due."""
+
+    ladder: tuple[str, ...]
+    per_s: float
+    slack_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
     """What the planner must know of the workers. `batch_ms`: the longest batch worth making."""
 
@@ -77,13 +85,14 @@ class State:
     """What happens beside the queue.
 
     `idle`: workers that are free, the asking one included. `running_ms`: what the busy ones still need, summed.
-    `coming`: requests that are being decoded. `level`: of the cut before this one. `owed_ms`: by how much timely
-    requests have had more of the workers' time than late ones, since there were late ones.
+    `coming`: requests that are being decoded. `flows`: what has been arriving lately. `level`: of the cut before
+    this one. `owed_ms`: by how much late requests have had less than their share of the workers' time.
     """
 
     idle: int = 1
     running_ms: float = 0.0
     coming: Sequence[Work] = ()
+    flows: Sequence[Flow] = ()
     level: int = 0
     owed_ms: float = 0.0
 
@@ -112,7 +121,7 @@ def plan(queue: Sequence[Work], cost: Cost, now: float, machine: Machine, state:
     view = _View(queue, cost, now, machine, state)
     late = _given_up(view, 1.0)
     if any(late):
-        late = _given_up(view, FAIR)
+        late = _given_up(view, 1 - LATE_SHARE)
     level = _level(view, late)
     head = _head(late, state.owed_ms)
     widths = [work.degraded(DEEPEST if hopeless else level) for work, hopeless in zip(queue, late, strict=True)]
@@ -138,6 +147,19 @@ class _View:
     def slack_ms(self, work: Work) -> float:
         """Milliseconds until it is due."""
         return 1000 * (work.due - self._now)
+
+    def in_order(self, timely: Sequence[Work]) -> list[tuple[Work, float]]:
+        """What should be in time, most urgent first, with how many requests each stands for.
+
+        A flow counts for as long as a request that arrives now may wait. It gains on the machine steadily, so
+        where the last of it is in time, so is the rest.
+        """
+        present = [(work, 1.0) for work in (*timely, *self.state.coming)]
+        future = [
+            (Work(flow.ladder, self._now + 2 * flow.slack_s), flow.per_s * flow.slack_s)
+            for flow in self.state.flows
+        ]
+        return sorted(present + future, key=lambda entry: entry[0].due)
 
     def per_image(self, width: str) -> tuple[float, float]:
         """Milliseconds of the machine that an image takes, and by how much its batch may make it later.
@@ -178,20 +200,20 @@ def _given_up(view: _View, speed: float) -> list[bool]:
 
 
 def _level(view: _View, late: Sequence[bool]) -> int:
-    ladders = (len(work.ladder) - 1 for work, hopeless in zip(view.queue, late, strict=True) if not hopeless)
-    deepest = max(ladders, default=0)
-    speed = FAIR if any(late) else 1.0
-    return next((level for level in range(deepest) if _in_time(view, late, level, speed)), deepest)
+    timely = [work for work, hopeless in zip(view.queue, late, strict=True) if not hopeless]
+    deepest = max((len(work.ladder) - 1 for work in timely), default=0)
+    speed = 1 - LATE_SHARE if any(late) else 1.0
+    due = view.in_order(timely) if deepest else []
+    return next((level for level in range(deepest) if _in_time(view, due, level, speed)), deepest)
 
 
-def _in_time(view: _View, late: Sequence[bool], level: int, speed: float) -> bool:
-    """Whether, served in order at this level, every flexible request that was not given up is in time."""
+def _in_time(view: _View, due: Sequence[tuple[Work, float]], level: int, speed: float) -> bool:
+    """Whether, served in order at this level, all flexible ones of (request, how many like it) are in time."""
     share = ROOM if level < view.state.level else 1.0
     ahead_ms = view.state.running_ms / view.machine.workers
-    timely = (work for work, hopeless in zip(view.queue, late, strict=True) if not hopeless)
-    for work in chain(timely, view.state.coming):
+    for work, count in due:
         own_ms, later_ms = view.per_image(work.degraded(level))
-        ahead_ms += own_ms / speed
+        ahead_ms += count * own_ms / speed
         if not work.fixed and ahead_ms + later_ms > share * view.slack_ms(work):
             return False
     return True

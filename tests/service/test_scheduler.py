@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfsc_service.scheduler import Machine, State, Work, plan
+from sfsc_service.scheduler import Flow, Machine, State, Work, plan
 
 PER_IMAGE_MS = {"0.25": 0.8, "0.5": 3.1, "0.75": 7.9, "1.0": 13.7}
 WIDTHS = tuple(PER_IMAGE_MS)
@@ -29,11 +29,13 @@ def explicit(width: str, due: float) -> Work:
 works = st.builds(flexible, st.floats(-1, 2), st.sampled_from(WIDTHS)) | st.builds(
     explicit, st.sampled_from(WIDTHS), st.floats(-1, 2)
 )
+flows = st.builds(Flow, st.sampled_from([WIDTHS[at::-1] for at in range(4)]), st.floats(0, 5000), st.floats(0, 1))
 states = st.builds(
     State,
     idle=st.integers(1, 4),
     running_ms=st.floats(0, 200),
     coming=st.lists(works, max_size=20),
+    flows=st.lists(flows, max_size=4),
     level=st.integers(0, 5),
     owed_ms=st.floats(-50, 50),
 )
@@ -80,6 +82,19 @@ def test_what_runs_and_what_is_being_decoded_counts() -> None:
     assert cut_of(queue)[0] == "1.0"
     assert cut_of(queue, State(running_ms=150.0))[0] == "0.75"
     assert cut_of(queue, State(coming=[flexible(0.1)] * 12))[0] == "0.75"
+
+
+@pytest.mark.parametrize(("per_s", "width"), [(100.0, "1.0"), (400.0, "0.75"), (600.0, "0.5"), (2500.0, "0.25")])
+def test_what_keeps_arriving_counts(per_s: float, width: str) -> None:
+    """Two workers do about 180, 310, 800 and 3100 a second, widest first; for one slack nearly twice that."""
+    flow = Flow(WIDTHS[::-1], per_s, 0.1)
+    assert cut_of([flexible(0.1)] * 4, State(flows=[flow]))[0] == width
+
+
+def test_what_arrives_later_does_not_count_for_what_is_due_earlier() -> None:
+    wide = Flow(("1.0",), 1000.0, 10.0)
+    assert cut_of([flexible(0.1)] * 4, State(flows=[wide]))[0] == "1.0"
+    assert cut_of([flexible(0.1), *[explicit("1.0", 60.0)] * 99], State(coming=[flexible(0.1)]))[0] == "1.0"
 
 
 def test_a_narrow_budget_does_not_drag_others_down() -> None:
