@@ -113,8 +113,9 @@ class _Connection(asyncio.Protocol):
 
 
 def _content_length(received: bytearray, head: int) -> int:
-    at = received.find(b"content-length: ", 0, head)
-    return int(received[at + 16 : received.find(b"\r", at)])
+    lines = received[:head].lower()
+    at = lines.find(b"content-length: ")
+    return int(lines[at + 16 :].split(b"\r", 1)[0])
 
 
 def _width(answer: bytes) -> str:

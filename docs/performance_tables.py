@@ -64,9 +64,9 @@ def peers() -> str:
     return f"{table(header, rows)}\n\n{where(found)}"
 
 
-def isolation() -> str:
-    """All figures."""
-    found = result("isolation")
+def plain(name: str) -> str:
+    """All figures of a benchmark."""
+    found = result(name)
     rows = [[figure["name"], figure["unit"], *judged(figure)] for figure in found["figures"]]
     return f"{table(['figure', 'unit', 'measured', 'asked', 'met'], rows)}\n\n{where(found)}"
 
@@ -97,5 +97,11 @@ def measured(name: str, made: Callable[[], str]) -> Callable[[], str]:
     return made if there else lambda: f"No result yet: `python benchmarks/{name}.py`."
 
 
-TABLES = {"overhead": overhead, "peers": peers, "isolation": isolation, "overload": overload}
+TABLES: dict[str, Callable[[], str]] = {
+    "overhead": overhead,
+    "peers": peers,
+    "isolation": lambda: plain("isolation"),
+    "overload": overload,
+    "endurance": lambda: plain("endurance"),
+}
 PERFORMANCE = {name: measured(name, made) for name, made in TABLES.items()} | {"serving": serving}
