@@ -53,7 +53,7 @@ main-job: $(VENV)/.ready ## train, export, serve and search the real image sets 
 
 BUNDLE ?= models/vehicles-resnet18
 
-bench: $(VENV)/.ready ## overhead, isolation, peers and overload of the service, on a quiet machine (25 minutes; needs wrk)
+bench: $(VENV)/.ready ## overhead, isolation, peers and overload of the service, on a quiet machine (half an hour; needs wrk)
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/isolation.py
 	$(BIN)/python benchmarks/peers.py --variants

@@ -1,6 +1,6 @@
 """Overload: attainment against expected mAP, of every static width, of the scheduler, and of a clairvoyant bound.
 
-    python benchmarks/overload.py BUNDLE           # about ten minutes; --quick: two
+    python benchmarks/overload.py BUNDLE           # about a quarter of an hour; --quick: two
     BUNDLE: a trained ResNet-18 at 128 px; recipe vehicles-resnet18 (docs/training.md)
 
 One service, one load generator in a process of its own on the same cores (its share is one of the figures). Loads
@@ -47,7 +47,7 @@ CLIENTS = 16
 class Plan:
     """How long each run takes, how often the scheduler's are repeated, and which there are."""
 
-    static_s: float = 3.0
+    static_s: float = 6.0
     ours_s: float = 6.0
     repeats: int = 2
     capacity_s: float = 3.0
@@ -55,7 +55,7 @@ class Plan:
     patterns: tuple[str, ...] = tuple(PATTERNS)
 
 
-QUICK = Plan(2.0, 4.0, 1, 2.0, (0.6, 1.0, 3.0), ("poisson", "bursty"))
+QUICK = Plan(4.0, 4.0, 1, 2.0, (0.6, 1.0, 3.0), ("poisson", "bursty"))
 
 
 @dataclass(frozen=True, slots=True)

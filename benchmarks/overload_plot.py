@@ -50,7 +50,7 @@ def plot(runs: Sequence[dict[str, Any]], path: Path) -> None:
         panel.grid(alpha=0.25)
     for panel in list(panels.flat)[len(loads) :]:
         panel.set_visible(False)
-    figure.supxlabel("answered within the SLO, %")
+    figure.supxlabel("answered within the SLO, %", y=0.05)
     figure.supylabel("mean expected mAP of these")
     keys = [
         Line2D([], [], color=colour, marker="o", linestyle="", label=f"static {width}")
@@ -63,7 +63,7 @@ def plot(runs: Sequence[dict[str, Any]], path: Path) -> None:
         )
     )
     keys += [Line2D([], [], color="black", marker=m, linestyle="", label=name) for name, m in MARKERS.items()]
-    figure.legend(handles=keys, loc="lower center", ncols=len(keys), fontsize=8, frameon=False)
-    figure.tight_layout(rect=(0, 0.05, 1, 1))
+    figure.legend(handles=keys, loc="lower center", bbox_to_anchor=(0.5, 0.0), ncols=len(keys), fontsize=8, frameon=False)
+    figure.tight_layout(rect=(0, 0.07, 1, 1))
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
