@@ -63,7 +63,9 @@ def plot(runs: Sequence[dict[str, Any]], path: Path) -> None:
         )
     )
     keys += [Line2D([], [], color="black", marker=m, linestyle="", label=name) for name, m in MARKERS.items()]
-    figure.legend(handles=keys, loc="lower center", bbox_to_anchor=(0.5, 0.0), ncols=len(keys), fontsize=8, frameon=False)
+    figure.legend(
+        handles=keys, loc="lower center", bbox_to_anchor=(0.5, 0.0), ncols=len(keys), fontsize=8, frameon=False
+    )
     figure.tight_layout(rect=(0, 0.07, 1, 1))
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
