@@ -21,6 +21,7 @@ from sfsc_service.costs import BUCKETS, CostTable
 from sfsc_service.crew import Loss
 from sfsc_service.decoding import Decoding
 from sfsc_service.errors import Kind, Problem
+from sfsc_service.heap import give_back
 from sfsc_service.metrics import Metrics
 from sfsc_service.networks import Image, Networks, Vector
 from sfsc_service.planner import Planner
@@ -214,6 +215,10 @@ class Embedder:
         stale = self.costs.stale(STALE_S)
         if stale is not None:
             await self._decoding.beside(self._measure, stale, 1)
+
+    async def give_back(self) -> None:
+        """Give back to the system what decoding has freed."""
+        await self._decoding.beside(give_back)
 
     def close(self, timeout_s: float) -> None:
         """Work off what was admitted, then end all threads."""

@@ -24,6 +24,7 @@ __all__ = ["Health"]
 TICK_S = 1.0
 CANARY_EVERY_S = 5.0
 CANARY_FRESH_S = 30.0
+TRIM_EVERY_S = 30.0
 
 log = logging.getLogger(__name__)
 
@@ -79,9 +80,14 @@ class Health:
         self._passed = time.monotonic()
 
     async def watch(self) -> None:
-        """Send canaries, and keep the cost table complete while there is nothing else to do. Endless."""
+        """Send canaries, give freed memory back, and complete the cost table while nothing else is to do. Endless."""
+        trimmed = time.monotonic()
         while True:
             await self.check()
+            if time.monotonic() - trimmed > TRIM_EVERY_S:
+                trimmed = time.monotonic()
+                with contextlib.suppress(Problem):
+                    await self._embedder.give_back()
             end = time.monotonic() + CANARY_EVERY_S
             while time.monotonic() < end:
                 await asyncio.sleep(TICK_S)
