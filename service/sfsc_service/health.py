@@ -80,7 +80,7 @@ class Health:
         self._passed = time.monotonic()
 
     async def watch(self) -> None:
-        """Send canaries, give freed memory back, and complete the cost table while nothing else is to do. Endless."""
+        """Send canaries, give freed memory back, and complete the cost table while all is idle. Endless."""
         trimmed = time.monotonic()
         while True:
             await self.check()
