@@ -42,12 +42,14 @@ HORIZON = 128
 class Limits:
     """`workers`: threads. `queue_ms`: predicted waiting time above which nothing more is admitted.
 
-    `spare`: workers that may hang or die at the same time before the batcher counts as dead.
+    `spare`: workers that may hang or die at the same time before the batcher counts as dead. `nice`: by how much
+    workers give way to the event loop.
     """
 
     workers: int
     queue_ms: float
     spare: int = 4
+    nice: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,9 @@ class Batcher(Generic[K, W, P, R]):
         self._changed = threading.Condition()
         self._idle = 0
         self._closing = False
-        self.crew: Crew[_Held[K, W, P]] = Crew(limits.workers, limits.spare, self._work, self._lost, clock)
+        self.crew: Crew[_Held[K, W, P]] = Crew(
+            limits.workers, limits.spare, self._work, self._lost, clock, limits.nice
+        )
         self.crew.start()
 
     @property

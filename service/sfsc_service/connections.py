@@ -7,7 +7,7 @@ One timer per connection looks at it now and then, so that requests pay for none
 """
 
 import asyncio
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -20,6 +20,7 @@ HEAD_S = 10.0
 HEAD_BYTES = 64 * 1024
 UNREAD_S = 30.0
 LOOK_S = 2.5
+HEAD = b"HTTP/1.1 "
 
 Cause = Literal["too_many", "no_head", "long_head", "unread"]
 
@@ -32,7 +33,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or refuse it where there are too many."""
-        super().connection_made(transport)
+        super().connection_made(_Joining(transport))
         self._head_bytes = self._unread_bytes = 0
         self._headless_s = self._unread_s = 0.0
         self._seen = self.cycle
@@ -53,6 +54,11 @@ class BoundedConnection(HttpToolsProtocol):
         self._head_bytes = self._head_bytes + len(data) if self.cycle is before and self._between_requests else 0
         if self._head_bytes > HEAD_BYTES:
             self._refuse("long_head")
+
+    def on_response_complete(self) -> None:
+        """An answer is over, perhaps without a body."""
+        self.transport.flush()  # type: ignore[attr-defined]
+        super().on_response_complete()
 
     @property
     def _between_requests(self) -> bool:
@@ -75,6 +81,64 @@ class BoundedConnection(HttpToolsProtocol):
     def _refuse(self, cause: Cause) -> None:
         self.metrics.refused_connections.labels(cause).inc()
         self.transport.close()
+
+
+class _Joining(asyncio.Transport):
+    """Sends an answer's head together with what follows it, because uvloop makes a packet of each write."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__()
+        self._transport = transport
+        self._head: bytes | None = None
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send, unless it is a head."""
+        if self._head is not None:
+            head, self._head = self._head, None
+            self._transport.writelines((head, data))
+        elif data[: len(HEAD)] == HEAD and data[len(HEAD) : len(HEAD) + 1] != b"1":  # 100 asks for the body
+            self._head = bytes(data)
+        else:
+            self._transport.write(data)
+
+    def flush(self) -> None:
+        """Send a head that nothing follows."""
+        if self._head is not None:
+            head, self._head = self._head, None
+            self._transport.write(head)
+
+    def close(self) -> None:
+        """Send what is left, then close."""
+        self.flush()
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close without sending what is left."""
+        self._transport.abort()
+
+    def is_closing(self) -> bool:
+        """Whether it has been closed."""
+        return self._transport.is_closing()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Of the socket."""
+        return self._transport.get_extra_info(name, default)
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that the client has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
+    def pause_reading(self) -> None:
+        """Take nothing more from the client."""
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on taking from the client."""
+        self._transport.resume_reading()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Who is told of what comes."""
+        self._transport.set_protocol(protocol)
 
 
 def bounded_connections(most: int, metrics: Metrics) -> type[BoundedConnection]:

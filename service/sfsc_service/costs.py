@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
 
+import numpy as np
+
 __all__ = ["BUCKETS", "CostTable", "Measured", "measure"]
 
 BUCKETS = (1, 2, 4, 8, 16, 32, 64)
@@ -141,7 +143,9 @@ class CostTable:
 
     def _set(self, width: str, known: dict[int, Measured]) -> None:
         self._known[width] = known
-        self._curves[width] = _curve({size: cell.median_ms for size, cell in known.items()}, self._curves[width])
+        self._curves[width] = _curve(
+            {size: cell.median_ms for size, cell in known.items()}, len(self._curves[width]) - 1
+        )
 
 
 def measure(run: Callable[[], object], clock: Callable[[], float], budget_s: float, runs: int = 5) -> Measured:
@@ -166,20 +170,12 @@ def _scaled(cell: Measured, factor: float) -> Measured:
     return Measured(cell.median_ms * factor, cell.p95_ms * factor)
 
 
-def _curve(known: Mapping[int, float], old: Sequence[float]) -> list[float]:
-    """Milliseconds of 0, 1, 2, … images, as far as the old curve reaches."""
-    sizes = sorted(known)
-    curve = [0.0]
-    upper = 0
-    for images in range(1, len(old)):
-        while upper < len(sizes) and sizes[upper] < images:
-            upper += 1
-        if upper == len(sizes):
-            curve.append(known[sizes[-1]] * images / sizes[-1])
-        elif upper == 0 or sizes[upper] == images:
-            curve.append(known[sizes[upper]] * images / sizes[upper])
-        else:
-            below, above = sizes[upper - 1], sizes[upper]
-            share = (images - below) / (above - below)
-            curve.append(known[below] + share * (known[above] - known[below]))
+def _curve(known: Mapping[int, float], largest: int) -> list[float]:
+    """Milliseconds of 0, 1, … `largest` images: straight between known sizes, through zero beyond them."""
+    sizes = [0, *sorted(known)]
+    costs = [0.0, *(known[size] for size in sizes[1:])]
+    if 0 < sizes[-1] < largest:
+        costs.append(costs[-1] * largest / sizes[-1])
+        sizes.append(largest)
+    curve: list[float] = np.interp(np.arange(largest + 1), sizes, costs).tolist()
     return curve

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
+from sfsc_service.priority import give_way
+
 __all__ = ["Crew", "Loss", "Worker"]
 
 H = TypeVar("H")
@@ -37,6 +39,7 @@ class Crew(Generic[H]):
     Args:
         work: what a worker's thread does, to its end.
         lost: told of a worker that hangs or has died of what `work` raised; called in a thread of the crew.
+        nice: by how much the workers give way (priority.py).
     """
 
     def __init__(
@@ -46,9 +49,10 @@ class Crew(Generic[H]):
         work: Callable[[Worker[H]], None],
         lost: Callable[[Worker[H], Loss], None],
         clock: Callable[[], float] = time.monotonic,
+        nice: int = 0,
     ) -> None:
         self._count, self.spare = count, spare
-        self._work, self._lost, self._clock = work, lost, clock
+        self._work, self._lost, self._clock, self._nice = work, lost, clock, nice
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._threads: dict[Worker[H], threading.Thread] = {}
@@ -114,6 +118,7 @@ class Crew(Generic[H]):
         thread.start()
 
     def _main(self, worker: Worker[H]) -> None:
+        give_way(self._nice)
         try:
             self._work(worker)
         except BaseException:

@@ -43,11 +43,16 @@ WEIGHT = 0.05
 
 
 class Decoding:
-    """A pool for decoding; `waiting`: pictures that may wait to be given to it."""
+    """A pool for decoding.
 
-    def __init__(self, threads: int, waiting: int, limits: ImageLimits) -> None:
+    Args:
+        waiting: pictures that may wait to be given to it.
+        nice: by how much its threads give way to the event loop.
+    """
+
+    def __init__(self, threads: int, waiting: int, limits: ImageLimits, nice: int = 0) -> None:
         self._threads, self._limits, self._most = threads, limits, waiting
-        self._pool = Pool("decode", threads, (AHEAD - 1) * threads + 1)
+        self._pool = Pool("decode", threads, (AHEAD - 1) * threads + 1, nice)
         self._free = AHEAD * threads
         self._turns: list[tuple[float, int, asyncio.Future[None]]] = []
         self._arrivals = itertools.count()

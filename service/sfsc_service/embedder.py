@@ -128,11 +128,11 @@ class Embedder:
         self.switch(networks)
         self._settings, self._metrics = settings, metrics
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
-        self._decoding = Decoding(settings.thread_count, 16 * settings.max_batch, self._limits)
+        self._decoding = Decoding(settings.thread_count, 16 * settings.max_batch, self._limits, settings.nice)
         self.batcher: Batcher[_Key, _Queued, Image, Vector] = Batcher(
             self._plan,
             lambda key, images: key[0].run(key[1], images),
-            Limits(workers, settings.queue_ms),
+            Limits(workers, settings.queue_ms, nice=settings.nice),
             patience=self._patience,
             observe=self._observe,
             dropped=lambda cause: metrics.dropped.labels(cause).inc(),

@@ -78,7 +78,7 @@ class Gallery:
 
     def __init__(self, store: Store, embedder: Embedder, settings: Settings, metrics: Metrics) -> None:
         self._store, self._embedder, self._metrics = store, embedder, metrics
-        self._readers = Pool("search", search_threads(settings.thread_count)[0], 1024)
+        self._readers = Pool("search", search_threads(settings.thread_count)[0], 1024, settings.nice)
         self._writers = Pool("write", COMMITS_AT_A_TIME, 1024)
         self._search_ms = 1.0
 

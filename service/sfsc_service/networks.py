@@ -68,7 +68,9 @@ class Networks:
 
     def run(self, width: str, images: Sequence[Image]) -> list[Vector | Exception]:
         """Embed uint8 [H, W, 3] each; what is not of unit length is a Problem in its place."""
-        vectors = self.runners[width](np.stack(images))
+        # For so large a copy numpy would let go of the interpreter, and then have to wait for it.
+        joined = np.frombuffer(b"".join([image.data for image in images]), np.uint8)
+        vectors = self.runners[width](joined.reshape(len(images), *images[0].shape))
         lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
         usable = np.abs(lengths - 1.0) <= LENGTH_TOLERANCE  # false for NaN too
         return [vector if good else _unusable(width) for vector, good in zip(vectors, usable, strict=True)]

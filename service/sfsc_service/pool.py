@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from sfsc_service.errors import Problem
+from sfsc_service.priority import give_way
 
 __all__ = ["Pool"]
 
@@ -23,11 +24,14 @@ class Pool:
         name: of what is done here, for messages and thread names.
         threads: calls at a time.
         waiting: calls that may wait for a thread; more are refused.
+        nice: by how much the threads give way (priority.py).
     """
 
-    def __init__(self, name: str, threads: int, waiting: int) -> None:
+    def __init__(self, name: str, threads: int, waiting: int, nice: int = 0) -> None:
         self._name, self._limit = name, threads + waiting
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._executor = ThreadPoolExecutor(
+            threads, thread_name_prefix=name, initializer=give_way, initargs=(nice,)
+        )
         self._running = 0
 
     async def run(self, call: Callable[A, T], *args: A.args, **kwargs: A.kwargs) -> T:

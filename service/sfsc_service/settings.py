@@ -45,6 +45,14 @@ class Settings(BaseSettings):
     threads: int = _setting(
         0, "threads", "how many threads decode and compute together; 0 = as many as there are cores", ge=0, le=1024
     )
+    nice: int = _setting(
+        10,
+        "nice levels",
+        "by how much threads that compute give way to the event loop, and to other processes of the same control "
+        "group; 19 where the machine or container is the service's own",
+        ge=0,
+        le=19,
+    )
     slo_ms: float = _setting(
         100.0, "ms", "target from arrival to answer for requests that set no limit of their own", gt=0, le=3.6e6
     )

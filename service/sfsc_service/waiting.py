@@ -100,7 +100,10 @@ class WaitingQueue(Generic[W, P]):
 
     def take_dropped(self, count: int, now: float) -> list[tuple[Entry[W, P], Dropped]]:
         """Remove those in a view of `count` entries that are not worth computing any more."""
-        causes = [(at, entry.dropped(now)) for at, entry in self.view(count, now)]
-        dead = [(at, cause) for at, cause in causes if cause is not None]
+        seen = self.view(count, now)
+        # Nearly always none; asking each for its cause would be much of what a small batch costs.
+        if not any(entry.future.done() or entry.expires is not None for _, entry in seen):
+            return []
+        dead = [(at, cause) for at, entry in seen if (cause := entry.dropped(now)) is not None]
         entries = self.take([at for at, _ in dead])
         return [(entry, cause) for entry, (_, cause) in zip(entries, dead, strict=True)]

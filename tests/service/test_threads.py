@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -79,3 +80,16 @@ def test_the_process_has_no_more_threads_than_the_arithmetic_says(tiny: Bundle, 
         with ThreadPoolExecutor(32) as callers:
             assert set(callers.map(call, range(128))) == {200}
         assert len(os.listdir(f"/proc/{process.pid}/task")) <= most
+
+
+def test_threads_that_compute_give_way_to_the_event_loop_and_no_others(settings: Settings) -> None:
+    with running(settings.model_copy(update={"threads": BUDGET, "nice": 7})) as live:
+        for size in (64, 1200):  # decoded where it arrives, and in a thread
+            assert live.http.post("/search", content=picture(0, size=size), headers=JPEG).status_code == 200
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        found = {
+            thread.name.rstrip("0123456789_-"): os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) - own
+            for thread in threading.enumerate()
+        }
+    assert {name: found[name] for name in ("batch", "decode", "search")} == {"batch": 7, "decode": 7, "search": 7}
+    assert {found[name] for name in found if name not in ("batch", "decode", "search")} == {0}
