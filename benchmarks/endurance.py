@@ -169,9 +169,11 @@ async def measure_capacity(caller: Caller, traffic: Traffic) -> float:
 
 async def open_everything(caller: Caller, traffic: Traffic) -> None:
     """Make the service start the threads and open the files that it does not have before they are needed."""
-    async with asyncio.TaskGroup() as group:
-        for number in range(600):
-            group.create_task(caller.call(traffic.change(number)))
+    for some in (range(0, 300), range(300, 600)):
+        async with asyncio.TaskGroup() as group:
+            for number in some:
+                group.create_task(caller.call(traffic.change(number)))
+                group.create_task(caller.call(traffic.draw(poison=False)))
 
 
 async def load(caller: Caller, traffic: Traffic, log: Log, rate: float, minutes: float) -> int:

@@ -21,6 +21,7 @@ from sfsc_bundle.errors import SfscError
 from sfsc_bundle.folder import open_bundle
 from sfsc_service.demo import Entry, demo_entries, folder_entries, load
 from sfsc_service.errors import Problem, ServiceError, StartError
+from sfsc_service.heap import keep_little
 from sfsc_service.profile import profile
 from sfsc_service.server import address, bind, ignore_hangups, serve
 from sfsc_service.service import open_service
@@ -68,6 +69,7 @@ def _serve(**options: Any) -> None:
     settings = _settings(options)
     _log(settings)
     ignore_hangups()
+    keep_little()
     bound = bind(settings)
     service = open_service(settings)
     print(f"serving {service.manifest.name} at {address(bound)}", flush=True)
@@ -83,6 +85,7 @@ def _demo(images: Path | None, **options: Any) -> None:
     _log(settings)
     entries = demo_entries(settings.bundle) if images is None else folder_entries(images)
     ignore_hangups()
+    keep_little()
     bound = bind(settings)
     service = open_service(settings)
     threading.Thread(target=_load, args=(address(bound), entries), daemon=True).start()

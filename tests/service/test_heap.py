@@ -1,5 +1,7 @@
 """What was freed is given back to the system, and the service does so by itself."""
 
+import platform
+import subprocess
 import sys
 import threading
 
@@ -26,6 +28,36 @@ def test_freed_memory_is_given_back() -> None:
     give_back()
     assert resident_mib() < full - 100
     assert last.size == 100_000
+
+
+RAISED = """
+import sys
+import numpy as np
+from sfsc_service.heap import keep_little
+from tests.service.test_heap import resident_mib
+
+if sys.argv[1] == "little":
+    assert keep_little()
+for size in (4, 8, 16, 30):  # each, once freed, raises the size from which glibc maps blocks alone
+    np.ones(size * 2**20, np.uint8)
+blocks, between = [], []
+for _ in range(10):
+    blocks.append(np.ones(20 * 2**20, np.uint8))
+    between.append(np.ones(100_000, np.uint8))  # on top of it, so that a heap could not shrink
+full = resident_mib()
+blocks.clear()
+print(full - resident_mib())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's heap is meant")
+def test_large_blocks_go_back_at_once_however_many_were_freed_before() -> None:
+    given_back = {
+        how: float(subprocess.check_output([sys.executable, "-c", RAISED, how], text=True))
+        for how in ("little", "as usual")
+    }
+    assert given_back["little"] > 190
+    assert given_back["as usual"] < 10, "the test shows nothing if glibc does it by itself"
 
 
 def test_a_running_service_does_so_by_itself(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
