@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import io
 import logging
+import math
 import time
 
 from PIL import Image
@@ -81,7 +82,7 @@ class Health:
 
     async def watch(self) -> None:
         """Send canaries, give freed memory back, and complete the cost table while all is idle. Endless."""
-        trimmed = time.monotonic()
+        trimmed = -math.inf  # what the start has left behind goes back first
         while True:
             await self.check()
             if time.monotonic() - trimmed > TRIM_EVERY_S:
