@@ -19,7 +19,13 @@ from result_file import RESULTS, Figure, write_result
 from sfsc_bundle.retrieval import summarise
 from sfsc_training.results import Result, read_result
 
-SWEEPS = ("omniglot28-methods", "omniglot28-robustness", "grocery-store-methods", "vehicles-methods")
+SWEEPS = (
+    "omniglot28-methods",
+    "omniglot28-short",
+    "omniglot28-robustness",
+    "grocery-store-methods",
+    "vehicles-methods",
+)
 BASELINES = ("bct-s", "asymmetric-s")
 
 

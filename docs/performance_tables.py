@@ -80,15 +80,35 @@ def overload() -> str:
 
 
 def serving() -> str:
-    """Every figure of the serving engine that something was asked of."""
-    rows = [
-        [name, figure["name"], figure["unit"], *judged(figure)]
-        for name in ("overhead", "peers", "isolation", "overload", "endurance")
-        if (RESULTS / f"{name}.json").exists()
-        for figure in result(name)["figures"]
-        if figure["goal"] is not None
-    ]
+    """Every figure of the serving engine that something was asked of; the like of each other in one row."""
+    rows = []
+    for name in ("overhead", "peers", "isolation", "overload", "endurance"):
+        if (RESULTS / f"{name}.json").exists():
+            figures = [figure for figure in result(name)["figures"] if figure["goal"] is not None]
+            nothing = [figure for figure in figures if figure["goal"] == "<= 0" and not figure["value"]]
+            rows += beside(figures) if name == "peers" else alone(name, [f for f in figures if f not in nothing])
+            if nothing:
+                rows.append([name, "; ".join(figure["name"] for figure in nothing), "", "none", "none", "yes"])
     return table(["benchmark", "figure", "unit", "measured", "asked", "met"], rows)
+
+
+def alone(name: str, figures: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """A row for each figure."""
+    return [[name, figure["name"], figure["unit"], *judged(figure)] for figure in figures]
+
+
+def beside(figures: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """A row for each figure of the peers, all widths in it."""
+    rows = []
+    for what in dict.fromkeys(figure["name"].partition(", ")[2] for figure in figures):
+        same = [figure for figure in figures if figure["name"].endswith(f", {what}")]
+        cells = [judged(figure) for figure in same]
+        asked = list(dict.fromkeys(cell[1] for cell in cells))
+        met = [cell[2] for cell in cells]
+        widths = " / ".join(figure["name"].partition(", ")[0] for figure in same)
+        together = [" / ".join(column) if len(set(column)) > 1 else column[0] for column in (asked, met)]
+        rows.append(["peers", f"{what}, at {widths}", "×", " / ".join(cell[0] for cell in cells), *together])
+    return rows
 
 
 def measured(name: str, made: Callable[[], str]) -> Callable[[], str]:

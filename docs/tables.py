@@ -74,8 +74,8 @@ def validation_trials(name: str) -> str:
 
 
 def comparison(name: str) -> str:
-    """The methods of one data set: means over the seeds, ± their standard deviation."""
-    runs = result(f"{name}_methods")["data"]["runs"]
+    """The methods of one comparison: means over the seeds, ± their standard deviation."""
+    runs = result(name)["data"]["runs"]
     rows = []
     for label, run in runs.items():
         diagonal = [f"{run['matrix'][i][i]:.1f}" for i in range(len(run["matrix"]))]
@@ -109,10 +109,11 @@ def spread(values: Sequence[float] | None) -> str:
 
 TABLES = {
     "validation-omniglot28": lambda: validation_trials("omniglot28"),
-    "methods-omniglot28": lambda: comparison("omniglot28"),
+    "methods-omniglot28": lambda: comparison("omniglot28_methods"),
     "methods-omniglot28-asked": lambda: asked("omniglot28_methods"),
-    "methods-grocery-store": lambda: comparison("grocery-store"),
-    "methods-vehicles": lambda: comparison("vehicles"),
+    "short-omniglot28": lambda: comparison("omniglot28_short"),
+    "methods-grocery-store": lambda: comparison("grocery-store_methods"),
+    "methods-vehicles": lambda: comparison("vehicles_methods"),
     "robustness-omniglot28": lambda: asked("omniglot28_robustness"),
     "demo-matrix": demo_matrix,
     "main-job-omniglot28": lambda: main_job("omniglot28"),

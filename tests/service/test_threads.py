@@ -14,6 +14,7 @@ import pytest
 
 from sfsc_bundle.folder import Bundle
 from sfsc_service.device import search_threads, split_threads
+from sfsc_service.priority import give_way
 from sfsc_service.settings import Settings
 from tests.service.command import serving, until_ready
 from tests.service.live import JPEG, Live, running
@@ -93,3 +94,11 @@ def test_threads_that_compute_give_way_to_the_event_loop_and_no_others(settings:
         }
     assert {name: found[name] for name in ("batch", "decode", "search")} == {"batch": 7, "decode": 7, "search": 7}
     assert {found[name] for name in found if name not in ("batch", "decode", "search")} == {0}
+
+
+def test_where_niceness_is_forbidden_threads_work_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", forbidden)
+    give_way(5)
