@@ -4,6 +4,7 @@ asyncio's default executor is never used: nothing here may hold up what shares i
 """
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
@@ -18,7 +19,7 @@ T = TypeVar("T")
 
 
 class Pool:
-    """Threads for one kind of call.
+    """Threads for one kind of call, all there from the start: nobody's call waits for one to be made.
 
     Args:
         name: of what is done here, for messages and thread names.
@@ -33,6 +34,7 @@ class Pool:
             threads, thread_name_prefix=name, initializer=give_way, initargs=(nice,)
         )
         self._running = 0
+        self._start(threads)
 
     async def run(self, call: Callable[A, T], *args: A.args, **kwargs: A.kwargs) -> T:
         """Call in a thread. A caller that is cancelled leaves at once; a call that has not begun never does.
@@ -53,6 +55,12 @@ class Pool:
             return await asyncio.wrap_future(future)
         finally:
             self._running -= 1
+
+    def _start(self, threads: int) -> None:
+        together = threading.Barrier(threads + 1)  # the executor makes a thread where none is idle
+        for _ in range(threads):
+            self._executor.submit(together.wait)
+        together.wait()
 
     def close(self) -> None:
         """Wait for running calls; those that have not begun never do."""

@@ -14,6 +14,7 @@ import pytest
 
 from sfsc_bundle.folder import Bundle
 from sfsc_service.device import search_threads, split_threads
+from sfsc_service.pool import Pool
 from sfsc_service.priority import give_way
 from sfsc_service.settings import Settings
 from tests.service.command import serving, until_ready
@@ -102,3 +103,11 @@ def test_where_niceness_is_forbidden_threads_work_all_the_same(monkeypatch: pyte
 
     monkeypatch.setattr(os, "setpriority", forbidden)
     give_way(5)
+
+
+def test_a_pool_has_all_its_threads_from_the_start() -> None:
+    pool = Pool("early", 5, 1)
+    try:
+        assert sum(thread.name.startswith("early") for thread in threading.enumerate()) == 5
+    finally:
+        pool.close()
