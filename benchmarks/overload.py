@@ -39,6 +39,8 @@ from sfsc_training.data.vehicles import CAMERAS, make_identity, render_jpeg
 LOADS = (0.5, 0.6, 1.0, 2.0, 3.0, 6.0)
 QUIET_LOADS = 0.6
 SLO_MS = 100.0
+QUEUE = 1.5
+"""Times the SLO: docs/operations.md says so of services whose late answers are worth nothing."""
 PICTURES = 32
 CLIENTS = 16
 
@@ -119,7 +121,12 @@ def measured(bundle: Path, folder: Path, plan: Plan) -> Iterator[Machine]:
         for width, cells in document["costs"].items()
     }
     slo_ms = max(SLO_MS, 5 * costs["1.0"]["1"])
-    settings = {"SFSC_DATA": str(data), "SFSC_SLO_MS": str(slo_ms), "SFSC_LOG_LEVEL": "warning"}
+    settings = {
+        "SFSC_DATA": str(data),
+        "SFSC_SLO_MS": str(slo_ms),
+        "SFSC_QUEUE_MS": str(QUEUE * slo_ms),
+        "SFSC_LOG_LEVEL": "warning",
+    }
     with launched(bundle, folder, **settings) as (client, pid):
         port = client.base_url.port
         assert port is not None

@@ -7,12 +7,14 @@ One timer per connection looks at it now and then, so that requests pay for none
 """
 
 import asyncio
+import time
 from typing import Any, Literal
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sfsc_service.metrics import Metrics
+from sfsc_service.routes.arrival import ARRIVED
 
 __all__ = ["BoundedConnection", "bounded_connections"]
 
@@ -54,6 +56,11 @@ class BoundedConnection(HttpToolsProtocol):
         self._head_bytes = self._head_bytes + len(data) if self.cycle is before and self._between_requests else 0
         if self._head_bytes > HEAD_BYTES:
             self._refuse("long_head")
+
+    def on_headers_complete(self) -> None:
+        """A request's head is there; where many are, its handler has to wait for its turn."""
+        self.scope[ARRIVED] = time.monotonic()  # type: ignore[literal-required]
+        super().on_headers_complete()
 
     def on_response_complete(self) -> None:
         """An answer is over, perhaps without a body."""

@@ -234,7 +234,8 @@ class Embedder:
     async def _embed(self, engine: _Engine, data: bytes, choice: Choice, arrival: Arrival) -> Embedded:
         self._check_room(arrival)
         started = time.monotonic()
-        image = self._decoding.at_once(data, engine.networks.manifest.preprocessing)
+        late = arrival.elapsed_ms > choice.target_ms  # then those behind it in the event loop go first
+        image = None if late else self._decoding.at_once(data, engine.networks.manifest.preprocessing)
         work = engine.work(choice, arrival)
         if image is None:
             self._admit(engine, choice, work, arrival, self._decoding.backlog_ms(patient=arrival.bulk))

@@ -16,6 +16,7 @@ from sfsc_service.embedder import Arrival
 from sfsc_service.errors import Problem
 from sfsc_service.gallery import NewItem, Stored
 from sfsc_service.routes.answers import json_response, query_answer, server_timing, timing
+from sfsc_service.routes.arrival import arrival_of
 from sfsc_service.routes.document import bulk_call, problems
 from sfsc_service.routes.embed import wish_of
 from sfsc_service.routes.given import given_vector, one_source
@@ -57,7 +58,7 @@ def add_bulk(app: FastAPI) -> None:
 
 
 async def _post(request: Request) -> Response:
-    arrival = Arrival.now(bulk=True)
+    arrival = arrival_of(request, bulk=True)
     kind = media_type(request)
     common = text_options(request.query_params.multi_items())
     if kind in NDJSON:

@@ -11,6 +11,7 @@ from sfsc_service.embedder import Arrival, Embedded
 from sfsc_service.errors import Problem
 from sfsc_service.policy import Wish
 from sfsc_service.routes.answers import json_response, server_timing, timing
+from sfsc_service.routes.arrival import arrival_of
 from sfsc_service.routes.document import image_call, problems
 from sfsc_service.routes.incoming import read_call
 from sfsc_service.routes.presence import Presence
@@ -42,7 +43,7 @@ def wish_of(options: Budget) -> Wish:
 
 
 async def _embed(request: Request) -> Response:
-    arrival = Arrival.now()
+    arrival = arrival_of(request)
     service: Service = request.app.state.service
     call = await read_call(request, EmbedOptions, service.settings.max_images)
     if not call.images:

@@ -4,9 +4,9 @@ from typing import Annotated
 
 from fastapi import FastAPI, Path, Request, Response
 
-from sfsc_service.embedder import Arrival
 from sfsc_service.gallery import NewItem
 from sfsc_service.routes.answers import item_answer, json_response, query_answer, server_timing, timing
+from sfsc_service.routes.arrival import arrival_of
 from sfsc_service.routes.document import image_call, problems, query_parameters
 from sfsc_service.routes.embed import wish_of
 from sfsc_service.routes.given import given_vector, one_source
@@ -79,7 +79,7 @@ def add_items(app: FastAPI) -> None:
 
 
 async def _put(request: Request, id: Id) -> Response:
-    arrival = Arrival.now()
+    arrival = arrival_of(request)
     service: Service = request.app.state.service
     call = await read_call(request, ItemOptions)
     options = call.options

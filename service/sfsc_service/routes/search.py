@@ -7,6 +7,7 @@ from sfsc_service.embedder import Arrival
 from sfsc_service.errors import Problem
 from sfsc_service.gallery import Query
 from sfsc_service.routes.answers import hits_json, json_response, query_answer, server_timing, timing
+from sfsc_service.routes.arrival import arrival_of
 from sfsc_service.routes.document import image_call, problems
 from sfsc_service.routes.embed import wish_of
 from sfsc_service.routes.given import given_vector, one_source, refuse_budget
@@ -33,7 +34,7 @@ def add_search(app: FastAPI) -> None:
 
 
 async def _search(request: Request) -> Response:
-    arrival = Arrival.now()
+    arrival = arrival_of(request)
     service: Service = request.app.state.service
     call = await read_call(request, SearchOptions)
     _check_k(call.options.k, service.settings.max_k)
