@@ -113,9 +113,12 @@ def comparison(groups: Mapping[str, Sequence[Result]]) -> list[Figure]:
         for name, members in groups.items()
         if len(members[0].recipe.widths) > 1 and name != "independent"
     }
-    if "sfsc" in joint:
-        best = max(joint, key=lambda name: mean(joint[name]))
-        figures += over(joint[best], joint["sfsc"], f"the best, {best}, over SFSC", None)
+    shared = {name: members for name, members in joint.items() if not members[0].recipe.network.separate}
+    for which, among in (
+        (("the best of one training", shared), ("the best of all", joint)) if "sfsc" in joint else ()
+    ):
+        best = max(among, key=lambda name: mean(among[name]))
+        figures += over(among[best], joint["sfsc"], f"{which}, {best}, over SFSC", None)
     return figures
 
 
