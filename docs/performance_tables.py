@@ -31,7 +31,8 @@ def where(found: Any) -> str:
 def judged(figure: dict[str, Any]) -> list[str]:
     """Value, goal and whether it was met."""
     met = {True: "yes", False: "**no**", None: "–"}[figure["met"]]
-    return [f"{figure['value']:.2f}", figure["goal"] or "–", met]
+    digits = 3 if 0 < abs(figure["value"]) < 1 else 2
+    return [f"{figure['value']:.{digits}f}", figure["goal"] or "–", met]
 
 
 def overhead() -> str:
