@@ -87,6 +87,17 @@ def comparison(name: str) -> str:
     return table([*header, "conflicting pairs"], rows)
 
 
+def generations(name: str, run: str) -> str:
+    """mAP over the widths of two generations, rows query and columns gallery."""
+    path = RESULTS / f"{name}-generations" / f"{run}-seed0-test.json"
+    found = json.loads(path.read_text())["data"]["evaluation"]["generations"]
+    rows = [
+        [f"**{width}**", *(f"{value:.1f}" for value in values)]
+        for width, values in zip(found["widths"], found["mean_ap"], strict=True)
+    ]
+    return table(["query \\ gallery", *found["widths"]], rows)
+
+
 def asked(name: str) -> str:
     """Figures of a benchmark, asked against obtained."""
     signs = {True: "yes", False: "**no**", None: "–"}
@@ -111,6 +122,7 @@ TABLES = {
     "validation-omniglot28": lambda: validation_trials("omniglot28"),
     "methods-omniglot28": lambda: comparison("omniglot28_methods"),
     "methods-omniglot28-asked": lambda: asked("omniglot28_methods"),
+    "generations-omniglot28": lambda: generations("omniglot28", "omniglot28-next"),
     "short-omniglot28": lambda: comparison("omniglot28_short"),
     "methods-grocery-store": lambda: comparison("grocery-store_methods"),
     "methods-vehicles": lambda: comparison("vehicles_methods"),
