@@ -114,12 +114,16 @@ def comparison(groups: Mapping[str, Sequence[Result]]) -> list[Figure]:
         if len(members[0].recipe.widths) > 1 and name != "independent"
     }
     shared = {name: members for name, members in joint.items() if not members[0].recipe.network.separate}
-    for which, among in (
-        (("the best of one training", shared), ("the best of all", joint)) if "sfsc" in joint else ()
-    ):
-        best = max(among, key=lambda name: mean(among[name]))
-        figures += over(among[best], joint["sfsc"], f"{which}, {best}, over SFSC", None)
+    if "sfsc" in joint:
+        figures += best_over_sfsc("the best of one training", shared)
+        figures += best_over_sfsc("the best of all", joint)
     return figures
+
+
+def best_over_sfsc(which: str, among: Mapping[str, Sequence[Result]]) -> list[Figure]:
+    """The largest mean of the matrix against SFSC's, which is one of them."""
+    best = max(among, key=lambda name: mean(among[name]))
+    return over(among[best], among["sfsc"], f"{which}, {best}, over SFSC", None)
 
 
 def over(ours: Sequence[Result], theirs: Sequence[Result], name: str, goal: str | None) -> list[Figure]:

@@ -17,6 +17,9 @@ __all__ = ["Pool"]
 A = ParamSpec("A")
 T = TypeVar("T")
 
+START_S = 60.0
+"""A pool whose threads are not there by then has failed; waiting on would hang the start for ever."""
+
 
 class Pool:
     """Threads for one kind of call, all there from the start: nobody's call waits for one to be made.
@@ -57,7 +60,9 @@ class Pool:
             self._running -= 1
 
     def _start(self, threads: int) -> None:
-        together = threading.Barrier(threads + 1)  # the executor makes a thread where none is idle
+        together = threading.Barrier(
+            threads + 1, timeout=START_S
+        )  # the executor makes a thread where none is idle
         for _ in range(threads):
             self._executor.submit(together.wait)
         together.wait()

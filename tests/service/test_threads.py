@@ -15,7 +15,6 @@ import pytest
 from sfsc_bundle.folder import Bundle
 from sfsc_service.device import search_threads, split_threads
 from sfsc_service.pool import Pool
-from sfsc_service.priority import give_way
 from sfsc_service.settings import Settings
 from tests.service.command import serving, until_ready
 from tests.service.live import JPEG, Live, running
@@ -102,7 +101,13 @@ def test_where_niceness_is_forbidden_threads_work_all_the_same(monkeypatch: pyte
         raise PermissionError
 
     monkeypatch.setattr(os, "setpriority", forbidden)
-    give_way(5)
+    pool = Pool("forbidden", 2, 1, nice=5)
+    try:
+        assert asyncio.run(pool.run(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))) == (
+            os.getpriority(os.PRIO_PROCESS, 0)
+        )
+    finally:
+        pool.close()
 
 
 def test_a_pool_has_all_its_threads_from_the_start() -> None:
