@@ -60,9 +60,8 @@ class Pool:
             self._running -= 1
 
     def _start(self, threads: int) -> None:
-        together = threading.Barrier(
-            threads + 1, timeout=START_S
-        )  # the executor makes a thread where none is idle
+        # The executor makes a thread where none is idle.
+        together = threading.Barrier(threads + 1, timeout=START_S)
         for _ in range(threads):
             self._executor.submit(together.wait)
         together.wait()
