@@ -67,7 +67,8 @@ def validation_trials(name: str) -> str:
     rows = []
     for trial in sorted(trials, key=lambda trial: -trial["figures"][0]["value"]):
         evaluation, recipe = trial["data"]["evaluation"], trial["data"]["recipe"]
-        diagonal = [f"{row[i]:.1f}" for i, row in enumerate(evaluation["mean_ap"])]
+        own = {width: evaluation["mean_ap"][i][i] for i, width in enumerate(recipe["widths"])}
+        diagonal = [f"{own[width]:.1f}" if width in own else "–" for width in (0.25, 0.5, 0.75, 1.0)]
         rows.append([f"`{recipe['name']}`", f"{trial['figures'][0]['value']:.1f}", *diagonal])
     steps = trials[0]["data"]["recipe"]["optimiser"]["steps"]
     return table([f"trial ({steps} steps, one seed)", "mean of the matrix", "0.25", "0.5", "0.75", "1.0"], rows)
