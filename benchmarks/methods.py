@@ -96,6 +96,16 @@ def comparison(groups: Mapping[str, Sequence[Result]]) -> list[Figure]:
     if "unified" in groups and "sfsc" in groups:
         gain = mean(groups["sfsc"]) - mean(groups["unified"])
         figures.append(Figure("SFSC over unified, mean of the matrix", gain, "points of mAP", ">= 6"))
+    if "unified" in groups:
+        figures += [
+            Figure(
+                f"{name} over unified, mean of the matrix",
+                mean(groups[name]) - mean(groups["unified"]),
+                "points of mAP",
+            )
+            for name in groups
+            if name.startswith("sfsc-") and len(groups[name][0].recipe.widths) > 1
+        ]
     for name in BASELINES:
         if name in groups and "sfsc" in groups:
             figures += over(groups["sfsc"], groups[name], f"SFSC over {name}", ">= 1.5")
@@ -113,9 +123,9 @@ def comparison(groups: Mapping[str, Sequence[Result]]) -> list[Figure]:
         for name, members in groups.items()
         if len(members[0].recipe.widths) > 1 and name != "independent"
     }
-    shared = {name: members for name, members in joint.items() if not members[0].recipe.network.separate}
+    once = {name: members for name, members in joint.items() if members[0].recipe.teacher is None}
     if "sfsc" in joint:
-        figures += best_over_sfsc("the best of one training", shared)
+        figures += best_over_sfsc("the best of one training", once)
         figures += best_over_sfsc("the best of all", joint)
     return figures
 
