@@ -118,11 +118,17 @@ def comparison(groups: Mapping[str, Sequence[Result]]) -> list[Figure]:
         for name, members in groups.items()
         if row(members)["conflicts"] is not None and not members[0].recipe.network.separate
     ]
-    joint = {
-        name: members
-        for name, members in groups.items()
-        if len(members[0].recipe.widths) > 1 and name != "independent"
-    }
+    joint = (
+        {
+            name: members
+            for name, members in groups.items()
+            if len(members[0].recipe.widths) > 1
+            and name != "independent"
+            and members[0].recipe.optimiser.steps == groups["sfsc"][0].recipe.optimiser.steps
+        }
+        if "sfsc" in groups
+        else {}
+    )
     once = {name: members for name, members in joint.items() if members[0].recipe.teacher is None}
     if "sfsc" in joint:
         figures += best_over_sfsc("the best of one training", once)
