@@ -108,6 +108,18 @@ def test_compact_learns_the_teachers_space(small_recipe, small_data, tmp_path):
     assert torch.equal(compact.classifier.weight, teacher.classifier.weight)
 
 
+def test_a_shared_family_learns_the_space_of_frozen_class_vectors(small_recipe, small_data, tmp_path):
+    alone = ("method=unified", "widths=[1.0]", "optimiser.steps=60")
+    teacher, dataset = run(small_recipe, small_data, tmp_path / "teacher", *alone)
+    settings = ("method=frozen", "teacher={classifier=true}", "loss.soft_targets=1.0", "optimiser.steps=60")
+    family, _ = run(small_recipe, small_data, tmp_path / "family", *settings, teacher=teacher.folder)
+    assert torch.equal(family.classifier.weight, teacher.classifier.weight)
+    assert compatible_spaces(family.folder) == (teacher.space,)
+    there = embed_split(teacher, dataset.train, QUIET).embeddings["1.0"]
+    for found in embed_split(family, dataset.train, QUIET).embeddings.values():
+        assert (there * found).sum(axis=1).mean() > 0.6  # chance is 0 ± 0.25 in 16 dimensions
+
+
 def test_a_generation_knows_old_and_new_identities(small_recipe, small_data, tmp_path):
     old, _ = run(small_recipe, small_data, tmp_path / "old", "data.validation_share=0.5")
     settings = ("method=next", "network.backbone=resnet18", "teacher={classify=1.0}")
