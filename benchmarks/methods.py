@@ -21,6 +21,7 @@ from sfsc_training.results import Result, read_result
 
 SWEEPS = (
     "omniglot28-methods",
+    "omniglot28-long",
     "omniglot28-short",
     "omniglot28-robustness",
     "grocery-store-methods",

@@ -124,6 +124,8 @@ TABLES = {
     "methods-omniglot28": lambda: comparison("omniglot28_methods"),
     "methods-omniglot28-asked": lambda: asked("omniglot28_methods"),
     "generations-omniglot28": lambda: generations("omniglot28", "omniglot28-next"),
+    "long-omniglot28": lambda: comparison("omniglot28_long"),
+    "long-omniglot28-asked": lambda: asked("omniglot28_long"),
     "short-omniglot28": lambda: comparison("omniglot28_short"),
     "methods-grocery-store": lambda: comparison("grocery-store_methods"),
     "methods-vehicles": lambda: comparison("vehicles_methods"),
