@@ -13,7 +13,7 @@ from sfsc_training.cost import macs
 from sfsc_training.errors import NetworkError
 from sfsc_training.export import Servable, to_onnx
 from sfsc_training.networks.backbone import first_convolution
-from sfsc_training.networks.build import make_family
+from sfsc_training.networks.build import check_widths, make_family
 from sfsc_training.networks.layers import Switch, slice_at
 from sfsc_training.networks.surgery import make_switchable
 
@@ -28,6 +28,7 @@ BACKBONES = {
     "efficientnet_b0": RATIOS,  # squeeze and excite
     "convnext_atto": RATIOS,  # layer normalisation, bare parameters
     "regnetx_004": HALF,  # groups of 16 channels
+    "mobilenetv3_small_050": HALF,  # a layer between pool and classifier
 }
 
 
@@ -264,3 +265,26 @@ def test_depthwise_convolutions_crop_whole_groups():
 def test_a_backbone_that_cannot_be_made_is_named(section, message):
     with pytest.raises(NetworkError, match=message):
         make_family(section, RATIOS)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        ("res2net50_26w_4s", 64, r"does not run at width 0.5 on pictures of 64 x 64: Given groups=1"),
+        ("vgg11", 16, r"does not run at width 0.5 on pictures of 16 x 16: "),
+    ],
+)
+def test_a_width_that_does_not_run_is_named(name, size, message):
+    family = make_family(NetworkSection(backbone=name, dimension=8), HALF)
+    with pytest.raises(NetworkError, match=message):
+        check_widths(family, HALF, size, size)
+
+
+def test_the_check_of_the_widths_changes_nothing():
+    family = make_family(NetworkSection(backbone="resnet18", dimension=8), RATIOS)
+    before = {key: value.clone() for key, value in family.state_dict().items()}
+    generator = torch.get_rng_state()
+    check_widths(family, RATIOS, 32, 64)
+    assert all(torch.equal(before[key], value) for key, value in family.state_dict().items())
+    assert torch.equal(generator, torch.get_rng_state())
+    assert family.training

@@ -13,7 +13,7 @@ from sfsc_training.config import Recipe
 from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import CheckpointError
 from sfsc_training.losses.classifier import make_classifier
-from sfsc_training.networks.build import make_family
+from sfsc_training.networks.build import check_widths, make_family
 from sfsc_training.networks.family import Family
 from sfsc_training.optimisers import make_optimiser
 from sfsc_training.teacher import Teacher, freeze_full
@@ -88,8 +88,13 @@ class State:
 
 
 def make_state(recipe: Recipe, classes: int, teacher: Teacher | None, device: str) -> State:
-    """Fresh weights, drawn from torch's global generator; a teacher's frozen parts in their places."""
+    """Fresh weights, drawn from torch's global generator; a teacher's frozen parts in their places.
+
+    Raises:
+        NetworkError: the recipe's network cannot be made, or does not run at one of its widths.
+    """
     family = make_family(recipe.network, recipe.widths).to(memory_format=torch.channels_last)
+    check_widths(family, recipe.widths, recipe.data.height, recipe.data.width)
     classifier = make_classifier(recipe.network.dimension, classes, len(recipe.widths), recipe.loss)
     if teacher is not None and recipe.teacher is not None:
         if recipe.teacher.full:

@@ -6,13 +6,13 @@ from torch import nn
 from sfsc_training.config import NetworkSection
 from sfsc_training.errors import NetworkError
 
-__all__ = ["first_convolution", "make_backbone"]
+__all__ = ["first_convolution", "make_backbone", "pooled_features"]
 
 _LONGEST_REASON = 300  # torch lists every key that a weights file has too many
 
 
 def make_backbone(section: NetworkSection) -> nn.Module:
-    """A pooled feature extractor: float32 [n, channels, H, W] → [n, num_features].
+    """A pooled feature extractor: float32 [n, channels, H, W] → [n, pooled_features(it)].
 
     Raises:
         NetworkError: timm does not know the backbone or its arguments, the weights do not fit, or the stem
@@ -36,6 +36,12 @@ def make_backbone(section: NetworkSection) -> nn.Module:
     if section.stem == "3x3":
         _replace_stem(backbone, section)
     return backbone
+
+
+def pooled_features(backbone: nn.Module) -> int:
+    """Length of the feature that a timm model without classes gives."""
+    # timm's models have both, nn.Module neither; MobileNetV3 has a layer between pool and classifier
+    return int(getattr(backbone, "head_hidden_size", None) or getattr(backbone, "num_features"))  # noqa: B009
 
 
 def first_convolution(backbone: nn.Module, image_channels: int) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sfsc_training.config import NetworkSection
-from sfsc_training.networks.backbone import first_convolution, make_backbone
+from sfsc_training.networks.backbone import first_convolution, make_backbone, pooled_features
 from sfsc_training.networks.family import Family
 from sfsc_training.networks.layers import Switch, SwitchableNorm, SwitchableWeights, slice_at
 from sfsc_training.networks.surgery import make_switchable
@@ -81,7 +81,7 @@ def make_switchable_family(section: NetworkSection, ratios: Sequence[float]) -> 
     """Build the switchable network of a recipe. Raises NetworkError."""
     backbone = make_backbone(section)
     switch = Switch(len(ratios) - 1)
-    features = int(getattr(backbone, "num_features"))  # noqa: B009  timm's models have it, nn.Module does not
+    features = pooled_features(backbone)
     first = first_convolution(backbone, section.image_channels)
     embedding = nn.Linear(features, section.dimension, bias=False)
     nn.init.kaiming_normal_(embedding.weight, mode="fan_out")
