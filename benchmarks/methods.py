@@ -5,6 +5,7 @@
     python benchmarks/methods.py           # the figures, from what is there
 
 Reads the JSON files of the sweeps below benchmarks/results/, so it can be repeated while runs are still missing.
+Draws the pictures of docs/training.md, too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ import numpy as np
 
 from result_file import RESULTS, Figure, write_result
 from sfsc_bundle.retrieval import summarise
+from sfsc_training.report.plots import conflict_curve, cost_curve, png
 from sfsc_training.results import Result, read_result
 
 SWEEPS = (
@@ -27,6 +29,7 @@ SWEEPS = (
     "grocery-store-methods",
     "vehicles-methods",
 )
+DRAWN = "omniglot28-methods"
 BASELINES = ("bct-s", "asymmetric-s")
 
 
@@ -40,6 +43,16 @@ def main() -> None:
         rows = {name: row(members) for name, members in groups.items()}
         path = write_result("_".join(sweep.rsplit("-", 1)), figures, {"runs": rows})
         print(f"written to {path}, from {sum(len(members) for members in groups.values())} runs")
+        if sweep == DRAWN:
+            draw(groups, Path(__file__).parents[1] / "docs")
+
+
+def draw(groups: Mapping[str, Sequence[Result]], folder: Path) -> None:
+    """Accuracy against cost and conflicts over training, of the methods that had as many steps as SFSC."""
+    steps = groups["sfsc"][0].recipe.optimiser.steps
+    shown = {name: found for name, found in groups.items() if found[0].recipe.optimiser.steps == steps}
+    (folder / "methods-cost.png").write_bytes(png(cost_curve(shown)))
+    (folder / "methods-conflicts.png").write_bytes(png(conflict_curve(shown)))
 
 
 def read_sweep(folder: Path) -> dict[str, list[Result]]:

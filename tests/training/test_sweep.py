@@ -16,6 +16,7 @@ from sfsc_training.errors import CheckpointError, DataError, RecipeError
 from sfsc_training.evaluation import cross_generation, open_run
 from sfsc_training.loop import Running
 from sfsc_training.report.page import write_report
+from sfsc_training.report.plots import conflict_curve
 from sfsc_training.results import read_result
 from sfsc_training.sweep import read_sweep, run_sweep
 from tests.training.conftest import SMALL_RECIPE
@@ -195,6 +196,21 @@ def test_the_report_stands_alone(results, tmp_path):
     unified = read_result(results[2]).mean
     assert f"{read_result(results[3]).mean - unified:+.1f}" in rows["bct-s"]
     assert "Ablation" in text
+
+
+def test_conflicts_are_averaged_over_stretches_and_seeds(results):
+    runs = [read_result(path) for path in results[4:6]]
+    shares = ((0, 0.0, 1.0), (1, 0.5, 1.0), (20, 0.25, 0.0), (39, 1.0, 0.5))
+    for seed, run in enumerate(runs):
+        entry = run.history[0]
+        run.history[:] = [entry | {"step": step, "conflicts": found[seed]} for step, *found in shares]
+    # 40 steps are twenty stretches of two, drawn at their middles; the name loses what all have in common
+    (axes,) = conflict_curve({"set-sfsc": runs, "set-bct-s": runs[:1]}).axes
+    both, first = axes.lines
+    assert (both.get_label(), first.get_label()) == ("sfsc", "bct-s")
+    assert list(both.get_xdata()) == [1.0, 21.0, 39.0]
+    assert list(both.get_ydata()) == [62.5, 12.5, 75.0]
+    assert list(first.get_ydata()) == [25.0, 25.0, 100.0]
 
 
 def test_what_cannot_be_reported_is_named(results, folder, tmp_path):

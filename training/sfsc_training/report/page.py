@@ -22,7 +22,7 @@ caption { text-align: left; color: #555; padding-bottom: .4rem } img { max-width
 _TITLES = {
     "matrices": "Cross-width mAP",
     "cost": "Accuracy against cost",
-    "conflicts": "Conflicting gradient pairs over training (first seed)",
+    "conflicts": "Conflicting gradient pairs over training",
     "gradient_norm": "Gradient norm of each width over training (first seed)",
     "uncertainty": "Mean uncertainty of each width over training (first seed)",
     "loss": "Loss of each width over training (first seed)",

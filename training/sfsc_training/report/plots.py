@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from statistics import fmean, stdev
 
 from matplotlib.axes import Axes
@@ -12,11 +13,12 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from sfsc_training.results import Result
 
-__all__ = ["cost_curve", "curves", "heat_maps", "mean_matrix", "png"]
+__all__ = ["conflict_curve", "cost_curve", "curves", "heat_maps", "mean_matrix", "png"]
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#222222", "#999999")
 _LINES = ("-", "--", ":")  # taken in turn where the colours are through
 _MARKERS = "os^Dv<>Pp*"
+_STRETCHES = 20  # one step has few pairs: single shares are 0 or 1/6 and hide each other
 
 
 def heat_maps(groups: Mapping[str, Sequence[Result]]) -> Figure:
@@ -52,10 +54,10 @@ def _heat_map(
 
 def cost_curve(groups: Mapping[str, Sequence[Result]]) -> Figure:
     """Self-test mAP of every width against what a picture costs at it; bars are the spread of the seeds."""
-    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
+    figure = Figure(figsize=(9, 4.8), layout="constrained")
     axes = figure.add_subplot()
     costs: set[float] = set()
-    for place, (name, results) in enumerate(groups.items()):
+    for place, (name, results) in enumerate(_by_short_name(groups).items()):
         cost = [value / 1e9 for value in results[0].macs]
         costs.update(cost)
         diagonal = [[result.mean_ap[i][i] for result in results] for i in range(len(cost))]
@@ -76,13 +78,13 @@ def cost_curve(groups: Mapping[str, Sequence[Result]]) -> Figure:
     axes.set_xlabel("GMAC a picture (log)")
     axes.set_ylabel("mAP, query and gallery at this width")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    figure.legend(loc="outside right upper", fontsize=8)
     return figure
 
 
 def curves(groups: Mapping[str, Sequence[Result]]) -> dict[str, Figure]:
-    """Over training, first seed of each group: conflict share, and per width gradient norm, uncertainty, loss."""
-    figures = {"conflicts": _conflicts(groups)}
+    """Over training: conflict share of all seeds; gradient norm, uncertainty and loss by width of the first."""
+    figures = {"conflicts": conflict_curve(groups)}
     for key, label in (("gradient_norm", "‖g‖"), ("uncertainty", "mean u"), ("loss", "loss")):
         shown = {name: results[0] for name, results in groups.items() if any(e[key] for e in results[0].history)}
         if shown:
@@ -90,21 +92,32 @@ def curves(groups: Mapping[str, Sequence[Result]]) -> dict[str, Figure]:
     return figures
 
 
-def _conflicts(groups: Mapping[str, Sequence[Result]]) -> Figure:
-    figure = Figure(figsize=(7.5, 3.6), layout="constrained")
+def conflict_curve(groups: Mapping[str, Sequence[Result]]) -> Figure:
+    """Share of conflicting pairs of widths in each twentieth of the training, mean over steps and seeds."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
     axes = figure.add_subplot()
-    for place, (name, results) in enumerate(groups.items()):
-        history = results[0].history
-        if len(results[0].recipe.widths) > 1 and not results[0].recipe.network.separate:
-            share = [100 * entry["conflicts"] for entry in history]
-            steps = [entry["step"] for entry in history]
-            axes.plot(steps, share, color=_COLOURS[place % len(_COLOURS)], linestyle=_line(place), label=name)
+    for place, (name, results) in enumerate(_by_short_name(groups).items()):
+        recipe = results[0].recipe
+        entries = [entry for result in results for entry in result.history]
+        if len(recipe.widths) > 1 and not recipe.network.separate and entries:
+            last = max(entry["step"] for entry in entries) + 1
+            parts: dict[int, list[float]] = {}
+            for entry in entries:
+                parts.setdefault(_STRETCHES * entry["step"] // last, []).append(100 * entry["conflicts"])
+            axes.plot(
+                [last * (part + 0.5) / _STRETCHES for part in sorted(parts)],
+                [fmean(parts[part]) for part in sorted(parts)],
+                color=_COLOURS[place % len(_COLOURS)],
+                linestyle=_line(place),
+                marker=".",
+                label=name,
+            )
     axes.set_xlabel("step")
-    axes.set_ylabel("conflicting pairs, %")
+    axes.set_ylabel("conflicting pairs of widths, %")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     if axes.lines:
-        axes.legend(fontsize=8)
+        figure.legend(loc="outside right upper", fontsize=8)
     return figure
 
 
@@ -131,6 +144,14 @@ def _per_width(shown: Mapping[str, Result], key: str, label: str) -> Figure:
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7, title="width", title_fontsize=7)
     return figure
+
+
+def _by_short_name(groups: Mapping[str, Sequence[Result]]) -> dict[str, Sequence[Result]]:
+    """Without the words that all names begin with, which only fill a legend."""
+    words = {name: name.split("-") for name in groups}
+    columns = zip(*(parts[:-1] for parts in words.values()), strict=False)
+    shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns)) if len(groups) > 1 else 0
+    return {"-".join(words[name][shared:]): results for name, results in groups.items()}
 
 
 def _line(place: int) -> str:
