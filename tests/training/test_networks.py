@@ -102,7 +102,7 @@ def test_gradients_stay_inside_what_a_width_reaches(name):
 
 _SLOW = pytest.mark.slow  # the layers of these are those of the quick ones; conversion takes its time
 ONNX = [
-    *("mobilenetv2_100", "efficientnet_b0", "convnext_atto", "regnetx_004"),
+    *("mobilenetv2_100", "mobilenetv3_small_050", "efficientnet_b0", "convnext_atto", "regnetx_004"),
     *(pytest.param(name, marks=_SLOW) for name in ("resnet18", "resnet34", "resnet50", "resnext50_32x4d")),
 ]
 
