@@ -6,7 +6,6 @@ another fingerprint, is as good as none. Writing is atomic; a reader sees the ol
 
 import logging
 import os
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +13,7 @@ from typing import Annotated, Any, Literal
 import onnxruntime
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sfsc_bundle.machine import processor
 from sfsc_bundle.manifest import Manifest
 from sfsc_service.costs import Measured
 
@@ -45,7 +45,7 @@ class _Document(BaseModel):
 def fingerprint(manifest: Manifest, device: str, threads: int) -> dict[str, Any]:
     """What the costs of a bundle depend on here; `threads`: that one run may use."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": threads,
         "onnxruntime": onnxruntime.__version__,
@@ -98,13 +98,3 @@ class CostFile:
             temporary.replace(self.path)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine()
-    )

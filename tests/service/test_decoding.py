@@ -27,14 +27,20 @@ BLOCKED = 2  # pictures that a pool of one thread takes in before others have to
 
 
 class Gate:
-    """Stands before the real decoder until it is opened; keeps how many were in it at a time."""
+    """Stands before the real decoder until it is opened; keeps how many were in it at a time.
+
+    Threads older than itself go past: services of other tests live in this process and look after their health.
+    """
 
     def __init__(self) -> None:
         self._open, self._lock = threading.Event(), threading.Lock()
+        self._others = frozenset(threading.enumerate())
         self.sides: list[int] = []
         self.inside = self.most = 0
 
     def __call__(self, image: Any) -> Any:
+        if threading.current_thread() in self._others:
+            return load(image)
         with self._lock:
             self.sides.append(image.width)
             self.inside += 1

@@ -100,7 +100,7 @@ def test_one_to_one_methods_keep_the_full_network(small_recipe, small_data, inde
 
 def test_compact_learns_the_teachers_space(small_recipe, small_data, tmp_path):
     teacher, dataset = run(small_recipe, small_data, tmp_path / "teacher", "optimiser.steps=60")
-    settings = (*COMPACT, "optimiser.steps=60")
+    settings = (*COMPACT, "optimiser.steps=150")
     compact, _ = run(small_recipe, small_data, tmp_path / "compact", *settings, teacher=teacher.folder)
     there = embed_split(teacher, dataset.train, QUIET).embeddings["1.0"]
     here = embed_split(compact, dataset.train, QUIET).embeddings["0.5"]

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -89,6 +90,8 @@ def test_every_run_leaves_what_is_needed_to_repeat_it(results, small_data):
         assert found["data"]["data_sha256"] == dataset.sha256
         assert found["figures"][0]["value"] == pytest.approx(result.mean)
         assert {"torch", "timm", "python"} <= found["data"]["versions"].keys()
+        assert found["machine"]["processor"] in Path("/proc/cpuinfo").read_text()
+        assert found["machine"]["processor"]
         assert result.macs == sorted(result.macs)
         assert [entry["step"] for entry in result.history] == [0, 3]
     assert json.loads(results[1].read_text())["data"]["teacher"] == "independent-seed0"

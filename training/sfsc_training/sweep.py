@@ -25,6 +25,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.console import Console
 
+from sfsc_bundle.machine import processor
 from sfsc_bundle.retrieval import summarise
 from sfsc_training.checkpoint import read_checkpoint, write_json
 from sfsc_training.config import Recipe, load_recipe
@@ -164,7 +165,7 @@ def _document(
         "command": _command(),
         "commit": _commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "machine": {"processor": platform.processor(), "cores": os.cpu_count(), "system": platform.system()},
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "system": platform.system()},
         "seed": plan.recipe.seed,
         "figures": [
             {"name": f"{name}, {split}", "value": value, "unit": "mAP", "goal": None, "met": None}

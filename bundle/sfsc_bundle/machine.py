@@ -1,0 +1,16 @@
+"""Which machine a measurement belongs to."""
+
+import platform
+from pathlib import Path
+
+__all__ = ["processor"]
+
+
+def processor() -> str:
+    """The processor's name: Linux says it in /proc only, platform.processor() is empty on most distributions."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor()) or platform.machine()
