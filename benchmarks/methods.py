@@ -184,7 +184,7 @@ def crossing(name: str, members: Sequence[Result]) -> list[Figure]:
     goals = (">= -1", ">= 1") if name == "sfsc" else (None, None)
     return [
         Figure(f"{name}, worst cross-test against the lower self-test", float(worst), "points of mAP", goals[0]),
-        Figure(f"{name}, AC", summarise(matrix.tolist()).ac, "share", goals[1]),
+        Figure(f"{name}, AC of the mean over the seeds", summarise(matrix.tolist()).ac, "share", goals[1]),
     ]
 
 
