@@ -88,6 +88,17 @@ def comparison(name: str) -> str:
     return table([*header, "conflicting pairs"], rows)
 
 
+def differences(name: str) -> str:
+    """SFSC beside BCT-S in every setting of the robustness sweep: mean of the matrix."""
+    runs = result(name)["data"]["runs"]
+    rows = []
+    for setting in (label.removesuffix("-bct-s") for label in runs if label.endswith("-bct-s")):
+        base, sfsc = (runs[f"{setting}-{method}"] for method in ("bct-s", "sfsc"))
+        means = (base["mean"][0], sfsc["mean"][0])
+        rows.append([setting, str(sfsc["steps"]), *(f"{mean:.1f}" for mean in means), f"{means[1] - means[0]:+.1f}"])
+    return table(["setting", "steps", "BCT-S", "SFSC", "SFSC − BCT-S"], rows)
+
+
 def generations(name: str, run: str) -> str:
     """mAP over the widths of two generations, rows query and columns gallery."""
     path = RESULTS / f"{name}-generations" / f"{run}-seed0-test.json"
@@ -129,7 +140,7 @@ TABLES = {
     "short-omniglot28": lambda: comparison("omniglot28_short"),
     "methods-grocery-store": lambda: comparison("grocery-store_methods"),
     "methods-vehicles": lambda: comparison("vehicles_methods"),
-    "robustness-omniglot28": lambda: asked("omniglot28_robustness"),
+    "robustness-omniglot28": lambda: differences("omniglot28_robustness"),
     "demo-matrix": demo_matrix,
     "main-job-omniglot28": lambda: main_job("omniglot28"),
     "main-job-grocery-store": lambda: main_job("grocery-store"),
