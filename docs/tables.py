@@ -94,8 +94,8 @@ def differences(name: str) -> str:
     rows = []
     for setting in (label.removesuffix("-bct-s") for label in runs if label.endswith("-bct-s")):
         base, sfsc = (runs[f"{setting}-{method}"] for method in ("bct-s", "sfsc"))
-        means = (base["mean"][0], sfsc["mean"][0])
-        rows.append([setting, str(sfsc["steps"]), *(f"{mean:.1f}" for mean in means), f"{means[1] - means[0]:+.1f}"])
+        theirs, ours = base["mean"][0], sfsc["mean"][0]
+        rows.append([setting, str(sfsc["steps"]), f"{theirs:.1f}", f"{ours:.1f}", f"{ours - theirs:+.1f}"])
     return table(["setting", "steps", "BCT-S", "SFSC", "SFSC − BCT-S"], rows)
 
 
