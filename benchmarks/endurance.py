@@ -281,9 +281,11 @@ def figures_of(found: dict[str, Any]) -> list[Figure]:
     rss = [one["rss_mib"] for one in settled]
     before, after = found["threads and files at rest"]
     early, late = median(rss[:tenth]), median(rss[-tenth:])
+    halfway = median(one["rss_mib"] for one in [one for one in settled if one["minute"] >= minutes / 2][:tenth])
     errors = [line for line in found["surprises"] if re.search(r": 5\d\d ", line)]
     return [
         Figure("growth of memory after it settled", 100 * (late / early - 1), "%", "<= 3"),
+        Figure("growth of memory over the second half", 100 * (late / halfway - 1), "%"),
         Figure("memory at the end", late, "MiB"),
         Figure("most memory after it settled", max(rss), "MiB"),
         Figure("stuck calls", found["failures"].get("stuck", 0), "calls", "<= 0"),
