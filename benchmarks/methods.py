@@ -44,15 +44,19 @@ def main() -> None:
         path = write_result("_".join(sweep.rsplit("-", 1)), figures, {"runs": rows})
         print(f"written to {path}, from {sum(len(members) for members in groups.values())} runs")
         if sweep == DRAWN:
-            draw(groups, Path(__file__).parents[1] / "docs")
+            draw(as_long_as_sfsc(groups), Path(__file__).parents[1] / "docs")
 
 
 def draw(groups: Mapping[str, Sequence[Result]], folder: Path) -> None:
-    """Accuracy against cost and conflicts over training, of the methods that had as many steps as SFSC."""
-    steps = groups["sfsc"][0].recipe.optimiser.steps
-    shown = {name: found for name, found in groups.items() if found[0].recipe.optimiser.steps == steps}
-    (folder / "methods-cost.png").write_bytes(png(cost_curve(shown)))
-    (folder / "methods-conflicts.png").write_bytes(png(conflict_curve(shown)))
+    """Accuracy against cost, and conflicts over training."""
+    (folder / "methods-cost.png").write_bytes(png(cost_curve(groups)))
+    (folder / "methods-conflicts.png").write_bytes(png(conflict_curve(groups)))
+
+
+def as_long_as_sfsc(groups: Mapping[str, Sequence[Result]]) -> dict[str, Sequence[Result]]:
+    """The methods that had as many steps as SFSC; none while SFSC has no result."""
+    steps = groups["sfsc"][0].recipe.optimiser.steps if "sfsc" in groups else None
+    return {name: members for name, members in groups.items() if members[0].recipe.optimiser.steps == steps}
 
 
 def read_sweep(folder: Path) -> dict[str, list[Result]]:
@@ -132,17 +136,11 @@ def comparison(groups: Mapping[str, Sequence[Result]]) -> list[Figure]:
         for name, members in groups.items()
         if row(members)["conflicts"] is not None and not members[0].recipe.network.separate
     ]
-    joint = (
-        {
-            name: members
-            for name, members in groups.items()
-            if len(members[0].recipe.widths) > 1
-            and name != "independent"
-            and members[0].recipe.optimiser.steps == groups["sfsc"][0].recipe.optimiser.steps
-        }
-        if "sfsc" in groups
-        else {}
-    )
+    joint = {
+        name: members
+        for name, members in as_long_as_sfsc(groups).items()
+        if len(members[0].recipe.widths) > 1 and name != "independent"
+    }
     once = {name: members for name, members in joint.items() if members[0].recipe.teacher is None}
     if "sfsc" in joint:
         figures += best_over_sfsc("the best of one training", once)

@@ -92,7 +92,8 @@ def differences(name: str) -> str:
     """SFSC beside BCT-S in every setting of the robustness sweep: mean of the matrix."""
     runs = result(name)["data"]["runs"]
     rows = []
-    for setting in (label.removesuffix("-bct-s") for label in runs if label.endswith("-bct-s")):
+    settings = (label.removesuffix("-bct-s") for label in runs if label.endswith("-bct-s"))
+    for setting in (name for name in settings if f"{name}-sfsc" in runs):
         base, sfsc = (runs[f"{setting}-{method}"] for method in ("bct-s", "sfsc"))
         theirs, ours = base["mean"][0], sfsc["mean"][0]
         rows.append([setting, str(sfsc["steps"]), f"{theirs:.1f}", f"{ours:.1f}", f"{ours - theirs:+.1f}"])
