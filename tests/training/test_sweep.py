@@ -1,6 +1,7 @@
 """Sweeps, their results, and the report on them."""
 
 import base64
+import dataclasses
 import json
 import re
 import shutil
@@ -198,6 +199,20 @@ def test_the_report_stands_alone(results, tmp_path):
     unified = read_result(results[2]).mean
     assert f"{read_result(results[3]).mean - unified:+.1f}" in rows["bct-s"]
     assert "Ablation" in text
+
+
+def test_the_gain_is_over_the_narrowest_width_alone(results, tmp_path):
+    runs = [read_result(path) for path in (results[2], results[2], results[3])]
+    recipe = runs[0].recipe.model_copy(update={"name": "full", "widths": (1.0,)})
+    found = {"mean_ap": [[99.0]], "cost": {"macs": {"1.0": 1000}}}
+    wide = dataclasses.replace(runs[0], recipe=recipe, evaluation=runs[0].evaluation | found, history=())
+    text = write_report([wide, *runs[1:]], tmp_path / "report").read_text()
+    rows = dict(re.findall(r"<tr><td>([\w-]+)</td>(.*?)</tr>", text))
+    assert f"{runs[2].mean - runs[1].mean:+.1f}" in rows["bct-s"]
+    assert "<td>–</td>" not in rows["bct-s"]
+    assert f"{99.0 - runs[1].mean:+.1f}" in rows["full"]
+    alone = write_report([wide, runs[2]], tmp_path / "without").read_text()
+    assert "<td>–</td>" in dict(re.findall(r"<tr><td>([\w-]+)</td>(.*?)</tr>", alone))["bct-s"]
 
 
 def test_conflicts_are_averaged_over_stretches_and_seeds(results):

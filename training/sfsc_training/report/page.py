@@ -16,7 +16,8 @@ __all__ = ["write_report"]
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a }
 table { border-collapse: collapse; margin: 1rem 0 } th, td { padding: .3rem .8rem; border-bottom: 1px solid #ccc }
-td { text-align: right; font-variant-numeric: tabular-nums } td:first-child, th:first-child { text-align: left }
+td { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+td:first-child, th:first-child { text-align: left }
 caption { text-align: left; color: #555; padding-bottom: .4rem } img { max-width: 100%; height: auto }
 """
 _TITLES = {
@@ -75,12 +76,19 @@ def _groups(results: Sequence[Result]) -> dict[str, list[Result]]:
 
 
 def _summary(groups: Mapping[str, Sequence[Result]]) -> str:
-    unified = next((_mean(members) for members in groups.values() if members[0].recipe.method == "unified"), None)
+    unified = _unified(groups)
     head = ("recipe", "method", "seeds", "mean", "self", "cross", "AC", "over unified", "conflicts")
     rows = [_row(name, members, unified) for name, members in groups.items()]
     first = next(iter(groups.values()))[0]
     caption = f"mAP in points, mean ± standard deviation over the seeds. {first.evaluation['protocol']}."
     return _table(head, rows, caption)
+
+
+def _unified(groups: Mapping[str, Sequence[Result]]) -> float | None:
+    """Mean of the one network for everybody: the narrowest width alone; a wider one alone is another thing."""
+    narrowest = min(members[0].recipe.widths[0] for members in groups.values())
+    alone = (m for m in groups.values() if m[0].recipe.method == "unified" and m[0].recipe.widths == (narrowest,))
+    return next((_mean(members) for members in alone), None)
 
 
 def _row(name: str, members: Sequence[Result], unified: float | None) -> list[str]:
