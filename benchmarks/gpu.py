@@ -23,7 +23,7 @@ from result_file import Figure, write_result
 from sfsc_bundle.errors import SfscError
 from sfsc_bundle.folder import Bundle, open_bundle
 from sfsc_bundle.runner import Device, make_runner
-from sfsc_service.store.device import HostRows, make_index
+from sfsc_service.store.embedded.index.faiss_rows import HostRows, make_index
 from sfsc_service.store.errors import StoreError
 
 BUCKETS = (1, 8, 32, 128)

@@ -25,7 +25,7 @@ from live_service import launched, profiled
 from load import post
 from process_cost import cpu_ms
 from result_file import Figure, write_result
-from sfsc_service.device import split_threads
+from sfsc_service.engine.threads import split_threads
 from sfsc_service.settings import Settings
 from untrained import untrained_bundle
 

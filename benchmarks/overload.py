@@ -32,10 +32,10 @@ from overload_plot import plot
 from process_cost import cpu_ms
 from result_file import write_result
 from sfsc_bundle.folder import open_bundle
-from sfsc_service.device import split_threads
-from sfsc_service.policy import Offer, expected_quality
+from sfsc_service.engine.policy import Offer, expected_quality
+from sfsc_service.engine.threads import split_threads
 from sfsc_service.settings import Settings
-from sfsc_training.data.vehicles import CAMERAS, make_identity, render_jpeg
+from sfsc_vehicles import CAMERAS, make_identity, render_jpeg
 
 LOADS = (0.5, 0.6, 1.0, 2.0, 3.0, 6.0)
 QUIET_LOADS = 0.6

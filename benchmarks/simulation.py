@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sfsc_service.batcher import HORIZON
-from sfsc_service.costs import CostTable
+from sfsc_service.engine.batch_plan import Machine, Work
+from sfsc_service.engine.batcher import HORIZON
+from sfsc_service.engine.costs import CostTable
+from sfsc_service.engine.policy import Choice, Offer, Wish, admit, choose
+from sfsc_service.engine.queue import Entry, WaitingQueue
+from sfsc_service.engine.scheduler import Planner
 from sfsc_service.errors import Problem
-from sfsc_service.planner import Planner
-from sfsc_service.policy import Choice, Offer, Wish, admit, choose
-from sfsc_service.scheduler import Machine, Work
-from sfsc_service.waiting import Entry, WaitingQueue
 
 __all__ = ["Request", "Served", "simulate"]
 

@@ -12,9 +12,9 @@ from sfsc_bundle.folder import Bundle, open_bundle, write_bundle
 from sfsc_bundle.manifest import Manifest, Parity, Preprocessing, Provenance, Quality, Submodel
 from sfsc_training.config import NetworkSection
 from sfsc_training.cost import macs, parameters
-from sfsc_training.data.vehicles import CAMERAS, make_identity, render_jpeg
 from sfsc_training.export import Servable, to_onnx
 from sfsc_training.networks.build import make_family
+from sfsc_vehicles import CAMERAS, make_identity, render_jpeg
 
 __all__ = ["pictures", "untrained_bundle", "written"]
 

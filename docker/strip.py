@@ -17,7 +17,8 @@ SECOND_COPIES = ("onnxruntime/capi/libonnxruntime.so*",)
 def strip(environment: Path) -> None:
     """Remove all that, and the training side, whose dependencies are not there."""
     (packages,) = environment.glob("lib/python3.*/site-packages")
-    shutil.rmtree(packages / "sfsc_training", ignore_errors=True)
+    for side in ("sfsc_training", "sfsc_vehicles"):
+        shutil.rmtree(packages / side, ignore_errors=True)
     (environment / "bin" / "sfsc-train").unlink(missing_ok=True)
     for pattern in SECOND_COPIES:
         for path in packages.glob(pattern):

@@ -11,7 +11,7 @@ ENV INSTALL="python -m pip --python /opt/sfsc/bin/python install --no-cache-dir 
 
 # What is installed depends on pyproject.toml alone, so a change of the code does not install it anew.
 COPY pyproject.toml ./
-RUN mkdir -p bundle/sfsc_bundle service/sfsc_service training/sfsc_training training/recipes \
+RUN mkdir -p bundle/sfsc_bundle service/sfsc_service training/sfsc_training training/recipes vehicles/sfsc_vehicles \
     && touch README.md LICENSE \
     && $INSTALL ".[training]"
 
@@ -19,6 +19,7 @@ COPY README.md LICENSE ./
 COPY bundle bundle
 COPY service service
 COPY training training
+COPY vehicles vehicles
 RUN $INSTALL --no-deps --force-reinstall .
 
 # The user has neither name nor home; what libraries cache goes where it may be written.

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from markdown_tables import table
 
-from sfsc_service.app import create_app
 from sfsc_service.errors import STATUS
+from sfsc_service.http.app import create_app
 from sfsc_service.metrics import Metrics
 from sfsc_service.settings import Settings, unit_of
 

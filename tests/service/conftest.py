@@ -8,8 +8,8 @@ import pytest
 
 from sfsc_bundle.folder import Bundle
 from sfsc_service.settings import Settings
+from tests.service.images import picture
 from tests.service.live import Live, running
-from tests.service.pictures import picture
 from tests.tiny_bundle import make_tiny_bundle
 
 WIDTHS = ("0.25", "0.5", "0.75", "1.0")

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import numpy as np
 
+from tests.service.images import picture
 from tests.service.live import Live
-from tests.service.pictures import picture
 
 PATIENCE_S = 30.0
 

@@ -12,10 +12,10 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from sfsc_service.app import create_app
-from sfsc_service.connections import bounded_connections
-from sfsc_service.server import address, bind
-from sfsc_service.service import Service
+from sfsc_service.http.app import create_app
+from sfsc_service.http.connections import bounded_connections
+from sfsc_service.http.server import address, bind
+from sfsc_service.lifecycle.service import Service
 from sfsc_service.settings import Settings
 
 __all__ = ["Live", "running"]

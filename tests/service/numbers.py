@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from sfsc_service.batcher import Answer, Batcher, Limits
+from sfsc_service.engine.batcher import Answer, Batcher, Limits
 
 Run = Callable[[str, list[int]], Sequence[int | Exception]]
 Numbers = Batcher[str, str, int, int]

@@ -14,7 +14,7 @@ def loaded_by(statement: str) -> set[str]:
     return {name.split(".")[0] for name in done.stdout.split()}
 
 
-@pytest.mark.parametrize("module", ["sfsc_service.app", "sfsc_service.cli"])
+@pytest.mark.parametrize("module", ["sfsc_service.http.app", "sfsc_service.cli.main"])
 def test_the_serving_side_loads_no_torch(module: str) -> None:
     assert not loaded_by(f"import {module}") & set(FORBIDDEN)
 
@@ -34,7 +34,7 @@ def test_importing_creates_nothing() -> None:
     """Two apps in one process share nothing; building them opens and reads nothing of the gallery's."""
     code = (
         "import threading\n"
-        "from sfsc_service.app import create_app\n"
+        "from sfsc_service.http.app import create_app\n"
         "from sfsc_service.settings import Settings\n"
         "one, two = (create_app(Settings(bundle='/nowhere', data='/nowhere')) for _ in range(2))\n"
         "assert one.state.metrics.registry is not two.state.metrics.registry\n"

@@ -12,8 +12,8 @@ from playwright.sync_api import Browser, Route, expect
 
 from benchmarks.chromium import chromium, executable
 from sfsc_service.settings import Settings
+from tests.service.images import half_a_jpeg
 from tests.service.live import Live, running
-from tests.service.pictures import half_a_jpeg
 from tests.system.gallery_page import HITS, TOP, WIDTHS, GalleryPage, fill, shot, write_listing
 from tests.tiny_bundle import make_tiny_bundle
 

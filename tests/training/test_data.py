@@ -9,10 +9,10 @@ import torch
 from sfsc_training.config import AugmentationSection, DataSection, VehiclesSection
 from sfsc_training.data.augmentation import Augmentation
 from sfsc_training.data.batches import Batches, make_loader
-from sfsc_training.data.pictures import load_pictures, load_split
+from sfsc_training.data.images import load_pictures, load_split
 from sfsc_training.data.reader import read_folder
 from sfsc_training.data.sampling import Identities, Shuffle
-from sfsc_training.data.vehicles.reader import read_vehicles
+from sfsc_training.data.vehicles import read_vehicles
 from sfsc_training.errors import DataError
 from tests.training.conftest import draw_identities
 

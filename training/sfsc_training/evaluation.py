@@ -18,7 +18,7 @@ from sfsc_bundle.widths import canonical_width
 from sfsc_training.checkpoint import read_checkpoint, read_labels, read_recipe
 from sfsc_training.config import Recipe
 from sfsc_training.cost import macs, parameters
-from sfsc_training.data.pictures import load_split
+from sfsc_training.data.images import load_split
 from sfsc_training.data.reader import Dataset, Split
 from sfsc_training.embed import embed
 from sfsc_training.errors import CheckpointError, DataError

@@ -25,7 +25,7 @@ from sfsc_bundle.retrieval import CrossWidth
 from sfsc_bundle.runner import INPUT, OUTPUT
 from sfsc_training.checkpoint import compatible_spaces
 from sfsc_training.cost import macs, parameters
-from sfsc_training.data.pictures import load_pictures
+from sfsc_training.data.images import load_pictures
 from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import DataError, ExportError
 from sfsc_training.evaluation import Run, embed_split, evaluate_split

@@ -12,11 +12,11 @@ from sfsc_training.config import Recipe
 from sfsc_training.data.batches import Part
 from sfsc_training.distributed import World
 from sfsc_training.errors import DivergenceError
+from sfsc_training.gradient_matrix import Rows
 from sfsc_training.losses.classifier import classifier_of
 from sfsc_training.losses.objective import WidthLoss, needs_widest, width_loss
 from sfsc_training.networks.family import Family
 from sfsc_training.networks.separate import Separate
-from sfsc_training.rows import Rows
 from sfsc_training.sandwich import sandwich
 from sfsc_training.teacher import Teacher
 

@@ -14,7 +14,7 @@ from sfsc_training.checkpoint import write_checkpoint
 from sfsc_training.config import Recipe
 from sfsc_training.data.augmentation import Augmentation
 from sfsc_training.data.batches import Batches, make_loader
-from sfsc_training.data.pictures import load_split
+from sfsc_training.data.images import load_split
 from sfsc_training.data.reader import Dataset
 from sfsc_training.data.sampling import make_sampler
 from sfsc_training.distributed import World, join_world

@@ -1,0 +1,1 @@
+"""Where items are kept: the protocol that every store implements, and the stores."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sfsc_service.store.embedded import EmbeddedStore
+from sfsc_service.store.embedded.store import EmbeddedStore
 from sfsc_service.store.protocol import Store
 from tests.service.store.making import DIMENSION, OLD_SPACE, SPACE
 

@@ -8,7 +8,7 @@ from sfsc_training.data.published.objects import read_cub, read_inshop, read_sop
 from sfsc_training.data.published.persons import read_market1501, read_msmt17
 from sfsc_training.data.published.vehicles import read_vehicleid, read_veri776
 from sfsc_training.data.reader import Dataset, read_folder
-from sfsc_training.data.vehicles.reader import read_vehicles
+from sfsc_training.data.vehicles import read_vehicles
 from sfsc_training.errors import DataError
 
 __all__ = ["read_dataset"]

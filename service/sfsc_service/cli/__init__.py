@@ -1,0 +1,1 @@
+"""The command `sfsc`: one module per command."""

@@ -1,0 +1,101 @@
+"""Fill a running service's gallery: with the demo bundle's pictures, or with a visitor's own."""
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sfsc_service.client import Client
+from sfsc_service.errors import StartError
+from sfsc_service.gallery.listing import SUFFIXES, read_listing
+
+__all__ = ["Entry", "demo_entries", "folder_entries", "load"]
+
+PATIENCE_S = 120.0
+SHOWN_FAILURES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One picture to put in."""
+
+    id: str
+    path: Path
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def demo_entries(bundle: Path) -> list[Entry]:
+    """The pictures that `gallery/gallery.json` of a bundle lists. Raises StartError."""
+    listing = read_listing(bundle / "gallery" / "gallery.json")
+    return [Entry(item.name, item.path, item.metadata) for item in listing.items]
+
+
+def folder_entries(folder: Path) -> list[Entry]:
+    """Every picture under a folder; ids are paths relative to it. Raises StartError."""
+    if not folder.is_dir():
+        raise StartError(f"images: must be a folder, found {folder}")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not paths:
+        raise StartError(f"images: {folder} must hold pictures ({' '.join(SUFFIXES)}), found none")
+    return [_own(folder, path) for path in paths]
+
+
+def load(url: str, entries: Sequence[Entry], console: Console, seed: int = 0) -> int:
+    """Put in what is not there yet, each at a width drawn at random; returns how many were put in.
+
+    Raises:
+        ServiceError: the service cannot be reached or fails.
+        StartError: it does not become ready.
+    """
+    with Client(url) as client:
+        _wait(client)
+        there = {item["id"] for item in client.items(limit=1000)}
+        missing = [entry for entry in entries if entry.id not in there]
+        widths = [width["width"] for width in client.widths()["widths"]]
+        draw = random.Random(seed)
+        failures = []
+        with _progress(console) as progress:
+            for result in progress.track(
+                client.put_many(_items(missing, widths, draw)), total=len(missing), description="gallery"
+            ):
+                if result["status"] != 200:
+                    failures.append(result)
+    for failed in failures[:SHOWN_FAILURES]:
+        console.print(f"left out {failed['id']}: {failed['detail']}", markup=False, highlight=False)
+    if len(failures) > SHOWN_FAILURES:
+        console.print(f"left out {len(failures) - SHOWN_FAILURES} more")
+    return len(missing) - len(failures)
+
+
+def _items(entries: Sequence[Entry], widths: list[str], draw: random.Random) -> Iterator[dict[str, Any]]:
+    for entry in entries:
+        yield {
+            "id": entry.id,
+            "image": entry.path.read_bytes(),
+            "metadata": entry.metadata,
+            "width": draw.choice(widths),
+        }
+
+
+def _own(folder: Path, path: Path) -> Entry:
+    place = path.relative_to(folder)
+    return Entry(place.as_posix(), path, {"file": path.name, "folder": place.parent.as_posix()})
+
+
+def _wait(client: Client) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not client.ready():
+        if time.monotonic() > end:
+            raise StartError(f"the service has not become ready within {PATIENCE_S:g} s")
+        time.sleep(0.2)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+    )

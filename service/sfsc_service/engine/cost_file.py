@@ -1,0 +1,100 @@
+"""What batches cost, kept on disk for the next start: `costs.json` in the data folder.
+
+Costs hold for one machine and one bundle: the file carries the fingerprint of both. One that is broken, or of
+another fingerprint, is as good as none. Writing is atomic; a reader sees the old or the new file.
+"""
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import onnxruntime
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sfsc_bundle.machine import processor
+from sfsc_bundle.manifest import Manifest
+from sfsc_service.engine.costs import Measured
+
+__all__ = ["CostFile", "fingerprint"]
+
+NAME = "costs.json"
+LARGEST_BYTES = 2**20
+
+log = logging.getLogger(__name__)
+
+Milliseconds = Annotated[float, Field(gt=0, lt=1e12, allow_inf_nan=False)]
+
+
+class _Cell(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    median_ms: Milliseconds
+    p95_ms: Milliseconds
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = 1
+    fingerprint: dict[str, Any]
+    costs: dict[str, dict[Annotated[int, Field(ge=1, le=1024)], _Cell]]
+
+
+def fingerprint(manifest: Manifest, device: str, threads: int) -> dict[str, Any]:
+    """What the costs of a bundle depend on here; `threads`: that one run may use."""
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "onnxruntime": onnxruntime.__version__,
+        "device": device,
+        "graphs": {submodel.width: submodel.sha256 for submodel in manifest.submodels},
+    }
+
+
+class CostFile:
+    """The file of one data folder, for one fingerprint."""
+
+    def __init__(self, data: Path, wanted: Mapping[str, Any]) -> None:
+        self.path = data / NAME
+        self._fingerprint = dict(wanted)
+
+    def read(self) -> dict[str, dict[int, Measured]] | None:
+        """Milliseconds per (width, images); None where there is no file for this fingerprint. Raises nothing."""
+        try:
+            if not self.path.exists():
+                return None
+            if self.path.stat().st_size > LARGEST_BYTES:
+                raise ValueError(f"more than {LARGEST_BYTES} bytes")
+            document = _Document.model_validate_json(self.path.read_bytes())
+        except (OSError, ValueError, ValidationError) as error:
+            log.warning("%s cannot be used, costs are measured anew: %s", self.path, str(error).splitlines()[0])
+            return None
+        changed = [name for name, value in self._fingerprint.items() if document.fingerprint.get(name) != value]
+        if changed or document.costs.keys() != self._fingerprint["graphs"].keys():
+            log.info("%s is of another %s, costs are measured anew", self.path, ", ".join(changed) or "bundle")
+            return None
+        return {
+            width: {images: Measured(cell.median_ms, cell.p95_ms) for images, cell in cells.items()}
+            for width, cells in document.costs.items()
+        }
+
+    def write(self, costs: Mapping[str, Mapping[int, Measured]]) -> None:
+        """Put costs in the place of what the file held; creates the folder. Raises OSError."""
+        cells = {
+            width: {images: _Cell(median_ms=one.median_ms, p95_ms=one.p95_ms) for images, one in sizes.items()}
+            for width, sizes in costs.items()
+        }
+        document = _Document(fingerprint=self._fingerprint, costs=cells)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_name(f".{NAME}.{os.getpid()}")
+        try:
+            with temporary.open("w") as file:
+                file.write(document.model_dump_json(indent=1))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.path)
+        finally:
+            temporary.unlink(missing_ok=True)

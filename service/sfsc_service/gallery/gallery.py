@@ -1,0 +1,187 @@
+"""What the service is for: pictures and vectors of any width go in, and are found by those of any other."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from sfsc_service.engine.blocking_calls import Pool
+from sfsc_service.engine.embedder import Arrival, Embedded, Embedder
+from sfsc_service.engine.networks import Vector
+from sfsc_service.engine.policy import Reason, Wish
+from sfsc_service.engine.threads import search_threads
+from sfsc_service.errors import Problem
+from sfsc_service.gallery.vectors import unit_vector
+from sfsc_service.metrics import Metrics
+from sfsc_service.settings import Settings
+from sfsc_service.store.protocol import Filter, Hit, Item, Outcome, Page, Picture, Record, Store
+
+__all__ = ["Gallery", "GivenVector", "NewItem", "Query", "Stored"]
+
+T = TypeVar("T")
+
+COMMITS_AT_A_TIME = 16
+SMOOTHING = 0.1
+"""How much one search moves the prediction of the next one's time."""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenVector:
+    """A vector that the caller computed: JSON numbers or base64 float32, with its width and space."""
+
+    values: Sequence[float] | str
+    width: str
+    space: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewItem:
+    """An item to put in; `source` is an encoded picture or a vector."""
+
+    id: str
+    source: bytes | GivenVector
+    wish: Wish = field(default_factory=Wish)
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A vector, float32 [D], and where it comes from; `embedded` is None unless the service computed it."""
+
+    vector: Vector
+    width: str
+    space: str
+    embedded: Embedded | None = None
+
+    @property
+    def reason(self) -> Reason:
+        """Why it has its width."""
+        return "requested" if self.embedded is None else self.embedded.reason
+
+    def budget_met(self, arrival: Arrival) -> bool:
+        """Whether an answer given now keeps the request's limits."""
+        return self.embedded is None or self.embedded.budget_met(arrival)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An item that is committed and searchable."""
+
+    id: str
+    query: Query
+    created: bool
+    arrival: Arrival
+
+
+class Gallery:
+    """The store with the networks in front of it. Every method raises Problem, ImageError or StoreError."""
+
+    def __init__(self, store: Store, embedder: Embedder, settings: Settings, metrics: Metrics) -> None:
+        self._store, self._embedder, self._metrics = store, embedder, metrics
+        self._readers = Pool("search", search_threads(settings.thread_count)[0], 1024, settings.nice)
+        self._writers = Pool("write", COMMITS_AT_A_TIME, 1024)
+        self._search_ms = 1.0
+
+    def composition(self) -> dict[str, int]:
+        """Items per width. Never waits."""
+        return self._store.composition()
+
+    async def prepare(self, new: NewItem, arrival: Arrival) -> tuple[Query, Item]:
+        """Embed or check what is to be put in."""
+        if isinstance(new.source, GivenVector):
+            query = self.given(new.source)
+            return query, Item(new.id, query.space, query.width, query.vector, new.metadata)
+        query = await self._embed(new.source, new.wish, arrival, {})
+        picture = Picture(new.source, self._embedder.media_type(new.source))
+        return query, Item(new.id, query.space, query.width, query.vector, new.metadata, picture)
+
+    async def put(self, new: NewItem, arrival: Arrival) -> Stored:
+        """Insert or replace an item; returns once it is durable and searchable."""
+        query, item = await self.prepare(new, arrival)
+        outcomes = await self._writers.run(self._store.upsert, [item])
+        return Stored(item.id, query, outcomes[0] is Outcome.CREATED, arrival)
+
+    async def commit(self, items: Sequence[Item]) -> list[Outcome | Exception]:
+        """Insert or replace prepared items; those that the store refuses leave their error in their place."""
+        return await self._writers.run(self._commit, items)
+
+    async def query_image(self, data: bytes, wish: Wish, arrival: Arrival) -> Query:
+        """A picture as a query."""
+        return await self._embed(data, wish, replace(arrival, after_ms=self._search_ms), self.composition())
+
+    def given(self, given: GivenVector) -> Query:
+        """Check a caller's vector, its width and its space."""
+        if given.space not in self._store.spaces:
+            spaces = ", ".join(sorted(self._store.spaces))
+            raise Problem("unknown_space", f"space: must be one of {spaces}, found {given.space[:100]!r}", "space")
+        manifest = self._embedder.manifest
+        widths = manifest.widths
+        if given.space == manifest.space and given.width not in widths:
+            raise Problem(
+                "unknown_width", f"width: must be one of {', '.join(widths)}, found {given.width}", "width"
+            )
+        return Query(unit_vector(given.values, manifest.dimension), given.width, given.space)
+
+    async def query_item(self, id: str) -> Query:
+        """A stored item as a query."""
+        record = await self.get(id)
+        return Query(record.vector, record.width, record.space)
+
+    async def search(
+        self, query: Query, k: int, filter: Filter | None, render: Callable[[list[Hit]], T]
+    ) -> tuple[T, float]:
+        """The k best hits, through `render` (in the searching thread), and the milliseconds it all took."""
+        started = time.monotonic()
+        found = await self._readers.run(self._search, query.vector, k, filter, render)
+        took_ms = 1000 * (time.monotonic() - started)
+        self._search_ms += SMOOTHING * (took_ms - self._search_ms)
+        self._metrics.search_seconds.observe(took_ms / 1000)
+        self._metrics.searches.labels(query.width).inc()
+        return found, took_ms
+
+    async def get(self, id: str) -> Record:
+        """An item; item_not_found where there is none."""
+        records = await self._readers.run(self._store.get, [id])
+        if records[0] is None:
+            raise _not_found(id)
+        return records[0]
+
+    async def picture(self, id: str) -> Picture:
+        """An item's picture; item_not_found where there is no such item or it was put in as a vector."""
+        picture = await self._readers.run(self._store.picture, id)
+        if picture is None:
+            raise Problem("item_not_found", f"id: no item {id[:100]!r} with a picture is in the gallery", "id")
+        return picture
+
+    async def page(self, cursor: str | None, limit: int, filter: Filter | None) -> Page:
+        """One page of items."""
+        return await self._readers.run(self._store.page, cursor, limit, filter)
+
+    async def delete(self, id: str) -> None:
+        """Remove an item; item_not_found where there is none."""
+        existed = await self._writers.run(self._store.delete, [id])
+        if not existed[0]:
+            raise _not_found(id)
+
+    def close(self) -> None:
+        """Finish what was accepted and close the store."""
+        self._readers.close()
+        self._writers.close()
+        self._store.close()
+
+    async def _embed(self, data: bytes, wish: Wish, arrival: Arrival, mix: Mapping[str, int]) -> Query:
+        embedded = await self._embedder.embed(data, wish, arrival, mix)
+        return Query(embedded.vector, embedded.width, embedded.manifest.space, embedded)
+
+    def _search(self, vector: Vector, k: int, filter: Filter | None, render: Callable[[list[Hit]], T]) -> T:
+        return render(self._store.search(vector[None], k, filter)[0])
+
+    def _commit(self, items: Sequence[Item]) -> list[Outcome | Exception]:
+        errors = self._store.check(items)
+        accepted = [item for item, error in zip(items, errors, strict=True) if error is None]
+        outcomes = iter(self._store.upsert(accepted))
+        return [error or next(outcomes) for error in errors]
+
+
+def _not_found(id: str) -> Problem:
+    return Problem("item_not_found", f"id: no item {id[:100]!r} is in the gallery", "id")

@@ -1,0 +1,1 @@
+"""HTTP: connections, requests, routes and responses. Nothing outside this package knows HTTP."""

@@ -1,0 +1,183 @@
+"""POST /items: many items in one call, each with an outcome of its own.
+
+multipart   parts `image`, and for the n-th of them the n-th field `id` (or the part's file name) and the
+            n-th field `metadata`; `width` and the other limits hold for all
+NDJSON      one JSON object a line: `id`, `image` (base64) or `vector`, and the options of PUT /items/{id}
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from starlette.datastructures import FormData, UploadFile
+
+from sfsc_service.engine.embedder import Arrival
+from sfsc_service.errors import Problem
+from sfsc_service.gallery.bulk_insert import Failed, put_many
+from sfsc_service.gallery.gallery import NewItem, Stored
+from sfsc_service.http.arrival import arrival_of
+from sfsc_service.http.body_parts import (
+    check_size,
+    decode_base64,
+    media_type,
+    read_form,
+    read_json,
+    read_upload,
+    text_options,
+    unsupported,
+    uploads,
+)
+from sfsc_service.http.disconnect import Presence
+from sfsc_service.http.ndjson import read_lines
+from sfsc_service.http.openapi import bulk_call, problems
+from sfsc_service.http.problems import as_problem
+from sfsc_service.http.query_source import given_vector, one_source
+from sfsc_service.http.request_body import validate
+from sfsc_service.http.responses import json_response, query_answer, server_timing, timing
+from sfsc_service.http.routes.embed import wish_of
+from sfsc_service.http.schemas import MAX_ID_CHARACTERS, BulkAnswer, BulkItem
+from sfsc_service.lifecycle.service import Service
+
+__all__ = ["add_bulk"]
+
+NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+
+
+def add_bulk(app: FastAPI) -> None:
+    """Put the route on an app."""
+    app.add_api_route(
+        "/items",
+        _post,
+        methods=["POST"],
+        tags=["gallery"],
+        summary="Insert or replace many items",
+        response_model=None,
+        responses={200: {"model": BulkAnswer}, **problems(400, 413, 415, 422, 503)},
+        openapi_extra=bulk_call(),
+    )
+
+
+async def _post(request: Request) -> Response:
+    arrival = arrival_of(request, bulk=True)
+    kind = media_type(request)
+    common = text_options(request.query_params.multi_items())
+    if kind in NDJSON:
+        return await _answer(request, _from_lines(request, common), arrival)
+    if kind != "multipart/form-data":
+        raise unsupported(kind, "multipart/form-data or application/x-ndjson")
+    service: Service = request.app.state.service
+    async with read_form(request, service.settings.max_items) as form:
+        items = _from_form(form, common, service.settings.max_image_bytes)
+        async with Presence(request):
+            return await _answer(request, items, arrival)
+
+
+async def _answer(request: Request, items: AsyncIterator[NewItem | Failed], arrival: Arrival) -> Response:
+    service: Service = request.app.state.service
+    outcomes = put_many(service.gallery, items, lambda: not service.health.draining)
+    results = [_result(outcome) async for outcome in outcomes]
+    failed = sum(result["status"] != 200 for result in results)
+    times = timing(arrival, [])
+    return json_response(
+        {
+            "stored": len(results) - failed,
+            "failed": failed,
+            "results": results,
+            "timing_ms": times,
+        },
+        headers=server_timing(times, []),
+    )
+
+
+def _result(outcome: Stored | Failed) -> dict[str, Any]:
+    if isinstance(outcome, Stored):
+        answer = query_answer(outcome.query, outcome.arrival)
+        return {"id": outcome.id, "status": 200, **answer, "created": outcome.created}
+    problem = as_problem(outcome.error)
+    return {
+        "id": outcome.id,
+        "status": problem.status,
+        "code": problem.kind,
+        "detail": problem.detail,
+        "parameter": problem.parameter,
+    }
+
+
+async def _from_lines(request: Request, common: dict[str, Any]) -> AsyncIterator[NewItem | Failed]:
+    """The items of an NDJSON body; where it cannot be read any further, that is the last outcome."""
+    settings = request.app.state.settings
+    chunks = request.stream()
+    number = 0
+    try:
+        async for line in read_lines(chunks, 2 * settings.max_image_bytes + 2**20):
+            number += 1
+            if number > settings.max_items:
+                raise _too_many(settings.max_items)
+            yield _line(line, common, settings.max_image_bytes)
+    except Problem as problem:
+        yield Failed(None, problem)
+        async for _ in chunks:  # read on to the end, so that the answer can be received
+            pass
+
+
+def _line(line: bytes, common: dict[str, Any], max_bytes: int) -> NewItem | Failed:
+    named = None
+    try:
+        fields = {**common, **read_json(line)}
+        named = _name(fields.get("id"))
+        encoded = fields.pop("image", None)
+        image = None if encoded is None else decode_base64(encoded, "image")
+        return _new_item(validate(BulkItem, fields), image, max_bytes)
+    except Problem as problem:
+        return Failed(named, problem)
+
+
+async def _from_form(form: FormData, common: dict[str, Any], max_bytes: int) -> AsyncIterator[NewItem | Failed]:
+    """The items of a form; what fits no item is an error of the whole call, before the first is stored."""
+    parts = uploads(form, "image")
+    ids = _per_image(form, "id", len(parts)) or [part.filename or "" for part in parts]
+    metadata = _per_image(form, "metadata", len(parts)) or ["{}"] * len(parts)
+    shared = [(name, str(value)) for name, value in form.multi_items() if name not in ("image", "id", "metadata")]
+    common = {**common, **text_options(shared)}
+    validate(BulkItem, {**common, "id": "any"})
+    if not parts:
+        raise Problem("invalid_parameter", "image: is required, found none", "image")
+    for part, named, described in zip(parts, ids, metadata, strict=True):
+        yield await _part(part, named, described, common, max_bytes)
+
+
+async def _part(
+    part: UploadFile, named: str, described: str, common: dict[str, Any], max_bytes: int
+) -> NewItem | Failed:
+    try:
+        fields = {**common, **text_options([("metadata", described)]), "id": named}
+        check_size(part.size or 0, max_bytes)
+        return _new_item(validate(BulkItem, fields), await read_upload(part), max_bytes)
+    except Problem as problem:
+        return Failed(_name(named), problem)
+
+
+def _new_item(options: BulkItem, image: bytes | None, max_bytes: int) -> NewItem:
+    if one_source(image=image is not None, vector=options.vector is not None) == "vector":
+        return NewItem(options.id, given_vector(options), metadata=options.metadata)
+    assert image is not None
+    check_size(len(image), max_bytes)
+    return NewItem(options.id, image, wish_of(options), options.metadata)
+
+
+def _per_image(form: FormData, name: str, images: int) -> list[str]:
+    values = [value for value in form.getlist(name) if isinstance(value, str)]
+    if values and len(values) != images:
+        raise Problem(
+            "invalid_parameter", f"{name}: must be given once per image ({images}), found {len(values)}", name
+        )
+    return values
+
+
+def _name(found: object) -> str | None:
+    """An id to report an outcome under, if it is one at all."""
+    return found if isinstance(found, str) and len(found) <= MAX_ID_CHARACTERS else None
+
+
+def _too_many(most: int) -> Problem:
+    return Problem("limit_exceeded", f"items: at most {most} in a call, found more; the rest is not read", "items")

@@ -1,0 +1,145 @@
+"""/items: the gallery's items, one at a time and page by page."""
+
+from typing import Annotated
+
+from fastapi import FastAPI, Path, Request, Response
+
+from sfsc_service.gallery.gallery import NewItem
+from sfsc_service.http.arrival import arrival_of
+from sfsc_service.http.body_parts import text_options
+from sfsc_service.http.disconnect import Presence
+from sfsc_service.http.openapi import image_call, problems, query_parameters
+from sfsc_service.http.query_source import given_vector, one_source
+from sfsc_service.http.request_body import read_call, validate
+from sfsc_service.http.responses import item_answer, json_response, query_answer, server_timing, timing
+from sfsc_service.http.routes.embed import wish_of
+from sfsc_service.http.schemas import (
+    ItemAnswer,
+    ItemId,
+    ItemOptions,
+    ItemView,
+    PageAnswer,
+    PageOptions,
+    StoredAnswer,
+)
+from sfsc_service.lifecycle.service import Service
+
+__all__ = ["add_items"]
+
+Id = Annotated[ItemId, Path(description="1 to 256 characters; percent-encoded, slashes too")]
+
+
+def add_items(app: FastAPI) -> None:
+    """Put the routes on an app."""
+    app.add_api_route(
+        "/items/{id}",
+        _put,
+        methods=["PUT"],
+        tags=["gallery"],
+        summary="Insert or replace an item",
+        response_model=None,
+        responses={200: {"model": StoredAnswer}, **problems(400, 413, 415, 422, 429, 500, 503, 504)},
+        openapi_extra=image_call(ItemOptions, "ItemCall"),
+    )
+    app.add_api_route(
+        "/items/{id}",
+        _get,
+        methods=["GET"],
+        tags=["gallery"],
+        summary="One item",
+        response_model=None,
+        responses={200: {"model": ItemAnswer}, **problems(404, 422, 429, 503)},
+        openapi_extra=query_parameters(ItemView),
+    )
+    app.add_api_route(
+        "/items/{id}",
+        _delete,
+        methods=["DELETE"],
+        status_code=204,
+        tags=["gallery"],
+        summary="Remove an item",
+        response_model=None,
+        responses=problems(404, 422, 429, 503),
+    )
+    app.add_api_route(
+        "/items/{id}/image",
+        _image,
+        methods=["GET"],
+        tags=["gallery"],
+        summary="An item's picture, as it came",
+        response_model=None,
+        responses={
+            200: {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}},
+            304: {"description": "The picture is the one with this ETag"},
+            **problems(404, 422, 429, 503),
+        },
+    )
+    app.add_api_route(
+        "/items",
+        _page,
+        methods=["GET"],
+        tags=["gallery"],
+        summary="Items by id, a page at a time",
+        response_model=None,
+        responses={200: {"model": PageAnswer}, **problems(422, 429, 503)},
+        openapi_extra=query_parameters(PageOptions),
+    )
+
+
+async def _put(request: Request, id: Id) -> Response:
+    arrival = arrival_of(request)
+    service: Service = request.app.state.service
+    call = await read_call(request, ItemOptions)
+    options = call.options
+    if one_source(image=bool(call.images), vector=options.vector is not None) == "image":
+        new = NewItem(id, call.images[0], wish_of(options), options.metadata)
+    else:
+        new = NewItem(id, given_vector(options), metadata=options.metadata)
+    async with Presence(request):
+        stored = await service.gallery.put(new, arrival)
+    embedded = [] if stored.query.embedded is None else [stored.query.embedded]
+    times = timing(arrival, embedded)
+    return json_response(
+        {
+            "id": stored.id,
+            **query_answer(stored.query, arrival),
+            "created": stored.created,
+            "timing_ms": times,
+        },
+        headers=server_timing(times, embedded),
+    )
+
+
+async def _get(request: Request, id: Id) -> Response:
+    options = validate(ItemView, text_options(request.query_params.multi_items()))
+    service: Service = request.app.state.service
+    record = await service.gallery.get(id)
+    return json_response(item_answer(record, options.encoding if options.vectors else None))
+
+
+async def _delete(request: Request, id: Id) -> Response:
+    service: Service = request.app.state.service
+    await service.gallery.delete(id)
+    return Response(status_code=204)
+
+
+async def _image(request: Request, id: Id) -> Response:
+    service: Service = request.app.state.service
+    headers = {"Cache-Control": "no-cache", "Content-Security-Policy": "default-src 'none'; sandbox"}
+    record = await service.gallery.get(id)
+    if record.picture_digest is not None:
+        headers["ETag"] = f'"{record.picture_digest}"'
+        if request.headers.get("if-none-match") == headers["ETag"]:
+            return Response(status_code=304, headers=headers)
+    picture = await service.gallery.picture(id)
+    return Response(picture.data, headers=headers, media_type=picture.media_type)
+
+
+async def _page(request: Request) -> Response:
+    options = validate(PageOptions, text_options(request.query_params.multi_items()))
+    service: Service = request.app.state.service
+    page = await service.gallery.page(options.cursor, options.limit, options.filter)
+    encoding = options.encoding if options.vectors else None
+    return json_response(
+        {"items": [item_answer(record, encoding) for record in page.records], "next": page.cursor}
+    )

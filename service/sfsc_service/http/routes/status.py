@@ -1,0 +1,117 @@
+"""What the service is and how it does: /widths, /livez, /readyz, /metrics."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from sfsc_service.http.responses import json_response
+from sfsc_service.http.schemas import HealthAnswer, WidthsAnswer
+from sfsc_service.lifecycle.service import Service
+
+__all__ = ["add_about"]
+
+
+def add_about(app: FastAPI) -> None:
+    """Put the routes on an app."""
+    app.add_api_route(
+        "/widths",
+        _widths,
+        methods=["GET"],
+        tags=["service"],
+        summary="What each width is and costs, and what the gallery is made of",
+        response_model=None,
+        responses={200: {"model": WidthsAnswer}},
+    )
+    for path, endpoint, summary in (
+        ("/livez", _livez, "Whether the process is alive"),
+        ("/readyz", _readyz, "Whether it can take work"),
+    ):
+        app.add_api_route(
+            path,
+            endpoint,
+            methods=["GET"],
+            tags=["service"],
+            summary=summary,
+            response_model=None,
+            responses={200: {"model": HealthAnswer}, 503: {"model": HealthAnswer, "description": "It is not"}},
+        )
+    app.add_api_route(
+        "/metrics",
+        _metrics,
+        methods=["GET"],
+        tags=["service"],
+        summary="Prometheus metrics",
+        response_model=None,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+        response_class=Response,
+    )
+
+
+async def _widths(request: Request) -> Response:
+    service: Service = request.app.state.service
+    manifest, settings = service.manifest, service.settings
+    composition = service.gallery.composition()
+    return json_response(
+        {
+            "model": manifest.name,
+            "space": manifest.space,
+            "compatible_with": manifest.compatible_with,
+            "dim": manifest.dimension,
+            "widths": _costs(service),
+            "floor_width": service.embedder.offer.floor,
+            "slo_ms": settings.slo_ms,
+            "quality": manifest.quality.model_dump(mode="json"),
+            "gallery": {"items": sum(composition.values()), "widths": composition},
+            "limits": {
+                name: getattr(settings, name)
+                for name in (
+                    "max_k",
+                    "max_images",
+                    "max_items",
+                    "max_image_bytes",
+                    "max_image_pixels",
+                    "max_body_bytes",
+                )
+            },
+        }
+    )
+
+
+def _costs(service: Service) -> list[dict[str, Any]]:
+    table = service.embedder.costs.table()
+    return [
+        {
+            "width": submodel.width,
+            "precision": submodel.precision,
+            "parameters": submodel.parameters,
+            "macs": submodel.macs,
+            "gflops": 2e-9 * submodel.macs,
+            "latency_ms": round(service.embedder.costs.estimate(submodel.width, 1), 4),
+            "batch_ms": {
+                str(images): round(found.median_ms, 4) for images, found in table[submodel.width].items()
+            },
+        }
+        for submodel in service.manifest.submodels
+    ]
+
+
+async def _livez(request: Request) -> Response:
+    service: Service = request.app.state.service
+    return _health(service.health.not_alive(), service.health.notes())
+
+
+async def _readyz(request: Request) -> Response:
+    service: Service = request.app.state.service
+    return _health(service.health.not_ready(), service.health.notes())
+
+
+def _health(reasons: list[str], notes: list[str]) -> Response:
+    status = "failing" if reasons else "ok"
+    return json_response({"status": status, "reasons": reasons, "notes": notes}, 503 if reasons else 200)
+
+
+async def _metrics(request: Request) -> Response:
+    service: Service = request.app.state.service
+    service.metrics.set_items(service.gallery.composition())
+    return Response(service.metrics.render(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,135 @@
+"""One uvicorn process: bound socket, quiet logs, another bundle on SIGHUP, and an end in good order.
+
+SIGTERM or SIGINT: unready at once → `drain_delay_s` for whoever balances load to notice → no more connections →
+running requests are answered, for at most `shutdown_grace_s` → the store is closed → exit code 0. A second signal
+leaves the delay out.
+
+SIGHUP: the bundle is swapped (see swap.py); one that comes during a swap leads to another one after it, one that
+comes before the service serves is ignored.
+"""
+
+import asyncio
+import contextlib
+import logging
+import math
+import resource
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+import uvicorn
+
+from sfsc_service.errors import StartError
+from sfsc_service.http.app import create_app
+from sfsc_service.http.connections import bounded_connections
+from sfsc_service.lifecycle.service import Service
+from sfsc_service.settings import Settings
+
+__all__ = ["address", "bind", "ignore_hangups", "serve"]
+
+SPARE_FILES = 512
+"""Beside those of connections: the store's connections and pictures, large parts of multipart bodies."""
+
+log = logging.getLogger(__name__)
+
+
+def bind(settings: Settings) -> socket.socket:
+    """A bound socket that does not listen: until the service serves, connections are refused, not kept waiting.
+
+    Raises:
+        StartError: the address cannot be had.
+    """
+    bound = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((settings.host, settings.port))
+    except OSError as error:
+        bound.close()
+        where = f"{settings.host} port {settings.port}"
+        raise StartError(f"host, port: cannot listen on {where}: {error.strerror or error}") from error
+    return bound
+
+
+def address(bound: socket.socket) -> str:
+    """The URL of a bound socket."""
+    host, port = bound.getsockname()[:2]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{shown}:{port}"
+
+
+def ignore_hangups() -> None:
+    """Until the service serves, SIGHUP means nothing; by itself it would end the process."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def serve(settings: Settings, service: Service, bound: socket.socket) -> None:
+    """Serve until a signal ends it, then close the service."""
+    _allow_files(settings.max_connections + SPARE_FILES)
+    config = uvicorn.Config(
+        create_app(settings, service),
+        log_config=None,
+        log_level=settings.log_level,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_s),
+        http=bounded_connections(settings.max_connections, service.metrics),
+        proxy_headers=False,
+        ws="none",
+        lifespan="on",
+    )
+    server = _Server(config, service)
+    with _on_hangup(server):
+        server.run(sockets=[bound])
+
+
+def _allow_files(wanted: int) -> None:
+    """Raise the process's own limit on open files as far as it may; what is missing is a line in the log."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning("max_connections: needs %d open files, the system allows %d", wanted, allowed)
+
+
+@contextlib.contextmanager
+def _on_hangup(server: "_Server") -> Iterator[None]:
+    before = signal.signal(signal.SIGHUP, server.handle_hangup)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's own server ends by the signal that it caught, which is no exit code 0, and without a delay."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+        self._leave_at: float | None = None
+        self._swap_wanted = False
+        self._swap: asyncio.Task[object] | None = None
+
+    def handle_hangup(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a handler's signature
+        """Remember that a swap is wanted; a signal handler may do no more."""
+        self._swap_wanted = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - both signals mean the same
+        if self._leave_at is None:
+            self._service.health.draining = True
+            self._leave_at = time.monotonic() + self._service.settings.drain_delay_s
+        elif self.should_exit:
+            self.force_exit = True
+        else:
+            self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._leave_at is not None and time.monotonic() >= self._leave_at:
+            self.should_exit = True
+        if self._swap_wanted and self._leave_at is None and (self._swap is None or self._swap.done()):
+            self._swap_wanted = False
+            self._swap = asyncio.create_task(self._service.swap.run())
+        return await super().on_tick(counter)

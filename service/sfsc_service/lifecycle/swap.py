@@ -1,0 +1,84 @@
+"""One bundle for another while traffic flows.
+
+Invariants:
+- Nothing of the old bundle is touched before the new one is open, warmed up at every (width, batch size) and
+  accepted by the store; whatever goes wrong until then leaves everything as it was.
+- The new bundle must be able to share the gallery: the store's rule for opening a folder, with the space being
+  served counted as one that the folder holds, because requests of it are still on their way.
+- Swaps happen one after the other.
+"""
+
+import asyncio
+import logging
+from typing import Literal
+
+from sfsc_bundle.errors import SfscError
+from sfsc_service.engine.blocking_calls import Pool
+from sfsc_service.engine.embedder import Embedder
+from sfsc_service.engine.networks import Networks, open_networks
+from sfsc_service.engine.threads import split_threads
+from sfsc_service.errors import Problem
+from sfsc_service.metrics import Metrics
+from sfsc_service.settings import Settings
+from sfsc_service.store.errors import OpenRefusedError, StoreError
+from sfsc_service.store.protocol import Store
+
+__all__ = ["Swap"]
+
+Outcome = Literal["done", "refused", "failed"]
+
+log = logging.getLogger(__name__)
+
+
+class Swap:
+    """Reads the bundle folder of the settings again and puts what it finds in the place of what is served."""
+
+    def __init__(self, settings: Settings, embedder: Embedder, store: Store, metrics: Metrics) -> None:
+        self._settings, self._embedder, self._store, self._metrics = settings, embedder, store, metrics
+        self._turn = asyncio.Lock()
+        self._pool = Pool("swap", 1, 1)
+        self._closing = False
+
+    async def run(self) -> Outcome:
+        """Swap, or leave everything as it is and say why in the log. Raises nothing."""
+        async with self._turn:
+            outcome = await self._run()
+        self._metrics.swaps.labels(outcome).inc()
+        return outcome
+
+    def close(self) -> None:
+        """Give up a swap that is under way."""
+        self._closing = True
+        self._pool.close()
+
+    async def _run(self) -> Outcome:
+        folder = self._settings.bundle
+        try:
+            networks = await self._pool.run(self._open)
+        except (OpenRefusedError, Problem) as refusal:
+            log.error("%s: not swapped in, the old bundle goes on: %s", folder, refusal)
+            return "refused"
+        except (SfscError, StoreError) as error:
+            log.error("%s: cannot be swapped in, the old bundle goes on: %s", folder, error)
+            return "failed"
+        except Exception:
+            log.exception("%s: cannot be swapped in, the old bundle goes on", folder)
+            return "failed"
+        self._embedder.switch(networks)
+        manifest = networks.manifest
+        self._metrics.announce(manifest)
+        log.info(
+            "swapped to bundle %s, space %s, widths %s", manifest.name, manifest.space, " ".join(manifest.widths)
+        )
+        return "done"
+
+    def _open(self) -> Networks:
+        settings = self._settings
+        _, inside = split_threads(settings.thread_count, settings.device)
+        networks = open_networks(settings.bundle, settings.floor_width, settings.device, inside, settings.data)
+        networks.warm_up(settings.max_batch, lambda: not self._closing)
+        if self._closing:
+            raise Problem("shutting_down", "the service is shutting down")
+        manifest = networks.manifest
+        self._store.adopt(manifest.space, manifest.dimension, manifest.compatible_with)
+        return networks

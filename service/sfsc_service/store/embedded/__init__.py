@@ -1,0 +1,1 @@
+"""The embedded store: one data folder, owned by one process."""

@@ -1,0 +1,63 @@
+"""Making the index agree with the record: from a snapshot and what came after it, or from the record alone.
+
+What counts is the set of sequence numbers in the record: rows of the snapshot that are not in it are left out
+(deleted or replaced since), and those above the snapshot's number are read from it. If together they are not the
+whole record, the snapshot belongs to something else and is not used.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from sfsc_service.store.embedded.changes import Int64
+from sfsc_service.store.embedded.index.snapshot import Snapshot, read_snapshot
+from sfsc_service.store.embedded.index.vector_index import VectorIndex
+from sfsc_service.store.embedded.sqlite.reader import Reader
+from sfsc_service.store.errors import StoreFailedError
+
+__all__ = ["fill_index", "fill_index_from_record"]
+
+_NONE = np.empty(0, np.int64)
+
+_log = logging.getLogger(__name__)
+
+
+def fill_index(index: VectorIndex, reader: Reader, path: Path, last_sequence: int) -> bool:
+    """Fill an empty index; True if the snapshot at `path` served, else the file there is removed.
+
+    Raises:
+        StoreFailedError: the record is damaged.
+    """
+    snapshot = read_snapshot(path, index.dimension)
+    known = reader.sequences()
+    if snapshot is None or not _belongs(snapshot, known, last_sequence):
+        path.unlink(missing_ok=True)
+        fill_index_from_record(index, reader)
+        return False
+    kept = np.isin(snapshot.sequences, known)
+    index.apply(_NONE, snapshot.sequences[kept], snapshot.vectors[kept])
+    _append_above(snapshot.sequence, index, reader, len(known))
+    return True
+
+
+def fill_index_from_record(index: VectorIndex, reader: Reader) -> None:
+    index.clear()
+    _append_above(0, index, reader, len(reader.sequences()))
+
+
+def _belongs(snapshot: Snapshot, known: Int64, last_sequence: int) -> bool:
+    surviving = np.isin(snapshot.sequences, known).sum()
+    newer = (known > snapshot.sequence).sum()
+    fits = snapshot.sequence <= last_sequence and surviving + newer == len(known)
+    if not fits:
+        _log.warning("the index snapshot is not of this record; the index is rebuilt")
+    return bool(fits)
+
+
+def _append_above(sequence: int, index: VectorIndex, reader: Reader, expected: int) -> None:
+    for sequences, vectors in reader.vectors_above(sequence):
+        index.apply(_NONE, sequences, vectors)
+    if len(index) != expected:
+        found = f"{len(index)} vectors for {expected} items"
+        raise StoreFailedError(f"record: every item must have a vector; found {found}: the file is damaged")

@@ -1,0 +1,108 @@
+"""The index on disk, so that a start need not read every vector out of the record.
+
+It is only a cache: written beside the old file and renamed, checksummed as a whole, and whatever does not fit is
+taken for missing. File: magic, length of the header, header (JSON), sequence numbers (int64 [n]), vectors
+(float32 [n, D]), sha256 of all before it; little-endian.
+"""
+
+import hashlib
+import json
+import logging
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sfsc_service.store.embedded.changes import Int64
+from sfsc_service.store.embedded.fsync import sync
+from sfsc_service.store.embedded.index.vector_index import VectorIndex
+from sfsc_service.store.protocol import Float32
+
+__all__ = ["Snapshot", "read_snapshot", "write_snapshot"]
+
+_MAGIC = b"sfscidx1"
+_HEADER_LIMIT = 4_096
+_DIGEST_BYTES = 32
+_READ_BYTES = 1 << 24
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """`sequence`: the newest change it knows of; `sequences` [n] ascend; `vectors` [n, D] are mapped, not read."""
+
+    sequence: int
+    sequences: Int64
+    vectors: Float32
+
+
+def write_snapshot(path: Path, index: VectorIndex, sequence: int) -> None:
+    """Replace the file at `path`; for the thread that changes the index."""
+    temporary = path.with_suffix(".temporary")
+    try:
+        with temporary.open("wb") as file:
+            digest = hashlib.sha256()
+            for part in _parts(index, sequence):
+                digest.update(part)
+                file.write(part)
+            file.write(digest.digest())
+        sync([temporary])
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync([path.parent])
+
+
+def read_snapshot(path: Path, dimension: int) -> Snapshot | None:
+    """The snapshot, or None if there is none that can be trusted; the reason is logged."""
+    try:
+        with path.open("rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return _parse(data, dimension)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        _log.warning("the index snapshot %s is not used, the index is rebuilt: %s", path, error)
+        return None
+
+
+def _parts(index: VectorIndex, sequence: int) -> Iterator[memoryview | bytes]:
+    header = json.dumps({"dimension": index.dimension, "count": len(index), "sequence": sequence}).encode()
+    yield _MAGIC + struct.pack("<I", len(header)) + header
+    for sequences, _ in index.chunks():
+        yield sequences.astype("<i8").data.cast("B")
+    for _, vectors in index.chunks():
+        yield np.ascontiguousarray(vectors, "<f4").reshape(-1).data.cast("B")
+
+
+def _parse(data: mmap.mmap, dimension: int) -> Snapshot:
+    start = len(_MAGIC) + 4
+    if len(data) < start + _DIGEST_BYTES or data[: len(_MAGIC)] != _MAGIC:
+        raise ValueError("it does not begin as a snapshot")
+    _verify(data)
+    (size,) = struct.unpack("<I", data[len(_MAGIC) : start])
+    header = json.loads(data[start : start + min(size, _HEADER_LIMIT)])
+    count = int(header["count"])
+    if header["dimension"] != dimension:
+        raise ValueError(f"its dimension is {header['dimension']}, not {dimension}")
+    middle = start + size + 8 * count
+    end = middle + 4 * dimension * count
+    if count < 0 or end + _DIGEST_BYTES != len(data):
+        raise ValueError(f"its length does not fit {count} vectors")
+    sequences = np.frombuffer(data[start + size : middle], "<i8").astype(np.int64)
+    # Not frombuffer on the map: the header's length need not be a multiple of four.
+    vectors = np.ndarray((count, dimension), "<f4", data, middle)
+    return Snapshot(int(header["sequence"]), sequences, vectors)
+
+
+def _verify(data: mmap.mmap) -> None:
+    digest, end = hashlib.sha256(), len(data) - _DIGEST_BYTES
+    for start in range(0, end, _READ_BYTES):
+        digest.update(data[start : min(start + _READ_BYTES, end)])
+    if digest.digest() != data[end:]:
+        raise ValueError("its checksum does not match")

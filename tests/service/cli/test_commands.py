@@ -1,0 +1,215 @@
+"""The command `sfsc` as a process: start, errors in one sentence, SIGTERM."""
+
+import http.client
+import json
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from sfsc_bundle.folder import Bundle
+from sfsc_service.settings import Settings, unit_of
+from tests.service.command import run, serving, until_ready
+from tests.service.images import picture
+from tests.service.live import JPEG
+
+
+@pytest.fixture
+def started(tiny: Bundle, tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    with serving("serve", tiny.folder, "--data", tmp_path / "data", "--port", 0, "--threads", 1) as (process, url):
+        until_ready(url)
+        yield process, url
+
+
+def test_sigterm_answers_what_was_admitted_and_ends_with_zero(
+    started: tuple["subprocess.Popen[str]", str], tiny: Bundle, tmp_path: Path
+) -> None:
+    process, url = started
+    image = picture(1)
+    slow = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
+    slow.putrequest("PUT", "/items/last-minute")
+    slow.putheader("Content-Type", "image/jpeg")
+    slow.putheader("Content-Length", str(len(image)))
+    slow.endheaders(image[:100])
+    with httpx.Client(base_url=url, trust_env=False, headers={"Connection": "close"}) as others:
+        assert others.get("/livez").status_code == 200
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        statuses = []
+        while not statuses or statuses[-1] != "refused":
+            try:
+                statuses.append(str(others.get("/readyz").status_code))
+            except (httpx.ConnectError, httpx.RemoteProtocolError, httpx.ReadError):
+                statuses.append("refused")
+            time.sleep(0.05)
+    assert "503" in statuses, "unready comes before refusing"
+    slow.send(image[100:])
+    answer = slow.getresponse()
+    assert answer.status == 200
+    assert json.loads(answer.read())["created"] is True
+    slow.close()
+    assert process.wait(30) == 0
+    assert time.monotonic() - began < 30
+    with serving("serve", tiny.folder, "--data", tmp_path / "data", "--port", 0) as (_, again):
+        until_ready(again)
+        assert httpx.get(f"{again}/items/last-minute/image", trust_env=False).content == image
+
+
+def test_sigterm_under_full_load_answers_everything_that_was_sent(tiny: Bundle, tmp_path: Path) -> None:
+    """Many open calls of several large pictures each, and a bulk call that is cut short in good order."""
+    files = [("image", (f"{n}.jpg", picture(n, size=1600, quality=50))) for n in range(5)]
+    many = [("image", (f"{n}.jpg", files[n % 5][1][1])) for n in range(300)]
+    words = ["serve", tiny.folder, "--data", tmp_path / "data", "--port", 0, "--threads", 1]
+    with (
+        serving(*words, "--shutdown-grace-s", 60, "--queue-ms", 600_000) as (process, url),
+        ThreadPoolExecutor(13) as callers,
+    ):
+        until_ready(url)
+
+        def call(path: str, sent: list[Any]) -> httpx.Response:
+            return httpx.post(f"{url}{path}", files=sent, params={"width": "1.0"}, timeout=120, trust_env=False)
+
+        bulk = callers.submit(call, "/items", many)
+        while not httpx.get(f"{url}/items", trust_env=False).json()["items"]:
+            assert not bulk.done()
+        calls = [callers.submit(call, "/embed", files) for _ in range(12)]
+        while "sfsc_preprocess_seconds_count" not in httpx.get(f"{url}/metrics", trust_env=False).text:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        assert [future.result().status_code for future in calls] == [200] * 12
+        told = bulk.result().json()
+        assert process.wait(90) == 0
+    assert told["stored"] >= 1
+    codes = {result.get("code") for result in told["results"][told["stored"] :]}
+    assert codes == {"shutting_down"}
+    assert told["stored"] + told["failed"] == 300
+    with serving(*words) as (_, again):
+        until_ready(again)
+        assert httpx.get(f"{again}/widths", trust_env=False).json()["gallery"]["items"] == told["stored"]
+
+
+def test_idle_connections_do_not_hold_up_the_end(started: tuple["subprocess.Popen[str]", str]) -> None:
+    process, url = started
+    with httpx.Client(base_url=url, trust_env=False) as idle:
+        assert idle.put("/items/a", content=picture(1), headers=JPEG).status_code == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(8) == 0
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+
+
+def test_a_second_process_on_the_same_folder_is_refused_in_one_sentence(
+    started: tuple["subprocess.Popen[str]", str], tiny: Bundle, tmp_path: Path
+) -> None:
+    refused = run("serve", tiny.folder, "--data", tmp_path / "data", "--port", 0)
+    assert refused.returncode == 1
+    assert one_sentence(refused)
+    port = started[1].rsplit(":", 1)[1]
+    taken = run("serve", tiny.folder, "--data", tmp_path / "other", "--port", port)
+    assert taken.returncode == 1
+    assert f"port {port}" in one_sentence(taken)
+
+
+def one_sentence(done: "subprocess.CompletedProcess[str]") -> str:
+    lines = [line for line in done.stderr.splitlines() if not re.match(r"\d{4}-\d\d-\d\d .* INFO", line)]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("sfsc: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["serve", "/nowhere"], 1, "/nowhere"),
+        (["serve", "BUNDLE", "--port", "70000"], 2, "port"),
+        (["serve", "BUNDLE", "--slo-ms", "-1"], 2, "slo_ms"),
+        (["serve", "BUNDLE", "--floor-width", "wide"], 2, "floor_width"),
+        (["serve", "BUNDLE", "--floor-width", "0.3"], 1, "0.25, 0.5, 0.75, 1.0"),
+        (["serve", "BUNDLE", "--device", "cuda"], 1, "CUDAExecutionProvider"),
+        (["serve", "BUNDLE", "--device", "tpu"], 2, "device"),
+        (["serve", "BUNDLE", "--store", "nosql"], 1, "store"),
+        (["serve", "BUNDLE", "--host", "256.0.0.1"], 1, "256.0.0.1"),
+        (["demo", "--bundle", "BUNDLE"], 1, "gallery.json"),
+        (["demo", "--bundle", "BUNDLE", "--images", "/nowhere"], 1, "/nowhere"),
+        (["widths", "/nowhere"], 1, "/nowhere"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_sentence(
+    tiny: Bundle, tmp_path: Path, words: list[str], code: int, said: str
+) -> None:
+    given = [str(tiny.folder) if word == "BUNDLE" else word for word in words]
+    done = run(*given, SFSC_DATA=str(tmp_path / "data"), SFSC_PORT="0" if "--port" not in words else "1")
+    assert done.returncode == code, done.stderr
+    assert said in one_sentence(done)
+
+
+def test_a_setting_may_come_from_the_environment(tiny: Bundle, tmp_path: Path) -> None:
+    done = run(
+        "serve", SFSC_BUNDLE=str(tiny.folder), SFSC_DATA=str(tmp_path), SFSC_PORT="0", SFSC_FLOOR_WIDTH="0.3"
+    )
+    assert done.returncode == 1
+    assert "floor_width" in one_sentence(done)
+
+
+def test_every_setting_stands_in_the_help_with_unit_default_and_variable() -> None:
+    shown = re.sub(r"\s+", " ", run("serve", "--help").stdout)
+    for name, field in Settings.model_fields.items():
+        default = "unset" if field.default is None else field.default
+        assert f"{field.description} [{unit_of(name)}; default: {default}; SFSC_{name.upper()}]" in shown
+        if name != "bundle":
+            assert f"--{name.replace('_', '-')} " in shown
+
+
+def test_widths_are_printed(tiny: Bundle) -> None:
+    done = run("widths", tiny.folder)
+    assert done.returncode == 0
+    for submodel, row in zip(tiny.manifest.submodels, tiny.manifest.quality.mean_ap, strict=True):
+        assert re.search(rf"{re.escape(submodel.width)}\b.*{row[-1]:.2f}", done.stdout)
+
+
+def test_the_demo_loads_a_folder_at_mixed_widths_and_only_once(tiny: Bundle, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    (own / "cats").mkdir(parents=True)
+    for n in range(12):
+        (own / "cats" / f"{n}.jpg").write_bytes(picture(n))
+    (own / "broken.png").write_bytes(b"nothing")
+    words = ["demo", "--bundle", tiny.folder, "--images", own, "--data", tmp_path / "data", "--port", 0]
+    for _ in range(2):
+        with serving(*words) as (process, url):
+            told = httpx.get(f"{url}/widths", trust_env=False).json()
+            assert told["gallery"]["items"] == 12
+            assert len(told["gallery"]["widths"]) > 1
+            hit = httpx.post(f"{url}/search", content=picture(3), headers=JPEG, trust_env=False).json()["hits"][0]
+            assert (hit["id"], hit["metadata"]) == ("cats/3.jpg", {"file": "3.jpg", "folder": "cats"})
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+
+
+def test_profile_measures_every_width_and_keeps_it_for_the_next_start(tiny: Bundle, tmp_path: Path) -> None:
+    done = run("profile", tiny.folder, "--data", tmp_path / "data", "--max-batch", 4)
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"│ +(\d\.\d+) +│ +(\d+) +│ +([\d.]+) +│ +([\d.]+) +│ +(\d+) +│", done.stdout)
+    assert [(width, int(images)) for width, images, *_ in rows] == [
+        (width, images) for width in tiny.manifest.widths for images in (1, 2, 4)
+    ]
+    kept = json.loads((tmp_path / "data" / "costs.json").read_text())["costs"]
+    for width, images, median_ms, p95_ms, per_s in rows:
+        assert kept[width][images]["median_ms"] == pytest.approx(float(median_ms), abs=0.006)
+        assert kept[width][images]["p95_ms"] == pytest.approx(float(p95_ms), abs=0.006)
+        assert float(per_s) == pytest.approx(1000 * int(images) / kept[width][images]["median_ms"], abs=1.0)
+
+
+def test_profile_says_what_is_wrong_in_one_sentence(tiny: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for words in ((tmp_path / "nowhere",), (tiny.folder, "--data", tmp_path / "file" / "below", "--max-batch", 1)):
+        done = run("profile", *words)
+        assert done.returncode == 1
+        assert done.stderr.startswith("sfsc: ")
+        assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,69 @@
+"""What was freed is given back to the system, and the service does so by itself."""
+
+import platform
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from sfsc_service.engine.malloc import give_back
+from sfsc_service.settings import Settings
+from tests.service.live import running
+
+
+def resident_mib() -> float:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096 / 2**20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's heap is meant")
+def test_freed_memory_is_given_back() -> None:
+    # Blocks below glibc's threshold for mappings of their own, with one that stays on top of them.
+    blocks = [np.ones(100_000, np.uint8) for _ in range(1500)]
+    last = blocks[-1]
+    full = resident_mib()
+    blocks.clear()
+    give_back()
+    assert resident_mib() < full - 100
+    assert last.size == 100_000
+
+
+RAISED = """
+import sys
+import numpy as np
+from sfsc_service.engine.malloc import keep_little
+from tests.service.engine.test_malloc import resident_mib
+
+if sys.argv[1] == "little":
+    assert keep_little()
+for size in (4, 8, 16, 30):  # each, once freed, raises the size from which glibc maps blocks alone
+    np.ones(size * 2**20, np.uint8)
+blocks, between = [], []
+for _ in range(10):
+    blocks.append(np.ones(20 * 2**20, np.uint8))
+    between.append(np.ones(100_000, np.uint8))  # on top of it, so that a heap could not shrink
+full = resident_mib()
+blocks.clear()
+print(full - resident_mib())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's heap is meant")
+def test_large_blocks_go_back_at_once_however_many_were_freed_before() -> None:
+    given_back = {
+        how: float(subprocess.check_output([sys.executable, "-c", RAISED, how], text=True))
+        for how in ("little", "as usual")
+    }
+    assert given_back["little"] > 190
+    assert given_back["as usual"] < 10, "the test shows nothing if glibc does it by itself"
+
+
+def test_a_running_service_does_so_by_itself(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    called = threading.Event()
+    monkeypatch.setattr("sfsc_service.engine.embedder.give_back", called.set)
+    monkeypatch.setattr("sfsc_service.lifecycle.health.TRIM_EVERY_S", 0.0)
+    monkeypatch.setattr("sfsc_service.lifecycle.health.CANARY_EVERY_S", 0.1)
+    with running(settings):
+        assert called.wait(20.0)

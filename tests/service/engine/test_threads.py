@@ -1,0 +1,118 @@
+"""One budget of threads: what each part may use, in a running service."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import faiss
+import httpx
+import numpy as np
+import pytest
+
+from sfsc_bundle.folder import Bundle
+from sfsc_service.engine.blocking_calls import Pool
+from sfsc_service.engine.threads import search_threads, split_threads
+from sfsc_service.settings import Settings
+from tests.service.command import serving, until_ready
+from tests.service.images import picture
+from tests.service.live import JPEG, Live, running
+
+WRITES = 16  # changes that may wait for their commit at a time; they compute nothing
+FIXED = 6  # main thread, watcher of the workers, the store's writer, a swap, and two spare
+BUDGET = 4
+
+
+@pytest.fixture
+def wide(settings: Settings) -> Iterator[Live]:
+    with running(settings.model_copy(update={"threads": BUDGET})) as made:
+        yield made
+
+
+@pytest.mark.parametrize("threads", range(1, 65))
+def test_no_stage_may_use_more_than_the_budget(threads: int) -> None:
+    for searching, (calls, inside) in ((False, split_threads(threads, "cpu")), (True, search_threads(threads))):
+        assert calls >= 1
+        assert inside >= 1
+        assert calls * inside <= max(threads, 2 if searching else 1)
+
+
+def test_onnxruntime_gets_its_share_and_does_not_spin(wide: Live) -> None:
+    _, inside = split_threads(BUDGET, "cpu")
+    assert inside == 2
+    for runner in wide.service.embedder.networks.runners.values():
+        options = runner._session.get_session_options()
+        assert (options.intra_op_num_threads, options.inter_op_num_threads) == (inside, 1)
+        assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+def test_faiss_gets_its_share(wide: Live) -> None:
+    """Asked where it counts: in one of the threads that search, after a search of the index itself."""
+    gallery = wide.service.gallery
+    index = gallery._store._searcher._index._rows._host  # type: ignore[attr-defined]
+
+    def threads_of_a_search() -> int:
+        index.add(np.eye(1, 16, dtype=np.float32))
+        index.search(np.eye(1, 16, dtype=np.float32), 1, None)
+        return int(faiss.omp_get_max_threads())
+
+    asked = asyncio.run_coroutine_threadsafe(gallery._readers.run(threads_of_a_search), wide.loop)
+    assert asked.result(30) == search_threads(BUDGET)[1] == 2
+
+
+def test_the_process_has_no_more_threads_than_the_arithmetic_says(tiny: Bundle, tmp_path: Path) -> None:
+    workers, inside = split_threads(BUDGET, "cpu")
+    searches, inside_search = search_threads(BUDGET)
+    widths = len(tiny.manifest.widths)
+    blas = os.cpu_count() or 1
+    most = FIXED + BUDGET + workers + widths * (inside - 1) + searches * inside_search + WRITES + blas
+    with serving("serve", tiny.folder, "--data", tmp_path, "--port", 0, "--threads", BUDGET) as (process, url):
+        until_ready(url)
+
+        def call(n: int) -> int:
+            width = tiny.manifest.widths[n % widths]
+            with httpx.Client(base_url=url, trust_env=False, timeout=60) as http:
+                put = http.put(f"/items/{n}", content=picture(n), params={"width": width}, headers=JPEG)
+                found = http.post("/search", content=picture(n), headers=JPEG)
+                return max(put.status_code, found.status_code)
+
+        with ThreadPoolExecutor(32) as callers:
+            assert set(callers.map(call, range(128))) == {200}
+        assert len(os.listdir(f"/proc/{process.pid}/task")) <= most
+
+
+def test_threads_that_compute_give_way_to_the_event_loop_and_no_others(settings: Settings) -> None:
+    with running(settings.model_copy(update={"threads": BUDGET, "nice": 7})) as live:
+        for size in (64, 1200):  # decoded where it arrives, and in a thread
+            assert live.http.post("/search", content=picture(0, size=size), headers=JPEG).status_code == 200
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        found = {
+            thread.name.rstrip("0123456789_-"): os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) - own
+            for thread in threading.enumerate()
+        }
+    assert {name: found[name] for name in ("batch", "decode", "search")} == {"batch": 7, "decode": 7, "search": 7}
+    assert {found[name] for name in found if name not in ("batch", "decode", "search")} == {0}
+
+
+def test_where_niceness_is_forbidden_threads_work_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", forbidden)
+    pool = Pool("forbidden", 2, 1, nice=5)
+    try:
+        assert asyncio.run(pool.run(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))) == (
+            os.getpriority(os.PRIO_PROCESS, 0)
+        )
+    finally:
+        pool.close()
+
+
+def test_a_pool_has_all_its_threads_from_the_start() -> None:
+    pool = Pool("early", 5, 1)
+    try:
+        assert sum(thread.name.startswith("early") for thread in threading.enumerate()) == 5
+    finally:
+        pool.close()

@@ -1,0 +1,102 @@
+"""Bodies of requests: bounded together, let go once refused, given up when they stop coming."""
+
+import base64
+import gc
+import json
+import select
+import socket
+import time
+
+import pytest
+
+from sfsc_service.settings import Settings
+from tests.service.faulty import PATIENCE_S, until
+from tests.service.images import picture
+from tests.service.live import Live, running
+
+
+def test_the_memory_of_waiting_bodies_is_bounded(settings: Settings) -> None:
+    """Nine bodies of the largest size cannot be held at once where eight may."""
+    small = settings.model_copy(update={"max_body_bytes": 100_000})
+    with running(small) as live:
+        host, port = live.url.removeprefix("http://").split(":")
+        head = (
+            b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
+        )
+        half_sent = [socket.create_connection((host, int(port))) for _ in range(9)]
+        try:
+            for connection in half_sent:
+                connection.sendall(head + b" " * 99_999)
+            answered, _, _ = select.select(half_sent, [], [], PATIENCE_S)
+            heard = answered[0].recv(65_536)
+            assert heard.startswith(b"HTTP/1.1 429 ")
+            assert b"queue_full" in heard
+        finally:
+            for connection in half_sent:
+                connection.close()
+        end = time.monotonic() + PATIENCE_S
+        while live.post_image("/embed", picture(1)).status_code != 200:
+            assert time.monotonic() < end, "what was held is given back"
+            time.sleep(0.05)
+
+
+def bare_call(live: Live, method: str, path: str, body: bytes, kind: str) -> bytes:
+    """The status line of a call that leaves nothing of its own behind, as a client library does."""
+    host, port = live.url.removeprefix("http://").split(":")
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as connection:
+        connection.sendall(head.encode() + body)
+        return connection.recv(65_536).split(b"\r\n")[0]
+
+
+def refused_calls(live: Live) -> list[bytes]:
+    """Of every way that a large body can be refused after it was read."""
+    junk = b"\xff\xd8" + bytes(2_000_000)
+    encoded = base64.b64encode(junk).decode()
+    many, one = json.dumps({"image": [encoded] * 3}), json.dumps({"image": encoded, "width": "0.3"})
+    return [
+        bare_call(live, "POST", "/embed", junk, "image/jpeg"),
+        bare_call(live, "POST", "/search", junk, "image/jpeg"),
+        bare_call(live, "PUT", "/items/x", junk, "image/jpeg"),
+        bare_call(live, "POST", "/embed?width=0.3", picture(1, size=400, format="BMP"), "image/bmp"),
+        bare_call(live, "POST", "/embed", many.encode(), "application/json"),
+        bare_call(live, "POST", "/search", one.encode(), "application/json"),
+    ]
+
+
+def test_a_refused_body_is_not_kept_by_the_exception_that_refused_it(weak: Live) -> None:
+    """A cycle of exception, traceback and frames lives until the collector looks at it, which may be long."""
+
+    def large_garbage() -> list[object]:
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            gc.collect()
+            return [
+                one
+                for one in gc.garbage
+                for held in gc.get_referents(one)
+                if isinstance(held, bytes | bytearray | str) and len(held) > 100_000
+            ]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+
+    refused_calls(weak)
+    gc.collect()
+    gc.disable()
+    try:
+        assert {line.split()[1] for line in refused_calls(weak)} == {b"422"}
+        until(lambda: weak.metric("sfsc_open_requests") == 1.0)
+        assert large_garbage() == []
+    finally:
+        gc.enable()
+
+
+def test_a_body_that_stops_coming_is_given_up(weak: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sfsc_service.http.edge.STALLED_S", 0.1)
+    host, port = weak.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as connection:
+        connection.sendall(
+            b"PUT /items/x HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\nabc"
+        )
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 408 ")

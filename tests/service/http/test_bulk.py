@@ -1,0 +1,178 @@
+"""POST /items: many at once, each with its own outcome."""
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sfsc_bundle.folder import Bundle
+from sfsc_service.settings import Settings
+from tests.service.images import half_a_jpeg, picture
+from tests.service.live import Live, running
+
+NDJSON = {"Content-Type": "application/x-ndjson"}
+
+
+@pytest.fixture(scope="module")
+def depot(tiny: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A service to write to, with small limits."""
+    settings = Settings(
+        bundle=tiny.folder,
+        data=tmp_path_factory.mktemp("depot"),
+        port=0,
+        threads=2,
+        max_items=150,
+        max_image_bytes=50_000,
+        max_body_bytes=2_000_000,
+    )
+    with running(settings) as made:
+        yield made
+
+
+def lines(*items: Any) -> bytes:
+    return b"\n".join(json.dumps(item).encode() for item in items)
+
+
+def encoded(image: bytes) -> str:
+    return base64.b64encode(image).decode()
+
+
+def post(live: Live, **request: Any) -> dict[str, Any]:
+    answer = live.http.post("/items", **request)
+    assert answer.status_code == 200, answer.text
+    document: dict[str, Any] = answer.json()
+    return document
+
+
+def test_ndjson_stores_each_line_as_it_says(depot: Live) -> None:
+    items = [
+        {"id": f"line-{n}", "image": encoded(picture(n)), "width": ["0.25", "1.0"][n % 2], "metadata": {"n": n}}
+        for n in range(100)
+    ]
+    document = post(depot, content=lines(*items), headers=NDJSON)
+    assert (document["stored"], document["failed"]) == (100, 0)
+    assert [result["id"] for result in document["results"]] == [item["id"] for item in items]
+    assert [result["width"] for result in document["results"]] == [item["width"] for item in items]
+    for n in (0, 63, 64, 99):
+        found = depot.post_image("/search", picture(n), width="0.5", k=1).json()["hits"][0]
+        assert (found["id"], found["metadata"]) == (f"line-{n}", {"n": n})
+
+
+def test_one_bad_line_is_one_bad_outcome(depot: Live) -> None:
+    vector = depot.post_image("/embed", picture(70), width="0.25").json()["results"][0]["embedding"]
+    good = {"id": "good", "image": encoded(picture(71)), "width": "0.25"}
+    given = {"id": "vector", "vector": vector, "width": "0.25", "space": "tiny-space"}
+    bad = [
+        (b"{", 400, "invalid_json"),
+        (b"[1]", 400, "invalid_json"),
+        (lines({"image": encoded(picture(1))}), 422, "invalid_parameter"),
+        (lines({**good, "id": "x" * 300}), 422, "invalid_parameter"),
+        (lines({**good, "width": "0.3"}), 422, "unknown_width"),
+        (lines({**good, "surprise": 1}), 422, "invalid_parameter"),
+        (lines({"id": "none"}), 422, "invalid_parameter"),
+        (lines({"id": "half", "image": encoded(half_a_jpeg())}), 422, "image_damaged"),
+        (lines({"id": "text", "image": encoded(b"hello")}), 422, "image_not_recognised"),
+        (lines({"id": "large", "image": encoded(b"\xff" * 60_000)}), 413, "image_too_large"),
+        (lines({"id": "v", "vector": [0.0] * 16, "width": "0.25", "space": "tiny-space"}), 422, "vector_invalid"),
+        (lines({**given, "id": "m", "metadata": {"a": "x" * 20_000}}), 422, "metadata_invalid"),
+    ]  # fmt: skip
+    body = b"\n\n".join([lines(good), *(line for line, _, _ in bad), lines(given)])
+    document = post(depot, content=body, headers=NDJSON)
+    outcomes = [(result["status"], result.get("code")) for result in document["results"]]
+    assert outcomes == [(200, None), *((status, code) for _, status, code in bad), (200, None)]
+    assert (document["stored"], document["failed"]) == (2, len(bad))
+    for one in ("good", "vector"):
+        assert depot.http.get(f"/items/{one}").status_code == 200
+    for one in ("half", "text", "large", "v", "m", "none"):
+        assert depot.http.get(f"/items/{one}").status_code == 404
+
+
+def test_of_one_id_given_twice_the_last_one_stays(depot: Live) -> None:
+    body = lines(*({"id": "same", "image": encoded(picture(n)), "metadata": {"n": n}} for n in range(3)))
+    document = post(depot, content=body, headers=NDJSON)
+    assert document["stored"] == 3
+    assert depot.http.get("/items/same").json()["metadata"] == {"n": 2}
+
+
+def test_options_of_the_address_hold_for_every_line_that_has_none_of_its_own(depot: Live) -> None:
+    body = lines(
+        {"id": "d1", "image": encoded(picture(1))}, {"id": "d2", "image": encoded(picture(1)), "width": "0.5"}
+    )
+    document = post(depot, content=body, headers=NDJSON, params={"width": "0.25"})
+    assert [result["width"] for result in document["results"]] == ["0.25", "0.5"]
+
+
+def test_multipart_takes_ids_and_metadata_by_position(depot: Live) -> None:
+    files = [("image", (f"{n}.jpg", picture(n))) for n in range(3)]
+    fields = {"id": ["m/0", "m/1", "m/2"], "metadata": ['{"n": 0}', '{"n": 1}', "5"], "width": "0.75"}
+    document = post(depot, files=files, data=fields)
+    assert [(r["id"], r["status"]) for r in document["results"]] == [("m/0", 200), ("m/1", 200), ("m/2", 422)]
+    assert depot.http.get("/items/m%2F1").json()["metadata"] == {"n": 1}
+    assert depot.http.get("/items/m%2F1").json()["width"] == "0.75"
+
+
+def test_multipart_without_ids_takes_the_file_names(depot: Live) -> None:
+    document = post(depot, files=[("image", ("first.jpg", picture(1))), ("image", ("second.jpg", b"nothing"))])
+    assert [(r["id"], r["status"]) for r in document["results"]] == [("first.jpg", 200), ("second.jpg", 422)]
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "parameter"),
+    [
+        ({"files": [("image", ("a.jpg", b"x"))], "data": {"id": ["1", "2"]}}, 422, "id"),
+        ({"files": [("image", ("a.jpg", b"x"))], "data": {"metadata": ["{}", "{}"]}}, 422, "metadata"),
+        ({"files": [("image", ("a.jpg", b"x"))], "data": {"width": "5"}}, 422, "width"),
+        ({"files": [("image", ("a.jpg", b"x"))], "data": {"surprise": "5"}}, 422, "surprise"),
+        ({"files": [("other", ("a.jpg", b"x"))]}, 422, "other"),
+        ({"data": {"id": "1"}, "files": [("image", (None, "text"))]}, 422, "image"),
+        ({"content": b"{}", "headers": {"Content-Type": "text/plain"}}, 415, "Content-Type"),
+        ({"content": b"{}"}, 415, "Content-Type"),
+        ({"content": b"{}", "headers": {"Content-Type": "multipart/form-data"}}, 400, None),
+        (
+            {"content": b"--x\r\nno header", "headers": {"Content-Type": "multipart/form-data; boundary=x"}},
+            400,
+            None,
+        ),
+        ({"content": b"--x--\r\n", "headers": {"Content-Type": "multipart/form-data; boundary=x"}}, 422, "image"),
+        ({"content": b"x" * 2_000_001, "headers": NDJSON}, 413, "body"),
+    ],
+)
+def test_a_call_that_cannot_be_read_is_refused_as_a_whole(
+    depot: Live, request_: dict[str, Any], status: int, parameter: str | None
+) -> None:
+    answer = depot.http.post("/items", **request_)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["parameter"] == parameter
+
+
+def test_more_lines_than_allowed_end_the_call_with_an_outcome_that_says_so(depot: Live) -> None:
+    body = lines(*({"id": f"many-{n}", "image": encoded(picture(1, size=8))} for n in range(160)))
+    document = post(depot, content=body, headers=NDJSON)
+    assert (document["stored"], document["failed"]) == (150, 1)
+    assert document["results"][-1]["code"] == "limit_exceeded"
+    assert depot.http.get("/items/many-149").status_code == 200
+    assert depot.http.get("/items/many-150").status_code == 404
+
+
+def test_a_line_longer_than_any_item_ends_the_call(depot: Live) -> None:
+    body = lines({"id": "before", "image": encoded(picture(1))}) + b"\n" + b"x" * 1_500_000
+    document = post(depot, content=body, headers=NDJSON)
+    assert [(r["status"], r.get("code")) for r in document["results"]] == [(200, None), (413, "body_too_large")]
+
+
+def test_lines_may_come_in_any_pieces(depot: Live) -> None:
+    body = lines(*({"id": f"piece-{n}", "image": encoded(picture(n, size=16))} for n in range(5))) + b"\n\n"
+
+    def pieces() -> Iterator[bytes]:
+        for start in range(0, len(body), 700):
+            yield body[start : start + 700]
+
+    document = post(depot, content=pieces(), headers=NDJSON)
+    assert (document["stored"], document["failed"]) == (5, 0)
+
+
+def test_an_empty_body_is_an_empty_answer(depot: Live) -> None:
+    assert post(depot, content=b"\n", headers=NDJSON)["results"] == []

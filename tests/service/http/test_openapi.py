@@ -1,0 +1,105 @@
+"""The service keeps what its own OpenAPI document says: schemathesis against the real socket."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from sfsc_bundle.folder import Bundle
+from sfsc_service.settings import Settings
+from tests.service.images import picture
+from tests.service.live import Live, running
+
+
+def no_failure_of_the_service(
+    _context: schemathesis.CheckContext, response: Any, _case: schemathesis.Case
+) -> None:
+    """A deadline that cannot be kept is the one thing that a caller may ask for and get a 5xx for."""
+    if response.status_code >= 500:
+        assert response.json()["code"] in ("deadline_unreachable", "deadline_passed"), response.text
+
+
+CHECKS = [
+    no_failure_of_the_service,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    unsupported_method,
+]
+
+OPERATIONS = [
+    "POST /embed",
+    "POST /search",
+    "PUT /items/{id}",
+    "GET /items/{id}",
+    "DELETE /items/{id}",
+    "GET /items/{id}/image",
+    "GET /items",
+    "POST /items",
+    "GET /samples",
+    "GET /samples/{name}",
+    "GET /widths",
+    "GET /livez",
+    "GET /readyz",
+    "GET /metrics",
+]
+
+
+@pytest.fixture(scope="module")
+def open_house(tiny: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A service that anybody may fill and empty."""
+    data = tmp_path_factory.mktemp("open-house")
+    with running(Settings(bundle=tiny.folder, data=data, port=0, threads=2, slo_ms=1000.0)) as made:
+        for n in range(3):
+            made.put_image(f"/items/{n}", picture(n))
+        yield made
+
+
+@pytest.fixture(scope="module")
+def document(open_house: Live) -> schemathesis.BaseSchema:
+    """What the service says of itself."""
+    schema: schemathesis.BaseSchema = schemathesis.openapi.from_url(f"{open_house.url}/openapi.json")
+    return schema
+
+
+def test_no_operation_is_left_out(document: schemathesis.BaseSchema) -> None:
+    named = {f"{one.ok().method.upper()} {one.ok().path}" for one in document.get_all_operations()}
+    assert named == set(OPERATIONS)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_answer_is_as_documented(document: schemathesis.BaseSchema, operation: str) -> None:
+    method, path = operation.split()
+    described = document[path][method]
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(case=described.as_strategy())
+    def check(case: schemathesis.Case) -> None:
+        case.call_and_validate(checks=CHECKS)
+
+    check()
+
+
+@pytest.mark.parametrize("operation", [one for one in OPERATIONS if "items" in one or "POST" in one])
+def test_what_is_not_as_documented_is_refused_as_documented(
+    document: schemathesis.BaseSchema, operation: str
+) -> None:
+    method, path = operation.split()
+    described = document[path][method]
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(case=described.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE))
+    def check(case: schemathesis.Case) -> None:
+        case.call_and_validate(checks=CHECKS)
+
+    check()

@@ -1,0 +1,133 @@
+"""POST /search with an image, a vector and an id, at every width, against a gallery of every width."""
+
+import base64
+import json
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.service.conftest import ITEMS, WIDTHS
+from tests.service.images import picture
+from tests.service.live import Live
+
+
+def answer_of(response: httpx.Response) -> dict[str, Any]:
+    assert response.status_code == 200, response.text
+    document: dict[str, Any] = response.json()
+    return document
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+def test_a_picture_finds_itself_whatever_widths_meet(live: Live, width: str, seed: int) -> None:
+    document = answer_of(live.post_image("/search", picture(seed), width=width, k=3))
+    assert document["query"] == {"width": width, "reason": "requested", "budget_met": True}
+    assert document["exact"] is True
+    assert len(document["hits"]) == 3
+    best = document["hits"][0]
+    assert best == {
+        "id": f"item-{seed}",
+        "score": best["score"],
+        "width": WIDTHS[seed % 4],
+        "metadata": {"n": seed, "even": seed % 2 == 0},
+        "image": f"items/item-{seed}/image",
+    }
+    assert best["score"] > 0.8
+    assert set(document["timing_ms"]) == {"preprocess", "queue", "compute", "search", "total"}
+
+
+def test_hits_descend_and_k_bounds_them(live: Live) -> None:
+    scores = [hit["score"] for hit in answer_of(live.post_image("/search", picture(5), k=1000))["hits"]]
+    assert len(scores) == ITEMS
+    assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize("form", ["raw", "multipart", "json"])
+def test_every_form_takes_a_filter(live: Live, form: str) -> None:
+    wanted = {"and": [{"match": {"even": True}}, {"match": {"n": 4}}]}
+    if form == "raw":
+        response = live.post_image("/search", picture(1), filter=json.dumps(wanted), width="0.5")
+    elif form == "multipart":
+        data = {"filter": json.dumps(wanted), "width": "0.5"}
+        response = live.http.post("/search", files={"image": ("a.jpg", picture(1))}, data=data)
+    else:
+        encoded = base64.b64encode(picture(1)).decode()
+        response = live.http.post("/search", json={"image": encoded, "filter": wanted, "width": "0.5"})
+    assert [hit["id"] for hit in answer_of(response)["hits"]] == ["item-4"]
+
+
+def embedding(live: Live, seed: int, width: str, encoding: str = "float") -> Any:
+    answer = live.post_image("/embed", picture(seed), width=width, encoding=encoding)
+    return answer.json()["results"][0]["embedding"]
+
+
+@pytest.mark.parametrize("encoding", ["float", "base64"])
+def test_a_vector_finds_what_its_picture_finds(live: Live, encoding: str) -> None:
+    by_image = answer_of(live.post_image("/search", picture(6), width="0.25"))
+    given = {"vector": embedding(live, 6, "0.25", encoding), "width": "0.25", "space": "tiny-space"}
+    by_vector = answer_of(live.http.post("/search", json=given))
+    assert by_vector["hits"] == by_image["hits"]
+    assert by_vector["query"] == {"width": "0.25", "reason": "requested", "budget_met": True}
+
+
+def test_a_vector_as_a_multipart_field(live: Live) -> None:
+    fields = {"vector": json.dumps(embedding(live, 6, "0.25")), "width": "0.25", "space": "tiny-space"}
+    files = {name: (None, value) for name, value in fields.items()}
+    assert answer_of(live.http.post("/search", files=files))["hits"][0]["id"] == "item-6"
+
+
+def test_a_vector_need_not_be_of_unit_length(live: Live) -> None:
+    vector = (7.5 * np.array(embedding(live, 6, "0.25"))).tolist()
+    given = {"vector": vector, "width": "0.25", "space": "tiny-space", "k": 1}
+    (hit,) = answer_of(live.http.post("/search", json=given))["hits"]
+    assert hit["id"] == "item-6"
+    assert hit["score"] <= 1.0 + 1e-6
+
+
+@pytest.mark.parametrize("form", ["json", "query"])
+def test_an_item_finds_itself_first(live: Live, form: str) -> None:
+    given = {"id": "item-7", "k": 2}
+    response = live.http.post("/search", json=given) if form == "json" else live.http.post("/search", params=given)
+    document = answer_of(response)
+    assert document["query"]["width"] == WIDTHS[7 % 4]
+    assert document["hits"][0]["id"] == "item-7"
+    assert document["hits"][0]["score"] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_an_item_that_is_not_there(live: Live) -> None:
+    response = live.http.post("/search", json={"id": "nobody"})
+    assert (response.status_code, response.json()["code"]) == (404, "item_not_found")
+
+
+def test_expected_quality_looks_at_the_gallery(live: Live) -> None:
+    """Against width 1.0 alone 57.5 points need width 0.25; averaged over this gallery's widths they need 0.5."""
+    assert live.post_image("/embed", picture(1), min_quality=57.5).json()["results"][0]["width"] == "0.25"
+    assert answer_of(live.post_image("/search", picture(1), min_quality=57.5))["query"]["width"] == "0.5"
+
+
+@pytest.mark.parametrize(
+    ("given", "parameter"),
+    [
+        ({}, "image"),
+        ({"id": "item-1", "vector": [1.0]}, "id"),
+        ({"vector": [1.0] * 16}, "width"),
+        ({"vector": [1.0] * 16, "width": "0.5"}, "space"),
+        ({"vector": [1.0] * 16, "width": "0.5", "space": "tiny-space", "gflops": 1}, "gflops"),
+        ({"id": "item-1", "width": "0.5"}, "width"),
+        ({"vector": [1.0] * 16, "width": "0.3", "space": "tiny-space"}, "width"),
+        ({"vector": [1.0] * 16, "width": "0.5", "space": "another"}, "space"),
+        ({"vector": [1.0] * 15, "width": "0.5", "space": "tiny-space"}, "vector"),
+        ({"vector": [0.0] * 16, "width": "0.5", "space": "tiny-space"}, "vector"),
+        ({"vector": "AAAA", "width": "0.5", "space": "tiny-space"}, "vector"),
+        ({"id": "item-1", "k": 1025}, "k"),
+        ({"id": "item-1", "filter": {"or": []}}, "filter"),
+        ({"id": "item-1", "filter": {"match": {"n": [1]}}}, "filter"),
+    ],
+)
+def test_what_does_not_fit_is_named(live: Live, given: dict[str, Any], parameter: str) -> None:
+    response = live.http.post("/search", json=given)
+    assert response.status_code == 422, response.text
+    assert response.json()["parameter"] == parameter
+    assert parameter in response.json()["detail"]

@@ -1,0 +1,181 @@
+"""Many threads at once: what a search says was true at one moment, and nothing is lost."""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+
+from sfsc_service.store.embedded.index.rwlock import Exclusion
+from sfsc_service.store.errors import StoreClosedError
+from sfsc_service.store.protocol import Float32, Hit, Item, Store
+from tests.service.store.agreement import assert_agrees
+from tests.service.store.making import SPACE, WIDTHS, make_item, make_items, unit_vectors
+from tests.service.store.oracle import Oracle, score
+
+WRITERS, SEARCHERS, TURNS, OWN = 3, 3, 40, 12
+
+
+def version(writer: int, number: int, turn: int) -> Item:
+    """A version whose metadata says everything about it, so that a mixture of two versions shows."""
+    seed = (writer * 1_000 + number) * 100 + turn
+    item = make_item(f"w{writer}-{number:02d}", seed)
+    return replace(item, metadata={"seed": seed, "even": turn % 2 == 0}, width=WIDTHS[turn % 3], space=SPACE)
+
+
+def assert_whole(hits: list[Hit], query: Float32, filter: object) -> None:
+    for hit in hits:
+        seed = hit.metadata["seed"]
+        turn, owner = seed % 100, seed // 100
+        expected = version(owner // 1_000, owner % 1_000, turn)
+        assert (hit.id, hit.width, hit.metadata) == (expected.id, expected.width, expected.metadata)
+        assert hit.score == score(expected.vector, query)
+        if filter:
+            assert hit.metadata["even"]
+    assert len({hit.id for hit in hits}) == len(hits)
+    order = [(-hit.score, hit.sequence) for hit in hits]
+    assert order == sorted(order)
+
+
+def run_together(workers: Sequence[Callable[[], None]]) -> None:
+    with ThreadPoolExecutor(len(workers)) as pool:
+        for call in [pool.submit(worker) for worker in workers]:
+            call.result()
+
+
+def test_searches_among_writers_see_whole_versions_and_every_lasting_item(store: Store) -> None:
+    lasting = {item.id for item in make_items(5)}
+    stays = [replace(item, metadata={"seed": -1, "even": True}) for item in make_items(5)]
+    store.upsert(stays)
+    oracle, lock, left = Oracle(), threading.Lock(), [WRITERS]
+    oracle.upsert(stays)
+
+    def write(writer: int) -> None:
+        rng = np.random.default_rng(writer)
+        for turn in range(TURNS):
+            numbers = rng.choice(OWN, size=int(rng.integers(1, OWN)), replace=False).tolist()
+            items = [version(writer, number, turn) for number in numbers]
+            gone = [f"w{writer}-{number:02d}" for number in rng.choice(OWN, size=2).tolist()]
+            outcome = store.upsert(items)
+            deleted = store.delete(gone)
+            with lock:
+                assert outcome == oracle.upsert(items)
+                assert deleted == oracle.delete(gone)
+        with lock:
+            left[0] -= 1
+
+    def search(searcher: int) -> None:
+        turn = 0
+        while left[0]:
+            turn += 1
+            query = unit_vectors(searcher * 10_000 + turn, 1)
+            document = {"match": {"even": True}} if turn % 2 else None
+            (hits,) = store.search(query, 1_000, document)
+            assert lasting <= {hit.id for hit in hits}
+            assert_whole([hit for hit in hits if hit.id not in lasting], query[0], document)
+            records = store.get([hit.id for hit in hits[:3]])
+            assert all(
+                record is None or record.sequence >= hit.sequence
+                for record, hit in zip(records, hits, strict=False)
+            )
+
+    run_together([partial(write, w) for w in range(WRITERS)] + [partial(search, s) for s in range(SEARCHERS)])
+    ids = sorted(oracle.kept)
+    assert [record.id for record in store.get(ids) if record] == ids
+    assert store.count() == len(ids)
+    assert store.composition() == oracle.composition()
+    for identifier, record in zip(ids, store.get(ids), strict=True):
+        assert record is not None
+        assert record.metadata == oracle.kept[identifier].item.metadata
+
+
+def test_writers_of_the_same_items_leave_one_of_their_versions(store: Store) -> None:
+    def write(writer: int) -> None:
+        for turn in range(15):
+            store.upsert([replace(make_item(f"i{i}", writer * 100 + turn), picture=None) for i in range(5)])
+
+    run_together([partial(write, w) for w in range(4)])
+    records = [record for record in store.get([f"i{i}" for i in range(5)]) if record]
+    # A call is one change: the last one to be committed put all five there.
+    assert len({record.metadata["seed"] for record in records}) == 1
+    assert records[0].metadata["seed"] % 100 == 14
+    oracle = Oracle()
+    oracle.upsert([make_item(record.id, record.metadata["seed"]) for record in records])
+    assert_agrees(store, oracle)
+
+
+def test_closing_among_calls_answers_each_of_them(store: Store) -> None:
+    acknowledged: list[str] = []
+    started = threading.Barrier(5)
+
+    def work(writer: int) -> None:
+        started.wait()
+        try:
+            for turn in range(10_000):
+                store.upsert([make_item(f"{writer}-{turn}", turn)])
+                acknowledged.append(f"{writer}-{turn}")
+                store.search(unit_vectors(turn, 1), 3)
+        except StoreClosedError:
+            return
+        raise AssertionError("the store was not closed")
+
+    def close() -> None:
+        started.wait()
+        while len(acknowledged) < 20:
+            threading.Event().wait(0.01)
+        store.close()
+
+    run_together([close, *[partial(work, w) for w in range(4)]])
+    assert len(acknowledged) >= 20
+
+
+def test_a_change_gets_its_turn_among_endless_searches() -> None:
+    exclusion, turn, stop = Exclusion(), threading.Semaphore(0), threading.Event()
+
+    def search() -> None:
+        while not stop.is_set():
+            with exclusion.shared():
+                turn.release()
+                threading.Event().wait(0.002)
+
+    threads = [threading.Thread(target=search) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(8):
+        turn.acquire()
+    changes = 0
+    for _ in range(5):
+        with exclusion.exclusive():
+            changes += 1
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert changes == 5
+
+
+def test_searches_share_and_changes_do_not() -> None:
+    exclusion, together = Exclusion(), threading.Barrier(3)
+
+    def share() -> None:
+        with exclusion.shared():
+            together.wait(60)
+
+    run_together([share, share, lambda: share()])
+    inside = 0
+
+    def change() -> None:
+        nonlocal inside
+        for _ in range(50):
+            with exclusion.exclusive():
+                inside += 1
+                assert inside == 1
+                inside -= 1
+
+    run_together([change, change, change])
+    with pytest.raises(ZeroDivisionError), exclusion.exclusive():
+        _ = 1 / 0
+    with exclusion.exclusive():
+        pass

@@ -1,0 +1,141 @@
+"""What a crash may do to the embedded store.
+
+The contract, for a process that is killed at any moment, even while it recovers from being killed before:
+- Every change that was acknowledged is there: items with their vector bit for bit, metadata, width and picture;
+  deleted items are gone.
+- Of a change that was not acknowledged, either all is there or nothing: no call is half done, no item is a mixture
+  of two versions.
+- The index says what the record says: search, filtered or not, gives what brute force over the record gives.
+- Every picture that the record names exists and has the right content; a picture that nothing names is removed.
+- Nothing is needed for this but opening the folder again.
+
+What was acknowledged is kept outside, by the parent: the child tells over a pipe.
+"""
+
+import hashlib
+import multiprocessing
+import shutil
+import time
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sfsc_service.store.embedded.store import EmbeddedStore
+from tests.service.store.agreement import assert_agrees, walk
+from tests.service.store.embedded.crash_child import Operation, open_store, version, write_without_end
+from tests.service.store.making import unit_vectors
+from tests.service.store.oracle import Oracle
+
+ROUNDS = 50
+
+
+@dataclass
+class Model:
+    """The seeds of the versions that must be there, and what each of the child's threads was at when it died."""
+
+    kept: dict[str, int] = field(default_factory=dict)
+    under_way: dict[int, Operation] = field(default_factory=dict)
+    acknowledged: int = 0
+
+    def hear(self, message: Any) -> None:
+        if message[0] == "intent":
+            _, thread, operation = message
+            assert thread not in self.under_way
+            self.under_way[thread] = operation
+        else:
+            apply(self.under_way.pop(message[1]), self.kept)
+            self.acknowledged += 1
+
+
+def apply(operation: Operation, kept: dict[str, int]) -> None:
+    kind, drawn = operation
+    for identifier, seed in drawn:
+        if kind == "upsert":
+            kept[identifier] = seed
+        else:
+            kept.pop(identifier, None)
+
+
+def run_until_killed(folder: Path, seed: int, model: Model, rng: np.random.Generator) -> None:
+    """Start the child, kill it after some messages and a moment, and hear what it had still to say."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([write_without_end.__module__])
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=write_without_end, args=(folder, seed, sender))
+    child.start()
+    sender.close()
+    # Every fourth child dies before or while it opens the folder.
+    messages = 0 if rng.random() < 0.25 else int(rng.integers(1, 40))
+    for _ in range(messages):
+        model.hear(receiver.recv())
+    time.sleep(float(rng.uniform(0, 0.1 if not messages else 0.02)))
+    child.kill()
+    hear_the_rest(receiver, model)
+    child.join()
+    child.close()
+
+
+def hear_the_rest(receiver: Connection, model: Model) -> None:
+    with receiver:
+        while True:
+            try:
+                model.hear(receiver.recv())
+            except EOFError:
+                return
+
+
+def assert_recovered(store: EmbeddedStore, folder: Path, model: Model, round_number: int) -> None:
+    """Compare with the model; what was under way is taken into it as it is found, wholly done or not at all."""
+    found = {record.id: record.metadata["seed"] for record in walk(store, 40)}
+    for operation in model.under_way.values():
+        done = dict(model.kept)
+        apply(operation, done)
+        concerned = {identifier for identifier, _ in operation[1]}
+        now = {identifier: found.get(identifier) for identifier in concerned}
+        before = {identifier: model.kept.get(identifier) for identifier in concerned}
+        after = {identifier: done.get(identifier) for identifier in concerned}
+        assert now in (before, after), f"half done: {operation}"
+        model.kept = done if now == after else model.kept
+    model.under_way.clear()
+    assert found == model.kept
+    assert_contents(store, folder, model.kept, round_number)
+
+
+def assert_contents(store: EmbeddedStore, folder: Path, kept: dict[str, int], round_number: int) -> None:
+    by_sequence = sorted(walk(store, 100), key=lambda record: record.sequence)
+    oracle = Oracle()
+    oracle.upsert([version(record.id, kept[record.id]) for record in by_sequence])
+    assert_agrees(store, oracle, unit_vectors(round_number, 2))
+    named = {record.picture_digest for record in by_sequence if record.picture_digest}
+    files = [path for path in (folder / "pictures").rglob("*") if path.is_file()]
+    assert {path.name for path in files} == named
+    assert all(hashlib.sha256(path.read_bytes()).hexdigest() == path.name for path in files)
+
+
+@pytest.mark.parametrize("seed", [20_260_101])
+def test_killed_again_and_again_nothing_acknowledged_is_lost_and_nothing_is_half_there(
+    tmp_path: Path, seed: int
+) -> None:
+    rng, model, folder = np.random.default_rng(seed), Model(), tmp_path / "store"
+    done_anyway = 0
+    for round_number in range(ROUNDS):
+        run_until_killed(folder, seed + round_number, model, rng)
+        looked_at = folder
+        if rng.random() < 0.5:
+            # Looking changes the folder, since it is then closed in order: let the next child find it as it is.
+            looked_at = tmp_path / f"copy-{round_number}"
+            if folder.exists():
+                shutil.copytree(folder, looked_at)
+        before, pending = dict(model.kept), len(model.under_way)
+        store = open_store(looked_at)
+        assert_recovered(store, looked_at, model, round_number)
+        store.close()
+        done_anyway += bool(pending) and before != model.kept
+        if looked_at != folder:
+            shutil.rmtree(looked_at)
+    assert model.acknowledged > 3 * ROUNDS
+    assert done_anyway, "no kill fell between a commit and its acknowledgement"

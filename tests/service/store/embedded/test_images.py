@@ -1,0 +1,166 @@
+"""Picture files: there before anything names them, gone when nothing does."""
+
+import hashlib
+import os
+import threading
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sfsc_service.store import errors
+from sfsc_service.store.embedded.changes import Change
+from sfsc_service.store.embedded.images import PictureFolder, digest_of
+from sfsc_service.store.embedded.store import EmbeddedStore
+from sfsc_service.store.embedded.write_queue import Job
+from sfsc_service.store.protocol import Picture
+from tests.service.store.making import DIMENSION, SPACE, make_item
+
+
+def files(folder: Path) -> set[str]:
+    """Digests of the stored pictures, each checked; nothing else may lie about."""
+    paths = [path for path in (folder / "pictures").rglob("*") if path.is_file()]
+    for path in paths:
+        assert path.name == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert path.relative_to(folder / "pictures").parts == (path.name[:2], path.name[2:4], path.name)
+    return {path.name for path in paths}
+
+
+def digests(*pictures: Picture | None) -> set[str]:
+    return {digest_of(picture.data) for picture in pictures if picture}
+
+
+def test_files_come_and_go_with_the_items_that_name_them(embedded: EmbeddedStore, tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    a, b = make_item("a", 1, picture=True), make_item("b", 2, picture=True)
+    twin = replace(make_item("twin", 3), picture=a.picture)
+    embedded.upsert([a, b, twin])
+    assert files(folder) == digests(a.picture, b.picture)
+    embedded.delete(["a"])
+    assert files(folder) == digests(twin.picture, b.picture)
+    embedded.upsert([make_item("twin", 4)])
+    assert files(folder) == digests(b.picture)
+    embedded.upsert([b])
+    assert files(folder) == digests(b.picture)
+    embedded.upsert([replace(b, picture=a.picture), b])
+    assert files(folder) == digests(b.picture)
+    embedded.delete(["b"])
+    assert files(folder) == set()
+
+
+def test_a_refused_call_leaves_no_files(embedded: EmbeddedStore, tmp_path: Path) -> None:
+    bad = replace(make_item("bad", 2), space="space-z")
+    with pytest.raises(errors.SpaceMismatchError):
+        embedded.upsert([make_item("a", 1, picture=True), bad])
+    assert files(tmp_path / "store") == set()
+
+
+def test_a_picture_that_cannot_be_made_durable_fails_its_call(
+    embedded: EmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(errors.StoreFailedError, match="No space left on device"):
+            embedded.upsert([make_item("a", 1, picture=True)])
+    assert embedded.get(["a"]) == [None]
+    assert files(tmp_path / "store") == set()
+    embedded.upsert([make_item("a", 1, picture=True)])
+    assert len(files(tmp_path / "store")) == 1
+
+
+def test_file_and_name_are_durable_before_the_record_is_written(
+    embedded: EmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    fsync, rename = os.fsync, os.replace
+
+    def traced_fsync(descriptor: int) -> None:
+        steps.append(f"fsync {Path(os.readlink(f'/proc/self/fd/{descriptor}')).relative_to(tmp_path).parts[1:-1]}")
+        fsync(descriptor)
+
+    def traced_rename(source: Path, target: Path) -> None:
+        steps.append("rename")
+        rename(source, target)
+
+    submit = embedded._writer.submit
+
+    def traced_submit(job: Job) -> "Future[Change]":
+        steps.append("record")
+        return submit(job)
+
+    monkeypatch.setattr(os, "fsync", traced_fsync)
+    monkeypatch.setattr(os, "replace", traced_rename)
+    monkeypatch.setattr(embedded._writer, "submit", traced_submit)
+    item = make_item("a", 1, picture=True)
+    embedded.upsert([item])
+    (name,) = digests(item.picture)
+    assert steps[:2] == ["fsync ('pictures', 'temporary')", "rename"]
+    assert steps[-1] == "record"
+    # The leaf, its parent and the root are folders: their own names are cut off above.
+    assert set(steps[2:-1]) == {f"fsync ('pictures', '{name[:2]}')", "fsync ('pictures',)", "fsync ()"}
+
+
+def test_opening_after_a_crash_sweeps_what_nothing_names(tmp_path: Path) -> None:
+    store = EmbeddedStore(tmp_path, SPACE, DIMENSION)
+    kept = make_item("a", 1, picture=True)
+    store.upsert([kept])
+    store._committer._orphans = True  # as after a crash: it was not closed in order
+    store.close()
+    orphan = b"orphan"
+    path = tmp_path / "pictures" / digest_of(orphan)[:2] / digest_of(orphan)[2:4] / digest_of(orphan)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(orphan)
+    (tmp_path / "pictures" / "temporary" / "half").write_bytes(b"ha")
+    store = EmbeddedStore(tmp_path, SPACE, DIMENSION)
+    assert files(tmp_path) == digests(kept.picture)
+    assert store.picture("a") == kept.picture
+    store.close()
+
+
+def test_a_held_picture_survives_every_sweep(tmp_path: Path) -> None:
+    folder = PictureFolder(tmp_path / "pictures", named=lambda _: False)
+    contents = {digest_of(b"x"): b"x"}
+    folder.hold(contents)
+    folder.hold(contents)
+    for _ in range(2):
+        folder.discard(contents)
+        folder.sweep()
+        assert files(tmp_path) == set(contents)
+        folder.release(contents)
+    folder.discard(contents)
+    assert files(tmp_path) == set()
+
+
+def test_a_damaged_file_is_told_and_healed_by_storing_it_again(embedded: EmbeddedStore, tmp_path: Path) -> None:
+    item = make_item("a", 1, picture=True)
+    embedded.upsert([item])
+    (path,) = (path for path in (tmp_path / "store" / "pictures").rglob("*") if path.is_file())
+    path.write_bytes(b"rot")
+    with pytest.raises(errors.StoreFailedError, match="damaged"):
+        embedded.picture("a")
+    embedded.upsert([item])
+    assert embedded.picture("a") == item.picture
+
+
+def test_reading_while_the_picture_is_replaced(embedded: EmbeddedStore) -> None:
+    versions = [make_item("a", seed, picture=True) for seed in range(4)]
+    wanted = {version.picture for version in versions}
+    embedded.upsert(versions[:1])
+    done = threading.Event()
+
+    def replace_again_and_again() -> None:
+        for turn in range(60):
+            embedded.upsert([versions[turn % 4]])
+        done.set()
+
+    thread = threading.Thread(target=replace_again_and_again)
+    thread.start()
+    seen = set()
+    while not done.is_set():
+        seen.add(embedded.picture("a"))
+    thread.join()
+    assert seen <= wanted

@@ -1,0 +1,219 @@
+"""The index by itself: brute force, digit for digit, whatever was added, removed and compacted before."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import faiss
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sfsc_service.store.embedded.changes import Int64
+from sfsc_service.store.embedded.index import vector_index as index_module
+from sfsc_service.store.embedded.index.faiss_rows import AcceleratedRows, HostRows, probe
+from sfsc_service.store.embedded.index.vector_index import StaleSelectionError, VectorIndex
+from sfsc_service.store.errors import DeviceUnavailableError
+from sfsc_service.store.protocol import Float32
+from tests.service.store.making import unit_vectors
+from tests.service.store.oracle import score
+
+D = 8
+NONE: Int64 = np.empty(0, np.int64)
+
+
+class DeviceStandIn:
+    """A device index that, like some real ones, knows no selectors and takes k up to a limit only."""
+
+    def __init__(self, dimension: int) -> None:
+        self._index = faiss.IndexFlatIP(dimension)
+        self.searches = 0
+
+    def add(self, vectors: Float32) -> None:
+        self._index.add(vectors)
+
+    def reset(self) -> None:
+        self._index.reset()
+
+    def search(self, queries: Float32, k: int) -> Any:
+        assert k <= 2_048
+        self.searches += 1
+        return self._index.search(queries, k)
+
+
+@pytest.fixture(params=["host", "accelerated"])
+def empty(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes an index that asks its device even for a handful of rows."""
+
+    def make(dimension: int = D) -> VectorIndex:
+        return VectorIndex(dimension, "cpu", 1, few_rows=0)
+
+    if request.param == "accelerated":
+        monkeypatch.setattr(
+            index_module, "make_index", lambda d, _device, threads: AcceleratedRows(d, threads, DeviceStandIn(d))
+        )
+    return make
+
+
+def brute_force(rows: dict[int, Float32], query: Float32, k: int) -> list[tuple[float, int]]:
+    scored = sorted((-score(vector, query), sequence) for sequence, vector in rows.items())
+    return [(-negative, sequence) for negative, sequence in scored[:k]]
+
+
+def assert_equal(
+    index: VectorIndex, rows: dict[int, Float32], queries: Float32, k: int, among: Any = None
+) -> None:
+    selected = rows if among is None else {sequence: rows[sequence] for sequence in among.tolist()}
+    rankings = index.search(queries, k, among)
+    found = [list(zip(r.scores.tolist(), r.sequences.tolist(), strict=True)) for r in rankings]
+    assert found == [brute_force(selected, query, k) for query in queries]
+
+
+# Components from a coarse grid: equal vectors, equal scores and scores that differ in the last place only. None is
+# longer than 1, as the index may expect.
+VECTORS = st.lists(
+    st.lists(st.sampled_from([-0.25, 0.0, 0.125, 0.25, 0.25 + 2**-25]), min_size=D, max_size=D),
+    min_size=1,
+    max_size=12,
+).map(lambda rows: np.array(rows, np.float32))
+
+
+def test_any_history_gives_brute_force_s_answer(empty: Any) -> None:
+    @settings(max_examples=80, deadline=None)
+    @given(
+        st.lists(st.tuples(VECTORS, st.sets(st.integers(1, 60), max_size=8)), min_size=1, max_size=6), st.data()
+    )
+    def check(history: list[tuple[Float32, set[int]]], data: st.DataObject) -> None:
+        index, last = empty(), 0
+        rows: dict[int, Float32] = {}
+        for vectors, gone in history:
+            sequences = np.arange(last + 1, last + 1 + len(vectors), dtype=np.int64)
+            last += len(vectors)
+            index.apply(np.array(sorted(gone), np.int64), sequences, vectors)
+            rows.update(zip(sequences.tolist(), vectors, strict=True))
+            rows = {sequence: vector for sequence, vector in rows.items() if sequence not in gone}
+        assert len(index) == len(rows)
+        queries, k = data.draw(VECTORS), data.draw(st.integers(1, 20))
+        assert_equal(index, rows, queries, k)
+        among = data.draw(st.sets(st.sampled_from(sorted(rows)))) if rows else set()
+        assert_equal(index, rows, queries, k, np.array(sorted(among), np.int64))
+
+    check()
+
+
+def test_ties_at_the_end_are_cut_by_sequence_however_many_there_are(empty: Any) -> None:
+    index = empty()
+    same = np.repeat(unit_vectors(1, 1, D), 700, axis=0)
+    index.apply(NONE, np.arange(1, 701), same)
+    for k in (1, 20, 300):
+        (ranking,) = index.search(same[:1], k)
+        assert ranking.sequences.tolist() == list(range(1, k + 1))
+        assert len(set(ranking.scores.tolist())) == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_scores_closer_than_the_device_can_tell_are_ranked_rightly(empty: Any, seed: int) -> None:
+    index, base = empty(64), unit_vectors(seed, 1, 64)
+    rng = np.random.default_rng(seed)
+    vectors = (base + rng.normal(0, 3e-8, (900, 64))).astype(np.float32)
+    index.apply(NONE, np.arange(1, 901), vectors)
+    rows = dict(enumerate(vectors, start=1))
+    for k in (1, 5, 40):
+        assert_equal(index, rows, base, k)
+        assert_equal(index, rows, base, k, np.arange(1, 901, 2))
+
+
+def test_searches_see_all_of_a_change_or_nothing_of_it(empty: Any) -> None:
+    index, batch = empty(), 10
+    index.apply(NONE, np.arange(1, 3_001), unit_vectors(3, 3_000, D) * np.float32(0.5))
+    best = unit_vectors(4, 1, D)
+    index.apply(NONE, np.arange(10_000, 10_000 + batch), np.repeat(best, batch, axis=0))
+    done, answers = threading.Event(), [0]
+
+    def change() -> None:
+        turn = 0
+        while turn < 300 or answers[0] < 100:
+            turn += 1
+            old = np.arange(10_000 + (turn - 1) * batch, 10_000 + turn * batch)
+            index.apply(old, old + batch, np.repeat(best, batch, axis=0))
+        done.set()
+
+    def search() -> None:
+        while not done.is_set():
+            for ranking in index.search(np.repeat(best, 3, axis=0), batch):
+                first = int(ranking.sequences[0])
+                assert first % batch == 0
+                assert ranking.sequences.tolist() == list(range(first, first + batch))
+            answers[0] += 1
+
+    with ThreadPoolExecutor(3) as pool:
+        for call in [pool.submit(change), pool.submit(search), pool.submit(search)]:
+            call.result()
+    assert len(index) == 3_000 + batch
+
+
+def test_replacing_for_long_compacts_and_stays_right(empty: Any) -> None:
+    index, vectors = empty(), unit_vectors(2, 3_000, D)
+    rows: dict[int, Float32] = {}
+    for turn in range(60):
+        sequences = np.arange(turn * 50 + 1, turn * 50 + 51)
+        removed = sequences - 200
+        index.apply(removed, sequences, vectors[sequences - 1])
+        rows.update({s: vectors[s - 1] for s in sequences.tolist()})
+        rows = {s: v for s, v in rows.items() if s not in set(removed.tolist())}
+        if turn % 6 == 5:
+            assert_equal(index, rows, unit_vectors(turn, 2, D), 7)
+            assert_equal(index, rows, unit_vectors(turn, 2, D), 7, np.array(sorted(rows)[::3]))
+    assert len(index) == len(rows) == 200
+    assert len(index._rows) < 700
+
+
+def test_what_is_not_in_the_index_cannot_be_searched_among(empty: Any) -> None:
+    index = empty()
+    index.apply(NONE, np.arange(1, 6), unit_vectors(1, 5, D))
+    index.apply(np.array([2]), NONE, np.empty((0, 0), np.float32))
+    for among in ([2], [1, 2], [0], [6], [1, 99]):
+        with pytest.raises(StaleSelectionError):
+            index.search(unit_vectors(2, 1, D), 1, np.array(among))
+    (ranking,) = index.search(unit_vectors(2, 1, D), 9, np.array([5, 1]))
+    assert sorted(ranking.sequences.tolist()) == [1, 5]
+
+
+class CoarseDevice(DeviceStandIn):
+    """Rounds its scores to half precision."""
+
+    def search(self, queries: Float32, k: int) -> Any:
+        scores, positions = super().search(queries, k)
+        return scores.astype(np.float16).astype(np.float32), positions
+
+
+class ForgetfulDevice(DeviceStandIn):
+    def search(self, queries: Float32, k: int) -> Any:
+        scores, positions = super().search(queries, k)
+        return scores, np.where(positions == 7, -1, positions)
+
+
+def test_a_probe_tells_a_device_that_can_be_trusted_from_others() -> None:
+    good = DeviceStandIn(128)
+    probe(good, 128)
+    assert good._index.ntotal == 0
+    with pytest.raises(DeviceUnavailableError, match="off by"):
+        probe(CoarseDevice(128), 128)
+    with pytest.raises(DeviceUnavailableError, match="some missing"):
+        probe(ForgetfulDevice(128), 128)
+
+
+def test_a_device_does_what_it_can_and_the_host_the_rest() -> None:
+    device = DeviceStandIn(D)
+    rows, vectors = AcceleratedRows(D, 1, device), unit_vectors(1, 3_000, D)
+    host = HostRows(D, 1)
+    for part in (rows, host):
+        part.add(vectors)
+    bitmap = np.packbits(np.arange(3_000) % 7 == 0, bitorder="little")
+    for k, among, on_device in ((10, None, 1), (2_048, None, 2), (2_049, None, 2), (10, bitmap, 2)):
+        scores, positions = rows.search(vectors[:3], k, among)
+        expected_scores, expected = host.search(vectors[:3], k, among)
+        assert np.array_equal(positions, expected)
+        assert np.array_equal(scores, expected_scores)
+        assert device.searches == on_device

@@ -1,0 +1,257 @@
+"""The writer thread: groups, failures that stay with their cause, and a thread that outlives everything."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sfsc_service.store import errors
+from sfsc_service.store.embedded.changes import Change
+from sfsc_service.store.embedded.sqlite.writer import RecordWriter
+from sfsc_service.store.embedded.store import EmbeddedStore
+from sfsc_service.store.embedded.write_queue import Job, Writer
+from sfsc_service.store.protocol import Item, Outcome
+from tests.service.store.agreement import assert_agrees
+from tests.service.store.embedded.test_images import files
+from tests.service.store.making import DIMENSION, SPACE, make_item, make_items
+from tests.service.store.oracle import Oracle
+
+
+class Held:
+    """Keeps the writer thread from its next group, so that what is called meanwhile falls into one."""
+
+    def __init__(self, store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.groups: list[int] = []
+        self._entered, self._go = threading.Event(), threading.Event()
+        self._work = store._writer._work
+        monkeypatch.setattr(store._writer, "_work", self._hold)
+        self._store = store
+
+    def _hold(self, jobs: list[Job]) -> None:
+        self.groups.append(len(jobs))
+        if len(self.groups) == 1:
+            self._entered.set()
+            assert self._go.wait(60)
+        self._work(jobs)
+
+    def __enter__(self) -> "Held":
+        self._blocked = threading.Thread(target=self._store.upsert, args=([make_item("first")],))
+        self._blocked.start()
+        assert self._entered.wait(60)
+        return self
+
+    def wait_for_queue(self, calls: int) -> None:
+        writer = self._store._writer
+        with writer._changed:
+            assert writer._changed.wait_for(lambda: len(writer._jobs) >= calls, 60)
+
+    def __exit__(self, *_: object) -> None:
+        self._go.set()
+        self._blocked.join()
+
+
+def test_waiting_calls_are_committed_together_and_answered_one_by_one(
+    embedded: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded.upsert([make_item("there", 1)])
+    with ThreadPoolExecutor(6) as pool, Held(embedded, monkeypatch) as held:
+        calls: list[Any] = [pool.submit(embedded.upsert, [make_item(f"new-{i}", i)]) for i in range(3)]
+        calls.append(pool.submit(embedded.upsert, [make_item("there", 2), make_item("other", 3)]))
+        calls.append(pool.submit(embedded.delete, ["nowhere"]))
+        held.wait_for_queue(5)
+        held._go.set()
+        answers = [call.result() for call in calls]
+    assert held.groups[1] == 5
+    assert answers == [[Outcome.CREATED]] * 3 + [[Outcome.REPLACED, Outcome.CREATED], [False]]
+    assert embedded.count() == 6
+
+
+def test_a_change_that_fails_in_a_group_fails_alone(
+    embedded: EmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upsert = RecordWriter.upsert
+
+    def poisoned(record: RecordWriter, rows: Any) -> Change:
+        change = upsert(record, rows)
+        if "poison" in rows.ids:
+            raise ValueError("poison")
+        return change
+
+    monkeypatch.setattr(RecordWriter, "upsert", poisoned)
+    oracle = Oracle()
+    good = [[make_item(f"good-{i}", i, picture=True)] for i in range(2)]
+    with ThreadPoolExecutor(4) as pool, Held(embedded, monkeypatch) as held:
+        calls = [pool.submit(embedded.upsert, items) for items in good[:1]]
+        held.wait_for_queue(1)
+        bad = pool.submit(embedded.upsert, [make_item("innocent", 8), make_item("poison", 9, picture=True)])
+        held.wait_for_queue(2)
+        calls += [pool.submit(embedded.upsert, items) for items in good[1:]]
+        held.wait_for_queue(3)
+        held._go.set()
+        assert [call.result() for call in calls] == [[Outcome.CREATED]] * 2
+        with pytest.raises(errors.StoreFailedError, match="poison"):
+            bad.result()
+    assert held.groups == [1, 3]
+    for items in ([make_item("first")], *good):
+        oracle.upsert(items)
+    assert_agrees(embedded, oracle)
+    assert len(files(tmp_path / "store")) == 2
+    assert embedded.alive
+
+
+def fill_disk(store: EmbeddedStore) -> None:
+    """SQLite's own limit on pages stands in for the end of the disk; what it raises is the same."""
+    connection = store._committer._record._connection
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+
+
+def free_disk(store: EmbeddedStore) -> None:
+    store._committer._record._connection.execute("PRAGMA max_page_count = 1000000")
+
+
+def test_a_full_disk_fails_the_change_and_leaves_record_and_index_in_agreement(
+    embedded: EmbeddedStore, tmp_path: Path
+) -> None:
+    oracle, items = Oracle(), make_items(50)
+    embedded.upsert(items)
+    oracle.upsert(items)
+    fill_disk(embedded)
+    for first in (0, 400):
+        with pytest.raises(errors.StoreFailedError, match="full"):
+            embedded.upsert([make_item(f"more-{i:04d}", i, picture=i < 3) for i in range(first, first + 400)])
+        assert_agrees(embedded, oracle)
+        assert files(tmp_path / "store") == set()
+    free_disk(embedded)
+    embedded.upsert(items[:3])
+    oracle.upsert(items[:3])
+    assert_agrees(embedded, oracle)
+    assert embedded.alive
+
+
+def test_a_commit_that_fails_is_undone(embedded: EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    oracle, items = Oracle(), make_items(5)
+    embedded.upsert(items)
+    oracle.upsert(items)
+
+    def broken(_record: RecordWriter) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordWriter, "commit", broken)
+        with pytest.raises(errors.StoreFailedError, match="Input/output error"):
+            embedded.upsert([make_item("lost", 1), items[0]])
+        with pytest.raises(errors.StoreFailedError, match="Input/output error"):
+            embedded.delete([items[1].id])
+    assert_agrees(embedded, oracle)
+    assert embedded.upsert([make_item("found", 1)]) == oracle.upsert([make_item("found", 1)])
+    assert_agrees(embedded, oracle)
+
+
+def test_an_index_that_cannot_follow_is_rebuilt(embedded: EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    oracle, index = Oracle(), embedded._committer._index
+    apply, failures = index.apply, iter([True])
+
+    def failing(*change: Any) -> None:
+        if next(failures, False):
+            raise MemoryError
+        apply(*change)
+
+    monkeypatch.setattr(index, "apply", failing)
+    for items in (make_items(5), [make_item("a")]):
+        assert embedded.upsert(items) == oracle.upsert(items)
+        assert_agrees(embedded, oracle)
+    assert embedded.alive
+
+
+def test_an_index_that_cannot_be_rebuilt_is_told_and_the_next_start_finds_everything(
+    embedded: EmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(embedded._committer._index, "apply", failing)
+    for identifier in ("a", "b"):
+        with pytest.raises(errors.StoreFailedError):
+            embedded.upsert([make_item(identifier)])
+        assert not embedded.alive
+    embedded.close()
+    again = EmbeddedStore(tmp_path / "store", SPACE, DIMENSION)
+    assert again.alive
+    assert [hit.id for hit in again.search(make_item("a").vector[None], 5)[0]] == ["a"]
+    again.close()
+
+
+def test_whatever_the_work_raises_the_thread_lives_and_everyone_is_answered() -> None:
+    def work(jobs: list[Job]) -> None:
+        if jobs[0].items == 1:
+            raise RuntimeError("surprise")
+        if jobs[0].items == 2:
+            return
+        jobs[0].future.set_result(Change())
+
+    writer = Writer(work, room=10, group=1, patience_s=1)
+    for items, message in ((1, "surprise"), (2, "not worked on")):
+        with pytest.raises(errors.StoreFailedError, match=message):
+            writer.submit(Job(lambda _: Change(), items)).result()
+        assert writer.alive
+    assert writer.submit(Job(lambda _: Change(), 3)).result().outcomes == []
+    writer.close()
+    assert not writer.alive
+    with pytest.raises(errors.StoreClosedError):
+        writer.submit(Job(lambda _: Change(), 1))
+
+
+def test_what_may_wait_is_bounded_and_close_finishes_it() -> None:
+    go, done = threading.Event(), []
+
+    def work(jobs: list[Job]) -> None:
+        assert go.wait(60)
+        for job in jobs:
+            done.append(job.items)
+            job.future.set_result(Change())
+
+    writer = Writer(work, room=10, group=100, patience_s=0.01)
+    futures = [writer.submit(Job(lambda _: Change(), 50))]
+    with writer._changed:
+        assert writer._changed.wait_for(lambda: not writer._jobs, 60)
+    futures += [writer.submit(Job(lambda _: Change(), items)) for items in (6, 4)]
+    with pytest.raises(errors.StoreBusyError, match=r"at most 10 changes may wait; found 10 after 0\.01 s"):
+        writer.submit(Job(lambda _: Change(), 1))
+    closing = threading.Thread(target=writer.close)
+    closing.start()
+    go.set()
+    closing.join()
+    assert done == [50, 6, 4]
+    assert all(future.done() for future in futures)
+
+
+def test_a_busy_store_keeps_nothing_of_what_it_refused(
+    embedded: EmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded._writer, "_room", 1)
+    monkeypatch.setattr(embedded._writer, "_patience_s", 0.01)
+    with ThreadPoolExecutor(1) as pool, Held(embedded, monkeypatch) as held:
+        waiting = pool.submit(embedded.upsert, [make_item("waits", 1)])
+        held.wait_for_queue(1)
+        with pytest.raises(errors.StoreBusyError):
+            embedded.upsert([make_item("refused", 2, picture=True)])
+        held._go.set()
+        assert waiting.result() == [Outcome.CREATED]
+    assert embedded.get(["refused"]) == [None]
+    assert files(tmp_path / "store") == set()
+
+
+def test_close_lets_calls_under_way_finish(embedded: EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    items: list[Item] = make_items(20)
+    with ThreadPoolExecutor(2) as pool, Held(embedded, monkeypatch) as held:
+        waiting = pool.submit(embedded.upsert, items)
+        held.wait_for_queue(1)
+        closing = pool.submit(embedded.close)
+        held._go.set()
+        assert waiting.result() == [Outcome.CREATED] * 20
+        closing.result()
+    assert np.all([not embedded.alive])

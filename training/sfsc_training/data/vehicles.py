@@ -1,0 +1,65 @@
+"""The rendered vehicles as a data set: drawn into the data folder once, then read with the camera protocol."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from sfsc_training.config import DataSection, VehiclesSection
+from sfsc_training.data.reader import Dataset, read_folder
+from sfsc_training.errors import DataError
+from sfsc_vehicles.dataset import write_dataset
+
+__all__ = ["read_vehicles"]
+
+_DRAWN = "vehicles.json"  # written last: a folder with it is complete
+
+
+def read_vehicles(
+    folder: Path, section: DataSection, seed: int, progress: Callable[[int, int], None] | None = None
+) -> Dataset:
+    """Draw the pictures that the recipe asks for into an empty or new folder, or find them there, and read them.
+
+    Args:
+        progress: called with the pictures done and the pictures in all.
+
+    Raises:
+        DataError: the folder holds something else, or the recipe's pictures are not square.
+    """
+    vehicles = section.vehicles
+    if vehicles is None or section.height != section.width:
+        raise DataError(f"vehicles are square pictures, data asks for {section.height}×{section.width}")
+    wanted = vehicles.model_dump() | {"size": section.height}
+    marker = folder / _DRAWN
+    if marker.is_file():
+        found = json.loads(marker.read_text())
+        if found != wanted:
+            raise DataError(f"{folder} holds vehicles drawn as {found}, the recipe asks for {wanted}")
+    else:
+        _draw(folder, vehicles, section.height, progress)
+        marker.write_text(json.dumps(wanted) + "\n")
+    return read_folder(folder, section.model_copy(update={"camera": r"c(\d+)s"}), seed)
+
+
+def _draw(folder: Path, vehicles: VehiclesSection, size: int, progress: Callable[[int, int], None] | None) -> None:
+    # An even start keeps both of a pair of twins on one side of the split.
+    for split, count, first in (
+        ("train", vehicles.train, 0),
+        ("test", vehicles.test, vehicles.train + vehicles.train % 2),
+    ):
+        try:
+            write_dataset(
+                folder,
+                vehicles.seed,
+                count,
+                vehicles.shots,
+                size,
+                split,
+                first=first,
+                twin_share=vehicles.twin_share,
+                workers=2,
+                progress=progress,
+            )
+        except (ValueError, OSError) as error:
+            raise DataError(f"vehicles cannot be drawn into {folder}: {error}") from error

@@ -1,0 +1,22 @@
+"""Rendered toy vehicles: a re-identification set of any size, drawn from numbers alone.
+
+Pictures are functions of (seed, identity, camera, shot). Only `reader` knows sibling modules; nothing knows torch.
+"""
+
+from sfsc_vehicles.camera import CAMERAS
+from sfsc_vehicles.dataset import contact_sheet, write_dataset
+from sfsc_vehicles.gallery import write_gallery
+from sfsc_vehicles.identity import Identity, Sticker, make_identity
+from sfsc_vehicles.render import render, render_jpeg
+
+__all__ = [
+    "CAMERAS",
+    "Identity",
+    "Sticker",
+    "contact_sheet",
+    "make_identity",
+    "render",
+    "render_jpeg",
+    "write_dataset",
+    "write_gallery",
+]
