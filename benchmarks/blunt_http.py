@@ -86,14 +86,14 @@ class _Connection:
 class Caller:
     """Sends calls to one server over connections that it keeps open."""
 
-    def __init__(self, port: int, patience_s: float) -> None:
-        self._port, self._patience_s = port, patience_s
+    def __init__(self, port: int, queue_timeout_s: float) -> None:
+        self._port, self._queue_timeout_s = port, queue_timeout_s
         self._idle: list[_Connection] = []
 
     async def call(self, call: Call) -> Answer:
         """Send one call and take its answer, as its manners are. Raises nothing."""
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(self._queue_timeout_s):
                 if call.manners != "polite":
                     return await self._rude(call)
                 return await self._polite(call)

@@ -1,4 +1,4 @@
-"""Pictures as the files that wrk sends: alone, and many in one call."""
+"""Images as the files that wrk sends: alone, and many in one call."""
 
 import base64
 import json
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from untrained import pictures, written
+from untrained import pixels, written
 
 __all__ = ["BULK", "Bodies", "draw"]
 
@@ -17,7 +17,7 @@ BOUNDARY = "sfsc-benchmark-boundary"
 
 @dataclass(frozen=True, slots=True)
 class Bodies:
-    """Files of one kind, and how many pictures each holds."""
+    """Files of one kind, and how many images each holds."""
 
     kind: str
     images: int
@@ -25,8 +25,8 @@ class Bodies:
 
 
 def draw(folder: Path) -> dict[str, Bodies]:
-    """The same pictures as single calls and as bulk calls in JSON and multipart."""
-    files = pictures(COUNT)
+    """The same images as single calls and as bulk calls in JSON and multipart."""
+    files = pixels(COUNT)
     bulks = [files[at : at + BULK] for at in range(0, COUNT, BULK)]
     form = f"multipart/form-data; boundary={BOUNDARY}"
     return {

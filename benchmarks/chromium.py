@@ -1,4 +1,4 @@
-"""Debian's Chromium, driven by Playwright, for tests, benchmarks and the pictures in docs/."""
+"""Debian's Chromium, driven by Playwright, for tests, benchmarks and the images in docs/."""
 
 import os
 import shutil

@@ -32,14 +32,14 @@ def main() -> None:
     bundle = open_bundle(ROOT / "models" / "demo")
     manifest = bundle.manifest
     graphs = sum(bundle.graph(width).stat().st_size for width in manifest.widths) / 1e6
-    pictures = sorted((bundle.folder / "gallery").glob("*.jpg"))
+    images = sorted((bundle.folder / "gallery").glob("*.jpg"))
     rank1 = manifest.quality.rank1
     figures = [
         Figure("git clone to the first hit, median", median(run["first hit"] for run in runs), "s", "<= 120"),
         Figure("of it, until the service is ready", median(run["ready"] for run in runs), "s"),
         Figure("ONNX over the four widths", graphs, "MB", "<= 12"),
-        Figure("gallery pictures", len(pictures), "", ">= 400"),
-        Figure("gallery, pictures together", sum(p.stat().st_size for p in pictures) / 1e6, "MB", "<= 4"),
+        Figure("gallery images", len(images), "", ">= 400"),
+        Figure("gallery, images together", sum(p.stat().st_size for p in images) / 1e6, "MB", "<= 4"),
         Figure("rank-1 at width 1.0, unseen identities", rank1[-1][-1], "points", ">= 90"),
         Figure("rank-1 at width 0.25, unseen identities", rank1[0][0], "points"),
     ]
@@ -58,19 +58,19 @@ def first_hit() -> dict[str, float]:
         server = subprocess.Popen(["make", "demo"], cwd=clone, env=environment, start_new_session=True)
         try:
             ready = wait(server, lambda: httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200)
-            picture = next(iter(sorted((clone / "models/demo/gallery/queries").glob("*.jpg")))).read_bytes()
-            hit = wait(server, lambda: bool(search(port, picture)))
+            image = next(iter(sorted((clone / "models/demo/gallery/queries").glob("*.jpg")))).read_bytes()
+            hit = wait(server, lambda: bool(search(port, image)))
             return {"ready": round(ready - began, 1), "first hit": round(hit - began, 1)}
         finally:
             os.killpg(server.pid, signal.SIGTERM)
             server.wait(30)
 
 
-def search(port: int, picture: bytes) -> list[object]:
-    """The hits of one picture at width 0.25."""
+def search(port: int, image: bytes) -> list[object]:
+    """The hits of one image at width 0.25."""
     answer = httpx.post(
         f"http://127.0.0.1:{port}/search?width=0.25",
-        content=picture,
+        content=image,
         headers={"content-type": "image/jpeg"},
     )
     hits: list[object] = answer.raise_for_status().json()["hits"]

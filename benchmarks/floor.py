@@ -1,6 +1,6 @@
-"""The least that a picture costs: decode, preprocess and the network, with no server around them.
+"""The least that an image costs: decode, preprocess and the network, with no server around them.
 
-    python benchmarks/floor.py BUNDLE WIDTH BATCH SECONDS PICTURE…     # prints CPU milliseconds per picture
+    python benchmarks/floor.py BUNDLE WIDTH BATCH SECONDS IMAGE…     # prints CPU milliseconds per image
 
 One process with one thread of computing, as the service gives one batch. Where the service has several workers,
 as many of these processes run side by side, so that the cores are as busy as they are under the service.
@@ -27,7 +27,7 @@ __all__ = ["floor_ms"]
 def floor_ms(
     bundle: Path, width: str, batch: float, seconds: float, paths: Sequence[Path], processes: int
 ) -> float:
-    """CPU milliseconds per picture in batches of that mean size, mean over processes side by side."""
+    """CPU milliseconds per image in batches of that mean size, mean over processes side by side."""
     words = [sys.executable, __file__, bundle, width, batch, seconds, *paths]
     running = [
         subprocess.Popen([str(word) for word in words], stdout=subprocess.PIPE, text=True)
@@ -37,7 +37,7 @@ def floor_ms(
 
 
 def main(bundle: Path, width: str, batch: float, seconds: float, paths: Sequence[Path]) -> None:
-    """Work through the pictures in turn; batches of the two whole sizes around the mean, mixed to meet it."""
+    """Work through the images in turn; batches of the two whole sizes around the mean, mixed to meet it."""
     opened = open_bundle(bundle)
     runner, preprocessing = make_runner(opened, width), opened.manifest.preprocessing
     files = cycle([path.read_bytes() for path in paths])

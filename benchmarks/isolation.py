@@ -3,7 +3,7 @@
     python benchmarks/isolation.py            # an untrained ResNet-18 at 128 px
     python benchmarks/isolation.py --quick    # shorter and less often, writes nothing
 
-Four keep-alive clients of wrk ask for width 0.25, one picture a call; four others send calls of 16 pictures at
+Four keep-alive clients of wrk ask for width 0.25, one image a call; four others send calls of 16 images at
 width 1.0, more than the server can compute. A narrow request may find every worker in a wide batch, so its p99 may
 grow by the time of one: the figure is p99 beside bulk calls ÷ (p99 alone + a wide batch's mean time). Medians.
 """
@@ -30,7 +30,7 @@ CLIENTS = 4
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Milliseconds; `wide_images`: pictures a second that the bulk calls got computed meanwhile."""
+    """Milliseconds; `wide_images`: images a second that the bulk calls got computed meanwhile."""
 
     alone_p99_ms: float
     beside_p99_ms: float
@@ -80,7 +80,7 @@ def trial(client: httpx.Client, bodies: dict[str, Bodies], seconds: int) -> Tria
 
 
 def computed(client: httpx.Client) -> tuple[float, float, float]:
-    """Batches of the full width, pictures in them, and seconds that they took."""
+    """Batches of the full width, images in them, and seconds that they took."""
     found = {
         sample.name: sample.value
         for family in text_string_to_metric_families(client.get("/metrics").text)
@@ -99,8 +99,8 @@ def figured(trials: Sequence[Trial]) -> list[Figure]:
         Figure("p99 alone", median(one.alone_p99_ms for one in trials), "ms"),
         Figure("p99 beside bulk calls", median(one.beside_p99_ms for one in trials), "ms"),
         Figure("a wide batch", median(one.batch_ms for one in trials), "ms"),
-        Figure("pictures in a wide batch", median(one.batch_images for one in trials), "pictures"),
-        Figure("bulk calls meanwhile", median(one.wide_images for one in trials), "pictures/s"),
+        Figure("images in a wide batch", median(one.batch_images for one in trials), "images"),
+        Figure("bulk calls meanwhile", median(one.wide_images for one in trials), "images/s"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The main job on real pictures: train → export → serve → insert a mixed gallery → search over HTTP → score.
+"""The main job on real images: train → export → serve → insert a mixed gallery → search over HTTP → score.
 
     python benchmarks/main_job.py omniglot28        # or grocery-store; data sets from SFSC_DATASETS
 
@@ -84,7 +84,7 @@ def unpack(name: str, work: Path) -> Path:
 
 
 def draw_widths(split: Split, widths: tuple[str, ...], path: Path, seed: int) -> None:
-    """Write gallery picture → width, each drawn at random."""
+    """Write gallery image → width, each drawn at random."""
     drawn = np.random.default_rng(seed).choice(widths, size=len(split.gallery))
     names = [split.names[place] for place in split.gallery]
     path.write_text(json.dumps(dict(zip(names, drawn.tolist(), strict=True)), indent=0))
@@ -105,7 +105,7 @@ def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
 
 
 def insert(client: httpx.Client, split: Split, widths: dict[str, str]) -> None:
-    """Put every gallery picture, as its file, at the width that the assignment gives it."""
+    """Put every gallery image, as its file, at the width that the assignment gives it."""
 
     def put(place: int) -> None:
         name = split.names[place]
@@ -123,7 +123,7 @@ def insert(client: httpx.Client, split: Split, widths: dict[str, str]) -> None:
 
 
 def search_all(client: httpx.Client, split: Split, width: str) -> Scores:
-    """Send every query picture at one width with k = the gallery's size, and score the rankings that come back."""
+    """Send every query image at one width with k = the gallery's size, and score the rankings that come back."""
     position = {split.names[place]: number for number, place in enumerate(split.gallery)}
 
     def search(place: int) -> Any:

@@ -5,7 +5,7 @@
     python benchmarks/methods.py           # the figures, from what is there
 
 Reads the JSON files of the sweeps below benchmarks/results/, so it can be repeated while runs are still missing.
-Draws the pictures of docs/training.md, too.
+Draws the images of docs/training.md, too.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What everybody sends at once: pictures of all sizes to all routes, one call in a hundred of them poisonous.
+"""What everybody sends at once: images of all sizes to all routes, one call in a hundred of them poisonous.
 
 The gallery's size has a bound that is soon reached: puts and deletes draw from the same few ids, bulk calls
 replace their own.
@@ -38,9 +38,9 @@ class Traffic:
     def __init__(self, seed: int, widths: tuple[str, ...], dimension: int, space: str) -> None:
         self._random = random.Random(seed)
         self._widths, self._dimension, self._space = widths, dimension, space
-        small = [picture(n, 48 + 16 * n, kind) for n, kind in enumerate(["JPEG"] * 12 + ["PNG", "WEBP"])]
-        medium = [picture(20 + n, side, "JPEG") for n, side in enumerate((500, 800, 1200))]
-        self._pictures = small * 6 + medium * 2 + [picture(30, 3000, "JPEG")]
+        small = [image(n, 48 + 16 * n, kind) for n, kind in enumerate(["JPEG"] * 12 + ["PNG", "WEBP"])]
+        medium = [image(20 + n, side, "JPEG") for n, side in enumerate((500, 800, 1200))]
+        self._images = small * 6 + medium * 2 + [image(30, 3000, "JPEG")]
         self._poison = self._poisons()
         self._kinds: list[tuple[float, Callable[[], Call]]] = [
             (40, self._embed),
@@ -78,8 +78,8 @@ class Traffic:
         """Seconds until the next arrival of a Poisson process."""
         return -math.log(1.0 - self._random.random()) / rate
 
-    def _picture(self) -> bytes:
-        return self._random.choice(self._pictures)
+    def _image(self) -> bytes:
+        return self._random.choice(self._images)
 
     def _budget(self) -> dict[str, object]:
         width = self._random.choice(self._widths)
@@ -96,10 +96,10 @@ class Traffic:
         return numbers
 
     def _embed(self) -> Call:
-        return make_call("embed", "POST", "/embed", self._picture(), **self._budget())
+        return make_call("embed", "POST", "/embed", self._image(), **self._budget())
 
     def _search(self) -> Call:
-        return make_call("search", "POST", "/search", self._picture(), k=10, **self._budget())
+        return make_call("search", "POST", "/search", self._image(), k=10, **self._budget())
 
     def _search_vector(self) -> Call:
         options = {"vector": self._vector(), "width": self._widths[0], "space": self._space}
@@ -107,7 +107,7 @@ class Traffic:
 
     def _put(self) -> Call:
         path, budget = f"/items/{self._id()}", self._budget()
-        return make_call("put", "PUT", path, self._picture(), route="/items/{id}", **budget)
+        return make_call("put", "PUT", path, self._image(), route="/items/{id}", **budget)
 
     def _delete(self) -> Call:
         return make_call("delete", "DELETE", f"/items/{self._id()}", route="/items/{id}")
@@ -119,7 +119,7 @@ class Traffic:
 
     def _bulk(self) -> Call:
         lines = [
-            json.dumps({"id": f"bulk-{n}", "image": base64.b64encode(self._pictures[n]).decode(), "width": "1.0"})
+            json.dumps({"id": f"bulk-{n}", "image": base64.b64encode(self._images[n]).decode(), "width": "1.0"})
             for n in range(BULK)
         ]
         return make_call("bulk", "POST", "/items", "\n".join(lines).encode(), content_type="application/x-ndjson")
@@ -128,14 +128,14 @@ class Traffic:
         return make_call(kind, "POST", "/search", json.dumps(options).encode(), content_type="application/json")
 
     def _poisons(self) -> list[Call]:
-        whole = picture(40, 400, "JPEG")
+        whole = image(40, 400, "JPEG")
         vector = {"width": self._widths[0], "space": self._space}
         search, embed = ("POST", "/search"), ("POST", "/embed")
         return [
             make_call("poison: half a JPEG", *embed, whole[: len(whole) // 2]),
-            make_call("poison: no picture", *embed, b"\0" * 5000),
+            make_call("poison: no image", *embed, b"\0" * 5000),
             make_call("poison: a bomb", *embed, bomb(), content_type="image/png"),
-            make_call("poison: 1x1", *embed, picture(41, 1, "PNG"), content_type="image/png"),
+            make_call("poison: 1x1", *embed, image(41, 1, "PNG"), content_type="image/png"),
             make_call("poison: no such type", *embed, whole, content_type="text/html"),
             make_call("poison: too long by its head", *embed, whole, route="unmatched", announced=2**33),
             make_call("poison: an image too long", *embed, b"\xff\xd8" + bytes(21 * 2**20)),
@@ -156,8 +156,8 @@ def acceptable(call: Call, status: int) -> bool:
     return status in ((200, 204, 404) if call.kind in ("delete", "get", "get image") else (200,))
 
 
-def picture(seed: int, side: int, format: str) -> bytes:
-    """A square picture of coarse noise."""
+def image(seed: int, side: int, format: str) -> bytes:
+    """A square image of coarse noise."""
     coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC).save(buffer, format, quality=80)

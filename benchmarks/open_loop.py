@@ -19,7 +19,7 @@ from typing import cast
 
 __all__ = ["Answered", "Offered", "offer", "saturate"]
 
-PATIENCE_S = 10.0
+START_TIMEOUT_S = 10.0
 LEAD_S = 0.3
 CONNECTIONS = 64
 """Open from the start; more are opened when all are in use."""
@@ -146,12 +146,12 @@ class _Load:
         before = _cpu_s()
         loop.call_later(LEAD_S + self._times[0], self._send_due)
         try:
-            async with asyncio.timeout(LEAD_S + self._times[-1] + PATIENCE_S):
+            async with asyncio.timeout(LEAD_S + self._times[-1] + START_TIMEOUT_S):
                 await self._done.wait()
         except TimeoutError:
             pass
         answers = [
-            one if one is not None else (at, 1000 * PATIENCE_S, 0, "")
+            one if one is not None else (at, 1000 * START_TIMEOUT_S, 0, "")
             for at, one in zip(self._times, self._answers, strict=True)
         ]
         return {"answers": answers, "cpu_s": _cpu_s() - before, "seconds": time.monotonic() - self._start}
@@ -202,7 +202,7 @@ class _ClosedLoad(_Load):
         before = _cpu_s()
         self.free = connections
         self._send_free()
-        async with asyncio.timeout(seconds + PATIENCE_S):
+        async with asyncio.timeout(seconds + START_TIMEOUT_S):
             await self._done.wait()
         answers = [one for one in self._answers if one is not None]
         return {"answers": answers, "cpu_s": _cpu_s() - before, "seconds": seconds}

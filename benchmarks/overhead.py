@@ -1,10 +1,10 @@
-"""What the engine costs beside the network: CPU of the server per picture, over CPU of the bare computation.
+"""What the engine costs beside the network: CPU of the server per image, over CPU of the bare computation.
 
     python benchmarks/overhead.py             # an untrained ResNet-18 at 128 px, and models/demo
     python benchmarks/overhead.py --quick     # shorter and less often, writes nothing
 
 16 keep-alive clients of wrk send rendered JPEGs of 128 px; scheduler, limits and metrics are on. The floor
-decodes, preprocesses and runs the same pictures in batches of the mean size that the server's metrics report,
+decodes, preprocesses and runs the same images in batches of the mean size that the server's metrics report,
 right after each load, in as many processes as the service has workers. Medians of repetitions.
 """
 
@@ -38,7 +38,7 @@ CASES = (("0.25", "single"), ("1.0", "single"), ("0.25", "bulk, JSON"), ("0.25",
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One load and its floor. `batch`: mean images in a batch; the rest CPU milliseconds per picture."""
+    """One load and its floor. `batch`: mean images in a batch; the rest CPU milliseconds per image."""
 
     served_ms: float
     floor_ms: float
@@ -47,7 +47,7 @@ class Trial:
 
     @property
     def ratio(self) -> float:
-        """How many floors a picture costs."""
+        """How many floors an image costs."""
         return self.served_ms / self.floor_ms
 
 
@@ -108,7 +108,7 @@ def trial(
 
 
 def batches(client: httpx.Client, width: str) -> tuple[float, float]:
-    """How many batches of a width there were, and how many pictures in them."""
+    """How many batches of a width there were, and how many images in them."""
     found = {}
     for family in text_string_to_metric_families(client.get("/metrics").text):
         for sample in family.samples:
@@ -122,10 +122,10 @@ def figured(name: str, width: str, how: str, trials: list[Trial]) -> Iterator[Fi
     case = f"{name} at {width}, {how}"
     goal = GOALS.get((width, how.partition(",")[0])) if name != "demo" else None
     yield Figure(f"{case}: server ÷ floor", median(trial.ratio for trial in trials), "×", goal)
-    yield Figure(f"{case}: floor", median(trial.floor_ms for trial in trials), "ms/picture")
-    yield Figure(f"{case}: server", median(trial.served_ms for trial in trials), "ms/picture")
-    yield Figure(f"{case}: batch", median(trial.batch for trial in trials), "pictures")
-    yield Figure(f"{case}: throughput", median(trial.per_second for trial in trials), "pictures/s")
+    yield Figure(f"{case}: floor", median(trial.floor_ms for trial in trials), "ms/image")
+    yield Figure(f"{case}: server", median(trial.served_ms for trial in trials), "ms/image")
+    yield Figure(f"{case}: batch", median(trial.batch for trial in trials), "images")
+    yield Figure(f"{case}: throughput", median(trial.per_second for trial in trials), "images/s")
 
 
 if __name__ == "__main__":

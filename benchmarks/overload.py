@@ -32,7 +32,7 @@ from overload_plot import plot
 from process_cost import cpu_ms
 from result_file import write_result
 from sfsc_bundle.folder import open_bundle
-from sfsc_service.engine.policy import Offer, expected_quality
+from sfsc_service.engine.policy import WidthCatalog, expected_quality
 from sfsc_service.engine.threads import split_threads
 from sfsc_service.settings import Settings
 from sfsc_vehicles import CAMERAS, make_identity, render_jpeg
@@ -42,7 +42,7 @@ QUIET_LOADS = 0.6
 SLO_MS = 100.0
 QUEUE = 1.5
 """Times the SLO: docs/operations.md says so of services whose late answers are worth nothing."""
-PICTURES = 32
+IMAGES = 32
 CLIENTS = 16
 
 
@@ -115,7 +115,7 @@ def main() -> None:
 def measured(bundle: Path, folder: Path) -> Iterator[Machine]:
     """A service of the bundle with its costs measured."""
     bodies = []
-    for n in range(PICTURES):
+    for n in range(IMAGES):
         bodies.append(folder / f"{n}.jpg")
         bodies[-1].write_bytes(render_jpeg(0, make_identity(0, n), n % CAMERAS, 0, 128))
     data = folder / "data"
@@ -136,7 +136,7 @@ def measured(bundle: Path, folder: Path) -> Iterator[Machine]:
         port = client.base_url.port
         assert port is not None
         saturate(port, "/embed?width=1.0", CLIENTS, 1.0, bodies)
-        offered = Offer.of(open_bundle(bundle).manifest)
+        offered = WidthCatalog.of(open_bundle(bundle).manifest)
         points = {width: expected_quality(offered, width, {}) for width in offered.widths}
         workers, _ = split_threads(Settings().thread_count, "cpu")
         yield Machine(client, pid, bodies, points, costs, slo_ms, workers)
@@ -156,7 +156,7 @@ def measure(machine: Machine, plan: Plan, seed: int) -> Iterator[dict[str, Any]]
 
 
 def one_run(machine: Machine, policy: str, times: list[float]) -> dict[str, Any]:
-    """Offer one load to one policy; the queue is empty before it and after it."""
+    """WidthCatalog one load to one policy; the queue is empty before it and after it."""
     path = "/embed" if policy == OURS else f"/embed?width={policy}"
     before = cpu_ms(machine.pid)
     offered = offer(machine.port, path, times, machine.bodies)

@@ -40,7 +40,7 @@ def main() -> None:
         loads = [load(browser, url) for _ in range(arguments.runs)]
         searches = search(browser, url, widths, arguments.runs)
     figures = [
-        Figure("bytes before pictures", median(one["bytes"] for one in loads) / 1000, "KB", "<= 200"),
+        Figure("bytes before images", median(one["bytes"] for one in loads) / 1000, "KB", "<= 200"),
         Figure("time to interactive", median(one["interactive_s"] for one in loads), "s", "<= 1"),
         Figure("first hits after opening", median(one["first_hits_s"] for one in loads), "s"),
         Figure("search at width 1.0", median(searches["1.0"]), "ms", "<= 150"),
@@ -61,13 +61,13 @@ def load(browser: Browser, url: str) -> dict[str, float]:
         page.wait_for_selector("#output .card[data-id]")
         shown = page.evaluate("performance.now()")
         page.wait_for_load_state("networkidle")
-        sizes = [one["bytes"] for one in page.evaluate(TRANSFERRED) if not is_picture(one["name"])]
+        sizes = [one["bytes"] for one in page.evaluate(TRANSFERRED) if not is_image(one["name"])]
         interactive = page.evaluate("performance.getEntriesByName('interactive')[0].startTime")
     return {"bytes": sum(sizes), "interactive_s": interactive / 1000, "first_hits_s": shown / 1000}
 
 
-def is_picture(path: str) -> bool:
-    """Whether an address is that of a picture in the gallery or of a sample."""
+def is_image(path: str) -> bool:
+    """Whether an address is that of an image in the gallery or of a sample."""
     return path.endswith("/image") or path.startswith("/samples/")
 
 

@@ -1,4 +1,4 @@
-"""The same pictures, preprocessing and ONNX files behind LitServe and BentoML, and behind this service.
+"""The same images, preprocessing and ONNX files behind LitServe and BentoML, and behind this service.
 
     python benchmarks/peers.py --variants     # first: each peer in several configurations, the best one is kept
     python benchmarks/peers.py                # every width: throughput, p50, p99, CPU per request, memory

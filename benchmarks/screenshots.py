@@ -1,8 +1,8 @@
-"""The pictures of the gallery page in docs/.
+"""The images of the gallery page in docs/.
 
     python benchmarks/screenshots.py          # models/demo; another bundle with a gallery can be named
 
-The page has no font of its own; these pictures look as the machine's system font does.
+The page has no font of its own; these images look as the machine's system font does.
 """
 
 import argparse
@@ -24,7 +24,7 @@ SETTLED = "() => [...document.images].every((one) => one.complete) && document.q
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One picture of the whole page, cut into `columns` side by side where it is narrow and long."""
+    """One image of the whole page, cut into `columns` side by side where it is narrow and long."""
 
     name: str
     width: int
@@ -71,7 +71,7 @@ def take(browser: Browser, address: str, shot: Shot) -> bytes:
 
 
 def arrange(png: bytes, columns: int) -> Image.Image:
-    """Cut a long picture into columns of equal height."""
+    """Cut a long image into columns of equal height."""
     with Image.open(io.BytesIO(png)) as opened:
         whole = opened.convert("RGB")
     height = -(-whole.height // columns)
@@ -82,25 +82,25 @@ def arrange(png: bytes, columns: int) -> Image.Image:
     return sheet
 
 
-def small(picture: Image.Image) -> bytes:
+def small(image: Image.Image) -> bytes:
     """As a PNG, with as many colours as fit into the bytes."""
-    data = encode(picture)
+    data = encode(image)
     for colours in (256, 192, 128, 64):
         if len(data) <= MAX_BYTES:
             break
-        data = encode(palette(picture, colours))
+        data = encode(palette(image, colours))
     return data
 
 
-def encode(picture: Image.Image) -> bytes:
+def encode(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
+    image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
-def palette(picture: Image.Image, colours: int) -> Image.Image:
+def palette(image: Image.Image, colours: int) -> Image.Image:
     """Few colours for the flat parts, which are most of the page, so that most are left for the photographs."""
-    pixels = np.asarray(picture).reshape(-1, 3)
+    pixels = np.asarray(image).reshape(-1, 3)
     found, counts = np.unique(pixels @ np.array([65536, 256, 1]), return_counts=True)
     flat = found[np.argsort(-counts)[:MAX_FLAT]]
     rest = pixels[~np.isin(pixels @ np.array([65536, 256, 1]), flat)]
@@ -108,7 +108,7 @@ def palette(picture: Image.Image, colours: int) -> Image.Image:
     table = photographs.getpalette() or []
     own = Image.new("P", (1, 1))
     own.putpalette([*table, *(int(one) >> shift & 255 for one in flat for shift in (16, 8, 0))])
-    return picture.quantize(palette=own, dither=Image.Dither.FLOYDSTEINBERG)
+    return image.quantize(palette=own, dither=Image.Dither.FLOYDSTEINBERG)
 
 
 if __name__ == "__main__":

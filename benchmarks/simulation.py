@@ -1,6 +1,6 @@
 """A discrete-event simulation of admission, scheduler and workers: an hour of traffic in seconds, without a clock.
 
-Drives the service's own choose, admit, Planner, CostTable and WaitingQueue. Simulated is only what
+Drives the service's own choose, admit, Scheduler, CostTable and RequestQueue. Simulated is only what
 surrounds them: arrivals, a time for decoding, and workers whose batches take what `actual` says.
 """
 
@@ -14,9 +14,9 @@ from typing import Any
 from sfsc_service.engine.batch_plan import Machine, Work
 from sfsc_service.engine.batcher import HORIZON
 from sfsc_service.engine.costs import CostTable
-from sfsc_service.engine.policy import Choice, Offer, Wish, admit, choose
-from sfsc_service.engine.queue import Entry, WaitingQueue
-from sfsc_service.engine.scheduler import Planner
+from sfsc_service.engine.policy import Budget, Choice, WidthCatalog, admit, choose
+from sfsc_service.engine.queue import Entry, RequestQueue
+from sfsc_service.engine.scheduler import Scheduler
 from sfsc_service.errors import Problem
 
 __all__ = ["Request", "Served", "simulate"]
@@ -30,7 +30,7 @@ class Request:
     """When it arrives, in seconds, and what it asks for."""
 
     at: float
-    wish: Wish
+    budget: Budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,13 @@ class _Present:
 class _Run:
     """The state of one simulation; events are (time, number, what happens then)."""
 
-    def __init__(self, offer: Offer, planner: Planner, actual: Actual, slo_ms: float, decode_ms: float) -> None:
-        self._offer, self._planner, self._costs = offer, planner, planner.costs
+    def __init__(
+        self, catalog: WidthCatalog, scheduler: Scheduler, actual: Actual, slo_ms: float, decode_ms: float
+    ) -> None:
+        self._catalog, self._scheduler, self._costs = catalog, scheduler, scheduler.costs
         self._actual, self._slo_ms, self._decode_ms = actual, slo_ms, decode_ms
-        self._idle = planner.machine.workers
-        self._queue: WaitingQueue[Work, tuple[Request, Choice]] = WaitingQueue()
+        self._idle = scheduler.machine.workers
+        self._queue: RequestQueue[Work, tuple[Request, Choice]] = RequestQueue()
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._now = 0.0
@@ -98,21 +100,21 @@ class _Run:
         heapq.heappush(self._events, (time, next(self._numbers), event))
 
     def _arrive(self, request: Request) -> None:
-        choice = choose(request.wish, self._offer, self._costs.estimate, self._slo_ms)
-        work = self._planner.work(choice, request.at)
-        wait_ms = self._planner.wait_ms(self._queue.weight_before(work.due), work.due, self._now)
+        choice = choose(request.budget, self._catalog, self._costs.estimate, self._slo_ms)
+        work = self._scheduler.work(choice, request.at)
+        wait_ms = self._scheduler.wait_ms(self._queue.weight_before(work.due), work.due, self._now)
         try:
             admit(choice, self._costs.estimate, wait_ms, self._decode_ms)
         except Problem:
             self.served.append(Served(request, choice, None, self._now))
             return
-        self._planner.arrived(work, self._now)
-        self._planner.expect(request, work)
+        self._scheduler.arrived(work, self._now)
+        self._scheduler.expect(request, work)
         self._at(self._now + self._decode_ms / 1000, lambda: self._enqueue(request, choice))
 
     def _enqueue(self, request: Request, choice: Choice) -> None:
-        self._planner.expected(request)
-        work = self._planner.work(choice, request.at, 1000 * (self._now - request.at))
+        self._scheduler.expected(request)
+        work = self._scheduler.work(choice, request.at, 1000 * (self._now - request.at))
         expires = None if choice.deadline_ms is None else request.at + choice.deadline_ms / 1000
         weight_ms = self._costs.estimate(choice.widths[0], 1)
         present: Any = _Present()
@@ -126,7 +128,7 @@ class _Run:
             if not len(self._queue):
                 return
             view = self._queue.view(HORIZON, self._now)
-            cut = self._planner.cut([entry.work for _, entry in view], self._now, self._idle)
+            cut = self._scheduler.cut([entry.work for _, entry in view], self._now, self._idle)
             members = self._queue.take([view[member][0] for member in cut.members])
             self._idle -= 1
             took_ms = self._actual(cut.width, len(members))
@@ -144,7 +146,7 @@ class _Run:
 
 def simulate(
     requests: Sequence[Request],
-    offer: Offer,
+    catalog: WidthCatalog,
     costs: CostTable,
     machine: Machine,
     actual: Actual,
@@ -153,6 +155,6 @@ def simulate(
     decode_ms: float = 0.0,
 ) -> list[Served]:
     """Serve all requests, ascending in time; what became of them, in the order of their cuts."""
-    run = _Run(offer, Planner(costs, machine), actual, slo_ms, decode_ms)
+    run = _Run(catalog, Scheduler(costs, machine), actual, slo_ms, decode_ms)
     run.play(requests)
     return run.served

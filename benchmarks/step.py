@@ -31,7 +31,7 @@ RATIO, MEMORY = "<= 1.15", "<= 1.5"
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A network at a size of picture; `recipe` has its sections network, data, optimiser."""
+    """A network at a size of image; `recipe` has its sections network, data, optimiser."""
 
     name: str
     recipe: dict[str, object]

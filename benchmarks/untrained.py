@@ -1,4 +1,4 @@
-"""A ResNet-18 at 128 px cropped in every layer, untrained, and pictures to send to it.
+"""A ResNet-18 at 128 px cropped in every layer, untrained, and images to send to it.
 
 Costs do not depend on what weights have learned, so that the engine's benchmarks need no training run.
 """
@@ -16,7 +16,7 @@ from sfsc_training.export import Servable, to_onnx
 from sfsc_training.networks.build import make_family
 from sfsc_vehicles import CAMERAS, make_identity, render_jpeg
 
-__all__ = ["pictures", "untrained_bundle", "written"]
+__all__ = ["images", "untrained_bundle", "written"]
 
 SIZE = 128
 RATIOS = (0.25, 0.5, 0.75, 1.0)
@@ -38,7 +38,7 @@ def untrained_bundle(folder: Path, seed: int = 0) -> Bundle:
     return write_bundle(folder, _manifest(submodels, seed), files)
 
 
-def pictures(count: int, seed: int = 0) -> list[bytes]:
+def images(count: int, seed: int = 0) -> list[bytes]:
     """Rendered vehicles as JPEG files of 128×128, every one of another identity."""
     return [render_jpeg(seed, make_identity(seed, n), n % CAMERAS, 0, SIZE) for n in range(count)]
 

@@ -44,7 +44,7 @@ def overhead() -> str:
         parts = [f"{figures[f'{case}: {part}']['value']:.2f}" for part in ("floor", "server", "batch")]
         rate = f"{figures[f'{case}: throughput']['value']:.0f}"
         rows.append([case, *parts, rate, *judged(figures[f"{case}: server ÷ floor"])])
-    header = ["case", "floor, ms", "server, ms", "batch", "pictures/s", "server ÷ floor", "asked", "met"]
+    header = ["case", "floor, ms", "server, ms", "batch", "images/s", "server ÷ floor", "asked", "met"]
     return f"{table(header, rows)}\n\n{where(found)}"
 
 
@@ -73,11 +73,11 @@ def plain(name: str) -> str:
 
 
 def overload() -> str:
-    """The picture and all figures."""
+    """The image and all figures."""
     found = result("overload")
     rows = [[figure["name"], figure["unit"], *judged(figure)] for figure in found["figures"]]
-    picture = "![Attainment against mean expected mAP, a panel per load](overload.png)"
-    return f"{picture}\n\n{table(['figure', 'unit', 'measured', 'asked', 'met'], rows)}\n\n{where(found)}"
+    image = "![Attainment against mean expected mAP, a panel per load](overload.png)"
+    return f"{image}\n\n{table(['figure', 'unit', 'measured', 'asked', 'met'], rows)}\n\n{where(found)}"
 
 
 def serving() -> str:

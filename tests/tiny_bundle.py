@@ -1,6 +1,6 @@
 """A real bundle in milliseconds and without torch: random projections that share most of their matrix.
 
-A picture's vectors at two widths are close to each other and far from another picture's, so that search
+An image's vectors at two widths are close to each other and far from another image's, so that search
 across widths works as with a trained bundle. The quality matrices are made up, and say so.
 """
 
@@ -33,7 +33,7 @@ def make_tiny_bundle(
     space: str = "tiny-space",
     compatible_with: Sequence[str] = (),
 ) -> Bundle:
-    """Write a bundle of `size`×`size` pictures and `dimension` outputs to `folder` and return it.
+    """Write a bundle of `size`×`size` images and `dimension` outputs to `folder` and return it.
 
     Another seed gives another projection (let it go with another `space`). Replaces what is there.
     """

@@ -1,4 +1,4 @@
-"""The network behind BentoML: adaptive batching, pictures as multipart uploads that it opens with Pillow.
+"""The network behind BentoML: adaptive batching, images as multipart uploads that it opens with Pillow.
 
 `PEER_WORKERS`, `PEER_SERVICE_THREADS`, `PEER_BATCH` and `PEER_LATENCY_MS` are its documented options for
 throughput; benchmarks/peers.py tries several.
@@ -31,5 +31,5 @@ class Embed:
         max_latency_ms=int(os.environ["PEER_LATENCY_MS"]),
     )
     def embed(self, image: list[Image]) -> np.ndarray:
-        """Encoded pictures → float32 [n, D]."""
-        return self.network.embed([squash(load(picture), self.network.preprocessing) for picture in image])
+        """Encoded images → float32 [n, D]."""
+        return self.network.embed([squash(load(one), self.network.preprocessing) for one in image])

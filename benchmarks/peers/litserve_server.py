@@ -1,4 +1,4 @@
-"""The network behind LitServe: batches by its own loop, pictures as raw bodies, decoded in its workers.
+"""The network behind LitServe: batches by its own loop, images as raw bodies, decoded in its workers.
 
 `PEER_WORKERS`, `PEER_BATCH`, `PEER_WAIT_S` and `PEER_FAST_QUEUE` are the options that its documentation names for
 throughput; benchmarks/peers.py tries several.
@@ -17,7 +17,7 @@ from network import Network
 from sfsc_bundle.preprocess import preprocess
 
 Image = npt.NDArray[np.uint8]
-Picture = Annotated[bytes, Body(media_type="image/jpeg")]
+EncodedImage = Annotated[bytes, Body(media_type="image/jpeg")]
 
 
 class Embed(litserve.LitAPI):
@@ -26,7 +26,7 @@ class Embed(litserve.LitAPI):
     def setup(self, device: str) -> None:  # noqa: ARG002 - the bundle says where it computes
         self.network = Network()
 
-    def decode_request(self, request: Picture) -> Image:
+    def decode_request(self, request: EncodedImage) -> Image:
         return preprocess(request, self.network.preprocessing)
 
     def batch(self, inputs: list[Image]) -> list[Image]:

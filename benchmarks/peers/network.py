@@ -16,7 +16,7 @@ __all__ = ["Network"]
 
 
 class Network:
-    """Encoded pictures → vectors, in two steps as the peers' interfaces want them."""
+    """Encoded images → vectors, in two steps as the peers' interfaces want them."""
 
     def __init__(self) -> None:
         bundle = open_bundle(Path(os.environ["PEER_BUNDLE"]))

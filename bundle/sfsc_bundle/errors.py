@@ -3,8 +3,8 @@
 SfscError
 ├── BundleError            a bundle is missing, incomplete, altered or of another schema
 ├── DeviceError            a device was asked for that is not there
-└── ImageError             a picture that cannot be taken; `code` is stable
-    ├── image_not_recognised    not a picture of an accepted format and encoding
+└── ImageError             an image that cannot be taken; `code` is stable
+    ├── image_not_recognised    not an image of an accepted format and encoding
     ├── image_too_large         more bytes than the cap
     ├── image_too_many_pixels   more pixels than the cap, or too long a side, seen in the header
     └── image_damaged           the header is fine, the pixels are not
@@ -30,7 +30,7 @@ class DeviceError(SfscError):
 
 
 class ImageError(SfscError):
-    """A picture that cannot be taken."""
+    """An image that cannot be taken."""
 
     def __init__(self, code: ImageCode, message: str) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""The header of an encoded picture: format and caps are checked here, before a pixel is decoded."""
+"""The header of an encoded image: format and caps are checked here, before a pixel is decoded."""
 
 import io
 import re
@@ -21,14 +21,14 @@ _PILLOWS_MODULES = re.compile(r"PIL\.")
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """Caps on one encoded picture. Pillow itself refuses more than 178 million pixels."""
+    """Caps on one encoded image. Pillow itself refuses more than 178 million pixels."""
 
     max_bytes: int = 20 * 2**20
     max_pixels: int = 40_000_000
 
 
 def open_header(data: bytes, limits: ImageLimits) -> Image.Image:
-    """Return the picture with nothing but its header read, all caps checked.
+    """Return the image with nothing but its header read, all caps checked.
 
     Raises:
         ImageError: image_too_large, image_not_recognised, image_too_many_pixels; image_damaged for a JPEG of
@@ -80,7 +80,7 @@ def _check_encoding(image: Image.Image, data: bytes) -> None:
 
 
 def _ignore_pillows_warnings() -> None:
-    # Whether a picture is taken must not depend on the caller's filters, and its own warnings say nothing that
+    # Whether an image is taken must not depend on the caller's filters, and its own warnings say nothing that
     # an ImageError does not. `catch_warnings` would restore the filters under another thread's feet.
     ours = ("ignore", None, Warning, _PILLOWS_MODULES, 0)
     if list(warnings.filters[:1]) != [ours]:

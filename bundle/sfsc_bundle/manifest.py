@@ -34,7 +34,7 @@ class Preprocessing(_Model):
 
 
 class Parity(_Model):
-    """The worst difference found at export, over real pictures, against the network that was trained."""
+    """The worst difference found at export, over real images, against the network that was trained."""
 
     sliced_max_abs: float = Field(ge=0, description="sliced static module against the switchable network")
     onnx_min_cosine: float = Field(le=1.0001, description="ONNX graph against the sliced static module")
@@ -49,7 +49,7 @@ class Submodel(_Model):
     sha256: Sha256
     precision: Literal["float32"] = "float32"
     parameters: int = Field(gt=0)
-    macs: int = Field(gt=0, description="multiply-accumulates for one picture; FLOPs are twice that")
+    macs: int = Field(gt=0, description="multiply-accumulates for one image; FLOPs are twice that")
     opset: int = Field(ge=17)
     parity: Parity
 

@@ -30,7 +30,7 @@ _ORIENTATION = {
 def preprocess(
     data: bytes, preprocessing: Preprocessing, limits: ImageLimits | None = None
 ) -> npt.NDArray[np.uint8]:
-    """Turn an encoded picture into the graph's input, uint8 [H, W, 3].
+    """Turn an encoded image into the graph's input, uint8 [H, W, 3].
 
     Raises:
         ImageError: see its codes in `sfsc_bundle.errors`.
@@ -39,12 +39,12 @@ def preprocess(
 
 
 def decode(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
-    """Decode to an upright RGB picture. Raises ImageError."""
+    """Decode to an upright RGB image. Raises ImageError."""
     return load(open_header(data, limits or ImageLimits()))
 
 
 def load(image: Image.Image) -> Image.Image:
-    """Decode a picture of which `open_header` has read the header to an upright RGB one. Raises ImageError."""
+    """Decode an image of which `open_header` has read the header to an upright RGB one. Raises ImageError."""
     try:
         image.load()
         return _to_rgb(_upright(image))
@@ -65,7 +65,7 @@ def squash(image: Image.Image, preprocessing: Preprocessing) -> npt.NDArray[np.u
 def _upright(image: Image.Image) -> Image.Image:
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG)
-    except Exception:  # broken EXIF data is common in the wild, and the picture is still good
+    except Exception:  # broken EXIF data is common in the wild, and the image is still good
         return image
     operation = _ORIENTATION.get(orientation) if isinstance(orientation, int) else None
     return image if operation is None else image.transpose(operation)

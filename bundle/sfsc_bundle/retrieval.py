@@ -23,7 +23,7 @@ __all__ = [
     "summarise",
 ]
 
-JUNK = -1  # pictures with this identity are dropped from the gallery (Market-1501's junk)
+JUNK = -1  # images with this identity are dropped from the gallery (Market-1501's junk)
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -31,16 +31,16 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What is known of n pictures.
+    """What is known of n images.
 
     `identity` [n]; −1 is junk, which is dropped from a gallery; distractors have an identity no query has.
     `camera` [n] or None: where both sides have cameras, a query does not meet its own identity in its own
-    camera. `picture` [n] or None: where both sides have it, a query does not meet itself.
+    camera. `image` [n] or None: where both sides have it, a query does not meet itself.
     """
 
     identity: Ints
     camera: Ints | None = None
-    picture: Ints | None = None
+    image: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.identity)
@@ -50,7 +50,7 @@ class Labels:
         return Labels(
             self.identity[rows],
             None if self.camera is None else self.camera[rows],
-            None if self.picture is None else self.picture[rows],
+            None if self.image is None else self.image[rows],
         )
 
 
@@ -150,8 +150,8 @@ def _relevant(order: Ints, number: int, query: Labels, gallery: Labels) -> npt.N
     dropped = identities == JUNK
     if query.camera is not None and gallery.camera is not None:
         dropped |= same & (gallery.camera[order] == query.camera[number])
-    if query.picture is not None and gallery.picture is not None:
-        dropped |= gallery.picture[order] == query.picture[number]
+    if query.image is not None and gallery.image is not None:
+        dropped |= gallery.image[order] == query.image[number]
     kept: npt.NDArray[np.bool_] = same[~dropped]
     return kept
 

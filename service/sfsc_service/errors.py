@@ -5,7 +5,7 @@ Problem          a request that is refused; `kind` is the stable code of the ans
     the request is wrong      invalid_parameter invalid_json invalid_request unknown_width unknown_space
                               contradictory_limits not_found item_not_found method_not_allowed
                               unsupported_media_type body_too_large body_stalled
-    the picture is wrong      the codes of sfsc_bundle.errors.ImageError
+    the image is wrong      the codes of sfsc_bundle.errors.ImageError
     the store refuses         the codes of sfsc_service.store.errors
     the service cannot now    queue_full deadline_unreachable deadline_passed client_gone shutting_down
                               no_worker inference_failed inference_hung internal_error
@@ -84,7 +84,7 @@ STATUS: dict[Kind, tuple[int, str]] = {
     "width_invalid": (422, "The width breaks a rule"),
     "vector_invalid": (422, "The vector breaks a rule"),
     "metadata_invalid": (422, "The metadata break a rule"),
-    "picture_invalid": (422, "The picture breaks a rule"),
+    "picture_invalid": (422, "The image breaks a rule"),
     "filter_invalid": (422, "The filter breaks a rule"),
     "cursor_invalid": (422, "The cursor breaks a rule"),
     "limit_exceeded": (422, "A limit is exceeded"),

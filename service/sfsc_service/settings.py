@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     queue_ms: float = _setting(
         2000.0, "ms", "predicted waiting time above which requests are refused with 429", gt=0, le=3.6e6
     )
-    watchdog_s: float = _setting(
+    hang_after_s: float = _setting(
         10.0,
         "s",
         "a batch that computes for longer, and for twenty times what it is predicted to, is given up",

@@ -10,7 +10,7 @@ def graph(
     *,
     inputs: tuple[str, ...] = ("images",),
     outputs: tuple[str, ...] = ("embeddings",),
-    picture: tuple[int | str, ...] = (16, 16, 3),
+    image: tuple[int | str, ...] = (16, 16, 3),
     batch: int | str = "n",
     dimension: int = 16,
     takes: int = TensorProto.UINT8,
@@ -28,7 +28,7 @@ def graph(
     body = helper.make_graph(
         nodes,
         "test",
-        [helper.make_tensor_value_info(name, takes, [batch, *picture]) for name in inputs],
+        [helper.make_tensor_value_info(name, takes, [batch, *image]) for name in inputs],
         [helper.make_tensor_value_info(name, gives, [batch, dimension]) for name in outputs],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )

@@ -18,7 +18,7 @@ from tests.bundle.manifests import document, manifest
 
 OLD = {"w0.5.onnx": b"old narrow", "w1.0.onnx": b"old wide"}
 NEW = {"w0.5.onnx": b"new narrow", "w1.0.onnx": b"new wide"}
-BESIDE = {"gallery/one.jpg": b"picture", "gallery/odd.onnx": b"no graph of this bundle"}
+BESIDE = {"gallery/one.jpg": b"image", "gallery/odd.onnx": b"no graph of this bundle"}
 
 
 def write(folder: Path, files: dict[str, bytes], *, replace: bool = False) -> Bundle:
@@ -29,8 +29,8 @@ def write_old(folder: Path) -> None:
     """The old bundle with a gallery beside it."""
     write(folder, OLD)
     (folder / "gallery").mkdir()
-    for name, picture in BESIDE.items():
-        (folder / name).write_bytes(picture)
+    for name, image in BESIDE.items():
+        (folder / name).write_bytes(image)
 
 
 def content(folder: Path) -> dict[str, bytes]:

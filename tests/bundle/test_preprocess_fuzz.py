@@ -24,7 +24,7 @@ LIMITS = ImageLimits(max_bytes=10_000, max_pixels=250_000)
 
 @st.composite
 def mutated(draw: st.DrawFn) -> bytes:
-    """A good picture after a few edits: bytes overwritten, cut out, doubled, or taken from another picture."""
+    """A good image after a few edits: bytes overwritten, cut out, doubled, or taken from another image."""
     data = bytearray(draw(st.sampled_from(SEEDS)))
     for _ in range(draw(st.integers(1, 4))):
         if not data:
@@ -67,7 +67,7 @@ def outcome(data: bytes) -> np.ndarray | ImageError:
 
 @settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(mutated())
-def test_mutated_pictures(data: bytes) -> None:
+def test_mutated_images(data: bytes) -> None:
     check(data)
 
 

@@ -1,4 +1,4 @@
-"""Golden vectors: what each kind of picture must become. Expectations: `golden/make_golden.py`, numpy only."""
+"""Golden vectors: what each kind of image must become. Expectations: `golden/make_golden.py`, numpy only."""
 
 import re
 from pathlib import Path
@@ -29,9 +29,9 @@ def furthest(found: np.ndarray, expected: np.ndarray) -> int:
     return int(np.abs(found.astype(int) - expected.astype(int)).max())
 
 
-def test_every_picture_has_an_expectation() -> None:
-    pictures = {path.name for path in GOLDEN.iterdir() if path.suffix not in (".py", ".npz") and path.is_file()}
-    assert pictures == set(NAMES)
+def test_every_image_has_an_expectation() -> None:
+    images = {path.name for path in GOLDEN.iterdir() if path.suffix not in (".py", ".npz") and path.is_file()}
+    assert images == set(NAMES)
 
 
 def test_the_committed_expectations_are_those_of_the_script() -> None:
@@ -41,7 +41,7 @@ def test_the_committed_expectations_are_those_of_the_script() -> None:
         np.testing.assert_array_equal(array, EXPECTED[name], err_msg=name)
 
 
-def test_the_picture_has_no_symmetry_that_could_hide_a_wrong_orientation() -> None:
+def test_the_image_has_no_symmetry_that_could_hide_a_wrong_orientation() -> None:
     upright = EXPECTED["jpeg-orientation-1.jpg"]
     square = upright[:32, :32]
     turned = [np.rot90(side, k) for side in (square, square.swapaxes(0, 1)) for k in range(4)]

@@ -41,7 +41,7 @@ def noise(kind: str, size: tuple[int, int] = (64, 64), **options: object) -> byt
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The formats of the pictures whose pixels were asked for."""
+    """The formats of the images whose pixels were asked for."""
     calls: list[str] = []
     original = ImageFile.ImageFile.load
 
@@ -59,7 +59,7 @@ def refusal(data: bytes, limits: ImageLimits | None = None) -> ImageError:
     return caught.value
 
 
-def test_the_probe_sees_a_decoded_picture(decoded: list[str]) -> None:
+def test_the_probe_sees_a_decoded_image(decoded: list[str]) -> None:
     preprocess(noise("PNG"), SMALL)
     assert decoded[0] == "PNG"
 
@@ -126,9 +126,9 @@ def test_a_run_length_encoded_bmp_is_refused(decoded: list[str]) -> None:
     assert decoded == []
 
 
-NOT_PICTURES = {
+NOT_IMAGES = {
     "empty": b"",
-    "text": b"not a picture",
+    "text": b"not an image",
     "json": b'{"image": "..."}',
     "svg": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
     "pdf": b"%PDF-1.7\n",
@@ -142,8 +142,8 @@ NOT_PICTURES = {
 }
 
 
-@pytest.mark.parametrize("data", NOT_PICTURES.values(), ids=NOT_PICTURES)
-def test_not_a_picture(data: bytes, decoded: list[str]) -> None:
+@pytest.mark.parametrize("data", NOT_IMAGES.values(), ids=NOT_IMAGES)
+def test_not_an_image(data: bytes, decoded: list[str]) -> None:
     error = refusal(data)
     assert error.code == "image_not_recognised"
     assert str(error).startswith("image ")
@@ -187,14 +187,14 @@ BROKEN_EXIF = {
 
 
 @pytest.mark.parametrize("exif", BROKEN_EXIF.values(), ids=BROKEN_EXIF)
-def test_broken_exif_is_no_reason_to_refuse_a_good_picture(exif: bytes) -> None:
+def test_broken_exif_is_no_reason_to_refuse_a_good_image(exif: bytes) -> None:
     plain = np.asarray(decode(noise("JPEG", (40, 24))))
     np.testing.assert_array_equal(np.asarray(decode(noise("JPEG", (40, 24), exif=exif))), plain)
 
 
 def nasty() -> dict[str, bytes]:
-    """Pictures at which Pillow itself would print a warning."""
-    mpo = (GOLDEN / "jpeg-two-pictures.jpg").read_bytes()
+    """Images at which Pillow itself would print a warning."""
+    mpo = (GOLDEN / "jpeg-two-images.jpg").read_bytes()
     at = mpo.index(b"MPF\0") + 4
     return {
         "bomb": blank_png(12_000, 10_000),

@@ -1,4 +1,4 @@
-"""rank-1 and mAP worked by hand. Pictures are angles in the plane: the nearer the angle, the higher the score."""
+"""rank-1 and mAP worked by hand. Images are angles in the plane: the nearer the angle, the higher the score."""
 
 import math
 
@@ -16,11 +16,11 @@ def at(*degrees: float) -> np.ndarray:
     return np.stack([np.cos(radians), np.sin(radians)], axis=1).astype(np.float32)
 
 
-def labels(*identity: int, camera: list[int] | None = None, picture: list[int] | None = None) -> Labels:
+def labels(*identity: int, camera: list[int] | None = None, image: list[int] | None = None) -> Labels:
     def ints(values: list[int] | None) -> np.ndarray | None:
         return None if values is None else np.array(values)
 
-    return Labels(np.array(identity), ints(camera), ints(picture))
+    return Labels(np.array(identity), ints(camera), ints(image))
 
 
 @pytest.mark.parametrize(
@@ -81,11 +81,11 @@ def test_a_junk_query_matches_no_junk() -> None:
     assert (scores.queries, scores.skipped) == (1, 1)
 
 
-def test_a_picture_does_not_meet_itself() -> None:
-    pictures = labels(A, A, B, picture=[0, 1, 2])
+def test_an_image_does_not_meet_itself() -> None:
+    images = labels(A, A, B, image=[0, 1, 2])
     vectors = at(0, 30, 10)
-    # Picture 0 sees 2, 1: AP 1/2. Picture 1 sees 2, 0: AP 1/2. Picture 2 has no match but itself.
-    scores = evaluate(vectors, pictures, vectors, pictures)
+    # Image 0 sees 2, 1: AP 1/2. Image 1 sees 2, 0: AP 1/2. Image 2 has no match but itself.
+    scores = evaluate(vectors, images, vectors, images)
     assert scores.mean_ap == pytest.approx(50)
     assert scores.rank1 == 0
     assert (scores.queries, scores.skipped) == (2, 1)

@@ -1,4 +1,4 @@
-"""Opening and running a graph: what differs from the manifest is refused before the first picture."""
+"""Opening and running a graph: what differs from the manifest is refused before the first image."""
 
 import os
 import subprocess
@@ -25,14 +25,14 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return make_tiny_bundle(tmp_path_factory.mktemp("models") / "tiny")
 
 
-def pictures(count: int, seed: int = 0) -> np.ndarray:
+def pixels(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_width_gives_unit_vectors_of_the_manifests_dimension(bundle: Bundle, width: str) -> None:
     runner = make_runner(bundle, width)
-    vectors = runner(pictures(5))
+    vectors = runner(pixels(5))
     assert runner.dimension == 16
     assert vectors.shape == (5, 16)
     assert vectors.dtype == np.float32
@@ -40,7 +40,7 @@ def test_every_width_gives_unit_vectors_of_the_manifests_dimension(bundle: Bundl
 
 
 def test_widths_are_different_networks_in_one_space(bundle: Bundle) -> None:
-    narrow, wide = (make_runner(bundle, width)(pictures(20)) for width in ("0.25", "1.0"))
+    narrow, wide = (make_runner(bundle, width)(pixels(20)) for width in ("0.25", "1.0"))
     assert np.abs(narrow - wide).max() > 1e-3
     assert ((narrow @ wide.T).argmax(axis=1) == np.arange(20)).all()
 
@@ -50,21 +50,21 @@ def test_a_width_the_bundle_has_not(bundle: Bundle) -> None:
         make_runner(bundle, "0.3")
 
 
-def test_the_same_pictures_give_the_same_bits(bundle: Bundle) -> None:
-    images = pictures(7)
+def test_the_same_images_give_the_same_bits(bundle: Bundle) -> None:
+    images = pixels(7)
     first = make_runner(bundle, "1.0")
     np.testing.assert_array_equal(first(images), first(images))
     np.testing.assert_array_equal(first(images), make_runner(bundle, "1.0")(images))
 
 
-def test_a_picture_does_not_depend_on_its_batch(bundle: Bundle) -> None:
-    runner, images = make_runner(bundle, "0.5"), pictures(9)
+def test_an_image_does_not_depend_on_its_batch(bundle: Bundle) -> None:
+    runner, images = make_runner(bundle, "0.5"), pixels(9)
     one_by_one = np.concatenate([runner(images[i : i + 1]) for i in range(9)])
     np.testing.assert_allclose(runner(images), one_by_one, atol=1e-5)
 
 
 def test_memory_order_does_not_matter(bundle: Bundle) -> None:
-    runner, images = make_runner(bundle, "0.5"), pictures(4)
+    runner, images = make_runner(bundle, "0.5"), pixels(4)
     expected = runner(images)
     np.testing.assert_array_equal(runner(images[::-1]), expected[::-1])
     np.testing.assert_array_equal(runner(np.asfortranarray(images)), expected)
@@ -72,7 +72,7 @@ def test_memory_order_does_not_matter(bundle: Bundle) -> None:
 
 def test_one_runner_in_many_threads(bundle: Bundle) -> None:
     runner = make_runner(bundle, "1.0", threads=2)
-    batches = [pictures(1 + seed % 5, seed) for seed in range(100)]
+    batches = [pixels(1 + seed % 5, seed) for seed in range(100)]
     expected = [runner(batch) for batch in batches]
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(runner, batches))
@@ -83,12 +83,12 @@ def test_one_runner_in_many_threads(bundle: Bundle) -> None:
 @pytest.mark.parametrize(
     "images",
     [
-        pictures(2).astype(np.float32),
-        pictures(2).astype(np.int8),
-        pictures(1)[0],
-        pictures(2)[:, :, :8],
-        pictures(2)[..., :1],
-        np.moveaxis(pictures(2), 3, 1),
+        pixels(2).astype(np.float32),
+        pixels(2).astype(np.int8),
+        pixels(1)[0],
+        pixels(2)[:, :, :8],
+        pixels(2)[..., :1],
+        np.moveaxis(pixels(2), 3, 1),
         np.zeros((0,), np.uint8),
     ],
     ids=lambda array: f"{array.dtype}{list(array.shape)}",
@@ -99,7 +99,7 @@ def test_other_input_is_refused_with_what_was_found(bundle: Bundle, images: np.n
         runner(images)
     assert str(images.dtype) in str(caught.value)
     assert str(images.shape) in str(caught.value)
-    assert runner(pictures(1)).shape == (1, 16)
+    assert runner(pixels(1)).shape == (1, 16)
 
 
 def opened_with(tmp_path: Path, content: bytes) -> None:
@@ -122,9 +122,9 @@ def test_the_unchanged_graph_of_these_tests_is_accepted(tmp_path: Path) -> None:
         ({"takes": TensorProto.FLOAT}, r"images must be tensor\(uint8\) \[n, 16, 16, 3\], found tensor\(float\)"),
         ({"gives": TensorProto.DOUBLE}, r"embeddings must be tensor\(float\) \[n, 16\], found tensor\(double\)"),
         ({"dimension": 8}, r"embeddings must be .* found tensor\(float\) \['n', 8\]"),
-        ({"picture": (8, 16, 3)}, r"images must be .* found tensor\(uint8\) \['n', 8, 16, 3\]"),
-        ({"picture": (16, 16)}, r"images must be .*"),
-        ({"picture": ("h", "w", 3)}, r"images must be .* \['n', 'h', 'w', 3\]"),
+        ({"image": (8, 16, 3)}, r"images must be .* found tensor\(uint8\) \['n', 8, 16, 3\]"),
+        ({"image": (16, 16)}, r"images must be .*"),
+        ({"image": ("h", "w", 3)}, r"images must be .* \['n', 'h', 'w', 3\]"),
         ({"batch": 4}, r"images must be tensor\(uint8\) \[n, .* found tensor\(uint8\) \[4, 16, 16, 3\]"),
     ],
     ids=lambda part: next(iter(part)) if isinstance(part, dict) else "",

@@ -1,4 +1,4 @@
-"""One service for all tests that only ask, with a gallery of known pictures at known widths."""
+"""One service for all tests that only ask, with a gallery of known images at known widths."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +8,7 @@ import pytest
 
 from sfsc_bundle.folder import Bundle
 from sfsc_service.settings import Settings
-from tests.service.images import picture
+from tests.service.images import draw_image
 from tests.service.live import Live, running
 from tests.tiny_bundle import make_tiny_bundle
 
@@ -19,7 +19,7 @@ CALLERS = 24
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A bundle of 16×16 pictures and 16 numbers."""
+    """A bundle of 16×16 images and 16 numbers."""
     return make_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
 
 
@@ -31,7 +31,7 @@ def settings(tiny: Bundle, tmp_path: Path) -> Settings:
 
 @pytest.fixture(scope="session")
 def live(tiny: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """Its items `item-0` … `item-11` are `picture(0)` …, at the widths in turn. Leave them as they are."""
+    """Its items `item-0` … `item-11` are `image(0)` …, at the widths in turn. Leave them as they are."""
     data = tmp_path_factory.mktemp("live")
     settings = Settings(
         bundle=tiny.folder,
@@ -47,7 +47,7 @@ def live(tiny: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Liv
     with running(settings) as made:
         for n in range(ITEMS):
             metadata = f'{{"n": {n}, "even": {str(n % 2 == 0).lower()}}}'
-            answer = made.put_image(f"/items/item-{n}", picture(n), width=WIDTHS[n % 4], metadata=metadata)
+            answer = made.put_image(f"/items/item-{n}", draw_image(n), width=WIDTHS[n % 4], metadata=metadata)
             assert answer.status_code == 200, answer.text
         yield made
 

@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import numpy as np
 
-from tests.service.images import picture
+from tests.service.images import draw_image
 from tests.service.live import Live
 
-PATIENCE_S = 30.0
+START_TIMEOUT_S = 30.0
 
 
 def computed(live: Live, width: str) -> float:
@@ -27,7 +27,7 @@ def network(live: Live, width: str, made: Callable[[Any], Callable[[np.ndarray],
 
 
 def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + START_TIMEOUT_S
     while not true():
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -44,15 +44,15 @@ class Held:
     def _made(self, real: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
         def run(images: np.ndarray) -> np.ndarray:
             self.entered.set()
-            assert self._go.wait(PATIENCE_S)
+            assert self._go.wait(START_TIMEOUT_S)
             return real(images)
 
         return run
 
     def occupy(self, callers: ThreadPoolExecutor, width: str) -> "Future[httpx.Response]":
         """Send one request that the worker is busy with until `release`."""
-        busy = callers.submit(self._live.post_image, "/embed", picture(0), width=width)
-        assert self.entered.wait(PATIENCE_S)
+        busy = callers.submit(self._live.post_image, "/embed", draw_image(0), width=width)
+        assert self.entered.wait(START_TIMEOUT_S)
         return busy
 
     def until_waiting(self, count: int) -> None:

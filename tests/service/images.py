@@ -1,4 +1,4 @@
-"""Pictures for tests: drawn, never read from a data set; and some that were made to hurt."""
+"""Images for tests: drawn, never read from a data set; and some that were made to hurt."""
 
 import io
 import struct
@@ -7,10 +7,10 @@ import zlib
 import numpy as np
 from PIL import Image
 
-__all__ = ["half_a_jpeg", "huge_png", "picture"]
+__all__ = ["draw_image", "half_a_jpeg", "huge_png"]
 
 
-def picture(seed: int, *, size: int = 64, format: str = "JPEG", quality: int = 95) -> bytes:
+def draw_image(seed: int, *, size: int = 64, format: str = "JPEG", quality: int = 95) -> bytes:
     """A coarse random pattern, different for every seed and alike at every width of the tiny bundle."""
     coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     buffer = io.BytesIO()
@@ -20,7 +20,7 @@ def picture(seed: int, *, size: int = 64, format: str = "JPEG", quality: int = 9
 
 def half_a_jpeg() -> bytes:
     """A good header and not enough behind it."""
-    whole = picture(1, size=128)
+    whole = draw_image(1, size=128)
     return whole[: len(whole) // 2]
 
 

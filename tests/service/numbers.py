@@ -10,7 +10,7 @@ from sfsc_service.engine.batcher import Answer, Batcher, Limits
 Run = Callable[[str, list[int]], Sequence[int | Exception]]
 Numbers = Batcher[str, str, int, int]
 
-PATIENCE_S = 20.0
+START_TIMEOUT_S = 20.0
 
 
 def first_key(works: Sequence[str], _now: float, _idle: int) -> tuple[str, list[int]]:
@@ -33,7 +33,7 @@ def batcher(run: Run = double, workers: int = 1, queue_ms: float = 1e9, **option
     try:
         yield made
     finally:
-        made.close(PATIENCE_S)
+        made.close(START_TIMEOUT_S)
 
 
 def submit(to: Numbers, payload: int, key: str = "a", **options: float) -> "asyncio.Future[Answer[str, int]]":
@@ -53,11 +53,11 @@ class Gate:
     def __call__(self, key: str, payloads: list[int]) -> Sequence[int | Exception]:
         self.batches.append((key, payloads))
         self.entered.set()
-        assert self._open.wait(PATIENCE_S)
+        assert self._open.wait(START_TIMEOUT_S)
         return self._run(key, payloads)
 
     def open(self) -> None:
         self._open.set()
 
     async def busy(self) -> None:
-        assert await asyncio.to_thread(self.entered.wait, PATIENCE_S)
+        assert await asyncio.to_thread(self.entered.wait, START_TIMEOUT_S)

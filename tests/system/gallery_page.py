@@ -37,7 +37,7 @@ Shown = dict[str, Any]
 
 
 def shot(identity: int, number: int) -> bytes:
-    """A picture of an identity: its own coarse pattern, and a little that changes from shot to shot."""
+    """An image of an identity: its own coarse pattern, and a little that changes from shot to shot."""
     pattern = np.random.default_rng(identity).uniform(40, 215, (8, 8, 3))
     change = np.random.default_rng([identity, number]).normal(0, 14, (8, 8, 3))
     coarse = np.clip(pattern + change, 0, 255).astype(np.uint8)
@@ -47,7 +47,7 @@ def shot(identity: int, number: int) -> bytes:
 
 
 def write_listing(folder: Path) -> Path:
-    """Sample pictures and their gallery.json."""
+    """Sample images and their gallery.json."""
     queries = []
     for identity in range(SAMPLES):
         name = f"sample-{identity}.png"
@@ -100,9 +100,9 @@ class GalleryPage:
         assert any(part in text for text in self.told), self.told
         self.told[:] = [text for text in self.told if part not in text]
 
-    def ask(self, image: bytes, k: int = HITS, **wish: Any) -> dict[str, Any]:
-        """What the service answers for a picture."""
-        answer = self.live.post_image("/search", image, k=k, **wish)
+    def ask(self, image: bytes, k: int = HITS, **budget: Any) -> dict[str, Any]:
+        """What the service answers for an image."""
+        answer = self.live.post_image("/search", image, k=k, **budget)
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()
         return found

@@ -42,8 +42,8 @@ def stack(built: Stack) -> Iterator[Stack]:
     built("down", "--volumes")
     try:
         built.up()
-        pictures = [path for path in GALLERY.iterdir() if path.suffix in SUFFIXES]
-        until("gallery loaded", lambda: len(items(built)) == len(pictures) > 0, 120)
+        images = [path for path in GALLERY.iterdir() if path.suffix in SUFFIXES]
+        until("gallery loaded", lambda: len(items(built)) == len(images) > 0, 120)
         yield built
     finally:
         built("down", "--volumes")
@@ -77,15 +77,15 @@ def items(stack: Stack) -> dict[str, dict]:
             cursor = {"cursor": page["next"]}
 
 
-def picture_of(stack: Stack, identity: str) -> bytes:
+def image_of(stack: Stack, identity: str) -> bytes:
     with api(stack) as client:
         return client.get(f"/items/{identity}/image").raise_for_status().content
 
 
-def search(stack: Stack, picture: bytes, width: str) -> list[dict]:
+def search(stack: Stack, image: bytes, width: str) -> list[dict]:
     headers = {"content-type": "image/jpeg"}
     with api(stack) as client:
-        answer = client.post("/search", params={"k": 5, "width": width}, content=picture, headers=headers)
+        answer = client.post("/search", params={"k": 5, "width": width}, content=image, headers=headers)
         return answer.raise_for_status().json()["hits"]
 
 
@@ -96,9 +96,9 @@ def test_every_compose_that_is_here_accepts_the_file(profile: list[str]) -> None
         subprocess.run([*command, *profile, "config", "--quiet"], cwd=ROOT, check=True)
 
 
-def test_a_search_over_the_published_port_finds_the_picture(stack: Stack) -> None:
+def test_a_search_over_the_published_port_finds_the_image(stack: Stack) -> None:
     wide = next(identity for identity, item in items(stack).items() if item["width"] == "1.0")
-    hits = search(stack, picture_of(stack, wide), "1.0")
+    hits = search(stack, image_of(stack, wide), "1.0")
     assert hits[0]["id"] == wide
     assert hits[0]["score"] > 0.999
 
@@ -132,23 +132,23 @@ def test_nothing_complains_in_the_log(stack: Stack) -> None:
 
 def test_down_and_up_again_keeps_what_was_put(stack: Stack) -> None:
     loaded = items(stack)
-    picture = picture_of(stack, min(loaded))
+    image = image_of(stack, min(loaded))
     with api(stack) as client:
         headers = {"content-type": "image/jpeg"}
         options = {"width": "1.0", "metadata": '{"kept": true}'}
-        client.put("/items/mine", params=options, content=picture, headers=headers).raise_for_status()
+        client.put("/items/mine", params=options, content=image, headers=headers).raise_for_status()
     before = items(stack)
     assert set(before) == set(loaded) | {"mine"}
     stack("down")
     stack.up()
     assert items(stack) == before
-    assert "mine" in {hit["id"] for hit in search(stack, picture, "1.0")}
+    assert "mine" in {hit["id"] for hit in search(stack, image, "1.0")}
     with api(stack) as client:
-        assert client.get("/items/mine/image").content == picture
+        assert client.get("/items/mine/image").content == image
 
 
 def test_prometheus_scrapes_the_service_by_width(stack: Stack) -> None:
-    search(stack, picture_of(stack, min(items(stack))), "0.25")
+    search(stack, image_of(stack, min(items(stack))), "0.25")
     prometheus = httpx.Client(base_url=f"http://127.0.0.1:{stack.prometheus}/api/v1", timeout=10)
 
     def target_is_up() -> bool:

@@ -38,7 +38,7 @@ def test_generated_blocks_are_current():
     assert found.returncode == 0, found.stderr
 
 
-def test_every_link_and_picture_exists():
+def test_every_link_and_image_exists():
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
@@ -74,9 +74,9 @@ def test_the_readmes_training_commands_run_as_written(image_set, tmp_path):
 
 
 def test_the_readmes_requests_are_answered(tmp_path):
-    pictures = sorted((ROOT / "models" / "demo" / "gallery").glob("*.jpg"))
-    for name, picture in zip(("a.jpg", "b.jpg"), pictures, strict=False):
-        (tmp_path / name).write_bytes(picture.read_bytes())
+    images = sorted((ROOT / "models" / "demo" / "gallery").glob("*.jpg"))
+    for name, image in zip(("a.jpg", "b.jpg"), images, strict=False):
+        (tmp_path / name).write_bytes(image.read_bytes())
     lines = commands("curl")
     assert len(lines) >= 4
     with serving(ROOT / "models" / "demo", tmp_path, 10) as client:

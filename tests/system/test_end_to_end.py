@@ -1,4 +1,4 @@
-"""Pictures → training → bundle → service on a socket → cross-width search over HTTP, with the project's commands.
+"""Images → training → bundle → service on a socket → cross-width search over HTTP, with the project's commands.
 
 The answers of the service must rank a gallery of mixed widths as the evaluation does.
 """

@@ -159,7 +159,7 @@ def test_the_matrix_is_the_bundles(tab: GalleryPage) -> None:
 def test_what_the_gallery_is_made_of(tab: GalleryPage) -> None:
     gallery = tab.live.http.get("/widths").json()["gallery"]
     tab.open()
-    assert tab.texts("#composition-count") == [f"{gallery['items']} pictures"]
+    assert tab.texts("#composition-count") == [f"{gallery['items']} images"]
     counts = [text.split()[-3] for text in tab.texts("#composition-legend li")]
     assert counts == [str(gallery["widths"][width]) for width in WIDTHS]
     parts = tab.page.locator("#composition-bar span").evaluate_all("all => all.map((one) => one.offsetWidth)")
@@ -187,7 +187,7 @@ def test_a_hit_can_be_searched_with(tab: GalleryPage) -> None:
     assert f"item={first}" in tab.page.url
 
 
-def test_a_picture_of_ones_own_from_a_file(tab: GalleryPage) -> None:
+def test_an_image_of_ones_own_from_a_file(tab: GalleryPage) -> None:
     tab.open()
     own = {"name": "mine.png", "mimeType": "image/png", "buffer": OWN}
     tab.page.locator("#file").set_input_files(own)
@@ -198,7 +198,7 @@ def test_a_picture_of_ones_own_from_a_file(tab: GalleryPage) -> None:
     assert "sample" not in tab.page.url
 
 
-def test_a_picture_of_ones_own_from_the_clipboard(tab: GalleryPage) -> None:
+def test_an_image_of_ones_own_from_the_clipboard(tab: GalleryPage) -> None:
     tab.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     tab.open()
     copy = """(bytes) => navigator.clipboard.write([new ClipboardItem({
@@ -208,7 +208,7 @@ def test_a_picture_of_ones_own_from_the_clipboard(tab: GalleryPage) -> None:
     tab.shows(tab.ask(OWN, width="0.25"))
 
 
-def test_a_picture_of_ones_own_dropped_on_the_page(tab: GalleryPage) -> None:
+def test_an_image_of_ones_own_dropped_on_the_page(tab: GalleryPage) -> None:
     tab.open()
     make = """(bytes) => { const data = new DataTransfer();
       data.items.add(new File([new Uint8Array(bytes)], "dropped.png", { type: "image/png" })); return data; }"""
@@ -221,8 +221,8 @@ def test_a_picture_of_ones_own_dropped_on_the_page(tab: GalleryPage) -> None:
     assert "dropped.png" in tab.texts("#about dd")
 
 
-@pytest.mark.parametrize("broken", [half_a_jpeg(), b"not a picture at all"])
-def test_a_broken_picture_is_answered_with_the_services_sentence(tab: GalleryPage, broken: bytes) -> None:
+@pytest.mark.parametrize("broken", [half_a_jpeg(), b"not an image at all"])
+def test_a_broken_image_is_answered_with_the_services_sentence(tab: GalleryPage, broken: bytes) -> None:
     problem = tab.live.post_image("/search", broken).json()
     tab.open()
     tab.page.locator("#file").set_input_files({"name": "x.jpg", "mimeType": "image/jpeg", "buffer": broken})
@@ -313,15 +313,15 @@ def test_an_empty_gallery_says_so_until_it_fills(browser: Browser, settings: Set
     with running(empty) as live, browser.new_context() as context:
         tab = GalleryPage(context.new_page(), live).open()
         expect(tab.page.locator("#output")).to_contain_text("The gallery is empty")
-        assert tab.texts("#composition-count") == ["0 pictures"]
+        assert tab.texts("#composition-count") == ["0 images"]
         assert live.put_image("/items/first", OWN, width="1.0").status_code == 200
         tab.shows(tab.ask(SAMPLE, width="0.25"))
-        expect(tab.page.locator("#composition-count")).to_have_text("1 picture")
+        expect(tab.page.locator("#composition-count")).to_have_text("1 image")
     assert tab.told == []
 
 
 def test_a_service_that_is_not_ready_is_waited_for(tab: GalleryPage) -> None:
-    reasons = ["no canary picture has come back lately"]
+    reasons = ["no canary image has come back lately"]
     failing = {"status": 503, "json": {"status": "failing", "reasons": reasons}}
     tab.page.route("**/readyz", lambda route: route.fulfill(**failing))
     tab.page.route("**/widths", lambda route: route.abort())

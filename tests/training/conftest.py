@@ -8,7 +8,7 @@ pytest.importorskip("torch", reason="the training extra is not installed")
 
 
 def draw_identities(folder: Path, identities: int, shots: int, seed: int) -> Path:
-    """Small pictures: every identity has its own block pattern, every shot its own noise; cameras c1, c2."""
+    """Small images: every identity has its own block pattern, every shot its own noise; cameras c1, c2."""
     random = np.random.default_rng(seed)
     for number in range(identities):
         pattern = random.integers(0, 255, (4, 4, 3))

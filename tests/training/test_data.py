@@ -1,4 +1,4 @@
-"""Reader, decoded pictures, augmentation and batches."""
+"""Reader, decoded images, augmentation and batches."""
 
 import shutil
 
@@ -9,7 +9,7 @@ import torch
 from sfsc_training.config import AugmentationSection, DataSection, VehiclesSection
 from sfsc_training.data.augmentation import Augmentation
 from sfsc_training.data.batches import Batches, make_loader
-from sfsc_training.data.images import load_pictures, load_split
+from sfsc_training.data.images import load_images, load_split
 from sfsc_training.data.reader import read_folder
 from sfsc_training.data.sampling import Identities, Shuffle
 from sfsc_training.data.vehicles import read_vehicles
@@ -40,10 +40,10 @@ def test_a_flat_folder_is_split_by_identity_and_seed(tmp_path):
 @pytest.mark.parametrize(
     ("query", "gallery", "camera", "queries", "gallery_size", "protocol"),
     [
-        (None, None, None, 16, 16, "every picture queries all others"),
-        ("*_0.png", None, None, 4, 12, "4 queries against 12 gallery pictures"),
-        ("*_0.png", "*_[12].png", None, 4, 8, "4 queries against 8 gallery pictures"),
-        ("*_0.png", None, r"c(\d)", 4, 16, "4 queries against 16 gallery pictures, own camera excluded"),
+        (None, None, None, 16, 16, "every image queries all others"),
+        ("*_0.png", None, None, 4, 12, "4 queries against 12 gallery images"),
+        ("*_0.png", "*_[12].png", None, 4, 8, "4 queries against 8 gallery images"),
+        ("*_0.png", None, r"c(\d)", 4, 16, "4 queries against 16 gallery images, own camera excluded"),
     ],
 )
 def test_roles(small_data, query, gallery, camera, queries, gallery_size, protocol):
@@ -63,7 +63,7 @@ def test_what_is_wrong_with_a_folder_is_named(own_data, tmp_path):
     with pytest.raises(DataError, match="nowhere does not exist"):
         read_folder(tmp_path / "nowhere", SECTION, 0)
     (own_data / "train" / "hollow").mkdir()
-    with pytest.raises(DataError, match="hollow has no picture"):
+    with pytest.raises(DataError, match="hollow has no image"):
         read_folder(own_data, SECTION, 0)
     (tmp_path / "void").mkdir()
     with pytest.raises(DataError, match="void has no identity folders"):
@@ -96,44 +96,44 @@ def test_content_changes_the_digest(own_data):
     assert read_folder(own_data, SECTION, 0).sha256 != before
 
 
-def test_pictures_are_decoded_in_order_and_counted(small_data):
+def test_images_are_decoded_in_order_and_counted(small_data):
     split = read_folder(small_data, SECTION, 0).test
     seen = []
-    pictures = load_pictures(split.paths, SECTION, lambda: seen.append(1))
-    assert pictures.shape == (16, 32, 32, 3)
+    images = load_images(split.paths, SECTION, lambda: seen.append(1))
+    assert images.shape == (16, 32, 32, 3)
     assert len(seen) == 16
-    assert np.array_equal(pictures[5], load_pictures(split.paths[5:6], SECTION)[0])
+    assert np.array_equal(images[5], load_images(split.paths[5:6], SECTION)[0])
 
 
-def test_an_unreadable_picture_is_named(own_data):
+def test_an_unreadable_image_is_named(own_data):
     broken = own_data / "test" / "id200" / "c1_0.png"
     broken.write_bytes(broken.read_bytes()[:200])
     with pytest.raises(DataError, match=r"id200/c1_0.png cannot be read"):
-        load_pictures(read_folder(own_data, SECTION, 0).test.paths, SECTION)
+        load_images(read_folder(own_data, SECTION, 0).test.paths, SECTION)
 
 
-def test_unreadable_pictures_are_counted_or_left_out(own_data):
+def test_unreadable_images_are_counted_or_left_out(own_data):
     for name in ("id200/c1_0.png", "id201/c2_1.png"):
-        (own_data / "test" / name).write_bytes(b"no picture")
+        (own_data / "test" / name).write_bytes(b"no image")
     section = SECTION.model_copy(update={"query": "*_0.png"})
     split = read_folder(own_data, section, 0).test
-    with pytest.raises(DataError, match=r"id200/c1_0.png cannot be read.*; 2 of 16 pictures cannot be read"):
+    with pytest.raises(DataError, match=r"id200/c1_0.png cannot be read.*; 2 of 16 images cannot be read"):
         load_split(split, section)
-    kept, pictures = load_split(split, section.model_copy(update={"skip_unreadable": True}))
-    assert len(kept.paths) == len(pictures) == 14
+    kept, images = load_split(split, section.model_copy(update={"skip_unreadable": True}))
+    assert len(kept.paths) == len(images) == 14
     assert (len(kept.query), len(kept.gallery)) == (3, 11)
     assert {kept.names[row] for row in kept.query} == {f"test/id20{n}/c1_0.png" for n in (1, 2, 3)}
-    assert np.array_equal(pictures, load_pictures(kept.paths, section))
+    assert np.array_equal(images, load_images(kept.paths, section))
     for path in (own_data / "test" / "id203").iterdir():
-        path.write_bytes(b"no picture")
-    with pytest.raises(DataError, match="identity id203 has no readable picture"):
+        path.write_bytes(b"no image")
+    with pytest.raises(DataError, match="identity id203 has no readable image"):
         load_split(read_folder(own_data, section, 0).test, section.model_copy(update={"skip_unreadable": True}))
 
 
 def test_memory_is_bounded_before_it_is_used(small_data):
     paths = read_folder(small_data, SECTION, 0).test.paths
     with pytest.raises(DataError, match=r"data.max_cache_gib is 1e-06"):
-        load_pictures(paths, SECTION.model_copy(update={"max_cache_gib": 1e-6}))
+        load_images(paths, SECTION.model_copy(update={"max_cache_gib": 1e-6}))
 
 
 EVERYTHING = AugmentationSection(
@@ -142,20 +142,20 @@ EVERYTHING = AugmentationSection(
 )  # fmt: skip
 
 
-def make_batches(start=0, stop=7, size=4, pictures=10, section=EVERYTHING):
+def make_batches(start=0, stop=7, size=4, images=10, section=EVERYTHING):
     random = np.random.default_rng(0)
-    images = random.integers(0, 255, (pictures, 16, 16, 3), dtype=np.uint8)
-    classes = np.arange(pictures, dtype=np.int64)
-    sampler = Shuffle(pictures, size, seed=5)
+    images = random.integers(0, 255, (images, 16, 16, 3), dtype=np.uint8)
+    classes = np.arange(images, dtype=np.int64)
+    sampler = Shuffle(images, size, seed=5)
     return Batches(images, classes, Augmentation(section, 16, 16), sampler, seed=5, start=start, stop=stop)
 
 
-def test_augmentation_keeps_type_and_shape_and_draws_for_each_picture():
+def test_augmentation_keeps_type_and_shape_and_draws_for_each_image():
     images = torch.randint(0, 255, (1, 3, 16, 16), dtype=torch.uint8).expand(6, -1, -1, -1)
     changed = Augmentation(EVERYTHING, 16, 16)(images)
     assert changed.shape == images.shape
     assert changed.dtype == torch.uint8
-    assert len({picture.numpy().tobytes() for picture in changed}) > 3
+    assert len({image.numpy().tobytes() for image in changed}) > 3
     assert Augmentation(AugmentationSection(), 16, 16)(images) is images
 
 
@@ -177,7 +177,7 @@ def test_an_epoch_is_a_permutation():
     assert list(first) != list(second)
 
 
-def test_batches_of_identities_hold_so_many_pictures_of_each():
+def test_batches_of_identities_hold_so_many_images_of_each():
     classes = np.repeat(np.arange(6), [5, 4, 4, 4, 2, 1])
     sampler = Identities(classes, size=12, images=4, seed=1)
     for epoch in range(3):
@@ -236,5 +236,5 @@ def test_vehicles_do_not_mix_with_what_lies_there(tmp_path):
     (tmp_path / "own" / "train" / "a").mkdir(parents=True)
     with pytest.raises(DataError, match="cannot be drawn into"):
         read_vehicles(tmp_path / "own", VEHICLES, 0)
-    with pytest.raises(DataError, match="vehicles are square pictures, data asks for 64×32"):
+    with pytest.raises(DataError, match="vehicles are square images, data asks for 64×32"):
         read_vehicles(tmp_path / "flat", VEHICLES.model_copy(update={"width": 32}), 0)

@@ -270,8 +270,8 @@ def test_a_backbone_that_cannot_be_made_is_named(section, message):
 @pytest.mark.parametrize(
     ("name", "size", "message"),
     [
-        ("res2net50_26w_4s", 64, r"does not run at width 0.5 on pictures of 64 x 64: Given groups=1"),
-        ("vgg11", 16, r"does not run at width 0.5 on pictures of 16 x 16: "),
+        ("res2net50_26w_4s", 64, r"does not run at width 0.5 on images of 64 x 64: Given groups=1"),
+        ("vgg11", 16, r"does not run at width 0.5 on images of 16 x 16: "),
     ],
 )
 def test_a_width_that_does_not_run_is_named(name, size, message):

@@ -8,13 +8,13 @@ from PIL import Image
 from sfsc_training.config import DataSection
 from sfsc_training.data.published.objects import CUB, INSHOP, SOP
 from sfsc_training.data.published.persons import MARKET1501, MSMT17
-from sfsc_training.data.published.source import Picture
+from sfsc_training.data.published.source import PublishedImage
 from sfsc_training.data.published.vehicles import VEHICLEID, VERI776
 from sfsc_training.data.read import read_dataset
 from sfsc_training.errors import DataError
 
 
-def pictures(folder, *names):
+def images(folder, *names):
     for number, name in enumerate(names):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,9 +27,9 @@ def section(reader, **changes):
 
 def market1501(root):
     for identity in (2, 7, 10, 11):
-        pictures(root / "bounding_box_train", *(f"{identity:04d}_c{c}s1_000451_0{c}.jpg" for c in (1, 2, 3)))
-    pictures(root / "query", "0003_c1s1_000151_00.jpg", "0005_c2s1_000151_00.jpg")
-    pictures(
+        images(root / "bounding_box_train", *(f"{identity:04d}_c{c}s1_000451_0{c}.jpg" for c in (1, 2, 3)))
+    images(root / "query", "0003_c1s1_000151_00.jpg", "0005_c2s1_000151_00.jpg")
+    images(
         root / "bounding_box_test",
         "0003_c1s1_000251_01.jpg", "0003_c4s2_000251_01.jpg", "0005_c3s1_000251_01.jpg",
         "0000_c1s1_000151_01.jpg", "0000_c2s1_000151_01.jpg", "-1_c1s1_000401_03.jpg",
@@ -47,7 +47,7 @@ def msmt17(root):
 
     for part, count in (("train", 4), ("test", 2)):
         for number in range(count):
-            pictures(root / part, *person(number))
+            images(root / part, *person(number))
     write("list_train.txt", [name for number in range(4) for name in person(number)[:2]])
     write("list_val.txt", [person(number)[2] for number in range(4)])
     write("list_query.txt", [person(number)[0] for number in range(2)])
@@ -56,7 +56,7 @@ def msmt17(root):
 
 def veri776(root):
     def write(part, *names):
-        pictures(root / f"image_{part}", *names)
+        images(root / f"image_{part}", *names)
         (root / f"name_{part}.txt").write_text("\r\n".join(names) + "\r\n")
 
     write("train", *(f"{n:04d}_c{c:03d}_00016450_0.jpg" for n in (1, 3, 4, 6) for c in (1, 2)))
@@ -72,13 +72,13 @@ def vehicleid(root):
     }
     for name, lines in rows.items():
         (root / f"train_test_split/{name}.txt").write_text("".join(f"{n:07d} {v}\n" for n, v in lines))
-        pictures(root / "image", *(f"{n:07d}.jpg" for n, _ in lines))
+        images(root / "image", *(f"{n:07d}.jpg" for n, _ in lines))
 
 
 def sop(root):
     for name, classes in (("Ebay_train", (1, 2, 3, 4)), ("Ebay_test", (11319, 11320))):
         names = [f"bicycle_final/1110858{number:05d}_{shot}.JPG" for number in classes for shot in range(2)]
-        pictures(root, *names)
+        images(root, *names)
         rows = [f"{n} {classes[n // 2]} 1 {path}\n" for n, path in enumerate(names)]
         (root / f"{name}.txt").write_text("image_id class_id super_class_id path\n" + "".join(rows))
 
@@ -88,7 +88,7 @@ def inshop(root):
     for item, status in ((1, "train"), (2, "train"), (3, "train"), (6, "train"), (4, "test"), (5, "test")):
         for shot, view in enumerate(("1_front", "2_side", "3_back")):
             name = f"img/WOMEN/Blouses_Shirts/id_{item:08d}/0{shot + 1}_{view}.jpg"
-            pictures(root / "Img", name)
+            images(root / "Img", name)
             role = status if status == "train" else ("query" if shot == 0 else "gallery")
             rows.append(f"{name:<60} id_{item:08d} {role}\n")
     (root / "Eval").mkdir()
@@ -102,7 +102,7 @@ def cub(root):
         for number in range(1, 9)
         for shot in range(3)
     ]
-    pictures(root / "images", *names)
+    images(root / "images", *names)
     (root / "images.txt").write_text("".join(f"{n} {name}\n" for n, name in enumerate(names, 1)))
     labels = "".join(f"{n} {(n - 1) // 3 + 1}\n" for n in range(1, len(names) + 1))
     (root / "image_class_labels.txt").write_text(labels)
@@ -148,11 +148,11 @@ def test_splits_and_roles(case, tmp_path):
 
 def test_published_counts_are_checked(case):
     reader, source, root, _ = case
-    with pytest.raises(DataError, match=rf"{reader}: train has \d+ pictures of 4 identities, published are"):
+    with pytest.raises(DataError, match=rf"{reader}: train has \d+ images of 4 identities, published are"):
         read_dataset(root, section(reader).model_copy(update={"check_counts": True}), seed=0)
-    pictures_, identities = source.counts["train"][0]
-    numbers = [str(n % identities) for n in range(pictures_)]
-    source.check("train", [Picture(root, number) for number in numbers])
+    images_, identities = source.counts["train"][0]
+    numbers = [str(n % identities) for n in range(images_)]
+    source.check("train", [PublishedImage(root, number) for number in numbers])
 
 
 def test_what_is_missing_is_named_with_its_source(case, tmp_path):
@@ -164,7 +164,7 @@ def test_what_is_missing_is_named_with_its_source(case, tmp_path):
     assert source.url in str(error.value)
     if reader != "market1501":  # it has no list to compare the folder with
         next(path for path in sorted(root.rglob("*")) if path.suffix.lower() == ".jpg").unlink()
-        with pytest.raises(DataError, match=r"1 \w+ pictures are missing, the first is"):
+        with pytest.raises(DataError, match=r"1 \w+ images are missing, the first is"):
             read_dataset(root, section(reader), seed=0)
 
 
@@ -180,7 +180,7 @@ def test_market_junk_and_distractors(tmp_path):
     assert gallery.camera.tolist().count(1) == 3
 
 
-def test_vehicleid_draws_one_picture_of_each_vehicle(tmp_path):
+def test_vehicleid_draws_one_image_of_each_vehicle(tmp_path):
     vehicleid(tmp_path)
     test = read_dataset(tmp_path, section("vehicleid"), seed=0).test
     assert sorted(test.classes[test.gallery]) == [0, 1, 2]
@@ -195,7 +195,7 @@ def test_vehicleid_draws_one_picture_of_each_vehicle(tmp_path):
 @pytest.mark.parametrize(
     ("reader", "file", "line", "message"),
     [
-        ("market1501", "query/x.jpg", "", "is not named as Market-1501 names pictures"),
+        ("market1501", "query/x.jpg", "", "is not named as Market-1501 names images"),
         ("msmt17", "list_query.txt", "0000/x.jpg 0", "line 1: expected PATH IDENTITY with a camera"),
         ("veri776", "name_query.txt", "x.jpg", "is no VeRi name"),
         ("vehicleid", "train_test_split/train_list.txt", "0000001", "line 1: expected IMAGE VEHICLE"),

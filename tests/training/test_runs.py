@@ -1,4 +1,4 @@
-"""Training, evaluation and export of a small network on small pictures, through the command's own functions."""
+"""Training, evaluation and export of a small network on small images, through the command's own functions."""
 
 import json
 import os
@@ -147,12 +147,12 @@ def test_export_writes_a_bundle_that_embeds_as_the_network_does(finished, tmp_pa
     assert (manifest.space, manifest.compatible_with) == (run.space, ())
     assert manifest.submodels[0].macs < 0.4 * manifest.submodels[1].macs
     assert manifest.quality.mean_ap == evaluate_split(embed_split(run, dataset.test, QUIET)).mean_ap
-    pictures = np.stack([preprocess(path.read_bytes(), manifest.preprocessing) for path in dataset.test.paths])
+    images = np.stack([preprocess(path.read_bytes(), manifest.preprocessing) for path in dataset.test.paths])
     embedded = embed_split(run, dataset.test, QUIET)
     for width in manifest.widths:
-        found = make_runner(bundle, width)(pictures)
+        found = make_runner(bundle, width)(images)
         assert (found * embedded.embeddings[width]).sum(axis=1).min() > 0.9999
-        one = make_runner(bundle, width)(pictures[:1])
+        one = make_runner(bundle, width)(images[:1])
         assert np.allclose(one, found[:1], atol=1e-5)
 
 
@@ -229,10 +229,10 @@ def test_what_no_longer_fits_is_one_sentence(small_recipe, small_data, finished,
 
     broken = shutil.copytree(small_data, tmp_path / "broken")
     for number in (0, 1):
-        (broken / f"train/id10{number}/c1_0.png").write_bytes(b"no picture")
+        (broken / f"train/id10{number}/c1_0.png").write_bytes(b"no image")
     said = train_again(broken, "--set", "data.validation_share=0")
     assert "id100/c1_0.png cannot be read" in said
-    assert "2 of 48 pictures cannot be read (data.skip_unreadable = true leaves them out)" in said
+    assert "2 of 48 images cannot be read (data.skip_unreadable = true leaves them out)" in said
     assert "optimiser.speed: is not a known key" in train_again(small_data, "--set", "optimiser.speed=9")
     shutil.copytree(finished[0], tmp_path / "r", dirs_exist_ok=True)
     more = shutil.copytree(small_data, tmp_path / "more")
@@ -299,7 +299,7 @@ def test_mistakes_are_one_sentence_before_any_training(small_recipe, small_data,
             ["train", small_recipe, "--data", tmp_path / "nowhere", "--out", tmp_path / "r"],
             "nowhere does not exist",
         ),
-        (["train", small_recipe, "--data", hollow, "--out", tmp_path / "r"], "identity", "has no picture"),
+        (["train", small_recipe, "--data", hollow, "--out", tmp_path / "r"], "identity", "has no image"),
         (["train", "nothing", "--data", small_data, "--out", tmp_path / "r"], "no recipe 'nothing'"),
         (
             ["train", small_recipe, "--data", small_data, "--out", tmp_path / "r", "--set", "widths=[0.05,1.0]"],

@@ -184,12 +184,12 @@ def test_the_report_stands_alone(results, tmp_path):
     text = page.read_text()
     assert "src=" in text
     assert not re.search(r'(src|href)="(?!data:)', text)
-    pictures = [base64.b64decode(found) for found in re.findall(r"data:image/png;base64,([^\"]+)", text)]
+    images = [base64.b64decode(found) for found in re.findall(r"data:image/png;base64,([^\"]+)", text)]
     files = sorted((tmp_path / "report").glob("*.png"))
     assert {path.stem for path in files} == {
         "matrices", "cost", "conflicts", "gradient_norm", "uncertainty", "loss"
     }  # fmt: skip
-    assert sorted(pictures) == sorted(path.read_bytes() for path in files)
+    assert sorted(images) == sorted(path.read_bytes() for path in files)
     for path in files:
         with Image.open(path) as image:
             assert min(image.size) > 200
@@ -238,7 +238,7 @@ def test_what_cannot_be_reported_is_named(results, folder, tmp_path):
     with pytest.raises(CheckpointError, match="is no result of this version"):
         read_result(tmp_path / "x.json")
     mixed = json.loads(results[0].read_text())
-    mixed["data"]["evaluation"]["protocol"] = "3 queries against 4 gallery pictures"
+    mixed["data"]["evaluation"]["protocol"] = "3 queries against 4 gallery images"
     (tmp_path / "mixed.json").write_text(json.dumps(mixed))
     with pytest.raises(DataError, match=r"same queries and gallery, found .*; independent: 3 queries against 4"):
         write_report([read_result(results[3]), read_result(tmp_path / "mixed.json")], tmp_path)

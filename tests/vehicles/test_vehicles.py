@@ -1,4 +1,4 @@
-"""Rendered toy vehicles: the same numbers give the same picture anywhere, other numbers another one."""
+"""Rendered toy vehicles: the same numbers give the same image anywhere, other numbers another one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sfsc_vehicles import (
 from sfsc_vehicles.__main__ import main
 from sfsc_vehicles.camera import plain
 from sfsc_vehicles.identity import DAMAGES, KINDS, LOADS, SCHEMES, SHAPES, STRIPES, WHEELS, Sticker
-from sfsc_vehicles.render import picture, silhouette
+from sfsc_vehicles.render import photograph, silhouette
 
 _LARGE = st.integers(0, 2**31)
 _NUMBERS = st.tuples(_LARGE, _LARGE, st.integers(0, CAMERAS - 1), st.integers(0, 10_000))
@@ -55,7 +55,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 @settings(max_examples=25, deadline=None)
 @given(one=_NUMBERS, part=st.integers(0, 3), step=st.integers(1, 5))
-def test_pictures_differ_exactly_when_a_number_does(one: tuple[int, int, int, int], part: int, step: int) -> None:
+def test_images_differ_exactly_when_a_number_does(one: tuple[int, int, int, int], part: int, step: int) -> None:
     changed = (one[part] + step) % CAMERAS if part == 2 else one[part] + step
     other = (*one[:part], changed, *one[part + 1 :])
     assert _draw(one) == _draw(one)
@@ -109,7 +109,7 @@ def test_twins_differ_in_one_sticker_only_and_it_shows_from_every_camera() -> No
         assert changed == {"index", "stickers"}
         assert sum(a != b for a, b in zip(one.stickers, other.stickers, strict=True)) == 1
         for camera in range(CAMERAS):
-            apart = picture(one, plain(camera), 96).astype(int) - picture(other, plain(camera), 96)
+            apart = photograph(one, plain(camera), 96).astype(int) - photograph(other, plain(camera), 96)
             assert (np.abs(apart).max(axis=2) > 40).sum() >= 8, (one.kind, camera)
 
 
@@ -127,7 +127,7 @@ def test_share_of_twins() -> None:
 def test_every_kind_covers_a_sensible_share_of_every_camera(kind: str) -> None:
     identity = _one_of_each_kind()[kind]
     for camera in range(CAMERAS):
-        drawn = picture(identity, plain(camera), 96)
+        drawn = photograph(identity, plain(camera), 96)
         assert drawn.shape == (96, 96, 3)
         assert drawn.dtype == np.uint8
         mask = silhouette(identity, plain(camera), 96)
@@ -157,11 +157,11 @@ def test_each_trait_of_an_identity_shows_on_every_kind(field: str, choices: tupl
         bare = replace(
             plainest, scheme="plain", stripe="none", load="none", damage="none", damage_side=1, stickers=()
         )
-        shown = {picture(replace(bare, **{field: choice}), plain(0), 96).tobytes() for choice in choices}
+        shown = {photograph(replace(bare, **{field: choice}), plain(0), 96).tobytes() for choice in choices}
         assert len(shown) == len(choices), identity.kind
 
 
-def test_folder_holds_the_rendered_pictures_whatever_the_number_of_processes(tmp_path: Path) -> None:
+def test_folder_holds_the_rendered_images_whatever_the_number_of_processes(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     arguments = {"seed": 4, "identities": 3, "shots": 2, "size": 64, "split": "test", "first": 10}
     assert write_dataset(tmp_path / "one", **arguments, progress=lambda *step: told.append(step)) == 36
@@ -180,7 +180,7 @@ def test_folder_holds_the_rendered_pictures_whatever_the_number_of_processes(tmp
     assert told == [(12, 36), (24, 36), (36, 36)]
 
 
-def test_gallery_lists_every_picture(tmp_path: Path) -> None:
+def test_gallery_lists_every_image(tmp_path: Path) -> None:
     size = write_gallery(tmp_path / "g", 1, identities=8, size=64, queries=5)
     files = _files(tmp_path / "g")
     listing = json.loads(files.pop("gallery.json"))
@@ -207,7 +207,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     with Image.open(sheet) as opened:
         assert opened.size == (64 * CAMERAS, 64 * 12)
     assert len(list((tmp_path / "gallery").glob("*.jpg"))) == 2 * CAMERAS
-    assert "train: 18/18 pictures" in capsys.readouterr().err
+    assert "train: 18/18 images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def train(
     loaded = load_recipe(recipe, setting or [])
     dataset = _read(data, loaded)
     split = dataset.train
-    console.print(f"{loaded.name}: {len(split.paths)} pictures of {len(split.identities)} identities → {out}")
+    console.print(f"{loaded.name}: {len(split.paths)} images of {len(split.identities)} identities → {out}")
     running = Running(threads, workers, checkpoint_every, device.value, compiled)
     train_run(loaded, dataset, out, console, running, teacher)
     console.print(f"done; next: sfsc-train evaluate {out} --data {data}")
@@ -108,7 +108,7 @@ def evaluate(
     data: DataFolder,
     split: Split = "test",
     assignment: Annotated[
-        Path | None, typer.Option(help="JSON, gallery picture → width: also score a gallery of mixed widths")
+        Path | None, typer.Option(help="JSON, gallery image → width: also score a gallery of mixed widths")
     ] = None,
     against: Annotated[
         Path | None, typer.Option("--against", metavar="RUN", help="an older run: also the matrix across the two")
@@ -186,7 +186,7 @@ def sweep(
 @app.command(name="report")
 def report_command(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="run folders, or the JSON files of a sweep")],
-    to: Annotated[Path, typer.Option("--to", help="folder for index.html and the pictures")] = Path("report"),
+    to: Annotated[Path, typer.Option("--to", help="folder for index.html and the images")] = Path("report"),
     split: Split = "test",
 ) -> None:
     """Write one page that compares finished runs: matrices, accuracy against cost, ablation, curves."""

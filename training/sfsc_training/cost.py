@@ -1,4 +1,4 @@
-"""What one picture costs at a width."""
+"""What one image costs at a width."""
 
 import torch
 from torch import Tensor, nn

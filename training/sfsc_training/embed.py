@@ -1,4 +1,4 @@
-"""Run pictures through every width."""
+"""Run images through every width."""
 
 from collections.abc import Callable
 
@@ -15,13 +15,13 @@ __all__ = ["embed"]
 @torch.inference_mode()
 def embed(
     family: Family,
-    pictures: npt.NDArray[np.uint8],
+    pixels: npt.NDArray[np.uint8],
     index: int,
     advance: Callable[[], None] | None = None,
     *,
     batch: int = 128,
 ) -> npt.NDArray[np.float32]:
-    """Embed pictures uint8 [n, H, W, 3] at one width: float32 [n, D], rows of unit length.
+    """Embed images uint8 [n, H, W, 3] at one width: float32 [n, D], rows of unit length.
 
     Args:
         index: position of the width in the family.
@@ -30,8 +30,8 @@ def embed(
     family.eval()
     device = next(family.parameters()).device
     rows: list[npt.NDArray[np.float32]] = []
-    for start in range(0, len(pictures), batch):
-        images = torch.from_numpy(np.ascontiguousarray(pictures[start : start + batch].transpose(0, 3, 1, 2)))
+    for start in range(0, len(pixels), batch):
+        images = torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch].transpose(0, 3, 1, 2)))
         rows.append(F.normalize(family(images.to(device), index).float()).cpu().numpy())
         if advance is not None:
             advance()

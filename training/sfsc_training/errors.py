@@ -2,7 +2,7 @@
 
 TrainingError
 ├── RecipeError       the recipe is missing, has an unknown key or a value out of range
-├── DataError         the folder, an identity or a picture is not as it must be
+├── DataError         the folder, an identity or an image is not as it must be
 ├── NetworkError      the backbone cannot be made switchable at these widths
 ├── CheckpointError   a run folder or checkpoint that does not belong to this recipe or network
 ├── DivergenceError   a loss stopped being a number
@@ -29,7 +29,7 @@ class RecipeError(TrainingError):
 
 
 class DataError(TrainingError):
-    """The pictures cannot be used."""
+    """The images cannot be used."""
 
 
 class NetworkError(TrainingError):

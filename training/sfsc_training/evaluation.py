@@ -63,7 +63,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """A split and its embeddings by width, float32 [n, D] for all its pictures."""
+    """A split and its embeddings by width, float32 [n, D] for all its images."""
 
     split: Split
     embeddings: Mapping[str, Floats]
@@ -95,12 +95,12 @@ def open_run(folder: Path, dataset: Dataset | None = None, device: str = "cpu") 
 def embed_split(run: Run, split: Split, console: Console) -> Embedded:
     """Decode a split and embed it at every width, with progress."""
     if not split.paths:
-        raise DataError("this split has no pictures: raise data.validation_share or choose another split")
-    with bar(console, "reading pictures", len(split.paths)) as progress:
-        split, pictures = load_split(split, run.recipe.data, progress.advance)
+        raise DataError("this split has no images: raise data.validation_share or choose another split")
+    with bar(console, "reading images", len(split.paths)) as progress:
+        split, images = load_split(split, run.recipe.data, progress.advance)
     names = run.recipe.width_names
-    with bar(console, "embedding", len(names) * math.ceil(len(pictures) / 128)) as progress:
-        found = {name: embed(run.family, pictures, index, progress.advance) for index, name in enumerate(names)}
+    with bar(console, "embedding", len(names) * math.ceil(len(images) / 128)) as progress:
+        found = {name: embed(run.family, images, index, progress.advance) for index, name in enumerate(names)}
     return Embedded(split, found)
 
 
@@ -116,7 +116,7 @@ def evaluate_split(embedded: Embedded) -> CrossWidth:
 
 
 def cost(run: Run) -> dict[str, dict[str, int]]:
-    """Multiply-accumulates and parameters of one picture at each width."""
+    """Multiply-accumulates and parameters of one image at each width."""
     section = run.recipe.data
     device = next(run.family.parameters()).device
     example = torch.zeros(1, 3, section.height, section.width, dtype=torch.uint8, device=device)
@@ -146,13 +146,13 @@ def cross_generation(new: Run, old: Run, split: Split, console: Console) -> Cros
 
 
 def mixed_gallery(embedded: Embedded, assignment: Path) -> dict[str, Scores]:
-    """Scores of every query width against a gallery in which each picture has the width that a file gives it.
+    """Scores of every query width against a gallery in which each image has the width that a file gives it.
 
     Args:
-        assignment: JSON object, picture's path below the data folder → width.
+        assignment: JSON object, image's path below the data folder → width.
 
     Raises:
-        DataError: the file cannot be read, or lacks a gallery picture or names a width that is not there.
+        DataError: the file cannot be read, or lacks a gallery image or names a width that is not there.
     """
     split, labels = embedded.split, embedded.split.labels()
     try:
@@ -162,7 +162,7 @@ def mixed_gallery(embedded: Embedded, assignment: Path) -> dict[str, Scores]:
         raise DataError(f"assignment {assignment} cannot be read: {error}") from error
     except KeyError as error:
         raise DataError(
-            f"assignment {assignment} lacks {error} (a gallery picture, or a width of the run)"
+            f"assignment {assignment} lacks {error} (a gallery image, or a width of the run)"
         ) from error
     gallery = np.stack(rows)
     return {

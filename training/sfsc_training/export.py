@@ -1,4 +1,4 @@
-"""Export: every width sliced into a static module, as ONNX, with its parity proved on real pictures."""
+"""Export: every width sliced into a static module, as ONNX, with its parity proved on real images."""
 
 import copy
 import hashlib
@@ -25,7 +25,7 @@ from sfsc_bundle.retrieval import CrossWidth
 from sfsc_bundle.runner import INPUT, OUTPUT
 from sfsc_training.checkpoint import compatible_spaces
 from sfsc_training.cost import macs, parameters
-from sfsc_training.data.images import load_pictures
+from sfsc_training.data.images import load_images
 from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import DataError, ExportError
 from sfsc_training.evaluation import Run, embed_split, evaluate_split
@@ -34,7 +34,7 @@ from sfsc_training.progress import bar
 __all__ = ["Servable", "export", "to_onnx"]
 
 _OPSET = 18
-_PARITY_PICTURES = 64
+_PARITY_IMAGES = 64
 _SLICED_LIMIT = 1e-5
 _ONNX_LIMIT = 0.9999
 
@@ -56,19 +56,19 @@ def export(run: Run, dataset: Dataset, folder: Path, console: Console, *, replac
 
     Raises:
         ExportError: a sub-model does not reproduce the network: sliced against switchable ≤ 1e-5, ONNX against
-            sliced cosine ≥ 0.9999, both on test pictures.
+            sliced cosine ≥ 0.9999, both on test images.
         BundleError: the folder exists and `replace` is false.
     """
     if not dataset.test.paths:
-        raise DataError("export measures quality and parity on the test split, which has no pictures")
+        raise DataError("export measures quality and parity on the test split, which has no images")
     embedded = embed_split(run, dataset.test, console)
     quality = _quality(evaluate_split(embedded), dataset, dataset.test.protocol())
-    paths = _spread(dataset.test.paths, _PARITY_PICTURES)
-    pictures = load_pictures(paths, run.recipe.data)
+    paths = _spread(dataset.test.paths, _PARITY_IMAGES)
+    pixels = load_images(paths, run.recipe.data)
     exported = []
     with bar(console, "exporting", len(run.recipe.widths)) as progress:
         for index in range(len(run.recipe.widths)):
-            exported.append(_export_width(run, index, pictures))
+            exported.append(_export_width(run, index, pixels))
             progress.advance(f"width {run.recipe.width_names[index]}")
     manifest = Manifest(
         name=folder.name,
@@ -90,15 +90,15 @@ class _Exported:
     content: bytes
 
 
-def _export_width(run: Run, index: int, pictures: npt.NDArray[np.uint8]) -> _Exported:
+def _export_width(run: Run, index: int, pixels: npt.NDArray[np.uint8]) -> _Exported:
     name = run.recipe.width_names[index]
-    images = torch.from_numpy(pictures)
+    images = torch.from_numpy(pixels)
     switchable = _embed_switchable(run, index, images)
     servable = Servable(run.family.sliced(index)).eval()
     with torch.inference_mode():
         sliced = servable(images)
     content = to_onnx(servable, images[:2])
-    parity = _parity(name, switchable, sliced, content, pictures)
+    parity = _parity(name, switchable, sliced, content, pixels)
     submodel = Submodel(
         width=name,
         file=f"w{name}.onnx",
@@ -152,11 +152,11 @@ def _forget_sources(model: onnx.ModelProto) -> None:
 
 
 def _parity(
-    name: str, switchable: Tensor, sliced: Tensor, content: bytes, pictures: npt.NDArray[np.uint8]
+    name: str, switchable: Tensor, sliced: Tensor, content: bytes, pixels: npt.NDArray[np.uint8]
 ) -> Parity:
     difference = float((switchable - sliced).abs().max())
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    found = session.run([OUTPUT], {INPUT: pictures})[0]
+    found = session.run([OUTPUT], {INPUT: pixels})[0]
     cosine = float((found * sliced.numpy()).sum(axis=1).min())
     if difference > _SLICED_LIMIT:
         raise ExportError(
@@ -164,7 +164,7 @@ def _parity(
         )
     if not cosine >= _ONNX_LIMIT:
         raise ExportError(f"width {name}: ONNX and sliced network have a cosine of {cosine:.6f} < {_ONNX_LIMIT}")
-    return Parity(sliced_max_abs=difference, onnx_min_cosine=cosine, pictures=len(pictures))
+    return Parity(sliced_max_abs=difference, onnx_min_cosine=cosine, pictures=len(pixels))
 
 
 def _spread(paths: tuple[Path, ...], count: int) -> tuple[Path, ...]:

@@ -54,7 +54,7 @@ def train(
 
     Raises:
         CheckpointError: the folder holds a run of another recipe, network, data or teacher.
-        DataError: a picture cannot be read, or a batch cannot be made.
+        DataError: an image cannot be read, or a batch cannot be made.
         DivergenceError: a loss is no longer finite or has exploded; names width and step.
         NetworkError: the backbone cannot be made switchable.
         RecipeError: the recipe's teacher is missing.
@@ -113,14 +113,14 @@ def _make_batches(recipe: Recipe, dataset: Dataset, start: int, world: World, co
     parts, each = section.micro_batches, section.micro_batches // world.size
     if parts % world.size:
         raise TrainingError(f"optimiser.micro_batches = {parts} must divide among {world.size} processes")
-    with bar(console, "reading pictures", len(split.paths)) as progress:
-        split, pictures = load_split(split, recipe.data, progress.advance)
+    with bar(console, "reading images", len(split.paths)) as progress:
+        split, images = load_split(split, recipe.data, progress.advance)
     unit = parts * (recipe.sampler.images if recipe.sampler.kind == "identities" else 1)
     size = min(section.batch, len(split.classes) // unit * unit)
     sampler = make_sampler(recipe.sampler, split.classes, size, recipe.seed)
     augmentation = Augmentation(recipe.augmentation, recipe.data.height, recipe.data.width)
     return Batches(
-        pictures,
+        images,
         split.classes,
         augmentation,
         sampler,

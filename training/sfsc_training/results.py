@@ -32,7 +32,7 @@ class Result:
 
     @property
     def macs(self) -> list[int]:
-        """Multiply-accumulates of a picture by width, ascending."""
+        """Multiply-accumulates of an image by width, ascending."""
         return [self.evaluation["cost"]["macs"][width] for width in self.recipe.width_names]
 
     @property

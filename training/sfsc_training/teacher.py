@@ -50,7 +50,7 @@ class Teacher:
 def load_teacher(folder: Path | None, recipe: Recipe, split: Split, console: Console) -> Teacher | None:
     """Open the teacher that a recipe asks for.
 
-    Classes that it does not know get the mean of its embeddings of their pictures as their row (the synthesised
+    Classes that it does not know get the mean of its embeddings of their images as their row (the synthesised
     classifier of BCT, Shen et al. 2020).
 
     Raises:

@@ -1,6 +1,6 @@
 """Rendered toy vehicles: a re-identification set of any size, drawn from numbers alone.
 
-Pictures are functions of (seed, identity, camera, shot). Only `reader` knows sibling modules; nothing knows torch.
+Images are functions of (seed, identity, camera, shot). Only `reader` knows sibling modules; nothing knows torch.
 """
 
 from sfsc_vehicles.camera import CAMERAS

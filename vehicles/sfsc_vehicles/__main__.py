@@ -32,8 +32,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="which world of vehicles (default %(default)s)")
     add("--train", type=int, default=400, help="identities to train on (default %(default)s)")
     add("--test", type=int, default=100, help="other identities to test on (default %(default)s)")
-    add("--shots", type=int, default=4, help="pictures per identity and camera (default %(default)s)")
-    add("--size", type=int, help="pixels, square pictures (default 96, gallery 128)")
+    add("--shots", type=int, default=4, help="images per identity and camera (default %(default)s)")
+    add("--size", type=int, help="pixels, square images (default 96, gallery 128)")
     add(
         "--twin-share",
         type=float,
@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         "--contact-sheet",
         type=Path,
         metavar="FILE",
-        help="also write a picture of twelve identities from each camera",
+        help="also write an image of twelve identities from each camera",
     )
     add("--identities", type=int, default=72, help="identities of the gallery (default %(default)s)")
     add("--queries", type=int, default=12, help="sample queries of the gallery (default %(default)s)")
@@ -98,7 +98,7 @@ def _printer(name: str) -> Progress:
         nonlocal tenths
         if live or done * 10 // total > tenths:
             tenths = done * 10 // total
-            print(f"{name}: {done}/{total} pictures", end="\r" if live and done < total else "\n", file=sys.stderr)
+            print(f"{name}: {done}/{total} images", end="\r" if live and done < total else "\n", file=sys.stderr)
 
     return show
 

@@ -22,7 +22,7 @@ class Lens:
     cast: tuple[float, float, float]
     saturation: float
     contrast: float
-    blur: float  # standard deviation in pixels of a 96-pixel picture
+    blur: float  # standard deviation in pixels of a 96-pixel image
     noise: float  # standard deviation in grey levels
     quality: int  # of the JPEG
 
@@ -40,7 +40,7 @@ CAMERAS = len(LENSES)
 
 @dataclass(frozen=True)
 class Shot:
-    """Everything of one picture that is not the vehicle; `detail` seeds what has no field of its own."""
+    """Everything of one image that is not the vehicle; `detail` seeds what has no field of its own."""
 
     lens: Lens
     azimuth: float
@@ -58,7 +58,7 @@ class Shot:
 
 
 def take(seed: int, index: int, camera: int, shot: int) -> Shot:
-    """The conditions of one picture, a function of nothing but the four numbers.
+    """The conditions of one image, a function of nothing but the four numbers.
 
     Raises ValueError where one is negative or no such camera exists.
     """

@@ -17,7 +17,7 @@ from sfsc_vehicles.render import SIZES, render, render_jpeg
 
 __all__ = ["Progress", "check", "contact_sheet", "file_name", "write_dataset"]
 
-Progress = Callable[[int, int], None]  # pictures done, pictures in all
+Progress = Callable[[int, int], None]  # images done, images in all
 LIMITS = {"identities": (1, 1_000_000), "shots": (1, 1000), "workers": (1, 256), "size": SIZES}
 
 
@@ -44,7 +44,7 @@ def write_dataset(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> int:
-    """Writes identities first..first+identities-1, `shots` pictures from each camera; returns how many pictures.
+    """Writes identities first..first+identities-1, `shots` images from each camera; returns how many images.
 
     The files are the same for any number of `workers` (processes started by spawn). Raises ValueError for a number
     outside its bounds or a split that is no folder name, FileExistsError if the split has anything in it.
@@ -78,7 +78,7 @@ def file_name(camera: int, shot: int) -> str:
 
 
 def contact_sheet(seed: int, identities: int, size: int = 96, *, first: int = 0, shot: int = 0) -> Image.Image:
-    """One row of pictures per identity, one column per camera."""
+    """One row of images per identity, one column per camera."""
     check(identities=identities, size=size)
     vehicles = [make_identity(seed, first + k) for k in range(identities)]
     rows = [np.concatenate([render(seed, v, c, shot, size) for c in range(CAMERAS)], axis=1) for v in vehicles]
@@ -94,7 +94,7 @@ def _run(tasks: list[_Task], workers: int) -> Iterator[int]:
 
 
 def _write(task: _Task) -> int:
-    """All pictures of one identity."""
+    """All images of one identity."""
     identity = make_identity(task.seed, task.index, task.twin_share)
     folder = task.folder / f"v{task.index:06d}"
     folder.mkdir(parents=True)

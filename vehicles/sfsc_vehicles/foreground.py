@@ -36,7 +36,7 @@ def shadow(image: Image.Image, mesh: Mesh, view: View, shot: Shot) -> None:
 
 
 def halos(image: Image.Image, mesh: Mesh, view: View) -> Image.Image:
-    """The picture with a glow round lamps that are on."""
+    """The image with a glow round lamps that are on."""
     layer = Image.new("RGB", (image.width // 4, image.width // 4))
     draw, outlines = ImageDraw.Draw(layer), _outlines(mesh, view.project(mesh.vertices) / 4)
     for f in mesh.visible(view.eye).tolist():

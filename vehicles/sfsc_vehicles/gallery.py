@@ -1,4 +1,4 @@
-"""A demo gallery: pictures of identities nobody was trained on, sample queries, and what each of them shows."""
+"""A demo gallery: images of identities nobody was trained on, sample queries, and what each of them shows."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def write_gallery(
     twin_share: float = 0.25,
     progress: Progress | None = None,
 ) -> int:
-    """Writes one picture per identity and camera, `queries` others into queries/, and gallery.json.
+    """Writes one image per identity and camera, `queries` others into queries/, and gallery.json.
 
-    Returns the size of all pictures in bytes.
+    Returns the size of all images in bytes.
     `first` is the number of the first identity. Raises ValueError for a number outside its bounds,
     FileExistsError if the folder has anything in it.
     """

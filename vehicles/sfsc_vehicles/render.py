@@ -1,4 +1,4 @@
-"""From an identity and a shot to a picture: light on the faces, painting them, the order of everything else."""
+"""From an identity and a shot to an image: light on the faces, painting them, the order of everything else."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from sfsc_vehicles.scene import backdrop
 from sfsc_vehicles.vehicle import vehicle
 from sfsc_vehicles.view import View, aim
 
-__all__ = ["SIZES", "picture", "render", "render_jpeg", "silhouette"]
+__all__ = ["SIZES", "photograph", "render", "render_jpeg", "silhouette"]
 
-SIZES = (64, 768)  # smallest and largest picture, pixels
+SIZES = (64, 768)  # smallest and largest image, pixels
 _AMBIENT = {"clear": 0.56, "overcast": 0.82, "rain": 0.66, "fog": 0.80, "dusk": 0.40}
 _LAMPS_ON = ("dusk", "rain", "fog")
 _KNEE = 0.7  # brighter faces are compressed, so that white paint keeps its edges
 
 
 def render(seed: int, identity: Identity, camera: int, shot: int, size: int = 96) -> NDArray[np.uint8]:
-    """Picture [size, size, 3] of an identity; equal arguments give equal bytes, in any process.
+    """Image [size, size, 3] of an identity; equal arguments give equal bytes, in any process.
 
     Raises ValueError for a camera outside 0..CAMERAS-1, negative numbers, or a size outside SIZES.
     """
-    return picture(identity, take(seed, identity.index, camera, shot), size)
+    return photograph(identity, take(seed, identity.index, camera, shot), size)
 
 
 def render_jpeg(seed: int, identity: Identity, camera: int, shot: int, size: int = 96) -> bytes:
@@ -41,7 +41,7 @@ def render_jpeg(seed: int, identity: Identity, camera: int, shot: int, size: int
     return file.getvalue()
 
 
-def picture(identity: Identity, shot: Shot, size: int) -> NDArray[np.uint8]:
+def photograph(identity: Identity, shot: Shot, size: int) -> NDArray[np.uint8]:
     """The identity under the given conditions: [size, size, 3]."""
     if not SIZES[0] <= size <= SIZES[1]:
         raise ValueError(f"size must lie in {SIZES[0]}..{SIZES[1]} pixels, found {size}")

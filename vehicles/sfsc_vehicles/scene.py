@@ -161,7 +161,7 @@ def _skyline(stage: _Stage, rng: np.random.Generator) -> None:
 
 
 def _grain(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Uneven ground and walls: three octaves of smooth noise laid over the picture."""
+    """Uneven ground and walls: three octaves of smooth noise laid over the image."""
     total = Image.new("L", image.size, 128)
     for cells, depth in ((7, 9), (22, 10), (90, 9)):
         noise = Image.fromarray(rng.integers(128 - depth, 128 + depth, (cells, cells), dtype=np.uint8))

@@ -1,4 +1,4 @@
-"""Fill a running service's gallery: with the demo bundle's pictures, or with a visitor's own."""
+"""Fill a running service's gallery: with the demo bundle's images, or with a visitor's own."""
 
 import random
 import time
@@ -16,13 +16,13 @@ from sfsc_service.gallery.listing import SUFFIXES, read_listing
 
 __all__ = ["Entry", "demo_entries", "folder_entries", "load"]
 
-PATIENCE_S = 120.0
+START_TIMEOUT_S = 120.0
 SHOWN_FAILURES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One picture to put in."""
+    """One image to put in."""
 
     id: str
     path: Path
@@ -30,18 +30,18 @@ class Entry:
 
 
 def demo_entries(bundle: Path) -> list[Entry]:
-    """The pictures that `gallery/gallery.json` of a bundle lists. Raises StartError."""
+    """The images that `gallery/gallery.json` of a bundle lists. Raises StartError."""
     listing = read_listing(bundle / "gallery" / "gallery.json")
     return [Entry(item.name, item.path, item.metadata) for item in listing.items]
 
 
 def folder_entries(folder: Path) -> list[Entry]:
-    """Every picture under a folder; ids are paths relative to it. Raises StartError."""
+    """Every image under a folder; ids are paths relative to it. Raises StartError."""
     if not folder.is_dir():
         raise StartError(f"images: must be a folder, found {folder}")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:
-        raise StartError(f"images: {folder} must hold pictures ({' '.join(SUFFIXES)}), found none")
+        raise StartError(f"images: {folder} must hold images ({' '.join(SUFFIXES)}), found none")
     return [_own(folder, path) for path in paths]
 
 
@@ -88,10 +88,10 @@ def _own(folder: Path, path: Path) -> Entry:
 
 
 def _wait(client: Client) -> None:
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + START_TIMEOUT_S
     while not client.ready():
         if time.monotonic() > end:
-            raise StartError(f"the service has not become ready within {PATIENCE_S:g} s")
+            raise StartError(f"the service has not become ready within {START_TIMEOUT_S:g} s")
         time.sleep(0.2)
 
 

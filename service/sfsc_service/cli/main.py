@@ -21,7 +21,7 @@ from sfsc_bundle.errors import SfscError
 from sfsc_bundle.folder import open_bundle
 from sfsc_service.cli.demo import Entry, demo_entries, folder_entries, load
 from sfsc_service.cli.profile import profile
-from sfsc_service.engine.malloc import keep_little
+from sfsc_service.engine.malloc import return_large_blocks
 from sfsc_service.errors import Problem, ServiceError, StartError
 from sfsc_service.http.server import address, bind, ignore_hangups, serve
 from sfsc_service.lifecycle.service import open_service
@@ -69,7 +69,7 @@ def _serve(**options: Any) -> None:
     settings = _settings(options)
     _log(settings)
     ignore_hangups()
-    keep_little()
+    return_large_blocks()
     bound = bind(settings)
     service = open_service(settings)
     print(f"serving {service.manifest.name} at {address(bound)}", flush=True)
@@ -85,7 +85,7 @@ def _demo(images: Path | None, **options: Any) -> None:
     _log(settings)
     entries = demo_entries(settings.bundle) if images is None else folder_entries(images)
     ignore_hangups()
-    keep_little()
+    return_large_blocks()
     bound = bind(settings)
     service = open_service(settings)
     threading.Thread(target=_load, args=(address(bound), entries), daemon=True).start()
@@ -155,7 +155,7 @@ def _bundle_argument() -> inspect.Parameter:
 
 
 def _images_option() -> inspect.Parameter:
-    option = typer.Option(None, "--images", help="load the pictures under this folder instead of the demo gallery")
+    option = typer.Option(None, "--images", help="load the images under this folder instead of the demo gallery")
     return inspect.Parameter("images", inspect.Parameter.KEYWORD_ONLY, default=option, annotation=Path | None)
 
 

@@ -105,8 +105,8 @@ class Client:
         """One item."""
         return self._call("GET", _path(id), params=options)
 
-    def picture(self, id: str) -> bytes:
-        """An item's picture, as it went in."""
+    def image(self, id: str) -> bytes:
+        """An item's image, as it went in."""
         return self._send("GET", f"{_path(id)}/image").content
 
     def items(self, **options: Any) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Requests become batches. Generic: knows neither pictures nor widths nor numpy.
+"""Requests become batches. Generic: knows neither images nor widths nor numpy.
 
 Invariants:
 - No wait timer: a batch is cut when a worker is free, from whatever waits then. Nothing is cut earlier, so
@@ -23,8 +23,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sfsc_service.engine.queue import Dropped, Entry, WaitingQueue
-from sfsc_service.engine.worker_pool import Crew, Loss, Worker
+from sfsc_service.engine.queue import Dropped, Entry, RequestQueue
+from sfsc_service.engine.worker_pool import Loss, Worker, WorkerPool
 from sfsc_service.errors import Problem
 
 __all__ = ["Answer", "Batch", "Batcher", "Limits", "queue_full"]
@@ -108,28 +108,28 @@ class Batcher(Generic[K, W, P, R]):
         self._plan, self._run, self._limits = plan, run, limits
         self._patience, self._observe, self._dropped, self._clock = patience, observe, dropped, clock
         self._report_lost = lost
-        self._queue: WaitingQueue[W, P] = WaitingQueue()
+        self._queue: RequestQueue[W, P] = RequestQueue()
         self._changed = threading.Condition()
         self._idle = 0
         self._closing = False
-        self.crew: Crew[_Held[K, W, P]] = Crew(
+        self.worker_pool: WorkerPool[_Held[K, W, P]] = WorkerPool(
             limits.workers, limits.spare, self._work, self._lost, clock, limits.nice
         )
-        self.crew.start()
+        self.worker_pool.start()
 
     @property
     def idle(self) -> bool:
         """Whether nothing waits and nothing runs. Never waits."""
-        return not len(self._queue) and not self.crew.busy
+        return not len(self._queue) and not self.worker_pool.busy
 
     @property
     def waiting(self) -> int:
         """Entries in the queue. Never waits."""
         return len(self._queue)
 
-    def backlog_ms(self, *, patient: bool = False) -> float:
+    def backlog_ms(self, *, bulk: bool = False) -> float:
         """Predicted time until what waits now, and counts, has been started. Never waits."""
-        return self._queue.weight_ms(patient=patient) / self._limits.workers
+        return self._queue.weight_ms(bulk=bulk) / self._limits.workers
 
     def ahead_ms(self, due: float) -> float:
         """What waits and is more urgent is predicted to cost. Never waits."""
@@ -143,7 +143,7 @@ class Batcher(Generic[K, W, P, R]):
         due: float,
         weight_ms: float,
         expires: float | None = None,
-        patient: bool = False,
+        bulk: bool = False,
     ) -> "asyncio.Future[Answer[K, R]]":
         """Admit a request; the future belongs to the running event loop.
 
@@ -159,13 +159,13 @@ class Batcher(Generic[K, W, P, R]):
         loop = asyncio.get_running_loop()
         now = self._clock()
         future: asyncio.Future[Answer[K, R]] = loop.create_future()
-        entry = Entry(payload, work, due, expires, weight_ms, now, future, patient)
+        entry = Entry(payload, work, due, expires, weight_ms, now, future, bulk)
         with self._changed:
             if self._closing:
                 raise Problem("shutting_down", "the service is shutting down and takes no further work")
-            if not self.crew.working:
+            if not self.worker_pool.working:
                 raise _no_worker()
-            self.check_room(patient=patient)
+            self.check_room(bulk=bulk)
             self._queue.insert(entry)
             self._changed.notify()
         if expires is not None:
@@ -173,9 +173,9 @@ class Batcher(Generic[K, W, P, R]):
             future.add_done_callback(lambda _: timer.cancel())
         return future
 
-    def check_room(self, *, patient: bool = False) -> None:
+    def check_room(self, *, bulk: bool = False) -> None:
         """Refuse when the queue is full, before anything is spent. Never waits. Raises Problem: queue_full."""
-        waiting_ms = self.backlog_ms(patient=patient)
+        waiting_ms = self.backlog_ms(bulk=bulk)
         if waiting_ms > self._limits.queue_ms:
             raise queue_full(waiting_ms, self._limits.queue_ms)
 
@@ -184,7 +184,7 @@ class Batcher(Generic[K, W, P, R]):
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self.crew.close(timeout_s)
+        self.worker_pool.close(timeout_s)
         self._answer_waiting(_shutting_down)
 
     def _expire(self, entry: Entry[W, P]) -> None:
@@ -220,7 +220,7 @@ class Batcher(Generic[K, W, P, R]):
         for held in worker.held:
             self._answer([(entry, _given_up() if cause == "hung" else _died()) for entry in held.entries])
             self._report_lost(held.key, cause)
-        if not self.crew.working:
+        if not self.worker_pool.working:
             self._answer_waiting(_no_worker)
 
     def _answer_waiting(self, outcome: Callable[[], Problem]) -> None:
@@ -252,7 +252,7 @@ class Batcher(Generic[K, W, P, R]):
         Returns whether the worker may go on: false if it was given up meanwhile.
         """
         started = self._clock()
-        self.crew.begin(worker, self._patience(key, len(entries)))
+        self.worker_pool.begin(worker, self._patience(key, len(entries)))
         failure: Exception | None = None
         results: Sequence[R | Exception] = ()
         try:
@@ -261,7 +261,7 @@ class Batcher(Generic[K, W, P, R]):
                 raise ValueError(f"run must give {len(entries)} results, found {len(results)}")
         except Exception as error:
             failure = error
-        if not self.crew.end(worker):
+        if not self.worker_pool.end(worker):
             return False
         took_ms = 1000 * (self._clock() - started)
         self._observe(Batch(key, len(entries), took_ms, failure is not None))

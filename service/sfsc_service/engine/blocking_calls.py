@@ -9,10 +9,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from sfsc_service.engine.thread_priority import give_way
+from sfsc_service.engine.thread_priority import lower_priority
 from sfsc_service.errors import Problem
 
-__all__ = ["Pool"]
+__all__ = ["BlockingCalls"]
 
 A = ParamSpec("A")
 T = TypeVar("T")
@@ -21,7 +21,7 @@ START_S = 60.0
 """A pool whose threads are not there by then has failed; waiting on would hang the start for ever."""
 
 
-class Pool:
+class BlockingCalls:
     """Threads for one kind of call, all there from the start: nobody's call waits for one to be made.
 
     Args:
@@ -34,7 +34,7 @@ class Pool:
     def __init__(self, name: str, threads: int, waiting: int, nice: int = 0) -> None:
         self._name, self._limit = name, threads + waiting
         self._executor = ThreadPoolExecutor(
-            threads, thread_name_prefix=name, initializer=give_way, initargs=(nice,)
+            threads, thread_name_prefix=name, initializer=lower_priority, initargs=(nice,)
         )
         self._running = 0
         self._start(threads)

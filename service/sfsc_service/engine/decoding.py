@@ -1,10 +1,10 @@
-"""Encoded pictures → pixels, in threads of their own and within bounds on time and memory.
+"""Encoded images → pixels, in threads of their own and within bounds on time and memory.
 
 Invariants:
 - Small baseline JPEGs never wait: they are decoded where they arrive.
 - Who is due first is decoded first; a fixed time per request, so nobody is starved.
 - What waits is bounded in predicted milliseconds by those who ask for `backlog_ms`, and in number here.
-- At most `threads` pictures are decoded at a time, and of the large ones only so many that together they have no
+- At most `threads` images are decoded at a time, and of the large ones only so many that together they have no
   more pixels than two of the largest allowed.
 - All but the decoding itself happens in one event loop.
 """
@@ -21,7 +21,7 @@ from typing import ParamSpec, TypeVar
 from sfsc_bundle.header import ImageLimits, open_header
 from sfsc_bundle.manifest import Preprocessing
 from sfsc_bundle.preprocess import load, squash
-from sfsc_service.engine.blocking_calls import Pool
+from sfsc_service.engine.blocking_calls import BlockingCalls
 from sfsc_service.engine.networks import Image
 from sfsc_service.errors import Problem
 
@@ -35,24 +35,24 @@ SMALL_BYTES = 2**15
 SMALL_PIXELS = 2**16
 """Within both, a baseline JPEG is decoded in well under a millisecond; a progressive one may have many scans."""
 LARGE_PIXELS = 2_000_000
-"""A picture of so many pixels or more has to wait for room."""
+"""An image of so many pixels or more has to wait for room."""
 AHEAD = 2
-"""Calls in the pool for each thread, so that none has to wait for the event loop between two pictures."""
+"""Calls in the pool for each thread, so that none has to wait for the event loop between two images."""
 WEIGHT = 0.05
-"""How much one picture moves the prediction of what the next ones take."""
+"""How much one image moves the prediction of what the next ones take."""
 
 
 class Decoding:
     """A pool for decoding.
 
     Args:
-        waiting: pictures that may wait to be given to it.
+        waiting: images that may wait to be given to it.
         nice: by how much its threads give way to the event loop.
     """
 
     def __init__(self, threads: int, waiting: int, limits: ImageLimits, nice: int = 0) -> None:
         self._threads, self._limits, self._most = threads, limits, waiting
-        self._pool = Pool("decode", threads, (AHEAD - 1) * threads + 1, nice)
+        self._pool = BlockingCalls("decode", threads, (AHEAD - 1) * threads + 1, nice)
         self._free = AHEAD * threads
         self._turns: list[tuple[float, int, asyncio.Future[None]]] = []
         self._arrivals = itertools.count()
@@ -60,26 +60,26 @@ class Decoding:
         self._inside = {False: 0, True: 0}
         self._mean_ms = 0.0
 
-    def backlog_ms(self, *, patient: bool = False) -> float:
+    def backlog_ms(self, *, bulk: bool = False) -> float:
         """Predicted time until what waits now, and counts, has been decoded. Never waits."""
-        waiting = self._inside[False] + (self._inside[True] if patient else 0) - self._threads
+        waiting = self._inside[False] + (self._inside[True] if bulk else 0) - self._threads
         return max(0, waiting) * self._mean_ms / self._threads
 
-    async def run(self, data: bytes, preprocessing: Preprocessing, due: float, *, patient: bool = False) -> Image:
+    async def run(self, data: bytes, preprocessing: Preprocessing, due: float, *, bulk: bool = False) -> Image:
         """Decode and resize: uint8 [H, W, 3]; `patient` ones are not counted against those that are not.
 
         Raises:
-            ImageError: the picture cannot be taken.
+            ImageError: the image cannot be taken.
             Problem: queue_full, shutting_down.
         """
-        self._inside[patient] += 1
+        self._inside[bulk] += 1
         try:
             async with self._turn(due):
                 return await self._pool.run(self._decode, data, preprocessing)
         finally:
-            self._inside[patient] -= 1
+            self._inside[bulk] -= 1
 
-    def at_once(self, data: bytes, preprocessing: Preprocessing) -> Image | None:
+    def decode_now(self, data: bytes, preprocessing: Preprocessing) -> Image | None:
         """Decode a small baseline JPEG here and now, which takes no longer than handing it to a thread and back.
 
         None: it is something else, and has to be `run`. Raises ImageError.
@@ -91,7 +91,7 @@ class Decoding:
             return None
         return squash(load(image), preprocessing)
 
-    async def beside(self, call: Callable[A, T], *args: A.args, **kwargs: A.kwargs) -> T:
+    async def run_other(self, call: Callable[A, T], *args: A.args, **kwargs: A.kwargs) -> T:
         """Something else that computes, in one of the same threads."""
         return await self._pool.run(call, *args, **kwargs)
 
@@ -112,7 +112,7 @@ class Decoding:
 
     async def _wait(self, due: float) -> None:
         if len(self._turns) >= self._most:
-            raise Problem("queue_full", f"decode: {self._most} pictures wait already", retry_after_s=1.0)
+            raise Problem("queue_full", f"decode: {self._most} images wait already", retry_after_s=1.0)
         turn = asyncio.get_running_loop().create_future()
         heapq.heappush(self._turns, (due, next(self._arrivals), turn))
         try:
@@ -142,7 +142,7 @@ class Decoding:
 
 
 class _Room:
-    """Pixels that may be decoded at a time; one picture alone always fits."""
+    """Pixels that may be decoded at a time; one image alone always fits."""
 
     def __init__(self, pixels: int) -> None:
         self._pixels = pixels

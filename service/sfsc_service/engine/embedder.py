@@ -20,20 +20,20 @@ from sfsc_service.engine.batch_plan import Machine, Work
 from sfsc_service.engine.batcher import Answer, Batch, Batcher, Limits, queue_full
 from sfsc_service.engine.costs import BUCKETS, CostTable
 from sfsc_service.engine.decoding import Decoding
-from sfsc_service.engine.malloc import give_back
+from sfsc_service.engine.malloc import trim_heap
 from sfsc_service.engine.networks import Image, Networks, Vector
-from sfsc_service.engine.policy import Choice, Offer, Reason, Wish, admit, check_deadline, choose
-from sfsc_service.engine.scheduler import Planner
+from sfsc_service.engine.policy import Budget, Choice, Reason, WidthCatalog, admit, check_deadline, choose
+from sfsc_service.engine.scheduler import Scheduler
 from sfsc_service.engine.worker_pool import Loss
 from sfsc_service.errors import Kind, Problem
 from sfsc_service.metrics import Metrics
 from sfsc_service.settings import Settings
 
-__all__ = ["Arrival", "Embedded", "Embedder"]
+__all__ = ["Arrival", "EmbeddedImage", "Embedder"]
 
 MEDIA_TYPES = {
     "JPEG": "image/jpeg",
-    "MPO": "image/jpeg",  # a JPEG with further pictures behind it, which browsers show as one
+    "MPO": "image/jpeg",  # a JPEG with further images behind it, which browsers show as one
     "PNG": "image/png",
     "WEBP": "image/webp",
     "GIF": "image/gif",
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 LONGEST_IDLE_MEASUREMENT_MS = 250.0
 STALE_S = 60.0
-PATIENCE = 20.0
+HANG_FACTOR = 20.0
 """A batch hangs when it takes longer than the watchdog's setting, and so many times what it is predicted to."""
 BULK_SLACK = 10.0
 """The service's own target for an image of a bulk call, in targets for a request of its own."""
@@ -75,7 +75,7 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Embedded:
+class EmbeddedImage:
     """A vector, float32 [D] of unit length, and how it came about; times in milliseconds."""
 
     vector: Vector
@@ -97,11 +97,11 @@ class _Engine:
     """Networks and what plans for them."""
 
     networks: Networks
-    planner: Planner
+    scheduler: Scheduler
 
     def work(self, choice: Choice, arrival: Arrival) -> Work:
         """What the scheduler may do with a request, as of now."""
-        return self.planner.work(choice, arrival.at, arrival.elapsed_ms, arrival.after_ms)
+        return self.scheduler.work(choice, arrival.at, arrival.elapsed_ms, arrival.after_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +147,9 @@ class Embedder:
         self._cost_ratio = functools.cache(metrics.cost_ratio.labels)
         metrics.waiting.set_function(lambda: self.batcher.waiting)
         metrics.slowdown.set_function(lambda: self.costs.slowdown)
-        metrics.level.set_function(lambda: self._engine.planner.level)
-        metrics.backlog.set_function(lambda: self.batcher.backlog_ms(patient=True) / 1000)
-        metrics.hanging.set_function(lambda: self.batcher.crew.hanging)
+        metrics.level.set_function(lambda: self._engine.scheduler.level)
+        metrics.backlog.set_function(lambda: self.batcher.backlog_ms(bulk=True) / 1000)
+        metrics.hanging.set_function(lambda: self.batcher.worker_pool.hanging)
 
     @property
     def networks(self) -> Networks:
@@ -162,9 +162,9 @@ class Embedder:
         return self.networks.manifest
 
     @property
-    def offer(self) -> Offer:
+    def catalog(self) -> WidthCatalog:
         """What new requests may choose from."""
-        return self.networks.offer
+        return self.networks.catalog
 
     @property
     def costs(self) -> CostTable:
@@ -173,23 +173,23 @@ class Embedder:
 
     def switch(self, networks: Networks) -> None:
         """Give every request from now on to other networks. To be called in the event loop."""
-        self._engine = _Engine(networks, Planner(networks.costs, self._machine))
+        self._engine = _Engine(networks, Scheduler(networks.costs, self._machine))
 
     async def embed(
-        self, data: bytes, wish: Wish, arrival: Arrival, mix: Mapping[str, int] | None = None
-    ) -> Embedded:
-        """Embed one encoded picture.
+        self, data: bytes, budget: Budget, arrival: Arrival, mix: Mapping[str, int] | None = None
+    ) -> EmbeddedImage:
+        """Embed one encoded image.
 
         Args:
             mix: the gallery's items per width, where the vector is to be searched with.
 
         Raises:
             Problem: the wish cannot be granted, or the network failed.
-            ImageError: the picture cannot be taken.
+            ImageError: the image cannot be taken.
         """
         engine = self._engine
         slo_ms = self._settings.slo_ms * (BULK_SLACK if arrival.bulk else 1.0)
-        choice = choose(wish, engine.networks.offer, engine.networks.costs.estimate, slo_ms, mix)
+        choice = choose(budget, engine.networks.catalog, engine.networks.costs.estimate, slo_ms, mix)
         try:
             embedded = await self._embed(engine, data, choice, arrival)
         except Problem as problem:
@@ -201,7 +201,7 @@ class Embedder:
         return embedded
 
     def media_type(self, data: bytes) -> str:
-        """What a picture is by its bytes, whatever its caller said: it goes out again to browsers."""
+        """What an image is by its bytes, whatever its caller said: it goes out again to browsers."""
         return MEDIA_TYPES[open_header(data, self._limits).format or ""]
 
     async def measure_idle(self) -> None:
@@ -210,15 +210,15 @@ class Embedder:
             for width, known in self.costs.table().items():
                 wanted = images <= self._settings.max_batch and images not in known
                 if wanted and self.costs.estimate(width, images) <= LONGEST_IDLE_MEASUREMENT_MS:
-                    await self._decoding.beside(self._measure, width, images)
+                    await self._decoding.run_other(self._measure, width, images)
                     return
         stale = self.costs.stale(STALE_S)
         if stale is not None:
-            await self._decoding.beside(self._measure, stale, 1)
+            await self._decoding.run_other(self._measure, stale, 1)
 
-    async def give_back(self) -> None:
+    async def trim_heap(self) -> None:
         """Give back to the system what decoding has freed."""
-        await self._decoding.beside(give_back)
+        await self._decoding.run_other(trim_heap)
 
     def close(self, timeout_s: float) -> None:
         """Work off what was admitted, then end all threads."""
@@ -231,14 +231,14 @@ class Embedder:
         networks.measure(width, images)
         networks.keep_costs()
 
-    async def _embed(self, engine: _Engine, data: bytes, choice: Choice, arrival: Arrival) -> Embedded:
+    async def _embed(self, engine: _Engine, data: bytes, choice: Choice, arrival: Arrival) -> EmbeddedImage:
         self._check_room(arrival)
         started = time.monotonic()
         late = arrival.elapsed_ms > choice.target_ms  # then those behind it in the event loop go first
-        image = None if late else self._decoding.at_once(data, engine.networks.manifest.preprocessing)
+        image = None if late else self._decoding.decode_now(data, engine.networks.manifest.preprocessing)
         work = engine.work(choice, arrival)
         if image is None:
-            self._admit(engine, choice, work, arrival, self._decoding.backlog_ms(patient=arrival.bulk))
+            self._admit(engine, choice, work, arrival, self._decoding.backlog_ms(bulk=arrival.bulk))
             self._arrived(engine, work, arrival)
             image = await self._decode(engine, data, work, arrival)
             work = engine.work(choice, arrival)
@@ -253,8 +253,8 @@ class Embedder:
 
     def _check_room(self, arrival: Arrival) -> None:
         """Refuse, before anything is spent, what would have to wait too long to be decoded or computed."""
-        self.batcher.check_room(patient=arrival.bulk)
-        waiting_ms = self._decoding.backlog_ms(patient=arrival.bulk)
+        self.batcher.check_room(bulk=arrival.bulk)
+        waiting_ms = self._decoding.backlog_ms(bulk=arrival.bulk)
         if waiting_ms > self._settings.queue_ms:
             raise queue_full(waiting_ms, self._settings.queue_ms)
 
@@ -263,13 +263,13 @@ class Embedder:
     ) -> None:
         if choice.deadline_ms is None:
             return
-        wait_ms = before_ms + engine.planner.wait_ms(self.batcher.ahead_ms(work.due), work.due, time.monotonic())
+        wait_ms = before_ms + engine.scheduler.wait_ms(self.batcher.ahead_ms(work.due), work.due, time.monotonic())
         admit(choice, engine.networks.costs.estimate, wait_ms, arrival.elapsed_ms, arrival.after_ms)
 
     def _arrived(self, engine: _Engine, work: Work, arrival: Arrival) -> None:
         """Images of bulk calls do not count: they come as fast as they are served, and give way to others."""
         if not arrival.bulk:
-            engine.planner.arrived(work, arrival.at)
+            engine.scheduler.arrived(work, arrival.at)
 
     def _admit_decoded(self, engine: _Engine, choice: Choice, work: Work, arrival: Arrival) -> None:
         try:
@@ -282,14 +282,14 @@ class Embedder:
     async def _decode(self, engine: _Engine, data: bytes, work: Work, arrival: Arrival) -> Image:
         preprocessing = engine.networks.manifest.preprocessing
         token = object()
-        engine.planner.expect(token, work)
+        engine.scheduler.expect(token, work)
         try:
-            return await self._decoding.run(data, preprocessing, work.due, patient=arrival.bulk)
+            return await self._decoding.run(data, preprocessing, work.due, bulk=arrival.bulk)
         except asyncio.CancelledError:
             self._metrics.dropped.labels("client_gone").inc()
             raise
         finally:
-            engine.planner.expected(token)
+            engine.scheduler.expected(token)
 
     async def _compute(
         self, engine: _Engine, image: Image, choice: Choice, work: Work, arrival: Arrival
@@ -301,7 +301,7 @@ class Embedder:
             due=work.due,
             expires=None if choice.deadline_ms is None else arrival.at + choice.deadline_ms / 1000,
             weight_ms=engine.networks.costs.estimate(choice.widths[0], 1),
-            patient=arrival.bulk,
+            bulk=arrival.bulk,
         )
         try:
             answer = await future
@@ -310,19 +310,19 @@ class Embedder:
         except Exception as error:
             log.exception("a run of the network failed")
             raise Problem("inference_failed", f"the network could not compute this image: {error}") from error
-        engine.planner.answered(1000 * (time.monotonic() - submitted) - answer.queue_ms - answer.compute_ms)
+        engine.scheduler.answered(1000 * (time.monotonic() - submitted) - answer.queue_ms - answer.compute_ms)
         return answer
 
     def _embedded(
         self, answer: Answer[_Key, Vector], choice: Choice, ideal: str, preprocess_ms: float
-    ) -> Embedded:
+    ) -> EmbeddedImage:
         networks, width = answer.key
         reason: Reason = choice.reason
         if reason == "budget" and float(width) < float(ideal):
             reason = "load"
         self._embeddings(width, reason).inc()
         self._queue_seconds(width).observe(answer.queue_ms / 1000)
-        return Embedded(
+        return EmbeddedImage(
             answer.result,
             width,
             networks.manifest,
@@ -337,13 +337,13 @@ class Embedder:
         started = time.perf_counter()
         engine = queue[0].engine
         own = [at for at, queued in enumerate(queue) if queued.engine.networks is engine.networks]
-        cut = engine.planner.cut([queue[at].work for at in own], now, idle)
-        engine.planner.planned(1000 * (time.perf_counter() - started))
+        cut = engine.scheduler.cut([queue[at].work for at in own], now, idle)
+        engine.scheduler.planned(1000 * (time.perf_counter() - started))
         return (engine.networks, cut.width), [own[member] for member in cut.members]
 
     def _patience(self, key: _Key, images: int) -> float:
         networks, width = key
-        return max(self._settings.watchdog_s, PATIENCE * networks.costs.estimate(width, images) / 1000)
+        return max(self._settings.hang_after_s, HANG_FACTOR * networks.costs.estimate(width, images) / 1000)
 
     def _observe(self, batch: Batch[_Key]) -> None:
         networks, width = batch.key

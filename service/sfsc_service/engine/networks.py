@@ -17,7 +17,7 @@ from sfsc_bundle.folder import Bundle, open_bundle
 from sfsc_bundle.runner import Device, make_runner
 from sfsc_service.engine.cost_file import CostFile, fingerprint
 from sfsc_service.engine.costs import BUCKETS, CostTable, measure
-from sfsc_service.engine.policy import Offer
+from sfsc_service.engine.policy import WidthCatalog
 from sfsc_service.errors import Problem
 
 __all__ = ["Image", "Networks", "Vector", "open_networks"]
@@ -54,7 +54,7 @@ class Networks:
         data: Path | None = None,
     ) -> None:
         self.manifest = bundle.manifest
-        self.offer = Offer.of(self.manifest, floor_width)
+        self.catalog = WidthCatalog.of(self.manifest, floor_width)
         self.runners = {
             width: make_runner(bundle, width, device=device, threads=threads) for width in self.manifest.widths
         }

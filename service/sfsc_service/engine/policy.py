@@ -18,11 +18,11 @@ from sfsc_bundle.manifest import Manifest
 from sfsc_service.errors import Problem
 
 __all__ = [
+    "Budget",
     "Choice",
     "Cost",
-    "Offer",
     "Reason",
-    "Wish",
+    "WidthCatalog",
     "admit",
     "check_deadline",
     "choose",
@@ -37,7 +37,7 @@ Cost = Callable[[str, int], float]
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Budget:
     """What a request asks for; every limit that is None is not set."""
 
     width: str | None = None
@@ -48,10 +48,10 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class WidthCatalog:
     """What a bundle and the operator's floor have to offer.
 
-    `widths` ascend; `gflops` is for one picture; `mean_ap[query width][gallery width]` is in points.
+    `widths` ascend; `gflops` is for one image; `mean_ap[query width][gallery width]` is in points.
     """
 
     widths: tuple[str, ...]
@@ -60,7 +60,7 @@ class Offer:
     floor: str
 
     @classmethod
-    def of(cls, manifest: Manifest, floor: str | None = None) -> "Offer":
+    def of(cls, manifest: Manifest, floor: str | None = None) -> "WidthCatalog":
         """Read a manifest. Raises Problem where the bundle has no such floor width."""
         widths = manifest.widths
         if floor is not None and floor not in widths:
@@ -111,7 +111,9 @@ class Choice:
         return self.met and in_time and (self.deadline_ms is None or elapsed_ms <= self.deadline_ms)
 
 
-def choose(wish: Wish, offer: Offer, cost: Cost, slo_ms: float, mix: Mapping[str, int] | None = None) -> Choice:
+def choose(
+    budget: Budget, catalog: WidthCatalog, cost: Cost, slo_ms: float, mix: Mapping[str, int] | None = None
+) -> Choice:
     """Turn a wish into the widths that may answer it.
 
     Args:
@@ -122,19 +124,19 @@ def choose(wish: Wish, offer: Offer, cost: Cost, slo_ms: float, mix: Mapping[str
     Raises:
         Problem: unknown_width, contradictory_limits.
     """
-    if wish.width is not None:
-        return _explicit(wish, offer, slo_ms)
-    allowed, met = offer.flexible, True
-    if wish.gflops is not None:
-        allowed = tuple(width for width in offer.flexible if offer.gflops[width] <= wish.gflops)
+    if budget.width is not None:
+        return _explicit(budget, catalog, slo_ms)
+    allowed, met = catalog.flexible, True
+    if budget.gflops is not None:
+        allowed = tuple(width for width in catalog.flexible if catalog.gflops[width] <= budget.gflops)
         if not allowed:
-            allowed, met = (offer.floor,), False
-    if wish.min_quality is not None:
-        allowed, met = _good_enough(wish, offer, allowed, met, mix or {})
-    timed = [limit for limit in (wish.latency_ms, wish.deadline_ms) if limit is not None]
-    untimed_budget = not timed and (wish.gflops is not None or wish.min_quality is not None)
+            allowed, met = (catalog.floor,), False
+    if budget.min_quality is not None:
+        allowed, met = _good_enough(budget, catalog, allowed, met, mix or {})
+    timed = [limit for limit in (budget.latency_ms, budget.deadline_ms) if limit is not None]
+    untimed_budget = not timed and (budget.gflops is not None or budget.min_quality is not None)
     target = min(timed, default=max(slo_ms, 2 * cost(allowed[-1], 1)) if untimed_budget else slo_ms)
-    return Choice(allowed, "budget", target, not untimed_budget, met, wish.deadline_ms)
+    return Choice(allowed, "budget", target, not untimed_budget, met, budget.deadline_ms)
 
 
 def ideal_width(choice: Choice, cost: Cost, spent_ms: float = 0.0) -> str:
@@ -183,51 +185,51 @@ def check_deadline(choice: Choice, spent_ms: float) -> None:
         )
 
 
-def expected_quality(offer: Offer, width: str, mix: Mapping[str, int]) -> float:
+def expected_quality(catalog: WidthCatalog, width: str, mix: Mapping[str, int]) -> float:
     """mAP in points of a query width, averaged over the gallery's items by their widths.
 
     Items at widths that the matrix does not have are left out; with none left, all count as full width.
     """
-    row = offer.mean_ap[width]
+    row = catalog.mean_ap[width]
     known = {other: count for other, count in mix.items() if other in row and count > 0}
     total = sum(known.values())
     if not total:
-        return row[offer.widths[-1]]
+        return row[catalog.widths[-1]]
     return sum(row[other] * count for other, count in known.items()) / total
 
 
-def _explicit(wish: Wish, offer: Offer, slo_ms: float) -> Choice:
-    assert wish.width is not None
-    if wish.width not in offer.widths:
-        raise _unknown_width("width", wish.width, offer.widths)
-    others = [name for name in ("latency_ms", "gflops", "min_quality") if getattr(wish, name) is not None]
+def _explicit(budget: Budget, catalog: WidthCatalog, slo_ms: float) -> Choice:
+    assert budget.width is not None
+    if budget.width not in catalog.widths:
+        raise _unknown_width("width", budget.width, catalog.widths)
+    others = [name for name in ("latency_ms", "gflops", "min_quality") if getattr(budget, name) is not None]
     if others:
         raise Problem(
             "contradictory_limits",
             f"width: fixes the model, so it cannot go with {' and '.join(others)}; give one or the other",
             "width",
         )
-    target = slo_ms if wish.deadline_ms is None else wish.deadline_ms
-    return Choice((wish.width,), "requested", target, False, True, wish.deadline_ms)
+    target = slo_ms if budget.deadline_ms is None else budget.deadline_ms
+    return Choice((budget.width,), "requested", target, False, True, budget.deadline_ms)
 
 
 def _good_enough(
-    wish: Wish, offer: Offer, allowed: tuple[str, ...], met: bool, mix: Mapping[str, int]
+    budget: Budget, catalog: WidthCatalog, allowed: tuple[str, ...], met: bool, mix: Mapping[str, int]
 ) -> tuple[tuple[str, ...], bool]:
-    assert wish.min_quality is not None
-    points = {width: expected_quality(offer, width, mix) for width in offer.flexible}
-    reached = [width for width in offer.flexible if points[width] >= wish.min_quality]
-    if not reached and wish.gflops is None:
-        return (offer.widths[-1],), False
+    assert budget.min_quality is not None
+    points = {width: expected_quality(catalog, width, mix) for width in catalog.flexible}
+    reached = [width for width in catalog.flexible if points[width] >= budget.min_quality]
+    if not reached and budget.gflops is None:
+        return (catalog.widths[-1],), False
     if not met or not set(reached) & set(allowed):
         best = max(allowed, key=lambda width: points[width])
         raise Problem(
             "contradictory_limits",
-            f"min_quality: {wish.min_quality:g} points of mAP cannot be had within gflops {wish.gflops:g}; "
-            f"there width {best} reaches {points[best]:.4g} at {offer.gflops[best]:.3g} GFLOP",
+            f"min_quality: {budget.min_quality:g} points of mAP cannot be had within gflops {budget.gflops:g}; "
+            f"there width {best} reaches {points[best]:.4g} at {catalog.gflops[best]:.3g} GFLOP",
             "min_quality",
         )
-    cheapest = min((width for width in reached if width in allowed), key=lambda width: offer.gflops[width])
+    cheapest = min((width for width in reached if width in allowed), key=lambda width: catalog.gflops[width])
     return (cheapest,), True
 
 

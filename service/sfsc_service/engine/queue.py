@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
-__all__ = ["Dropped", "Entry", "WaitingQueue"]
+__all__ = ["Dropped", "Entry", "RequestQueue"]
 
 W = TypeVar("W")
 P = TypeVar("P")
@@ -33,7 +33,7 @@ class Entry(Generic[W, P]):
     weight_ms: float
     admitted: float
     future: "asyncio.Future[Any]"
-    patient: bool = False
+    bulk: bool = False
     waiting: bool = True
 
     def dropped(self, now: float) -> Dropped | None:
@@ -45,7 +45,7 @@ class Entry(Generic[W, P]):
         return None
 
 
-class WaitingQueue(Generic[W, P]):
+class RequestQueue(Generic[W, P]):
     """Entries ascending by (due, arrival)."""
 
     def __init__(self) -> None:
@@ -57,9 +57,9 @@ class WaitingQueue(Generic[W, P]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def weight_ms(self, *, patient: bool) -> float:
+    def weight_ms(self, *, bulk: bool) -> float:
         """What waits and counts against a new entry: everything for a patient one, else all that are not."""
-        return self._weight_ms[False] + (self._weight_ms[True] if patient else 0.0)
+        return self._weight_ms[False] + (self._weight_ms[True] if bulk else 0.0)
 
     def weight_before(self, due: float) -> float:
         """What waits and is more urgent. May be asked without the lock: it can only be out of date."""
@@ -71,7 +71,7 @@ class WaitingQueue(Generic[W, P]):
         at = bisect.bisect(self._keys, key)
         self._keys.insert(at, key)
         self._entries.insert(at, entry)
-        self._weight_ms[entry.patient] += entry.weight_ms
+        self._weight_ms[entry.bulk] += entry.weight_ms
 
     def view(self, count: int, now: float) -> list[tuple[int, Entry[W, P]]]:
         """The most urgent entries with their positions; they stay.
@@ -93,7 +93,7 @@ class WaitingQueue(Generic[W, P]):
             del self._keys[at]
             entry.waiting = False
             taken.append(entry)
-            self._weight_ms[entry.patient] -= entry.weight_ms
+            self._weight_ms[entry.bulk] -= entry.weight_ms
         if not self._entries:
             self._weight_ms = {False: 0.0, True: 0.0}  # rounding errors must not add up over days
         return taken[::-1]

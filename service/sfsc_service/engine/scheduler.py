@@ -12,7 +12,7 @@ from sfsc_service.engine.batch_plan import LATE_SHARE, Cut, Flow, Machine, State
 from sfsc_service.engine.costs import CostTable
 from sfsc_service.engine.policy import Choice, ideal_width
 
-__all__ = ["Planner"]
+__all__ = ["Scheduler"]
 
 MEMORY = 0.4
 """The time constant of what is known of arrivals, in longest batches: a burst must show within few of them."""
@@ -27,7 +27,7 @@ MOST_AROUND = 0.3
 """The share of its target that may be set aside for what happens around a batch."""
 
 
-class Planner:
+class Scheduler:
     """Cuts batches for one machine by one cost table."""
 
     def __init__(self, costs: CostTable, machine: Machine) -> None:

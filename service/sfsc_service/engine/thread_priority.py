@@ -9,10 +9,10 @@ import os
 import sys
 import threading
 
-__all__ = ["give_way"]
+__all__ = ["lower_priority"]
 
 
-def give_way(nice: int) -> None:
+def lower_priority(nice: int) -> None:
     """Add so much to the calling thread's niceness, up to 19, for its whole life. Not on Linux: nothing."""
     if nice and sys.platform == "linux":  # elsewhere niceness belongs to the whole process
         own = threading.get_native_id()

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
-from sfsc_service.engine.thread_priority import give_way
+from sfsc_service.engine.thread_priority import lower_priority
 
-__all__ = ["Crew", "Loss", "Worker"]
+__all__ = ["Loss", "Worker", "WorkerPool"]
 
 H = TypeVar("H")
 
@@ -30,10 +30,10 @@ class Worker(Generic[H]):
 
     held: list[H] = field(default_factory=list)
     due: float | None = None
-    given_up: bool = False
+    abandoned: bool = False
 
 
-class Crew(Generic[H]):
+class WorkerPool(Generic[H]):
     """A fixed number of working threads and one that watches them.
 
     Args:
@@ -74,7 +74,7 @@ class Crew(Generic[H]):
     @property
     def hanging(self) -> int:
         """Workers that were given up and have not come back. Never waits."""
-        return sum(worker.given_up for worker in list(self._threads))
+        return sum(worker.abandoned for worker in list(self._threads))
 
     @property
     def died(self) -> int:
@@ -84,28 +84,28 @@ class Crew(Generic[H]):
     @property
     def working(self) -> int:
         """Workers that are there for work. Never waits."""
-        return sum(not worker.given_up for worker in list(self._threads))
+        return sum(not worker.abandoned for worker in list(self._threads))
 
     @property
     def busy(self) -> bool:
         """Whether a worker that was not given up holds something. Never waits."""
-        return any(worker.held and not worker.given_up for worker in list(self._threads))
+        return any(worker.held and not worker.abandoned for worker in list(self._threads))
 
-    def begin(self, worker: Worker[H], patience_s: float) -> None:
+    def begin(self, worker: Worker[H], queue_timeout_s: float) -> None:
         """A run begins that may take so long."""
-        worker.due = self._clock() + patience_s
+        worker.due = self._clock() + queue_timeout_s
 
     def end(self, worker: Worker[H]) -> bool:
         """A run has ended; whether its result still counts."""
         with self._lock:
             worker.due = None
-            return not worker.given_up
+            return not worker.abandoned
 
     def close(self, timeout_s: float) -> None:
         """Wait for the workers, whose `work` somebody has told to end; those that hang are left behind."""
         end = time.monotonic() + timeout_s
         for worker, thread in list(self._threads.items()):
-            if not worker.given_up:
+            if not worker.abandoned:
                 thread.join(max(0.0, end - time.monotonic()))
         self._ending.set()
         self._watcher.join()
@@ -118,14 +118,14 @@ class Crew(Generic[H]):
         thread.start()
 
     def _main(self, worker: Worker[H]) -> None:
-        give_way(self._nice)
+        lower_priority(self._nice)
         try:
             self._work(worker)
         except BaseException:
             self._lose(worker, "died")
             raise
         finally:
-            if worker.given_up:
+            if worker.abandoned:
                 with self._lock:
                     self._threads.pop(worker)
                     self._hire_where_missing()
@@ -140,10 +140,10 @@ class Crew(Generic[H]):
     def _lose(self, worker: Worker[H], cause: Loss) -> None:
         with self._lock:
             hangs = worker.due is not None and self._clock() > worker.due
-            if worker.given_up or (cause == "hung" and not hangs):
+            if worker.abandoned or (cause == "hung" and not hangs):
                 return
             if cause == "hung":
-                worker.given_up = True
+                worker.abandoned = True
             else:
                 self._died += 1
                 self._threads.pop(worker)

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from sfsc_bundle.errors import ImageError
 from sfsc_service.engine.embedder import Arrival
 from sfsc_service.errors import Problem
-from sfsc_service.gallery.gallery import Gallery, NewItem, Query, Stored
+from sfsc_service.gallery.gallery import Gallery, NewItem, PutResult, Query
 from sfsc_service.store.errors import StoreError
 from sfsc_service.store.protocol import Item, Outcome
 
-__all__ = ["Failed", "put_many"]
+__all__ = ["PutFailure", "put_many"]
 
 WINDOW_ITEMS = 64
 WINDOW_BYTES = 32 * 2**20
@@ -23,7 +23,7 @@ ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class PutFailure:
     """An item that was not stored, with its id where it had one."""
 
     id: str | None
@@ -31,14 +31,14 @@ class Failed:
 
 
 async def put_many(
-    gallery: Gallery, items: AsyncIterator[NewItem | Failed], go_on: Callable[[], bool] = lambda: True
-) -> AsyncIterator[Stored | Failed]:
+    gallery: Gallery, items: AsyncIterator[NewItem | PutFailure], go_on: Callable[[], bool] = lambda: True
+) -> AsyncIterator[PutResult | PutFailure]:
     """Insert or replace; what was already a failure on the way in stays one.
 
     Once `go_on` is false, windows that have begun are finished and the rest is refused, so that the call can still
     be answered before the service ends.
     """
-    window: list[NewItem | Failed] = []
+    window: list[NewItem | PutFailure] = []
     size = 0
     async for item in items:
         if not go_on():
@@ -53,8 +53,8 @@ async def put_many(
         yield outcome
 
 
-def _refused(item: NewItem | Failed) -> Failed:
-    return Failed(item.id, Problem("shutting_down", "the service is shutting down and takes no further items"))
+def _refused(item: NewItem | PutFailure) -> PutFailure:
+    return PutFailure(item.id, Problem("shutting_down", "the service is shutting down and takes no further items"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +64,14 @@ class _Prepared:
     arrival: Arrival
 
 
-async def _put_window(gallery: Gallery, window: list[NewItem | Failed]) -> list[Stored | Failed]:
+async def _put_window(gallery: Gallery, window: list[NewItem | PutFailure]) -> list[PutResult | PutFailure]:
     entries = await asyncio.gather(*(_prepare(gallery, item) for item in window))
     committed = iter(await _commit(gallery, [entry.item for entry in entries if isinstance(entry, _Prepared)]))
-    return [entry if isinstance(entry, Failed) else _outcome(entry, next(committed)) for entry in entries]
+    return [entry if isinstance(entry, PutFailure) else _outcome(entry, next(committed)) for entry in entries]
 
 
-async def _prepare(gallery: Gallery, new: NewItem | Failed) -> _Prepared | Failed:
-    if isinstance(new, Failed):
+async def _prepare(gallery: Gallery, new: NewItem | PutFailure) -> _Prepared | PutFailure:
+    if isinstance(new, PutFailure):
         return new
     for attempt in range(ATTEMPTS):
         arrival = Arrival.now(bulk=True)
@@ -81,10 +81,10 @@ async def _prepare(gallery: Gallery, new: NewItem | Failed) -> _Prepared | Faile
         except Problem as problem:
             # Bulk work gives way to single requests for a while before it is refused.
             if problem.kind != "queue_full" or attempt == ATTEMPTS - 1:
-                return Failed(new.id, problem)
+                return PutFailure(new.id, problem)
             await asyncio.sleep(min(problem.retry_after_s or 1.0, 5.0))
         except ImageError as error:
-            return Failed(new.id, error)
+            return PutFailure(new.id, error)
     raise AssertionError("unreachable")
 
 
@@ -97,7 +97,7 @@ async def _commit(gallery: Gallery, items: list[Item]) -> list[Outcome | Excepti
         return [error] * len(items)
 
 
-def _outcome(entry: _Prepared, outcome: Outcome | Exception) -> Stored | Failed:
+def _outcome(entry: _Prepared, outcome: Outcome | Exception) -> PutResult | PutFailure:
     if isinstance(outcome, Exception):
-        return Failed(entry.item.id, outcome)
-    return Stored(entry.item.id, entry.query, outcome is Outcome.CREATED, entry.arrival)
+        return PutFailure(entry.item.id, outcome)
+    return PutResult(entry.item.id, entry.query, outcome is Outcome.CREATED, entry.arrival)

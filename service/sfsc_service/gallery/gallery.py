@@ -1,22 +1,22 @@
-"""What the service is for: pictures and vectors of any width go in, and are found by those of any other."""
+"""What the service is for: images and vectors of any width go in, and are found by those of any other."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from sfsc_service.engine.blocking_calls import Pool
-from sfsc_service.engine.embedder import Arrival, Embedded, Embedder
+from sfsc_service.engine.blocking_calls import BlockingCalls
+from sfsc_service.engine.embedder import Arrival, EmbeddedImage, Embedder
 from sfsc_service.engine.networks import Vector
-from sfsc_service.engine.policy import Reason, Wish
+from sfsc_service.engine.policy import Budget, Reason
 from sfsc_service.engine.threads import search_threads
 from sfsc_service.errors import Problem
 from sfsc_service.gallery.vectors import unit_vector
 from sfsc_service.metrics import Metrics
 from sfsc_service.settings import Settings
-from sfsc_service.store.protocol import Filter, Hit, Item, Outcome, Page, Picture, Record, Store
+from sfsc_service.store.protocol import EncodedImage, Filter, Hit, Item, Outcome, Page, Store, StoredItem
 
-__all__ = ["Gallery", "GivenVector", "NewItem", "Query", "Stored"]
+__all__ = ["CallerVector", "Gallery", "NewItem", "PutResult", "Query"]
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ SMOOTHING = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class GivenVector:
+class CallerVector:
     """A vector that the caller computed: JSON numbers or base64 float32, with its width and space."""
 
     values: Sequence[float] | str
@@ -36,11 +36,11 @@ class GivenVector:
 
 @dataclass(frozen=True, slots=True)
 class NewItem:
-    """An item to put in; `source` is an encoded picture or a vector."""
+    """An item to put in; `source` is an encoded image or a vector."""
 
     id: str
-    source: bytes | GivenVector
-    wish: Wish = field(default_factory=Wish)
+    source: bytes | CallerVector
+    budget: Budget = field(default_factory=Budget)
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
@@ -51,7 +51,7 @@ class Query:
     vector: Vector
     width: str
     space: str
-    embedded: Embedded | None = None
+    embedded: EmbeddedImage | None = None
 
     @property
     def reason(self) -> Reason:
@@ -64,7 +64,7 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class PutResult:
     """An item that is committed and searchable."""
 
     id: str
@@ -78,8 +78,8 @@ class Gallery:
 
     def __init__(self, store: Store, embedder: Embedder, settings: Settings, metrics: Metrics) -> None:
         self._store, self._embedder, self._metrics = store, embedder, metrics
-        self._readers = Pool("search", search_threads(settings.thread_count)[0], 1024, settings.nice)
-        self._writers = Pool("write", COMMITS_AT_A_TIME, 1024)
+        self._readers = BlockingCalls("search", search_threads(settings.thread_count)[0], 1024, settings.nice)
+        self._writers = BlockingCalls("write", COMMITS_AT_A_TIME, 1024)
         self._search_ms = 1.0
 
     def composition(self) -> dict[str, int]:
@@ -88,28 +88,28 @@ class Gallery:
 
     async def prepare(self, new: NewItem, arrival: Arrival) -> tuple[Query, Item]:
         """Embed or check what is to be put in."""
-        if isinstance(new.source, GivenVector):
+        if isinstance(new.source, CallerVector):
             query = self.given(new.source)
             return query, Item(new.id, query.space, query.width, query.vector, new.metadata)
-        query = await self._embed(new.source, new.wish, arrival, {})
-        picture = Picture(new.source, self._embedder.media_type(new.source))
-        return query, Item(new.id, query.space, query.width, query.vector, new.metadata, picture)
+        query = await self._embed(new.source, new.budget, arrival, {})
+        image = EncodedImage(new.source, self._embedder.media_type(new.source))
+        return query, Item(new.id, query.space, query.width, query.vector, new.metadata, image)
 
-    async def put(self, new: NewItem, arrival: Arrival) -> Stored:
+    async def put(self, new: NewItem, arrival: Arrival) -> PutResult:
         """Insert or replace an item; returns once it is durable and searchable."""
         query, item = await self.prepare(new, arrival)
         outcomes = await self._writers.run(self._store.upsert, [item])
-        return Stored(item.id, query, outcomes[0] is Outcome.CREATED, arrival)
+        return PutResult(item.id, query, outcomes[0] is Outcome.CREATED, arrival)
 
     async def commit(self, items: Sequence[Item]) -> list[Outcome | Exception]:
         """Insert or replace prepared items; those that the store refuses leave their error in their place."""
         return await self._writers.run(self._commit, items)
 
-    async def query_image(self, data: bytes, wish: Wish, arrival: Arrival) -> Query:
-        """A picture as a query."""
-        return await self._embed(data, wish, replace(arrival, after_ms=self._search_ms), self.composition())
+    async def query_image(self, data: bytes, budget: Budget, arrival: Arrival) -> Query:
+        """An image as a query."""
+        return await self._embed(data, budget, replace(arrival, after_ms=self._search_ms), self.composition())
 
-    def given(self, given: GivenVector) -> Query:
+    def given(self, given: CallerVector) -> Query:
         """Check a caller's vector, its width and its space."""
         if given.space not in self._store.spaces:
             spaces = ", ".join(sorted(self._store.spaces))
@@ -139,19 +139,19 @@ class Gallery:
         self._metrics.searches.labels(query.width).inc()
         return found, took_ms
 
-    async def get(self, id: str) -> Record:
+    async def get(self, id: str) -> StoredItem:
         """An item; item_not_found where there is none."""
         records = await self._readers.run(self._store.get, [id])
         if records[0] is None:
             raise _not_found(id)
         return records[0]
 
-    async def picture(self, id: str) -> Picture:
-        """An item's picture; item_not_found where there is no such item or it was put in as a vector."""
-        picture = await self._readers.run(self._store.picture, id)
-        if picture is None:
-            raise Problem("item_not_found", f"id: no item {id[:100]!r} with a picture is in the gallery", "id")
-        return picture
+    async def image(self, id: str) -> EncodedImage:
+        """An item's image; item_not_found where there is no such item or it was put in as a vector."""
+        image = await self._readers.run(self._store.image, id)
+        if image is None:
+            raise Problem("item_not_found", f"id: no item {id[:100]!r} with an image is in the gallery", "id")
+        return image
 
     async def page(self, cursor: str | None, limit: int, filter: Filter | None) -> Page:
         """One page of items."""
@@ -169,8 +169,8 @@ class Gallery:
         self._writers.close()
         self._store.close()
 
-    async def _embed(self, data: bytes, wish: Wish, arrival: Arrival, mix: Mapping[str, int]) -> Query:
-        embedded = await self._embedder.embed(data, wish, arrival, mix)
+    async def _embed(self, data: bytes, budget: Budget, arrival: Arrival, mix: Mapping[str, int]) -> Query:
+        embedded = await self._embedder.embed(data, budget, arrival, mix)
         return Query(embedded.vector, embedded.width, embedded.manifest.space, embedded)
 
     def _search(self, vector: Vector, k: int, filter: Filter | None, render: Callable[[list[Hit]], T]) -> T:

@@ -1,4 +1,4 @@
-"""`gallery.json`: the pictures of a demo gallery, sample queries beside them, and what each of them shows.
+"""`gallery.json`: the images of a demo gallery, sample queries beside them, and what each of them shows.
 
     {"items": [{"file": "a.jpg", "identity": "v7", …}], "queries": [{"file": "queries/b.jpg", …}]}
 
@@ -23,7 +23,7 @@ MAX_BYTES = 16 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One picture; `name` is its file's name without the suffix."""
+    """One image; `name` is its file's name without the suffix."""
 
     name: str
     path: Path
@@ -32,7 +32,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A gallery's pictures and the pictures to search it with."""
+    """A gallery's images and the images to search it with."""
 
     items: tuple[Listed, ...] = ()
     queries: tuple[Listed, ...] = ()
@@ -61,22 +61,22 @@ def read_listing(path: Path) -> Listing:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise StartError(f"{path}: {where}: {first['msg']}") from error
-    return Listing(_pictures(path, document.items), _pictures(path, document.queries))
+    return Listing(_images(path, document.items), _images(path, document.queries))
 
 
-def _pictures(listing: Path, entries: list[_Entry]) -> tuple[Listed, ...]:
-    found = tuple(_picture(listing, entry) for entry in entries)
-    name, times = max(Counter(picture.name for picture in found).items(), key=itemgetter(1), default=("", 0))
+def _images(listing: Path, entries: list[_Entry]) -> tuple[Listed, ...]:
+    found = tuple(_image(listing, entry) for entry in entries)
+    name, times = max(Counter(image.name for image in found).items(), key=itemgetter(1), default=("", 0))
     if times > 1:
         raise StartError(f"{listing}: file names must differ, found {name} {times} times")
     return found
 
 
-def _picture(listing: Path, entry: _Entry) -> Listed:
+def _image(listing: Path, entry: _Entry) -> Listed:
     place = PurePosixPath(entry.file)
     if place.is_absolute() or ".." in place.parts or place.suffix.lower() not in SUFFIXES:
         raise StartError(
-            f"{listing}: file: must be a picture ({' '.join(SUFFIXES)}) below the listing's folder, "
+            f"{listing}: file: must be an image ({' '.join(SUFFIXES)}) below the listing's folder, "
             f"found {entry.file[:100]!r}"
         )
     return Listed(place.stem, listing.parent / place, dict(entry.model_extra or {}))

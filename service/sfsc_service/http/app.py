@@ -12,7 +12,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sfsc_service.http.edge import Edge, Room
-from sfsc_service.http.fast_path import Direct
+from sfsc_service.http.fast_path import FastPath
 from sfsc_service.http.openapi import describe
 from sfsc_service.http.problems import add_problems
 from sfsc_service.http.routes.bulk import add_bulk
@@ -72,7 +72,7 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     for add in (add_embed, add_search, add_items, add_bulk, add_about, add_samples, add_docs, add_page):
         add(app)
     describe(app)
-    direct = Direct(app)
+    direct = FastPath(app)
     app.hot, app.direct = direct.calls, Edge(direct, metrics, room)
     return app
 

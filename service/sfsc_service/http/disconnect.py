@@ -7,13 +7,13 @@ from starlette.requests import Request
 
 from sfsc_service.errors import Problem
 
-__all__ = ["Presence"]
+__all__ = ["DisconnectWatch"]
 
 GRACE_S = 0.05
 """Nobody is watched for so long: most answers are there before that, and a watch costs a task."""
 
 
-class Presence:
+class DisconnectWatch:
     """`async with Presence(request):` cancels the block as soon as the client disconnects.
 
     To be entered once the body has been read. Raises Problem: client_gone, which nobody receives but which is

@@ -11,12 +11,12 @@ from starlette.types import Receive, Scope, Send
 
 from sfsc_service.http.problems import EXPECTED, answer_problem
 
-__all__ = ["Direct"]
+__all__ = ["FastPath"]
 
 HOT = ("/embed", "/search")
 
 
-class Direct:
+class FastPath:
     """An ASGI app of the hot routes of another; `calls` are the (method, path as it was sent) that it takes."""
 
     def __init__(self, app: FastAPI) -> None:

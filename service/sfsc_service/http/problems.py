@@ -21,7 +21,7 @@ __all__ = [
     "add_problems",
     "answer_problem",
     "as_problem",
-    "let_go",
+    "clear_frames",
     "problem_response",
     "validation_problem",
 ]
@@ -115,7 +115,7 @@ def problem_response(problem: Problem, headers: Mapping[str, str] | None = None)
 async def answer_problem(request: Request, error: Exception) -> Response:
     """The answer to one of EXPECTED, counted."""
     problem = as_problem(error)
-    let_go(error)
+    clear_frames(error)
     request.app.state.metrics.problems.labels(problem.kind).inc()
     headers = getattr(error, "headers", None) if isinstance(error, HTTPException) else None
     response = problem_response(problem, headers)
@@ -124,7 +124,7 @@ async def answer_problem(request: Request, error: Exception) -> Response:
     return response
 
 
-def let_go(error: BaseException) -> None:
+def clear_frames(error: BaseException) -> None:
     """Empty the frames that an exception came through: in a cycle with it, they would keep the body for long."""
     seen: set[int] = set()
     left: list[BaseException | None] = [error]

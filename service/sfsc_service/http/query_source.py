@@ -1,10 +1,10 @@
 """Which of image, vector and id a call brings, and what may go with each."""
 
 from sfsc_service.errors import Problem
-from sfsc_service.gallery.gallery import GivenVector
-from sfsc_service.http.schemas import Budget, ItemOptions, SearchOptions
+from sfsc_service.gallery.gallery import CallerVector
+from sfsc_service.http.schemas import BudgetOptions, ItemOptions, SearchOptions
 
-__all__ = ["given_vector", "one_source", "refuse_budget"]
+__all__ = ["caller_vector", "one_source", "refuse_budget"]
 
 LIMITS = ("latency_ms", "gflops", "deadline_ms", "min_quality")
 
@@ -23,7 +23,7 @@ def one_source(**present: bool) -> str:
     return found[0]
 
 
-def given_vector(options: SearchOptions | ItemOptions) -> GivenVector:
+def caller_vector(options: SearchOptions | ItemOptions) -> CallerVector:
     """The vector of a call, with the width and space it cannot do without."""
     assert options.vector is not None
     refuse_budget(options, "vector")
@@ -31,10 +31,10 @@ def given_vector(options: SearchOptions | ItemOptions) -> GivenVector:
         raise Problem("invalid_parameter", "width: is required with a vector, found none", "width")
     if options.space is None:
         raise Problem("invalid_parameter", "space: is required with a vector, found none", "space")
-    return GivenVector(options.vector, options.width, options.space)
+    return CallerVector(options.vector, options.width, options.space)
 
 
-def refuse_budget(options: Budget, source: str, *further: str) -> None:
+def refuse_budget(options: BudgetOptions, source: str, *further: str) -> None:
     """A limit on computing means nothing where nothing is computed."""
     for name in (*LIMITS, *further):
         if getattr(options, name) is not None:

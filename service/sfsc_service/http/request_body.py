@@ -33,21 +33,21 @@ from sfsc_service.http.body_parts import (
 )
 from sfsc_service.http.problems import validation_problem
 
-__all__ = ["Incoming", "read_call", "validate"]
+__all__ = ["ParsedCall", "read_call", "validate"]
 
 M = TypeVar("M", bound=BaseModel)
 MEMORABLE_BYTES = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Incoming(Generic[M]):
+class ParsedCall(Generic[M]):
     """A call that has been read: checked options and the encoded images, which are not looked into yet."""
 
     options: M
     images: list[bytes]
 
 
-async def read_call(request: Request, model: type[M], max_images: int = 1) -> Incoming[M]:
+async def read_call(request: Request, model: type[M], max_images: int = 1) -> ParsedCall[M]:
     """Read a call in any of its forms.
 
     Raises:
@@ -56,7 +56,7 @@ async def read_call(request: Request, model: type[M], max_images: int = 1) -> In
     kind = media_type(request)
     if kind.startswith("image/"):
         image = await _raw_image(request)
-        return Incoming(_from_query(model, request.scope["query_string"]), [image])
+        return ParsedCall(_from_query(model, request.scope["query_string"]), [image])
     options = text_options(request.query_params.multi_items())
     if kind == "application/json":
         # Not `request.body()`, which would keep the body for as long as the request is known.
@@ -72,7 +72,7 @@ async def read_call(request: Request, model: type[M], max_images: int = 1) -> In
     else:
         images = []
     _check_sizes(images, max_images, request.app.state.settings.max_image_bytes)
-    return Incoming(validate(model, options), images)
+    return ParsedCall(validate(model, options), images)
 
 
 def validate(model: type[M], options: Mapping[str, Any]) -> M:

@@ -6,10 +6,10 @@ from urllib.parse import quote
 import orjson
 from fastapi import Response
 
-from sfsc_service.engine.embedder import Arrival, Embedded
+from sfsc_service.engine.embedder import Arrival, EmbeddedImage
 from sfsc_service.gallery.gallery import Query
 from sfsc_service.gallery.vectors import encode_vector
-from sfsc_service.store.protocol import Hit, Record
+from sfsc_service.store.protocol import Hit, StoredItem
 
 __all__ = ["hits_json", "item_answer", "json_response", "query_answer", "server_timing", "timing"]
 
@@ -29,7 +29,7 @@ class _Json(Response):
         self.raw_headers += [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
 
-def server_timing(times: dict[str, float], embedded: list[Embedded]) -> dict[str, str]:
+def server_timing(times: dict[str, float], embedded: list[EmbeddedImage]) -> dict[str, str]:
     """The header `Server-Timing`: milliseconds by stage, and the widths with the reasons for them."""
     metrics = [f"{name};dur={ms}" for name, ms in times.items()]
     if embedded:
@@ -39,7 +39,7 @@ def server_timing(times: dict[str, float], embedded: list[Embedded]) -> dict[str
 
 
 def image_link(id: str) -> str:
-    """Where an item's picture is, relative to the service's root."""
+    """Where an item's image is, relative to the service's root."""
     return f"items/{quote(id, safe='')}/image"
 
 
@@ -52,7 +52,7 @@ def hits_json(hits: list[Hit]) -> bytes:
                 "score": hit.score,
                 "width": hit.width,
                 "metadata": orjson.Fragment(hit.metadata_json),
-                "image": image_link(hit.id) if hit.picture_digest else None,
+                "image": image_link(hit.id) if hit.image_digest else None,
             }
             for hit in hits
         ]
@@ -64,21 +64,21 @@ def query_answer(query: Query, arrival: Arrival) -> dict[str, Any]:
     return {"width": query.width, "reason": query.reason, "budget_met": query.budget_met(arrival)}
 
 
-def item_answer(record: Record, encoding: str | None) -> dict[str, Any]:
+def item_answer(record: StoredItem, encoding: str | None) -> dict[str, Any]:
     """An item; `encoding` None leaves the vector out."""
     answer: dict[str, Any] = {
         "id": record.id,
         "space": record.space,
         "width": record.width,
         "metadata": record.metadata,
-        "image": image_link(record.id) if record.picture_digest else None,
+        "image": image_link(record.id) if record.image_digest else None,
     }
     if encoding is not None:
         answer["embedding"] = encode_vector(record.vector, encoding)
     return answer
 
 
-def timing(arrival: Arrival, embedded: list[Embedded], **further: float) -> dict[str, float]:
+def timing(arrival: Arrival, embedded: list[EmbeddedImage], **further: float) -> dict[str, float]:
     """Milliseconds by stage; of several images, the longest."""
     times: dict[str, float] = {}
     if embedded:

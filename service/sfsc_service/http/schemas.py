@@ -13,7 +13,7 @@ from sfsc_bundle.widths import canonical_width
 
 __all__ = [
     "MAX_ID_CHARACTERS",
-    "Budget",
+    "BudgetOptions",
     "BulkAnswer",
     "BulkCall",
     "BulkItem",
@@ -108,7 +108,7 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Budget(_Request):
+class BudgetOptions(_Request):
     """Which width may answer: exactly one, or whichever keeps the limits; nothing = the service's own target."""
 
     width: WidthName | None = Field(None, description="exactly this width, or refused")
@@ -122,13 +122,13 @@ class Budget(_Request):
     )
 
 
-class EmbedOptions(Budget):
+class EmbedOptions(BudgetOptions):
     """Options of /embed."""
 
     encoding: Encoding = Field("float", description="JSON numbers, or base64 of little-endian float32")
 
 
-class SearchOptions(Budget):
+class SearchOptions(BudgetOptions):
     """Options of /search; with `vector`, `width` and `space` say where the vector comes from."""
 
     k: Annotated[int, BeforeValidator(_number)] = Field(10, ge=1, le=1_000_000, description="hits wanted")
@@ -139,7 +139,7 @@ class SearchOptions(Budget):
     space: SpaceName | None = Field(None, description="the vector's embedding space")
 
 
-class ItemOptions(Budget):
+class ItemOptions(BudgetOptions):
     """Options of PUT /items/{id}; with `vector`, `width` and `space` say where the vector comes from."""
 
     metadata: Metadata = Field(default_factory=dict, description="a JSON object of at most 16 KiB")
@@ -230,7 +230,7 @@ class QueryAnswer(_Answer):
 
 
 class HitAnswer(_Answer):
-    """One hit; `image` is relative to the service's root, null where the item has no picture."""
+    """One hit; `image` is relative to the service's root, null where the item has no image."""
 
     id: str
     score: float
@@ -293,7 +293,7 @@ class PageAnswer(_Answer):
 
 
 class SampleAnswer(_Answer):
-    """One picture to search with; `image` is relative to the service's root."""
+    """One image to search with; `image` is relative to the service's root."""
 
     name: str
     metadata: Metadata
@@ -301,7 +301,7 @@ class SampleAnswer(_Answer):
 
 
 class SamplesAnswer(_Answer):
-    """Pictures to search with; empty where the bundle brings none."""
+    """Images to search with; empty where the bundle brings none."""
 
     samples: list[SampleAnswer]
 

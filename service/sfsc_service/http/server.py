@@ -30,7 +30,7 @@ from sfsc_service.settings import Settings
 __all__ = ["address", "bind", "ignore_hangups", "serve"]
 
 SPARE_FILES = 512
-"""Beside those of connections: the store's connections and pictures, large parts of multipart bodies."""
+"""Beside those of connections: the store's connections and images, large parts of multipart bodies."""
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """Alive and ready. Both answers are read from flags: they never wait for a lock, a thread or a pool.
 
 Alive: workers that hang or die can still be replaced, the store can work. Ready: alive, not draining, and a canary
-picture has lately gone through the real decoder, queue and worker. A full queue is no reason to be unready: an
+image has lately gone through the real decoder, queue and worker. A full queue is no reason to be unready: an
 orchestrator would take away the very process that still answers.
 """
 
@@ -15,7 +15,7 @@ import time
 from PIL import Image
 
 from sfsc_service.engine.embedder import Arrival, Embedder
-from sfsc_service.engine.policy import Wish
+from sfsc_service.engine.policy import Budget
 from sfsc_service.errors import Problem
 from sfsc_service.metrics import Metrics
 from sfsc_service.store.protocol import Store
@@ -36,14 +36,14 @@ class Health:
     def __init__(self, embedder: Embedder, store: Store, metrics: Metrics) -> None:
         self._embedder, self._store = embedder, store
         self._passed: float | None = None
-        self._failure = "no canary picture has gone through yet"
+        self._failure = "no canary image has gone through yet"
         self.draining = False
         metrics.ready.set_function(lambda: float(not self.not_ready()))
 
     def not_alive(self) -> list[str]:
         """Why the process should be replaced; empty while it is alive."""
         reasons = []
-        if not self._embedder.batcher.crew.alive:
+        if not self._embedder.batcher.worker_pool.alive:
             reasons += self.notes() or ["nobody watches the batch workers any more"]
         if not self._store.alive:
             reasons.append("the store can take no changes any more")
@@ -51,9 +51,11 @@ class Health:
 
     def notes(self) -> list[str]:
         """What has gone wrong and been mended, which `not_alive` turns into reasons when it is too much."""
-        crew = self._embedder.batcher.crew
-        found = ((crew.hanging, "hung and have not come back"), (crew.died, "died"))
-        return [f"batch workers that {what}: {count} of at most {crew.spare}" for count, what in found if count]
+        worker_pool = self._embedder.batcher.worker_pool
+        found = ((worker_pool.hanging, "hung and have not come back"), (worker_pool.died, "died"))
+        return [
+            f"batch workers that {what}: {count} of at most {worker_pool.spare}" for count, what in found if count
+        ]
 
     def not_ready(self) -> list[str]:
         """Why no work should be sent now; empty while it is ready."""
@@ -61,14 +63,14 @@ class Health:
         if self.draining:
             reasons.append("the service is shutting down")
         if self._passed is None or time.monotonic() - self._passed > CANARY_FRESH_S:
-            reasons.append(f"no canary picture has come back lately: {self._failure}")
+            reasons.append(f"no canary image has come back lately: {self._failure}")
         return reasons
 
     async def check(self) -> None:
         """Send the canary through the narrowest width's real path."""
         try:
-            wish = Wish(width=self._embedder.offer.widths[0])
-            await asyncio.wait_for(self._embedder.embed(_canary(), wish, Arrival.now()), CANARY_FRESH_S)
+            budget = Budget(width=self._embedder.catalog.widths[0])
+            await asyncio.wait_for(self._embedder.embed(_canary(), budget, Arrival.now()), CANARY_FRESH_S)
         except Problem as problem:
             # A full queue was made by work that is being done.
             if problem.kind != "queue_full":
@@ -88,7 +90,7 @@ class Health:
             if time.monotonic() - trimmed > TRIM_EVERY_S:
                 trimmed = time.monotonic()
                 with contextlib.suppress(Problem):
-                    await self._embedder.give_back()
+                    await self._embedder.trim_heap()
             end = time.monotonic() + CANARY_EVERY_S
             while time.monotonic() < end:
                 await asyncio.sleep(TICK_S)

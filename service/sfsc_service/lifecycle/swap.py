@@ -13,7 +13,7 @@ import logging
 from typing import Literal
 
 from sfsc_bundle.errors import SfscError
-from sfsc_service.engine.blocking_calls import Pool
+from sfsc_service.engine.blocking_calls import BlockingCalls
 from sfsc_service.engine.embedder import Embedder
 from sfsc_service.engine.networks import Networks, open_networks
 from sfsc_service.engine.threads import split_threads
@@ -36,7 +36,7 @@ class Swap:
     def __init__(self, settings: Settings, embedder: Embedder, store: Store, metrics: Metrics) -> None:
         self._settings, self._embedder, self._store, self._metrics = settings, embedder, store, metrics
         self._turn = asyncio.Lock()
-        self._pool = Pool("swap", 1, 1)
+        self._pool = BlockingCalls("swap", 1, 1)
         self._closing = False
 
     async def run(self) -> Outcome:

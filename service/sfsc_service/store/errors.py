@@ -8,7 +8,7 @@ StoreError                        every error of a store; `code` never changes, 
 │   ├── InvalidWidthError         width_invalid
 │   ├── InvalidVectorError        vector_invalid
 │   ├── InvalidMetadataError      metadata_invalid
-│   ├── InvalidPictureError       picture_invalid
+│   ├── InvalidImageError       picture_invalid
 │   ├── InvalidFilterError        filter_invalid
 │   ├── InvalidCursorError        cursor_invalid
 │   └── LimitExceededError        limit_exceeded
@@ -31,9 +31,9 @@ __all__ = [
     "InvalidCursorError",
     "InvalidFilterError",
     "InvalidIdError",
+    "InvalidImageError",
     "InvalidInputError",
     "InvalidMetadataError",
-    "InvalidPictureError",
     "InvalidVectorError",
     "InvalidWidthError",
     "LimitExceededError",
@@ -95,7 +95,7 @@ class InvalidMetadataError(InvalidInputError):
     code = "metadata_invalid"
 
 
-class InvalidPictureError(InvalidInputError):
+class InvalidImageError(InvalidInputError):
     code = "picture_invalid"
 
 

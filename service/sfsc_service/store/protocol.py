@@ -7,7 +7,7 @@ Invariants, for every implementation:
 - `upsert` of one id twice in a call leaves the last one; outcomes are given in the order of the items.
 - `search` is exact. Score = inner product of the stored and the query vector, summed in float64, rounded to
   float32, so that it depends on those two alone. Hits descend by score; equal scores ascend by sequence.
-- A hit's score, metadata, width and picture belong to one version of the item, even while others change it.
+- A hit's score, metadata, width and image belong to one version of the item, even while others change it.
 - `page` ascends by id, code point by code point. An item that is there throughout is listed exactly once,
   whatever else is written between two pages.
 - Vectors come back bit for bit as they went in.
@@ -30,23 +30,23 @@ from sfsc_service.store.errors import InvalidInputError
 
 __all__ = [
     "MAX_ID_LENGTH",
+    "MAX_IMAGE_BYTES",
     "MAX_ITEMS",
     "MAX_METADATA_BYTES",
     "MAX_METADATA_DEPTH",
     "MAX_PAGE",
-    "MAX_PICTURE_BYTES",
     "MAX_QUERIES",
     "MAX_TOTAL_HITS",
     "UNIT_TOLERANCE",
+    "EncodedImage",
     "Filter",
     "Float32",
     "Hit",
     "Item",
     "Outcome",
     "Page",
-    "Picture",
-    "Record",
     "Store",
+    "StoredItem",
 ]
 
 MAX_ITEMS = 10_000
@@ -56,7 +56,7 @@ MAX_TOTAL_HITS = 1_000_000
 MAX_ID_LENGTH = 256
 MAX_METADATA_BYTES = 16 * 1024
 MAX_METADATA_DEPTH = 16
-MAX_PICTURE_BYTES = 32 * 1024 * 1024
+MAX_IMAGE_BYTES = 32 * 1024 * 1024
 UNIT_TOLERANCE = 1e-3
 
 Float32 = npt.NDArray[np.float32]
@@ -69,8 +69,8 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """An encoded image as it came, 1 .. MAX_PICTURE_BYTES bytes; `media_type` such as image/jpeg."""
+class EncodedImage:
+    """An encoded image as it came, 1 .. MAX_IMAGE_BYTES bytes; `media_type` such as image/jpeg."""
 
     data: bytes
     media_type: str
@@ -89,12 +89,12 @@ class Item:
     width: str
     vector: Float32
     metadata: dict[str, Any]
-    picture: Picture | None = None
+    image: EncodedImage | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Record:
-    """One item as it is kept. `vector`: float32 [D], read-only. `picture_digest`: sha256, hexadecimal."""
+class StoredItem:
+    """One item as it is kept. `vector`: float32 [D], read-only. `image_digest`: sha256, hexadecimal."""
 
     id: str
     sequence: int
@@ -102,8 +102,8 @@ class Record:
     width: str
     vector: Float32
     metadata: dict[str, Any]
-    picture_digest: str | None
-    picture_media_type: str | None
+    image_digest: str | None
+    image_media_type: str | None
 
 
 class Hit(NamedTuple):
@@ -117,8 +117,8 @@ class Hit(NamedTuple):
     space: str
     width: str
     metadata_json: str
-    picture_digest: str | None
-    picture_media_type: str | None
+    image_digest: str | None
+    image_media_type: str | None
     score: float
 
     @property
@@ -131,7 +131,7 @@ class Hit(NamedTuple):
 class Page:
     """`cursor` is None on the last page; else it is what `page` takes to go on."""
 
-    records: list[Record]
+    records: list[StoredItem]
     cursor: str | None
 
 
@@ -162,7 +162,7 @@ class Store(Protocol):
     def delete(self, ids: Sequence[str]) -> list[bool]:
         """Remove; False where there was no such item."""
 
-    def get(self, ids: Sequence[str]) -> list[Record | None]:
+    def get(self, ids: Sequence[str]) -> list[StoredItem | None]:
         """Look up; None where there is no such item."""
 
     def page(self, cursor: str | None = None, limit: int = 100, filter: Filter | None = None) -> Page:
@@ -180,8 +180,8 @@ class Store(Protocol):
     def composition(self) -> dict[str, int]:
         """The number of items per width; costs next to nothing."""
 
-    def picture(self, id: str) -> Picture | None:
-        """The stored picture; None if there is no such item or it has none."""
+    def image(self, id: str) -> EncodedImage | None:
+        """The stored image; None if there is no such item or it has none."""
 
     def close(self) -> None:
         """Finish what was accepted, then release everything; further calls do nothing."""

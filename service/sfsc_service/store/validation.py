@@ -16,9 +16,9 @@ import numpy as np
 from sfsc_service.store.errors import (
     DimensionMismatchError,
     InvalidIdError,
+    InvalidImageError,
     InvalidInputError,
     InvalidMetadataError,
-    InvalidPictureError,
     InvalidVectorError,
     InvalidWidthError,
     LimitExceededError,
@@ -26,10 +26,10 @@ from sfsc_service.store.errors import (
 )
 from sfsc_service.store.protocol import (
     MAX_ID_LENGTH,
+    MAX_IMAGE_BYTES,
     MAX_ITEMS,
     MAX_METADATA_BYTES,
     MAX_METADATA_DEPTH,
-    MAX_PICTURE_BYTES,
     MAX_QUERIES,
     UNIT_TOLERANCE,
     Float32,
@@ -117,7 +117,7 @@ def _check_item(item: Item, spaces: Collection[str], dimension: int) -> str:
     if item.vector.shape != (dimension,):
         rule = f"must have {dimension} components"
         raise DimensionMismatchError("vector", rule, f"shape {list(item.vector.shape)}")
-    _check_picture(item)
+    _check_image(item)
     return _metadata_text(item.metadata)
 
 
@@ -130,16 +130,16 @@ def _check_id(identifier: object) -> None:
         raise InvalidIdError("id", rule, f"U+{ord(bad[0]):04X} at {bad.start()}")
 
 
-def _check_picture(item: Item) -> None:
-    if item.picture is None:
+def _check_image(item: Item) -> None:
+    if item.image is None:
         return
-    data, media_type = item.picture.data, item.picture.media_type
-    if not isinstance(data, bytes) or not 1 <= len(data) <= MAX_PICTURE_BYTES:
+    data, media_type = item.image.data, item.image.media_type
+    if not isinstance(data, bytes) or not 1 <= len(data) <= MAX_IMAGE_BYTES:
         found = f"{len(data)}" if isinstance(data, bytes) else _type(data)
-        raise InvalidPictureError("picture", f"must be 1 .. {MAX_PICTURE_BYTES} bytes", found)
+        raise InvalidImageError("image", f"must be 1 .. {MAX_IMAGE_BYTES} bytes", found)
     if not isinstance(media_type, str) or not _MEDIA_TYPE.fullmatch(media_type):
         rule = "the media type must look like image/jpeg"
-        raise InvalidPictureError("picture", rule, f"{str(media_type)[:80]!r}")
+        raise InvalidImageError("image", rule, f"{str(media_type)[:80]!r}")
 
 
 def _bad_rows(vectors: Float32, parameter: str) -> list[tuple[int, InvalidVectorError]]:

@@ -1,4 +1,4 @@
-"""Make the pictures of this folder and `expected.npz`, what preprocessing must turn them into.
+"""Make the images of this folder and `expected.npz`, what preprocessing must turn them into.
 
 Every expectation is computed here with numpy from the definition (EXIF's table of sides, alpha over white,
 16 → 8 bits, CMYK → RGB, the triangle filter), never by the code under test.
@@ -16,13 +16,13 @@ from PIL import Image
 
 FOLDER = Path(__file__).parent
 EXPECTED = FOLDER / "expected.npz"
-RESIZED = (40, 24)  # height, width: taller and narrower than the pictures
+RESIZED = (40, 24)  # height, width: taller and narrower than the images
 
 Case = tuple[bytes, np.ndarray]
 
 
 def cases() -> dict[str, Case]:
-    """File name → its bytes and the upright RGB picture in it, uint8 [H, W, 3]."""
+    """File name → its bytes and the upright RGB image in it, uint8 [H, W, 3]."""
     found: dict[str, Case] = {f"jpeg-orientation-{o}.jpg": _oriented(o) for o in range(1, 9)}
     for make in (_jpegs, _alphas, _palettes, _greys, _others):
         found.update(make())
@@ -30,14 +30,14 @@ def cases() -> dict[str, Case]:
 
 
 def resized(upright: np.ndarray) -> np.ndarray:
-    """Bilinear in Pillow's sense: a triangle filter, widened by the ratio where the picture shrinks."""
+    """Bilinear in Pillow's sense: a triangle filter, widened by the ratio where the image shrinks."""
     rows, columns = (_triangle(n, m) for n, m in zip(upright.shape[:2], RESIZED, strict=True))
     floats = np.einsum("ih,hwc,jw->ijc", rows, upright.astype(np.float64), columns)
     return np.rint(floats).astype(np.uint8)
 
 
 def expectations() -> dict[str, np.ndarray]:
-    """What stands in `expected.npz`: each file's upright picture, and the same resized."""
+    """What stands in `expected.npz`: each file's upright image, and the same resized."""
     uprights = {name: upright for name, (_, upright) in cases().items()}
     return uprights | {f"{name}/resized": resized(upright) for name, upright in uprights.items()}
 
@@ -107,7 +107,7 @@ def _jpegs() -> dict[str, Case]:
         "jpeg-cmyk.jpg": (_encode(cmyk, "JPEG", "CMYK", **_JPEG), from_cmyk),
         "jpeg-grey.jpg": (_encode(grey[..., 0], "JPEG", quality=100), grey.repeat(3, axis=2)),
         "jpeg-progressive.jpg": (_encode(rgb, "JPEG", progressive=True, **_JPEG), rgb),
-        "jpeg-two-pictures.jpg": (
+        "jpeg-two-images.jpg": (
             _encode(rgb, "MPO", save_all=True, append_images=[second], **_JPEG),
             rgb,
         ),
@@ -214,7 +214,7 @@ def _others() -> dict[str, Case]:
 
 
 def main() -> None:
-    """Write every picture and `expected.npz`."""
+    """Write every image and `expected.npz`."""
     for name, (data, _) in cases().items():
         (FOLDER / name).write_bytes(data)
     np.savez_compressed(EXPECTED, **expectations())

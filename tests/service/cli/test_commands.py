@@ -17,7 +17,7 @@ import pytest
 from sfsc_bundle.folder import Bundle
 from sfsc_service.settings import Settings, unit_of
 from tests.service.command import run, serving, until_ready
-from tests.service.images import picture
+from tests.service.images import draw_image
 from tests.service.live import JPEG
 
 
@@ -32,7 +32,7 @@ def test_sigterm_answers_what_was_admitted_and_ends_with_zero(
     started: tuple["subprocess.Popen[str]", str], tiny: Bundle, tmp_path: Path
 ) -> None:
     process, url = started
-    image = picture(1)
+    image = draw_image(1)
     slow = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
     slow.putrequest("PUT", "/items/last-minute")
     slow.putheader("Content-Type", "image/jpeg")
@@ -63,8 +63,8 @@ def test_sigterm_answers_what_was_admitted_and_ends_with_zero(
 
 
 def test_sigterm_under_full_load_answers_everything_that_was_sent(tiny: Bundle, tmp_path: Path) -> None:
-    """Many open calls of several large pictures each, and a bulk call that is cut short in good order."""
-    files = [("image", (f"{n}.jpg", picture(n, size=1600, quality=50))) for n in range(5)]
+    """Many open calls of several large images each, and a bulk call that is cut short in good order."""
+    files = [("image", (f"{n}.jpg", draw_image(n, size=1600, quality=50))) for n in range(5)]
     many = [("image", (f"{n}.jpg", files[n % 5][1][1])) for n in range(300)]
     words = ["serve", tiny.folder, "--data", tmp_path / "data", "--port", 0, "--threads", 1]
     with (
@@ -98,7 +98,7 @@ def test_sigterm_under_full_load_answers_everything_that_was_sent(tiny: Bundle, 
 def test_idle_connections_do_not_hold_up_the_end(started: tuple["subprocess.Popen[str]", str]) -> None:
     process, url = started
     with httpx.Client(base_url=url, trust_env=False) as idle:
-        assert idle.put("/items/a", content=picture(1), headers=JPEG).status_code == 200
+        assert idle.put("/items/a", content=draw_image(1), headers=JPEG).status_code == 200
         process.send_signal(signal.SIGINT)
         assert process.wait(8) == 0
     assert process.stderr is not None
@@ -178,7 +178,7 @@ def test_the_demo_loads_a_folder_at_mixed_widths_and_only_once(tiny: Bundle, tmp
     own = tmp_path / "own"
     (own / "cats").mkdir(parents=True)
     for n in range(12):
-        (own / "cats" / f"{n}.jpg").write_bytes(picture(n))
+        (own / "cats" / f"{n}.jpg").write_bytes(draw_image(n))
     (own / "broken.png").write_bytes(b"nothing")
     words = ["demo", "--bundle", tiny.folder, "--images", own, "--data", tmp_path / "data", "--port", 0]
     for _ in range(2):
@@ -186,7 +186,9 @@ def test_the_demo_loads_a_folder_at_mixed_widths_and_only_once(tiny: Bundle, tmp
             told = httpx.get(f"{url}/widths", trust_env=False).json()
             assert told["gallery"]["items"] == 12
             assert len(told["gallery"]["widths"]) > 1
-            hit = httpx.post(f"{url}/search", content=picture(3), headers=JPEG, trust_env=False).json()["hits"][0]
+            hit = httpx.post(f"{url}/search", content=draw_image(3), headers=JPEG, trust_env=False).json()["hits"][
+                0
+            ]
             assert (hit["id"], hit["metadata"]) == ("cats/3.jpg", {"file": "3.jpg", "folder": "cats"})
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 0

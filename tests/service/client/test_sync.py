@@ -8,7 +8,7 @@ import pytest
 from sfsc_bundle.folder import Bundle
 from sfsc_service.client import Client, ServiceError
 from sfsc_service.settings import Settings
-from tests.service.images import picture
+from tests.service.images import draw_image
 from tests.service.live import Live, running
 
 
@@ -28,17 +28,17 @@ def client(house: Live) -> Iterator[Client]:
 def test_the_whole_round(client: Client) -> None:
     assert client.ready()
     assert [width["width"] for width in client.widths()["widths"]] == ["0.25", "0.5", "0.75", "1.0"]
-    assert client.put("a/1", picture(1), metadata={"n": 1}, width="0.25")["width"] == "0.25"
-    vector = client.embed(picture(2), width="0.5")["results"][0]["embedding"]
+    assert client.put("a/1", draw_image(1), metadata={"n": 1}, width="0.25")["width"] == "0.25"
+    vector = client.embed(draw_image(2), width="0.5")["results"][0]["embedding"]
     client.put("a/2", vector=vector, width="0.5", space="tiny-space", metadata={"n": 2})
     assert client.get("a/1")["metadata"] == {"n": 1}
-    assert client.picture("a/1") == picture(1)
-    assert [hit["id"] for hit in client.search(picture(2), k=1, width="1.0")["hits"]] == ["a/2"]
+    assert client.image("a/1") == draw_image(1)
+    assert [hit["id"] for hit in client.search(draw_image(2), k=1, width="1.0")["hits"]] == ["a/2"]
     assert [hit["id"] for hit in client.search(id="a/1", k=1)["hits"]] == ["a/1"]
     assert [hit["id"] for hit in client.search(vector=vector, width="0.5", space="tiny-space", k=1)["hits"]] == [
         "a/2"
     ]
-    only = client.search(picture(2), filter={"match": {"n": 1}})["hits"]
+    only = client.search(draw_image(2), filter={"match": {"n": 1}})["hits"]
     assert [hit["id"] for hit in only] == ["a/1"]
     client.delete("a/1")
     with pytest.raises(ServiceError) as caught:
@@ -48,8 +48,8 @@ def test_the_whole_round(client: Client) -> None:
 
 
 def test_several_images_in_one_call(client: Client) -> None:
-    together = client.embed([picture(1), picture(2)], width="0.5")["results"]
-    alone = [client.embed(picture(n), width="0.5")["results"][0] for n in (1, 2)]
+    together = client.embed([draw_image(1), draw_image(2)], width="0.5")["results"]
+    alone = [client.embed(draw_image(n), width="0.5")["results"][0] for n in (1, 2)]
     for one, other in zip(together, alone, strict=True):
         np.testing.assert_allclose(one["embedding"], other["embedding"], atol=1e-6)
 
@@ -58,7 +58,9 @@ def test_bulk_goes_in_several_calls_and_comes_out_page_by_page(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sfsc_service.client.sync.CALL_ITEMS", 7)
-    items = [{"id": f"b{n:02}", "image": picture(n), "width": "0.25", "metadata": {"set": "b"}} for n in range(20)]
+    items = [
+        {"id": f"b{n:02}", "image": draw_image(n), "width": "0.25", "metadata": {"set": "b"}} for n in range(20)
+    ]
     outcomes = list(client.put_many([*items, {"id": "b99", "image": b"nothing"}]))
     assert [(outcome["id"], outcome["status"]) for outcome in outcomes] == [
         *((item["id"], 200) for item in items),
@@ -70,7 +72,7 @@ def test_bulk_goes_in_several_calls_and_comes_out_page_by_page(
 
 def test_errors_carry_code_detail_and_status(client: Client) -> None:
     with pytest.raises(ServiceError) as caught:
-        client.embed(picture(1), width="0.3")
+        client.embed(draw_image(1), width="0.3")
     assert (caught.value.code, caught.value.status) == ("unknown_width", 422)
     assert "0.25, 0.5, 0.75, 1.0" in caught.value.detail
 

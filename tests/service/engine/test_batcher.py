@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sfsc_service.engine.batcher import Answer, Batch, Batcher, Limits
 from sfsc_service.errors import Problem
-from tests.service.numbers import PATIENCE_S, Gate, Numbers, batcher, first_key, submit
+from tests.service.numbers import START_TIMEOUT_S, Gate, Numbers, batcher, first_key, submit
 
 
 def test_every_entry_gets_its_own_answer() -> None:
@@ -204,16 +204,16 @@ def test_patient_entries_take_no_room_from_the_others() -> None:
         with batcher(gate, queue_ms=100.0) as made:
             entries = [submit(made, 0)]
             await gate.busy()
-            entries += [made.submit(n, "a", due=9.0, weight_ms=60.0, patient=True) for n in (1, 2)]
-            assert (made.backlog_ms(), made.backlog_ms(patient=True)) == (0.0, 120.0)
+            entries += [made.submit(n, "a", due=9.0, weight_ms=60.0, bulk=True) for n in (1, 2)]
+            assert (made.backlog_ms(), made.backlog_ms(bulk=True)) == (0.0, 120.0)
             with pytest.raises(Problem):
-                made.submit(3, "a", due=9.0, weight_ms=60.0, patient=True)
+                made.submit(3, "a", due=9.0, weight_ms=60.0, bulk=True)
             entries += [submit(made, n, weight_ms=60.0) for n in (4, 5)]
             with pytest.raises(Problem):
                 submit(made, 6)
             gate.open()
             await asyncio.gather(*entries)
-            assert made.backlog_ms(patient=True) == 0.0
+            assert made.backlog_ms(bulk=True) == 0.0
 
     asyncio.run(scenario())
 
@@ -224,7 +224,7 @@ def test_closing_works_off_what_waits_and_takes_nothing_more() -> None:
         made: Numbers = Batcher(first_key, gate, Limits(1, 1e9))
         waiting = [submit(made, n) for n in range(5)]
         await gate.busy()
-        closing = asyncio.create_task(asyncio.to_thread(made.close, PATIENCE_S))
+        closing = asyncio.create_task(asyncio.to_thread(made.close, START_TIMEOUT_S))
         while not made._closing:
             await asyncio.sleep(0)
         with pytest.raises(Problem) as caught:
@@ -250,7 +250,7 @@ def test_what_is_left_when_closing_takes_too_long_is_told_so() -> None:
         assert caught.value.kind == "shutting_down"
         gate.open()
         assert (await first).result == 0
-        await asyncio.to_thread(made.close, PATIENCE_S)
+        await asyncio.to_thread(made.close, START_TIMEOUT_S)
 
     asyncio.run(scenario())
 
@@ -301,5 +301,5 @@ def test_loops_in_several_threads_are_each_answered_at_home() -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(PATIENCE_S)
+            thread.join(START_TIMEOUT_S)
         assert results == {0: 0, 1: 2, 2: 4, 3: 6}

@@ -10,10 +10,10 @@ import pytest
 
 from sfsc_service.engine.costs import Measured
 from sfsc_service.settings import Settings
-from tests.service.images import picture
+from tests.service.images import draw_image
 from tests.service.live import Live, running
 
-PATIENCE_S = 20.0
+START_TIMEOUT_S = 20.0
 
 
 @pytest.fixture
@@ -31,13 +31,13 @@ def held(served: Live) -> Iterator[threading.Event]:
 
     def run(images: np.ndarray) -> np.ndarray:
         entered.set()
-        assert go.wait(PATIENCE_S)
+        assert go.wait(START_TIMEOUT_S)
         return real(images)
 
     runners["0.25"] = run  # type: ignore[assignment]
     with ThreadPoolExecutor(1) as caller:
-        busy = caller.submit(served.post_image, "/embed", picture(0), width="0.25")
-        assert entered.wait(PATIENCE_S)
+        busy = caller.submit(served.post_image, "/embed", draw_image(0), width="0.25")
+        assert entered.wait(START_TIMEOUT_S)
         try:
             yield go
         finally:
@@ -46,7 +46,7 @@ def held(served: Live) -> Iterator[threading.Event]:
 
 
 def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + START_TIMEOUT_S
     while not true():
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -62,14 +62,14 @@ def outcomes(live: Live, width: str, limit: str) -> dict[str, float]:
 
 def test_limits_that_are_kept(served: Live) -> None:
     before = outcomes(served, "1.0", "soft").get("met", 0.0)
-    assert served.post_image("/embed", picture(1), width="1.0").status_code == 200
-    assert served.post_image("/embed", picture(1), width="1.0", deadline_ms=10_000).status_code == 200
+    assert served.post_image("/embed", draw_image(1), width="1.0").status_code == 200
+    assert served.post_image("/embed", draw_image(1), width="1.0", deadline_ms=10_000).status_code == 200
     assert outcomes(served, "1.0", "hard") == {"met": 1.0}
     assert outcomes(served, "1.0", "soft") == {"met": before + 1}
 
 
 def test_a_soft_limit_is_missed_and_answered(served: Live) -> None:
-    answer = served.post_image("/embed", picture(1), latency_ms=0.001)
+    answer = served.post_image("/embed", draw_image(1), latency_ms=0.001)
     assert answer.status_code == 200
     assert answer.json()["results"][0]["budget_met"] is False
     assert outcomes(served, "0.25", "soft")["missed"] == 1.0
@@ -77,7 +77,7 @@ def test_a_soft_limit_is_missed_and_answered(served: Live) -> None:
 
 def test_a_hard_deadline_that_cannot_be_met_is_refused_before_anything_is_decoded(served: Live) -> None:
     decoded = served.metric("sfsc_preprocess_seconds_count")
-    answer = served.post_image("/embed", picture(1), width="0.5", deadline_ms=0.0001)
+    answer = served.post_image("/embed", draw_image(1), width="0.5", deadline_ms=0.0001)
     assert (answer.status_code, answer.json()["code"]) == (503, "deadline_unreachable")
     assert outcomes(served, "0.5", "hard") == {"refused": 1.0}
     assert served.metric("sfsc_preprocess_seconds_count") == decoded
@@ -87,9 +87,9 @@ def test_only_what_is_more_urgent_makes_a_deadline_unreachable(served: Live, hel
     """Three requests of 600 predicted milliseconds wait for the same worker, and can wait for ten seconds."""
     served.service.embedder.costs.load({"1.0": {1: Measured(600.0, 600.0)}})
     with ThreadPoolExecutor(4) as callers:
-        waiting = [callers.submit(served.post_image, "/embed", picture(n), width="1.0") for n in range(3)]
+        waiting = [callers.submit(served.post_image, "/embed", draw_image(n), width="1.0") for n in range(3)]
         until(lambda: served.metric("sfsc_queue_images") >= 3.0)
-        hasty = callers.submit(served.post_image, "/embed", picture(9), width="0.5", deadline_ms=5000)
+        hasty = callers.submit(served.post_image, "/embed", draw_image(9), width="0.5", deadline_ms=5000)
         until(lambda: served.metric("sfsc_queue_images") >= 4.0)
         held.set()
         assert [one.result().status_code for one in (*waiting, hasty)] == [200, 200, 200, 200]
@@ -97,17 +97,17 @@ def test_only_what_is_more_urgent_makes_a_deadline_unreachable(served: Live, hel
 
 
 def test_a_deadline_that_ends_in_the_queue_is_missed_and_dropped(served: Live, held: threading.Event) -> None:
-    late = served.post_image("/embed", picture(1), width="0.75", deadline_ms=500)
+    late = served.post_image("/embed", draw_image(1), width="0.75", deadline_ms=500)
     assert (late.status_code, late.json()["code"]) == (504, "deadline_passed")
     assert outcomes(served, "0.75", "hard") == {"missed": 1.0}
     held.set()
-    assert served.post_image("/embed", picture(1), width="0.5").status_code == 200
+    assert served.post_image("/embed", draw_image(1), width="0.5").status_code == 200
     assert served.metric("sfsc_dropped_total", cause="deadline_passed") == 1.0
 
 
 def test_batches_are_compared_with_their_prediction(served: Live) -> None:
     before = served.metric("sfsc_cost_ratio_count", width="0.75")
     for n in range(5):
-        assert served.post_image("/embed", picture(n), width="0.75").status_code == 200
+        assert served.post_image("/embed", draw_image(n), width="0.75").status_code == 200
     assert served.metric("sfsc_cost_ratio_count", width="0.75") == before + 5
     assert served.metric("sfsc_slowdown") > 0

@@ -1,4 +1,4 @@
-"""Decoding: who is due first goes first, and memory is bounded however large the pictures are."""
+"""Decoding: who is due first goes first, and memory is bounded however large the images are."""
 
 import asyncio
 import io
@@ -19,11 +19,11 @@ from sfsc_bundle.manifest import Preprocessing
 from sfsc_bundle.preprocess import load, preprocess
 from sfsc_service.engine.decoding import Decoding
 from sfsc_service.errors import Problem
-from tests.service.images import half_a_jpeg, picture
+from tests.service.images import draw_image, half_a_jpeg
 
 SIZE = Preprocessing(height=16, width=16)
-PATIENCE_S = 20.0
-BLOCKED = 2  # pictures that a pool of one thread takes in before others have to wait
+START_TIMEOUT_S = 20.0
+BLOCKED = 2  # images that a pool of one thread takes in before others have to wait
 
 
 class Gate:
@@ -46,7 +46,7 @@ class Gate:
             self.inside += 1
             self.most = max(self.most, self.inside)
         try:
-            assert self._open.wait(PATIENCE_S)
+            assert self._open.wait(START_TIMEOUT_S)
             return load(image)
         finally:
             with self._lock:
@@ -69,12 +69,12 @@ def decoding(threads: int = 1, waiting: int = 100, pixels: int = 40_000_000) -> 
 
 
 def start(made: Decoding, side: int, due: float = 0.0, **options: bool) -> "asyncio.Task[Any]":
-    """The side tells pictures apart."""
-    return asyncio.create_task(made.run(picture(side, size=side), SIZE, due, **options))
+    """The side tells images apart."""
+    return asyncio.create_task(made.run(draw_image(side, size=side), SIZE, due, **options))
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(START_TIMEOUT_S):
         while not true():
             await asyncio.sleep(0.01)
 
@@ -83,11 +83,11 @@ def test_pixels_are_those_of_the_one_preprocessing() -> None:
     async def scenario() -> Any:
         made = decoding()
         try:
-            return await made.run(picture(1), SIZE, 0.0)
+            return await made.run(draw_image(1), SIZE, 0.0)
         finally:
             made.close()
 
-    np.testing.assert_array_equal(asyncio.run(scenario()), preprocess(picture(1), SIZE))
+    np.testing.assert_array_equal(asyncio.run(scenario()), preprocess(draw_image(1), SIZE))
 
 
 def test_who_is_due_first_goes_first_and_equals_go_by_arrival(gate: Gate) -> None:
@@ -111,7 +111,7 @@ def test_who_leaves_or_fails_takes_nobodys_turn(leaving: set[int], broken: set[i
     async def scenario() -> None:
         made = decoding()
         tasks = [
-            asyncio.create_task(made.run(half_a_jpeg() if n in broken else picture(n), SIZE, float(n)))
+            asyncio.create_task(made.run(half_a_jpeg() if n in broken else draw_image(n), SIZE, float(n)))
             for n in range(8)
         ]
         await asyncio.sleep(0)
@@ -120,8 +120,8 @@ def test_who_leaves_or_fails_takes_nobodys_turn(leaving: set[int], broken: set[i
         for n, outcome in enumerate(await asyncio.gather(*tasks, return_exceptions=True)):
             wanted = asyncio.CancelledError if n in leaving else ImageError if n in broken else np.ndarray
             assert isinstance(outcome, wanted)
-        assert made.backlog_ms(patient=True) == 0.0
-        again = await asyncio.gather(*(made.run(picture(n), SIZE, 0.0) for n in range(4)))
+        assert made.backlog_ms(bulk=True) == 0.0
+        again = await asyncio.gather(*(made.run(draw_image(n), SIZE, 0.0) for n in range(4)))
         assert len(again) == 4
         made.close()
 
@@ -134,7 +134,7 @@ def test_too_many_that_wait_are_refused(gate: Gate) -> None:
         tasks = [start(made, 16 + n) for n in range(BLOCKED + 3)]
         await until(lambda: gate.inside == 1)
         with pytest.raises(Problem) as caught:
-            await made.run(picture(1), SIZE, 0.0)
+            await made.run(draw_image(1), SIZE, 0.0)
         assert caught.value.kind == "queue_full"
         gate.open()
         await asyncio.gather(*tasks)
@@ -153,11 +153,11 @@ def test_the_backlog_is_predicted_from_what_was_decoded_and_patient_ones_do_not_
         gate.open()
         await asyncio.gather(*first)
         gate._open.clear()
-        tasks = [start(made, 64, patient=patient) for patient in (False, False, True, True)]
+        tasks = [start(made, 64, bulk=bulk) for bulk in (False, False, True, True)]
         await until(lambda: gate.inside == 1)
         one = made.backlog_ms()
         assert one > 5.0
-        assert made.backlog_ms(patient=True) == pytest.approx(3 * one)
+        assert made.backlog_ms(bulk=True) == pytest.approx(3 * one)
         gate.open()
         await asyncio.gather(*tasks)
         made.close()
@@ -165,8 +165,8 @@ def test_the_backlog_is_predicted_from_what_was_decoded_and_patient_ones_do_not_
     asyncio.run(scenario())
 
 
-def test_of_large_pictures_only_two_of_the_largest_are_decoded_at_a_time(gate: Gate) -> None:
-    """Four threads; small pictures go past the large ones that wait for room."""
+def test_of_large_images_only_two_of_the_largest_are_decoded_at_a_time(gate: Gate) -> None:
+    """Four threads; small images go past the large ones that wait for room."""
 
     async def scenario() -> None:
         made = decoding(threads=4, pixels=1500 * 1500)
@@ -187,12 +187,12 @@ def test_of_large_pictures_only_two_of_the_largest_are_decoded_at_a_time(gate: G
 def test_only_small_baseline_jpegs_are_decoded_where_they_arrive() -> None:
     made = decoding()
     buffer = io.BytesIO()
-    Image.open(io.BytesIO(picture(1))).save(buffer, "JPEG", progressive=True)
+    Image.open(io.BytesIO(draw_image(1))).save(buffer, "JPEG", progressive=True)
     try:
-        found = made.at_once(picture(1), SIZE)
+        found = made.decode_now(draw_image(1), SIZE)
         assert found is not None
-        np.testing.assert_array_equal(found, preprocess(picture(1), SIZE, ImageLimits()))
-        for other in (buffer.getvalue(), picture(1, format="PNG"), picture(1, size=400)):
-            assert made.at_once(other, SIZE) is None
+        np.testing.assert_array_equal(found, preprocess(draw_image(1), SIZE, ImageLimits()))
+        for other in (buffer.getvalue(), draw_image(1, format="PNG"), draw_image(1, size=400)):
+            assert made.decode_now(other, SIZE) is None
     finally:
         made.close()

@@ -10,8 +10,8 @@ import pytest
 from sfsc_bundle.folder import Bundle
 from sfsc_bundle.preprocess import preprocess
 from sfsc_service.settings import Settings
-from tests.service.faulty import PATIENCE_S, computed, network, until
-from tests.service.images import picture
+from tests.service.faulty import START_TIMEOUT_S, computed, network, until
+from tests.service.images import draw_image
 from tests.service.live import Live, running
 
 SPARE = 4
@@ -27,9 +27,9 @@ def test_a_worker_that_dies_is_replaced_and_livez_tells(weak: Live, monkeypatch:
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     network(weak, "0.5", lambda _: pull)
     for died in range(1, SPARE + 1):
-        answer = weak.post_image("/embed", picture(1), width="0.5")
+        answer = weak.post_image("/embed", draw_image(1), width="0.5")
         assert (answer.status_code, answer.json()["code"]) == (500, "inference_failed")
-        assert weak.post_image("/embed", picture(1), width="0.25").status_code == 200
+        assert weak.post_image("/embed", draw_image(1), width="0.25").status_code == 200
         health = weak.http.get("/livez")
         told = [f"batch workers that died: {died} of at most {SPARE}"]
         assert health.json()["notes"] == told
@@ -38,7 +38,7 @@ def test_a_worker_that_dies_is_replaced_and_livez_tells(weak: Live, monkeypatch:
 
 
 class Stuck:
-    """A network that does not come back until it is let go, for pictures of one kind only."""
+    """A network that does not come back until it is let go, for images of one kind only."""
 
     def __init__(self, live: Live, width: str, poison: np.ndarray | None = None) -> None:
         self._poison, self.go = poison, threading.Event()
@@ -47,7 +47,7 @@ class Stuck:
     def _made(self, real: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
         def run(images: np.ndarray) -> np.ndarray:
             if self._poison is None or any(np.array_equal(image, self._poison) for image in images):
-                assert self.go.wait(PATIENCE_S)
+                assert self.go.wait(START_TIMEOUT_S)
             return real(images)
 
         return run
@@ -56,7 +56,7 @@ class Stuck:
 @pytest.fixture
 def hasty(settings: Settings) -> Iterator[Live]:
     """A service with one worker that is given up after a tenth of a second."""
-    with running(settings.model_copy(update={"threads": 1, "slo_ms": 2000.0, "watchdog_s": 0.1})) as made:
+    with running(settings.model_copy(update={"threads": 1, "slo_ms": 2000.0, "hang_after_s": 0.1})) as made:
         yield made
 
 
@@ -64,9 +64,9 @@ def test_a_network_that_hangs_costs_its_own_requests_and_nobody_else(
     hasty: Live, tiny: Bundle, callers: ThreadPoolExecutor
 ) -> None:
     before = computed(hasty, "0.5")
-    stuck = Stuck(hasty, "0.5", preprocess(picture(66), tiny.manifest.preprocessing))
-    others = [callers.submit(hasty.post_image, "/embed", picture(n), width="0.25") for n in range(8)]
-    hung = hasty.post_image("/embed", picture(66), width="0.5")
+    stuck = Stuck(hasty, "0.5", preprocess(draw_image(66), tiny.manifest.preprocessing))
+    others = [callers.submit(hasty.post_image, "/embed", draw_image(n), width="0.25") for n in range(8)]
+    hung = hasty.post_image("/embed", draw_image(66), width="0.5")
     assert (hung.status_code, hung.json()["code"]) == (500, "inference_hung")
     assert hung.headers["content-type"] == "application/problem+json"
     assert {future.result().status_code for future in others} == {200}
@@ -75,7 +75,7 @@ def test_a_network_that_hangs_costs_its_own_requests_and_nobody_else(
     assert health.json()["notes"] == [f"batch workers that hung and have not come back: 1 of at most {SPARE}"]
     assert hasty.metric("sfsc_lost_workers_total", cause="hung") == 1.0
     assert hasty.metric("sfsc_hanging_workers") == 1.0
-    assert hasty.post_image("/embed", picture(1), width="0.5").status_code == 200
+    assert hasty.post_image("/embed", draw_image(1), width="0.5").status_code == 200
     stuck.go.set()
     until(lambda: hasty.http.get("/livez").json()["notes"] == [])
     assert hasty.metric("sfsc_hanging_workers") == 0.0
@@ -85,14 +85,14 @@ def test_a_network_that_hangs_costs_its_own_requests_and_nobody_else(
 def test_when_too_many_workers_hang_livez_turns_red_and_everybody_is_still_answered(hasty: Live) -> None:
     stuck = Stuck(hasty, "0.5")
     for hanging in range(1, SPARE + 1):
-        assert hasty.post_image("/embed", picture(1), width="0.5").json()["code"] == "inference_hung"
+        assert hasty.post_image("/embed", draw_image(1), width="0.5").json()["code"] == "inference_hung"
         assert hasty.http.get("/livez").status_code == (503 if hanging == SPARE else 200)
     health = hasty.http.get("/livez").json()
     assert health["reasons"] == [f"batch workers that hung and have not come back: {SPARE} of at most {SPARE}"]
-    assert hasty.post_image("/embed", picture(1), width="0.25").status_code == 200
-    assert hasty.post_image("/embed", picture(1), width="0.5").json()["code"] == "inference_hung"
-    refused = hasty.post_image("/embed", picture(1), width="0.25")
+    assert hasty.post_image("/embed", draw_image(1), width="0.25").status_code == 200
+    assert hasty.post_image("/embed", draw_image(1), width="0.5").json()["code"] == "inference_hung"
+    refused = hasty.post_image("/embed", draw_image(1), width="0.25")
     assert (refused.status_code, refused.json()["code"]) == (503, "no_worker")
     stuck.go.set()
-    until(lambda: hasty.post_image("/embed", picture(1), width="0.25").status_code == 200)
+    until(lambda: hasty.post_image("/embed", draw_image(1), width="0.25").status_code == 200)
     assert hasty.http.get("/livez").status_code == 200

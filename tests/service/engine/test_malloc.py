@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from sfsc_service.engine.malloc import give_back
+from sfsc_service.engine.malloc import trim_heap
 from sfsc_service.settings import Settings
 from tests.service.live import running
 
@@ -25,7 +25,7 @@ def test_freed_memory_is_given_back() -> None:
     last = blocks[-1]
     full = resident_mib()
     blocks.clear()
-    give_back()
+    trim_heap()
     assert resident_mib() < full - 100
     assert last.size == 100_000
 
@@ -33,11 +33,11 @@ def test_freed_memory_is_given_back() -> None:
 RAISED = """
 import sys
 import numpy as np
-from sfsc_service.engine.malloc import keep_little
+from sfsc_service.engine.malloc import return_large_blocks
 from tests.service.engine.test_malloc import resident_mib
 
 if sys.argv[1] == "little":
-    assert keep_little()
+    assert return_large_blocks()
 for size in (4, 8, 16, 30):  # each, once freed, raises the size from which glibc maps blocks alone
     np.ones(size * 2**20, np.uint8)
 blocks, between = [], []
@@ -62,7 +62,7 @@ def test_large_blocks_go_back_at_once_however_many_were_freed_before() -> None:
 
 def test_a_running_service_does_so_by_itself(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     called = threading.Event()
-    monkeypatch.setattr("sfsc_service.engine.embedder.give_back", called.set)
+    monkeypatch.setattr("sfsc_service.engine.embedder.trim_heap", called.set)
     monkeypatch.setattr("sfsc_service.lifecycle.health.TRIM_EVERY_S", 0.0)
     monkeypatch.setattr("sfsc_service.lifecycle.health.CANARY_EVERY_S", 0.1)
     with running(settings):

@@ -1,15 +1,23 @@
-"""Wish → widths, by the rules at the top of sfsc_service/policy.py."""
+"""Budget → widths, by the rules at the top of sfsc_service/policy.py."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfsc_service.engine.policy import Offer, Wish, admit, check_deadline, choose, expected_quality, ideal_width
+from sfsc_service.engine.policy import (
+    Budget,
+    WidthCatalog,
+    admit,
+    check_deadline,
+    choose,
+    expected_quality,
+    ideal_width,
+)
 from sfsc_service.errors import Problem
 
 WIDTHS = ("0.25", "0.5", "0.75", "1.0")
 MS = {"0.25": 1.0, "0.5": 4.0, "0.75": 9.0, "1.0": 16.0}
-OFFER = Offer(
+CATALOG = WidthCatalog(
     widths=WIDTHS,
     gflops={"0.25": 0.1, "0.5": 0.4, "0.75": 0.9, "1.0": 1.6},
     mean_ap={
@@ -20,7 +28,7 @@ OFFER = Offer(
     },
     floor="0.25",
 )
-FLOORED = Offer(OFFER.widths, OFFER.gflops, OFFER.mean_ap, "0.5")
+FLOORED = WidthCatalog(CATALOG.widths, CATALOG.gflops, CATALOG.mean_ap, "0.5")
 SLO_MS = 100.0
 
 
@@ -28,120 +36,120 @@ def cost(width: str, images: int) -> float:
     return MS[width] * images
 
 
-def pick(wish: Wish, offer: Offer = OFFER, mix: dict[str, int] | None = None) -> tuple[str, bool]:
+def pick(budget: Budget, catalog: WidthCatalog = CATALOG, mix: dict[str, int] | None = None) -> tuple[str, bool]:
     """The width that an idle server takes, and whether limits that do not depend on time are kept."""
-    choice = choose(wish, offer, cost, SLO_MS, mix)
+    choice = choose(budget, catalog, cost, SLO_MS, mix)
     return ideal_width(choice, cost), choice.met
 
 
 @pytest.mark.parametrize(
-    ("wish", "width", "met"),
+    ("budget", "width", "met"),
     [
-        (Wish(), "1.0", True),
-        (Wish(width="0.5"), "0.5", True),
-        (Wish(latency_ms=20), "1.0", True),
-        (Wish(latency_ms=15), "0.75", True),
-        (Wish(latency_ms=0.5), "0.25", True),
-        (Wish(gflops=5), "1.0", True),
-        (Wish(gflops=0.9), "0.75", True),
-        (Wish(gflops=0.01), "0.25", False),
-        (Wish(gflops=0.5, latency_ms=20), "0.5", True),
-        (Wish(gflops=2, latency_ms=5), "0.5", True),
-        (Wish(deadline_ms=10), "0.75", True),
-        (Wish(deadline_ms=10, latency_ms=5), "0.5", True),
-        (Wish(min_quality=10), "0.25", True),
-        (Wish(min_quality=54), "0.5", True),
-        (Wish(min_quality=54.1), "0.75", True),
-        (Wish(min_quality=99), "1.0", False),
-        (Wish(min_quality=54, gflops=1), "0.5", True),
-        (Wish(min_quality=60, latency_ms=1), "0.75", True),
+        (Budget(), "1.0", True),
+        (Budget(width="0.5"), "0.5", True),
+        (Budget(latency_ms=20), "1.0", True),
+        (Budget(latency_ms=15), "0.75", True),
+        (Budget(latency_ms=0.5), "0.25", True),
+        (Budget(gflops=5), "1.0", True),
+        (Budget(gflops=0.9), "0.75", True),
+        (Budget(gflops=0.01), "0.25", False),
+        (Budget(gflops=0.5, latency_ms=20), "0.5", True),
+        (Budget(gflops=2, latency_ms=5), "0.5", True),
+        (Budget(deadline_ms=10), "0.75", True),
+        (Budget(deadline_ms=10, latency_ms=5), "0.5", True),
+        (Budget(min_quality=10), "0.25", True),
+        (Budget(min_quality=54), "0.5", True),
+        (Budget(min_quality=54.1), "0.75", True),
+        (Budget(min_quality=99), "1.0", False),
+        (Budget(min_quality=54, gflops=1), "0.5", True),
+        (Budget(min_quality=60, latency_ms=1), "0.75", True),
     ],
 )
-def test_on_an_idle_server(wish: Wish, width: str, met: bool) -> None:
-    assert pick(wish) == (width, met)
+def test_on_an_idle_server(budget: Budget, width: str, met: bool) -> None:
+    assert pick(budget) == (width, met)
 
 
 @pytest.mark.parametrize(
-    ("wish", "kind", "parameter"),
+    ("budget", "kind", "parameter"),
     [
-        (Wish(width="0.3"), "unknown_width", "width"),
-        (Wish(width="0.5", latency_ms=5), "contradictory_limits", "width"),
-        (Wish(width="0.5", gflops=5), "contradictory_limits", "width"),
-        (Wish(width="0.5", min_quality=5), "contradictory_limits", "width"),
-        (Wish(min_quality=60, gflops=0.5), "contradictory_limits", "min_quality"),
-        (Wish(min_quality=99, gflops=5), "contradictory_limits", "min_quality"),
-        (Wish(min_quality=10, gflops=0.01), "contradictory_limits", "min_quality"),
+        (Budget(width="0.3"), "unknown_width", "width"),
+        (Budget(width="0.5", latency_ms=5), "contradictory_limits", "width"),
+        (Budget(width="0.5", gflops=5), "contradictory_limits", "width"),
+        (Budget(width="0.5", min_quality=5), "contradictory_limits", "width"),
+        (Budget(min_quality=60, gflops=0.5), "contradictory_limits", "min_quality"),
+        (Budget(min_quality=99, gflops=5), "contradictory_limits", "min_quality"),
+        (Budget(min_quality=10, gflops=0.01), "contradictory_limits", "min_quality"),
     ],
 )
-def test_refusals_name_the_parameter(wish: Wish, kind: str, parameter: str) -> None:
+def test_refusals_name_the_parameter(budget: Budget, kind: str, parameter: str) -> None:
     with pytest.raises(Problem) as caught:
-        choose(wish, OFFER, cost, SLO_MS)
+        choose(budget, CATALOG, cost, SLO_MS)
     assert (caught.value.kind, caught.value.parameter) == (kind, parameter)
     assert parameter in caught.value.detail
 
 
 def test_an_unknown_width_lists_the_widths() -> None:
     with pytest.raises(Problem, match=r"must be one of 0\.25, 0\.5, 0\.75, 1\.0, found 0\.3"):
-        choose(Wish(width="0.3"), OFFER, cost, SLO_MS)
+        choose(Budget(width="0.3"), CATALOG, cost, SLO_MS)
 
 
 def test_quality_is_averaged_over_the_gallery_as_it_is() -> None:
     mix = {"0.25": 3, "1.0": 1}
-    assert expected_quality(OFFER, "1.0", mix) == pytest.approx((3 * 46 + 70) / 4)
-    assert pick(Wish(min_quality=54)) == ("0.5", True)
-    assert pick(Wish(min_quality=52), mix=mix) == ("1.0", True)
-    assert pick(Wish(min_quality=54), mix=mix) == ("1.0", False)
+    assert expected_quality(CATALOG, "1.0", mix) == pytest.approx((3 * 46 + 70) / 4)
+    assert pick(Budget(min_quality=54)) == ("0.5", True)
+    assert pick(Budget(min_quality=52), mix=mix) == ("1.0", True)
+    assert pick(Budget(min_quality=54), mix=mix) == ("1.0", False)
 
 
 def test_items_of_widths_that_the_matrix_does_not_have_do_not_count() -> None:
-    assert expected_quality(OFFER, "0.5", {"0.33": 100}) == OFFER.mean_ap["0.5"]["1.0"]
-    assert expected_quality(OFFER, "0.5", {"0.33": 100, "0.5": 1}) == 50.0
-    assert expected_quality(OFFER, "0.5", {}) == 54.0
+    assert expected_quality(CATALOG, "0.5", {"0.33": 100}) == CATALOG.mean_ap["0.5"]["1.0"]
+    assert expected_quality(CATALOG, "0.5", {"0.33": 100, "0.5": 1}) == 50.0
+    assert expected_quality(CATALOG, "0.5", {}) == 54.0
 
 
-@pytest.mark.parametrize("wish", [Wish(latency_ms=0.01), Wish(gflops=0.2), Wish(min_quality=1), Wish()])
-def test_the_service_never_chooses_below_its_floor(wish: Wish) -> None:
-    choice = choose(wish, FLOORED, cost, SLO_MS)
+@pytest.mark.parametrize("budget", [Budget(latency_ms=0.01), Budget(gflops=0.2), Budget(min_quality=1), Budget()])
+def test_the_service_never_chooses_below_its_floor(budget: Budget) -> None:
+    choice = choose(budget, FLOORED, cost, SLO_MS)
     assert "0.25" not in choice.widths
 
 
 def test_a_caller_may_go_below_the_floor() -> None:
-    assert choose(Wish(width="0.25"), FLOORED, cost, SLO_MS).widths == ("0.25",)
+    assert choose(Budget(width="0.25"), FLOORED, cost, SLO_MS).widths == ("0.25",)
 
 
 def test_only_the_limits_that_were_given_decide_whether_the_budget_is_met() -> None:
-    assert choose(Wish(), OFFER, cost, SLO_MS).budget_met(99.0)
-    assert not choose(Wish(), OFFER, cost, SLO_MS).budget_met(101.0)
-    assert not choose(Wish(latency_ms=5), OFFER, cost, SLO_MS).budget_met(5.1)
-    assert choose(Wish(gflops=5), OFFER, cost, SLO_MS).budget_met(1e6)
-    assert not choose(Wish(gflops=0.01), OFFER, cost, SLO_MS).budget_met(0.0)
-    assert choose(Wish(width="0.5"), OFFER, cost, SLO_MS).budget_met(1e6)
-    assert not choose(Wish(width="0.5", deadline_ms=5), OFFER, cost, SLO_MS).budget_met(6.0)
+    assert choose(Budget(), CATALOG, cost, SLO_MS).budget_met(99.0)
+    assert not choose(Budget(), CATALOG, cost, SLO_MS).budget_met(101.0)
+    assert not choose(Budget(latency_ms=5), CATALOG, cost, SLO_MS).budget_met(5.1)
+    assert choose(Budget(gflops=5), CATALOG, cost, SLO_MS).budget_met(1e6)
+    assert not choose(Budget(gflops=0.01), CATALOG, cost, SLO_MS).budget_met(0.0)
+    assert choose(Budget(width="0.5"), CATALOG, cost, SLO_MS).budget_met(1e6)
+    assert not choose(Budget(width="0.5", deadline_ms=5), CATALOG, cost, SLO_MS).budget_met(6.0)
 
 
 def test_a_limit_without_time_leaves_room_for_the_width_that_it_allows() -> None:
     """On a machine where full width takes longer than the service's target, gflops still means gflops."""
-    slow = choose(Wish(gflops=5), OFFER, lambda width, n: 100 * cost(width, n), SLO_MS)
+    slow = choose(Budget(gflops=5), CATALOG, lambda width, n: 100 * cost(width, n), SLO_MS)
     assert ideal_width(slow, lambda width, n: 100 * cost(width, n)) == "1.0"
 
 
 @pytest.mark.parametrize(
-    ("wish", "wait_ms", "spent_ms", "refused"),
+    ("budget", "wait_ms", "spent_ms", "refused"),
     [
-        (Wish(deadline_ms=10), 0.0, 0.0, False),
-        (Wish(deadline_ms=10), 9.5, 0.0, True),
-        (Wish(deadline_ms=10), 0.0, 9.5, True),
-        (Wish(deadline_ms=0.5), 0.0, 0.0, True),
-        (Wish(deadline_ms=10, width="1.0"), 0.0, 0.0, True),
-        (Wish(deadline_ms=17, width="1.0"), 0.0, 0.0, False),
-        (Wish(latency_ms=0.001), 1e6, 1e6, False),
-        (Wish(), 1e6, 1e6, False),
+        (Budget(deadline_ms=10), 0.0, 0.0, False),
+        (Budget(deadline_ms=10), 9.5, 0.0, True),
+        (Budget(deadline_ms=10), 0.0, 9.5, True),
+        (Budget(deadline_ms=0.5), 0.0, 0.0, True),
+        (Budget(deadline_ms=10, width="1.0"), 0.0, 0.0, True),
+        (Budget(deadline_ms=17, width="1.0"), 0.0, 0.0, False),
+        (Budget(latency_ms=0.001), 1e6, 1e6, False),
+        (Budget(), 1e6, 1e6, False),
     ],
 )
 def test_only_a_hard_deadline_is_refused_on_arrival(
-    wish: Wish, wait_ms: float, spent_ms: float, refused: bool
+    budget: Budget, wait_ms: float, spent_ms: float, refused: bool
 ) -> None:
-    choice = choose(wish, OFFER, cost, SLO_MS)
+    choice = choose(budget, CATALOG, cost, SLO_MS)
     if not refused:
         admit(choice, cost, wait_ms, spent_ms)
         return
@@ -152,14 +160,14 @@ def test_only_a_hard_deadline_is_refused_on_arrival(
 
 def test_a_deadline_that_has_passed_already_is_told_so() -> None:
     with pytest.raises(Problem) as caught:
-        check_deadline(choose(Wish(deadline_ms=10), OFFER, cost, SLO_MS), 10.1)
+        check_deadline(choose(Budget(deadline_ms=10), CATALOG, cost, SLO_MS), 10.1)
     assert caught.value.kind == "deadline_passed"
-    check_deadline(choose(Wish(deadline_ms=10), OFFER, cost, SLO_MS), 9.9)
-    check_deadline(choose(Wish(), OFFER, cost, SLO_MS), 1e9)
+    check_deadline(choose(Budget(deadline_ms=10), CATALOG, cost, SLO_MS), 9.9)
+    check_deadline(choose(Budget(), CATALOG, cost, SLO_MS), 1e9)
 
 
 def test_what_follows_the_batch_counts_too() -> None:
-    choice = choose(Wish(deadline_ms=10), OFFER, cost, SLO_MS)
+    choice = choose(Budget(deadline_ms=10), CATALOG, cost, SLO_MS)
     admit(choice, cost, 0.0, 0.0, after_ms=8.0)
     with pytest.raises(Problem) as caught:
         admit(choice, cost, 0.0, 0.0, after_ms=9.5)
@@ -186,24 +194,24 @@ def test_whatever_is_wished_for(
     mix: dict[str, int],
 ) -> None:
     """The choice keeps every limit that it says is met, and no wider width would."""
-    offer = Offer(OFFER.widths, OFFER.gflops, OFFER.mean_ap, floor)
-    wish = Wish(None, latency_ms, gflops, deadline_ms, min_quality)
+    catalog = WidthCatalog(CATALOG.widths, CATALOG.gflops, CATALOG.mean_ap, floor)
+    budget = Budget(None, latency_ms, gflops, deadline_ms, min_quality)
     try:
-        choice = choose(wish, offer, cost, SLO_MS, mix)
+        choice = choose(budget, catalog, cost, SLO_MS, mix)
     except Problem as problem:
         refused = problem.kind
         assert refused == "contradictory_limits"
         assert gflops is not None
         assert min_quality is not None
-        good = [w for w in offer.flexible if expected_quality(offer, w, mix) >= min_quality]
-        assert not [w for w in good if offer.gflops[w] <= gflops]
+        good = [w for w in catalog.flexible if expected_quality(catalog, w, mix) >= min_quality]
+        assert not [w for w in good if catalog.gflops[w] <= gflops]
         return
     width = ideal_width(choice, cost)
-    assert set(choice.widths) <= set(offer.flexible)
+    assert set(choice.widths) <= set(catalog.flexible)
     if choice.met:
-        assert gflops is None or offer.gflops[width] <= gflops
-        assert min_quality is None or expected_quality(offer, width, mix) >= min_quality
+        assert gflops is None or catalog.gflops[width] <= gflops
+        assert min_quality is None or expected_quality(catalog, width, mix) >= min_quality
     if min_quality is None:
-        wider = [w for w in offer.flexible if offer.gflops[w] > offer.gflops[width]]
+        wider = [w for w in catalog.flexible if catalog.gflops[w] > catalog.gflops[width]]
         target = min([x for x in (latency_ms, deadline_ms) if x is not None], default=SLO_MS)
-        assert not [w for w in wider if cost(w, 1) <= target and (gflops is None or offer.gflops[w] <= gflops)]
+        assert not [w for w in wider if cost(w, 1) <= target and (gflops is None or catalog.gflops[w] <= gflops)]

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfsc_service.engine.queue import Entry, WaitingQueue
+from sfsc_service.engine.queue import Entry, RequestQueue
 
 
 def queue_of(dues: list[float], loop: asyncio.AbstractEventLoop, expires: float | None = None) -> Any:
-    queue: WaitingQueue[str, int] = WaitingQueue()
+    queue: RequestQueue[str, int] = RequestQueue()
     for payload, due in enumerate(dues):
         queue.insert(Entry(payload, "work", due, expires, 1.0, 0.0, loop.create_future()))
     return queue

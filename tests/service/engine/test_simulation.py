@@ -11,19 +11,21 @@ from arrivals import PATTERNS, arrivals
 from oracle import best_quality
 from sfsc_service.engine.batch_plan import Machine
 from sfsc_service.engine.costs import BUCKETS, CostTable, Measured
-from sfsc_service.engine.policy import Offer, Wish
+from sfsc_service.engine.policy import Budget, WidthCatalog
 from simulation import Request, Served, simulate
 
 PER_IMAGE_MS = {"0.25": 0.8, "0.5": 3.1, "0.75": 7.9, "1.0": 13.7}
 WIDTHS = tuple(PER_IMAGE_MS)
 POINTS = {"0.25": 72.0, "0.5": 80.0, "0.75": 83.0, "1.0": 84.5}
-OFFER = Offer(WIDTHS, dict.fromkeys(WIDTHS, 1.0), {width: {"1.0": POINTS[width]} for width in WIDTHS}, "0.25")
+CATALOG = WidthCatalog(
+    WIDTHS, dict.fromkeys(WIDTHS, 1.0), {width: {"1.0": POINTS[width]} for width in WIDTHS}, "0.25"
+)
 MACHINE = Machine(workers=2, max_batch=32, batch_ms=50.0)
 SLO_MS = 100.0
 FULL_PER_S = 1000 * MACHINE.workers / PER_IMAGE_MS["1.0"]
 NARROWEST = 1000 * MACHINE.workers / (0.8 * PER_IMAGE_MS["0.25"]) / FULL_PER_S
 """The load that the narrowest width can just do, in large batches."""
-AUTO = Wish()
+AUTO = Budget()
 
 
 def costs(width: str, images: int) -> float:
@@ -50,11 +52,11 @@ def serve(
     seconds: float,
     pattern: str = "poisson",
     actual: Callable[[str, int], float] = costs,
-    wish: Callable[[int], Wish] = lambda _: AUTO,
+    budget: Callable[[int], Budget] = lambda _: AUTO,
 ) -> list[Served]:
     times = arrivals(pattern, load * FULL_PER_S, seconds, seed=1)
-    requests = [Request(at, wish(n)) for n, at in enumerate(times)]
-    answers = simulate(requests, OFFER, measured(), MACHINE, actual, slo_ms=SLO_MS, decode_ms=0.5)
+    requests = [Request(at, budget(n)) for n, at in enumerate(times)]
+    answers = simulate(requests, CATALOG, measured(), MACHINE, actual, slo_ms=SLO_MS, decode_ms=0.5)
     assert len(answers) == len(requests), "every request has exactly one outcome"
     return answers
 
@@ -130,39 +132,39 @@ def test_a_crowd_of_one_width_does_not_starve_another(crowd: str, lonely: str) -
     """Explicit requests at 1.5 × what the machine can do; now and then one of another width."""
     draw = random.Random(3)
     rate = 1.5 * 1000 * MACHINE.workers / costs(crowd, 32) * 32
-    wishes = {width: Wish(width=width) for width in WIDTHS}
+    wishes = {width: Budget(width=width) for width in WIDTHS}
     requests = [
         Request(at, wishes[lonely if draw.random() < 0.02 else crowd]) for at in arrivals("poisson", rate, 2.0, 2)
     ]
-    answers = simulate(requests, OFFER, measured(), MACHINE, costs, slo_ms=SLO_MS)
-    assert Counter(one.width for one in answers) == Counter(request.wish.width for request in requests)
+    answers = simulate(requests, CATALOG, measured(), MACHINE, costs, slo_ms=SLO_MS)
+    assert Counter(one.width for one in answers) == Counter(request.budget.width for request in requests)
     waits = {width: max(one.latency_ms for one in answers if one.width == width) for width in (crowd, lonely)}
     longest_batch_ms = max(MACHINE.batch_ms, costs("1.0", 1))
     assert waits[lonely] <= waits[crowd] + longest_batch_ms
 
 
 def test_explicit_wide_requests_that_are_too_many_do_not_make_flexible_ones_late() -> None:
-    mixed = {0: Wish(width="1.0"), 1: AUTO}
-    answers = serve(3.0, 10.0, wish=lambda n: mixed[n % 2])
-    flexible = [one for one in answers if one.request.wish is AUTO]
+    mixed = {0: Budget(width="1.0"), 1: AUTO}
+    answers = serve(3.0, 10.0, budget=lambda n: mixed[n % 2])
+    flexible = [one for one in answers if one.request.budget is AUTO]
     assert in_time(flexible) >= 0.9
-    assert {one.width for one in answers if one.request.wish is not AUTO} == {"1.0"}
+    assert {one.width for one in answers if one.request.budget is not AUTO} == {"1.0"}
 
 
 def test_a_hard_deadline_is_kept_or_refused_on_arrival() -> None:
-    hard = Wish(width="1.0", deadline_ms=SLO_MS)
-    answers = serve(3.0, 20.0, wish=lambda _: hard)
+    hard = Budget(width="1.0", deadline_ms=SLO_MS)
+    answers = serve(3.0, 20.0, budget=lambda _: hard)
     admitted = [one for one in answers if one.width is not None]
     assert 0.2 <= len(admitted) / len(answers) <= 0.5, "about a third is what the machine can do"
     assert in_time(admitted) >= 0.99
-    quiet = serve(0.3, 60.0, wish=lambda _: hard)
+    quiet = serve(0.3, 60.0, budget=lambda _: hard)
     assert share(quiet, lambda one: one.width is None) <= 0.01
 
 
 def test_a_deadline_that_is_nearer_is_not_refused_for_work_that_can_wait() -> None:
     """Explicit requests fill the queue; a few with a near deadline go before them."""
-    wishes = {True: Wish(width="0.25", deadline_ms=60.0), False: Wish(width="1.0", deadline_ms=10_000.0)}
-    answers = serve(1.2, 5.0, wish=lambda n: wishes[n % 20 == 0])
-    urgent = [one for one in answers if one.request.wish.width == "0.25"]
+    wishes = {True: Budget(width="0.25", deadline_ms=60.0), False: Budget(width="1.0", deadline_ms=10_000.0)}
+    answers = serve(1.2, 5.0, budget=lambda n: wishes[n % 20 == 0])
+    urgent = [one for one in answers if one.request.budget.width == "0.25"]
     assert share(urgent, lambda one: one.width is None) <= 0.05
     assert in_time([one for one in urgent if one.width is not None]) >= 0.99

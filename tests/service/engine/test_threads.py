@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from sfsc_bundle.folder import Bundle
-from sfsc_service.engine.blocking_calls import Pool
+from sfsc_service.engine.blocking_calls import BlockingCalls
 from sfsc_service.engine.threads import search_threads, split_threads
 from sfsc_service.settings import Settings
 from tests.service.command import serving, until_ready
-from tests.service.images import picture
+from tests.service.images import draw_image
 from tests.service.live import JPEG, Live, running
 
 WRITES = 16  # changes that may wait for their commit at a time; they compute nothing
@@ -74,8 +74,8 @@ def test_the_process_has_no_more_threads_than_the_arithmetic_says(tiny: Bundle, 
         def call(n: int) -> int:
             width = tiny.manifest.widths[n % widths]
             with httpx.Client(base_url=url, trust_env=False, timeout=60) as http:
-                put = http.put(f"/items/{n}", content=picture(n), params={"width": width}, headers=JPEG)
-                found = http.post("/search", content=picture(n), headers=JPEG)
+                put = http.put(f"/items/{n}", content=draw_image(n), params={"width": width}, headers=JPEG)
+                found = http.post("/search", content=draw_image(n), headers=JPEG)
                 return max(put.status_code, found.status_code)
 
         with ThreadPoolExecutor(32) as callers:
@@ -86,7 +86,7 @@ def test_the_process_has_no_more_threads_than_the_arithmetic_says(tiny: Bundle, 
 def test_threads_that_compute_give_way_to_the_event_loop_and_no_others(settings: Settings) -> None:
     with running(settings.model_copy(update={"threads": BUDGET, "nice": 7})) as live:
         for size in (64, 1200):  # decoded where it arrives, and in a thread
-            assert live.http.post("/search", content=picture(0, size=size), headers=JPEG).status_code == 200
+            assert live.http.post("/search", content=draw_image(0, size=size), headers=JPEG).status_code == 200
         own = os.getpriority(os.PRIO_PROCESS, 0)
         found = {
             thread.name.rstrip("0123456789_-"): os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) - own
@@ -101,7 +101,7 @@ def test_where_niceness_is_forbidden_threads_work_all_the_same(monkeypatch: pyte
         raise PermissionError
 
     monkeypatch.setattr(os, "setpriority", forbidden)
-    pool = Pool("forbidden", 2, 1, nice=5)
+    pool = BlockingCalls("forbidden", 2, 1, nice=5)
     try:
         assert asyncio.run(pool.run(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))) == (
             os.getpriority(os.PRIO_PROCESS, 0)
@@ -111,7 +111,7 @@ def test_where_niceness_is_forbidden_threads_work_all_the_same(monkeypatch: pyte
 
 
 def test_a_pool_has_all_its_threads_from_the_start() -> None:
-    pool = Pool("early", 5, 1)
+    pool = BlockingCalls("early", 5, 1)
     try:
         assert sum(thread.name.startswith("early") for thread in threading.enumerate()) == 5
     finally:

@@ -8,7 +8,7 @@ import pytest
 
 from sfsc_service.engine.batcher import Answer, Batch, Limits
 from sfsc_service.errors import Problem
-from tests.service.numbers import PATIENCE_S, Gate, batcher, submit
+from tests.service.numbers import START_TIMEOUT_S, Gate, batcher, submit
 
 
 class Hanging:
@@ -21,10 +21,10 @@ class Hanging:
     def __call__(self, _key: str, payloads: list[int]) -> list[int | Exception]:
         if self._poison & set(payloads):
             self.threads.append(threading.current_thread())
-            assert self._go.wait(PATIENCE_S)
+            assert self._go.wait(START_TIMEOUT_S)
         return [2 * payload for payload in payloads]
 
-    def let_go(self) -> None:
+    def clear_frames(self) -> None:
         self._go.set()
 
 
@@ -33,7 +33,7 @@ def impatient(_key: str, _images: int) -> float:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(START_TIMEOUT_S):
         while not true():
             await asyncio.sleep(0.01)
 
@@ -55,7 +55,7 @@ def test_a_worker_that_dies_answers_its_batch_and_is_replaced(monkeypatch: pytes
             with pytest.raises(Problem) as caught:
                 await submit(made, 1)
             assert caught.value.kind == "inference_failed"
-            assert (made.crew.died, made.crew.working, made.crew.alive) == (1, 1, True)
+            assert (made.worker_pool.died, made.worker_pool.working, made.worker_pool.alive) == (1, 1, True)
             return (await submit(made, 2)).result
 
     assert asyncio.run(scenario()) == 4
@@ -74,11 +74,11 @@ def test_a_hanging_batch_is_answered_its_worker_replaced_and_its_late_result_thr
             with pytest.raises(Problem) as caught:
                 await submit(made, 1)
             assert caught.value.kind == "inference_hung"
-            assert (made.crew.hanging, made.crew.working, made.crew.alive) == (1, 1, True)
+            assert (made.worker_pool.hanging, made.worker_pool.working, made.worker_pool.alive) == (1, 1, True)
             assert (await submit(made, 2)).result == 4
-            hanging.let_go()
-            await until(lambda: made.crew.hanging == 0)
-            hanging.threads[0].join(PATIENCE_S)
+            hanging.clear_frames()
+            await until(lambda: made.worker_pool.hanging == 0)
+            hanging.threads[0].join(START_TIMEOUT_S)
             assert not hanging.threads[0].is_alive()
             assert (await submit(made, 3)).result == 6
 
@@ -98,7 +98,7 @@ def test_what_waits_behind_a_hanging_batch_is_computed_by_its_replacement() -> N
             with pytest.raises(Problem):
                 await first
             answers = await asyncio.gather(*rest)
-            hanging.let_go()
+            hanging.clear_frames()
             return [answer.result for answer in answers]
 
     assert asyncio.run(scenario()) == [2 * n for n in range(1, 9)]
@@ -115,14 +115,14 @@ def test_a_half_that_hangs_takes_nobody_with_it_who_was_answered() -> None:
 
     async def scenario() -> list[object]:
         gate = Gate(run)
-        with batcher(gate, patience=lambda _key, images: 0.1 if images < 4 else PATIENCE_S) as made:
+        with batcher(gate, patience=lambda _key, images: 0.1 if images < 4 else START_TIMEOUT_S) as made:
             blocker = submit(made, 9)
             await gate.busy()
             waiting = [submit(made, n) for n in range(4)]
             gate.open()
             await asyncio.gather(blocker, return_exceptions=True)
             answers = await asyncio.gather(*waiting, return_exceptions=True)
-            hanging.let_go()
+            hanging.clear_frames()
             return list(answers)
 
     answers = asyncio.run(scenario())
@@ -139,15 +139,15 @@ def test_workers_that_hang_are_replaced_a_bounded_number_of_times() -> None:
             for lost in range(1, 4):
                 with pytest.raises(Problem):
                     await submit(made, 1)
-                assert (made.crew.hanging, made.crew.alive) == (lost, lost < 2)
-            assert made.crew.working == 0
+                assert (made.worker_pool.hanging, made.worker_pool.alive) == (lost, lost < 2)
+            assert made.worker_pool.working == 0
             assert threading.active_count() <= before + 1 + 3
             with pytest.raises(Problem) as caught:
                 submit(made, 2)
             assert caught.value.kind == "no_worker"
-            hanging.let_go()
-            await until(lambda: made.crew.working == 1)
-            assert (made.crew.hanging, made.crew.alive) == (0, True)
+            hanging.clear_frames()
+            await until(lambda: made.worker_pool.working == 1)
+            assert (made.worker_pool.hanging, made.worker_pool.alive) == (0, True)
             assert (await submit(made, 2)).result == 4
 
     asyncio.run(scenario())
@@ -163,6 +163,6 @@ def test_when_the_last_worker_is_lost_nobody_is_left_waiting() -> None:
             second = submit(made, 2)
             answers = await asyncio.gather(first, second, return_exceptions=True)
             assert [getattr(answer, "kind", None) for answer in answers] == ["inference_hung", "no_worker"]
-            hanging.let_go()
+            hanging.clear_frames()
 
     asyncio.run(scenario())

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.service.images import picture
+from tests.service.images import draw_image
 from tests.service.live import JPEG, Live
 
 WAITED_S = 30.0
@@ -15,24 +15,24 @@ def test_time_runs_from_the_head(live: Live, monkeypatch: pytest.MonkeyPatch) ->
     """As if the event loop had been busy for so long between the head and the handler."""
     earlier = SimpleNamespace(monotonic=lambda: time.monotonic() - WAITED_S)
     monkeypatch.setattr("sfsc_service.http.connections.time", earlier)
-    answer = live.http.post("/embed?latency_ms=20000", content=picture(0), headers=JPEG)
+    answer = live.http.post("/embed?latency_ms=20000", content=draw_image(0), headers=JPEG)
     assert answer.status_code == 200, "a soft limit is not refused"
     assert answer.json()["timing_ms"]["total"] >= 1000 * WAITED_S
     assert answer.json()["results"][0]["budget_met"] is False
-    refused = live.http.post("/embed?deadline_ms=20000", content=picture(0), headers=JPEG)
+    refused = live.http.post("/embed?deadline_ms=20000", content=draw_image(0), headers=JPEG)
     assert refused.json()["code"] in ("deadline_unreachable", "deadline_passed")
 
 
-def test_late_pictures_are_decoded_beside_the_event_loop(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_late_images_are_decoded_beside_the_event_loop(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     decoding = live.service.embedder._decoding
-    in_the_loop, beside = decoding.at_once, decoding.run
+    in_the_loop, run_other = decoding.decode_now, decoding.run
     calls: list[str] = []
-    monkeypatch.setattr(decoding, "at_once", lambda *given: [calls.append("loop"), in_the_loop(*given)][1])
+    monkeypatch.setattr(decoding, "decode_now", lambda *given: [calls.append("loop"), in_the_loop(*given)][1])
     monkeypatch.setattr(
-        decoding, "run", lambda *given, **named: [calls.append("beside"), beside(*given, **named)][1]
+        decoding, "run", lambda *given, **named: [calls.append("run_other"), run_other(*given, **named)][1]
     )
-    assert live.http.post("/embed", content=picture(0), headers=JPEG).status_code == 200
+    assert live.http.post("/embed", content=draw_image(0), headers=JPEG).status_code == 200
     earlier = SimpleNamespace(monotonic=lambda: time.monotonic() - WAITED_S)
     monkeypatch.setattr("sfsc_service.http.connections.time", earlier)
-    assert live.http.post("/embed", content=picture(0), headers=JPEG).status_code == 200
-    assert calls == ["loop", "beside"]
+    assert live.http.post("/embed", content=draw_image(0), headers=JPEG).status_code == 200
+    assert calls == ["loop", "run_other"]

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.service.images import half_a_jpeg, huge_png, picture
+from tests.service.images import draw_image, half_a_jpeg, huge_png
 from tests.service.live import Live
 
 ROUTES = [("POST", "/embed"), ("POST", "/search"), ("PUT", "/items/bad")]
@@ -23,7 +23,7 @@ def goes_on_working(live: Live) -> Iterator[None]:
     """After every bad request a good one is answered, and nothing has been stored."""
     yield
     assert live.http.get("/livez").status_code == 200
-    hit = live.post_image("/search", picture(2), width="1.0", k=1).json()["hits"][0]
+    hit = live.post_image("/search", draw_image(2), width="1.0", k=1).json()["hits"][0]
     assert hit["id"] == "item-2"
     assert live.http.get("/items/bad").status_code == 404
 
@@ -53,22 +53,22 @@ def send(live: Live, method: str, path: str, form: str, image: bytes, **options:
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 @pytest.mark.parametrize("form", FORMS)
 class TestImages:
-    """The same bad pictures on every route that takes one, in every form."""
+    """The same bad images on every route that takes one, in every form."""
 
     @pytest.mark.parametrize(
         ("image", "code", "status"),
         [
             (b"", "image_not_recognised", 422),
-            (b"hello, I am no picture", "image_not_recognised", 422),
+            (b"hello, I am no image", "image_not_recognised", 422),
             (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "image_not_recognised", 422),
             (half_a_jpeg(), "image_damaged", 422),
             (huge_png(), "image_too_many_pixels", 413),
-            (picture(1) + b"\0" * 200_000, "image_too_large", 413),
+            (draw_image(1) + b"\0" * 200_000, "image_too_large", 413),
             (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image_not_recognised", 422),
         ],
         ids=["empty", "text", "broken header", "half a JPEG", "200 megapixels", "too many bytes", "SVG"],
     )
-    def test_bad_pictures(
+    def test_bad_images(
         self, live: Live, method: str, path: str, form: str, image: bytes, code: str, status: int
     ) -> None:
         answer = send(live, method, path, form, image)
@@ -86,11 +86,11 @@ class TestImages:
         ],
     )  # fmt: skip
     def test_bad_options(self, live: Live, method: str, path: str, form: str, name: str, value: str) -> None:
-        refused(send(live, method, path, form, picture(1), **{name: value}), name)
+        refused(send(live, method, path, form, draw_image(1), **{name: value}), name)
 
     def test_limits_that_contradict_each_other(self, live: Live, method: str, path: str, form: str) -> None:
         both = {"min_quality": "79", "gflops": "0.001"}
-        answer = send(live, method, path, form, picture(1), **both)
+        answer = send(live, method, path, form, draw_image(1), **both)
         refused(answer, "min_quality")
         assert answer.json()["code"] == "contradictory_limits"
 
@@ -142,7 +142,7 @@ class TestBodies:
     )
     def test_bodies_of_no_known_type(self, live: Live, method: str, path: str, kind: str | None) -> None:
         headers = {} if kind is None else {"Content-Type": kind.encode("latin-1")}
-        refused(live.http.request(method, path, content=picture(1), headers=headers), "Content-Type", 415)
+        refused(live.http.request(method, path, content=draw_image(1), headers=headers), "Content-Type", 415)
 
     @pytest.mark.parametrize(
         "kind", ["multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data; boundary=x"]
@@ -152,11 +152,11 @@ class TestBodies:
         refused(answer, None, 400)
 
     def test_two_images_where_one_is_wanted(self, live: Live, method: str, path: str) -> None:
-        files = [("image", (str(n), picture(n))) for n in range(5)]
+        files = [("image", (str(n), draw_image(n))) for n in range(5)]
         refused(live.http.request(method, path, files=files), "image")
 
     def test_a_file_where_text_is_wanted(self, live: Live, method: str, path: str) -> None:
-        files = {"image": ("a", picture(1)), "width": ("b", b"0.5")}
+        files = {"image": ("a", draw_image(1)), "width": ("b", b"0.5")}
         refused(live.http.request(method, path, files=files), "width")
 
     @pytest.mark.parametrize("announced", [True, False])
@@ -228,7 +228,7 @@ def test_bad_search_options(live: Live, name: str, value: Any) -> None:
     ids=lambda _: "metadata",
 )
 def test_bad_metadata(live: Live, metadata: Any) -> None:
-    body = {"image": base64.b64encode(picture(1)).decode(), "metadata": metadata}
+    body = {"image": base64.b64encode(draw_image(1)).decode(), "metadata": metadata}
     refused(live.http.put("/items/bad", json=body), "metadata")
 
 
@@ -253,7 +253,9 @@ def test_bad_pages(live: Live, name: str, value: str) -> None:
 
 def test_an_option_given_twice_in_the_address(live: Live) -> None:
     refused(
-        live.http.post("/embed?width=0.5&width=0.25", content=picture(1), headers={"Content-Type": "image/jpeg"}),
+        live.http.post(
+            "/embed?width=0.5&width=0.25", content=draw_image(1), headers={"Content-Type": "image/jpeg"}
+        ),
         "width",
     )
 

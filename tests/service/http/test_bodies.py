@@ -10,8 +10,8 @@ import time
 import pytest
 
 from sfsc_service.settings import Settings
-from tests.service.faulty import PATIENCE_S, until
-from tests.service.images import picture
+from tests.service.faulty import START_TIMEOUT_S, until
+from tests.service.images import draw_image
 from tests.service.live import Live, running
 
 
@@ -27,15 +27,15 @@ def test_the_memory_of_waiting_bodies_is_bounded(settings: Settings) -> None:
         try:
             for connection in half_sent:
                 connection.sendall(head + b" " * 99_999)
-            answered, _, _ = select.select(half_sent, [], [], PATIENCE_S)
+            answered, _, _ = select.select(half_sent, [], [], START_TIMEOUT_S)
             heard = answered[0].recv(65_536)
             assert heard.startswith(b"HTTP/1.1 429 ")
             assert b"queue_full" in heard
         finally:
             for connection in half_sent:
                 connection.close()
-        end = time.monotonic() + PATIENCE_S
-        while live.post_image("/embed", picture(1)).status_code != 200:
+        end = time.monotonic() + START_TIMEOUT_S
+        while live.post_image("/embed", draw_image(1)).status_code != 200:
             assert time.monotonic() < end, "what was held is given back"
             time.sleep(0.05)
 
@@ -44,7 +44,7 @@ def bare_call(live: Live, method: str, path: str, body: bytes, kind: str) -> byt
     """The status line of a call that leaves nothing of its own behind, as a client library does."""
     host, port = live.url.removeprefix("http://").split(":")
     head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
-    with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as connection:
+    with socket.create_connection((host, int(port)), timeout=START_TIMEOUT_S) as connection:
         connection.sendall(head.encode() + body)
         return connection.recv(65_536).split(b"\r\n")[0]
 
@@ -58,7 +58,7 @@ def refused_calls(live: Live) -> list[bytes]:
         bare_call(live, "POST", "/embed", junk, "image/jpeg"),
         bare_call(live, "POST", "/search", junk, "image/jpeg"),
         bare_call(live, "PUT", "/items/x", junk, "image/jpeg"),
-        bare_call(live, "POST", "/embed?width=0.3", picture(1, size=400, format="BMP"), "image/bmp"),
+        bare_call(live, "POST", "/embed?width=0.3", draw_image(1, size=400, format="BMP"), "image/bmp"),
         bare_call(live, "POST", "/embed", many.encode(), "application/json"),
         bare_call(live, "POST", "/search", one.encode(), "application/json"),
     ]
@@ -95,7 +95,7 @@ def test_a_refused_body_is_not_kept_by_the_exception_that_refused_it(weak: Live)
 def test_a_body_that_stops_coming_is_given_up(weak: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sfsc_service.http.edge.STALLED_S", 0.1)
     host, port = weak.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as connection:
+    with socket.create_connection((host, int(port)), timeout=START_TIMEOUT_S) as connection:
         connection.sendall(
             b"PUT /items/x HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\nabc"
         )

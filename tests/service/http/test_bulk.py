@@ -9,7 +9,7 @@ import pytest
 
 from sfsc_bundle.folder import Bundle
 from sfsc_service.settings import Settings
-from tests.service.images import half_a_jpeg, picture
+from tests.service.images import draw_image, half_a_jpeg
 from tests.service.live import Live, running
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -48,7 +48,7 @@ def post(live: Live, **request: Any) -> dict[str, Any]:
 
 def test_ndjson_stores_each_line_as_it_says(depot: Live) -> None:
     items = [
-        {"id": f"line-{n}", "image": encoded(picture(n)), "width": ["0.25", "1.0"][n % 2], "metadata": {"n": n}}
+        {"id": f"line-{n}", "image": encoded(draw_image(n)), "width": ["0.25", "1.0"][n % 2], "metadata": {"n": n}}
         for n in range(100)
     ]
     document = post(depot, content=lines(*items), headers=NDJSON)
@@ -56,18 +56,18 @@ def test_ndjson_stores_each_line_as_it_says(depot: Live) -> None:
     assert [result["id"] for result in document["results"]] == [item["id"] for item in items]
     assert [result["width"] for result in document["results"]] == [item["width"] for item in items]
     for n in (0, 63, 64, 99):
-        found = depot.post_image("/search", picture(n), width="0.5", k=1).json()["hits"][0]
+        found = depot.post_image("/search", draw_image(n), width="0.5", k=1).json()["hits"][0]
         assert (found["id"], found["metadata"]) == (f"line-{n}", {"n": n})
 
 
 def test_one_bad_line_is_one_bad_outcome(depot: Live) -> None:
-    vector = depot.post_image("/embed", picture(70), width="0.25").json()["results"][0]["embedding"]
-    good = {"id": "good", "image": encoded(picture(71)), "width": "0.25"}
+    vector = depot.post_image("/embed", draw_image(70), width="0.25").json()["results"][0]["embedding"]
+    good = {"id": "good", "image": encoded(draw_image(71)), "width": "0.25"}
     given = {"id": "vector", "vector": vector, "width": "0.25", "space": "tiny-space"}
     bad = [
         (b"{", 400, "invalid_json"),
         (b"[1]", 400, "invalid_json"),
-        (lines({"image": encoded(picture(1))}), 422, "invalid_parameter"),
+        (lines({"image": encoded(draw_image(1))}), 422, "invalid_parameter"),
         (lines({**good, "id": "x" * 300}), 422, "invalid_parameter"),
         (lines({**good, "width": "0.3"}), 422, "unknown_width"),
         (lines({**good, "surprise": 1}), 422, "invalid_parameter"),
@@ -90,7 +90,7 @@ def test_one_bad_line_is_one_bad_outcome(depot: Live) -> None:
 
 
 def test_of_one_id_given_twice_the_last_one_stays(depot: Live) -> None:
-    body = lines(*({"id": "same", "image": encoded(picture(n)), "metadata": {"n": n}} for n in range(3)))
+    body = lines(*({"id": "same", "image": encoded(draw_image(n)), "metadata": {"n": n}} for n in range(3)))
     document = post(depot, content=body, headers=NDJSON)
     assert document["stored"] == 3
     assert depot.http.get("/items/same").json()["metadata"] == {"n": 2}
@@ -98,14 +98,15 @@ def test_of_one_id_given_twice_the_last_one_stays(depot: Live) -> None:
 
 def test_options_of_the_address_hold_for_every_line_that_has_none_of_its_own(depot: Live) -> None:
     body = lines(
-        {"id": "d1", "image": encoded(picture(1))}, {"id": "d2", "image": encoded(picture(1)), "width": "0.5"}
+        {"id": "d1", "image": encoded(draw_image(1))},
+        {"id": "d2", "image": encoded(draw_image(1)), "width": "0.5"},
     )
     document = post(depot, content=body, headers=NDJSON, params={"width": "0.25"})
     assert [result["width"] for result in document["results"]] == ["0.25", "0.5"]
 
 
 def test_multipart_takes_ids_and_metadata_by_position(depot: Live) -> None:
-    files = [("image", (f"{n}.jpg", picture(n))) for n in range(3)]
+    files = [("image", (f"{n}.jpg", draw_image(n))) for n in range(3)]
     fields = {"id": ["m/0", "m/1", "m/2"], "metadata": ['{"n": 0}', '{"n": 1}', "5"], "width": "0.75"}
     document = post(depot, files=files, data=fields)
     assert [(r["id"], r["status"]) for r in document["results"]] == [("m/0", 200), ("m/1", 200), ("m/2", 422)]
@@ -114,7 +115,7 @@ def test_multipart_takes_ids_and_metadata_by_position(depot: Live) -> None:
 
 
 def test_multipart_without_ids_takes_the_file_names(depot: Live) -> None:
-    document = post(depot, files=[("image", ("first.jpg", picture(1))), ("image", ("second.jpg", b"nothing"))])
+    document = post(depot, files=[("image", ("first.jpg", draw_image(1))), ("image", ("second.jpg", b"nothing"))])
     assert [(r["id"], r["status"]) for r in document["results"]] == [("first.jpg", 200), ("second.jpg", 422)]
 
 
@@ -149,7 +150,7 @@ def test_a_call_that_cannot_be_read_is_refused_as_a_whole(
 
 
 def test_more_lines_than_allowed_end_the_call_with_an_outcome_that_says_so(depot: Live) -> None:
-    body = lines(*({"id": f"many-{n}", "image": encoded(picture(1, size=8))} for n in range(160)))
+    body = lines(*({"id": f"many-{n}", "image": encoded(draw_image(1, size=8))} for n in range(160)))
     document = post(depot, content=body, headers=NDJSON)
     assert (document["stored"], document["failed"]) == (150, 1)
     assert document["results"][-1]["code"] == "limit_exceeded"
@@ -158,13 +159,13 @@ def test_more_lines_than_allowed_end_the_call_with_an_outcome_that_says_so(depot
 
 
 def test_a_line_longer_than_any_item_ends_the_call(depot: Live) -> None:
-    body = lines({"id": "before", "image": encoded(picture(1))}) + b"\n" + b"x" * 1_500_000
+    body = lines({"id": "before", "image": encoded(draw_image(1))}) + b"\n" + b"x" * 1_500_000
     document = post(depot, content=body, headers=NDJSON)
     assert [(r["status"], r.get("code")) for r in document["results"]] == [(200, None), (413, "body_too_large")]
 
 
 def test_lines_may_come_in_any_pieces(depot: Live) -> None:
-    body = lines(*({"id": f"piece-{n}", "image": encoded(picture(n, size=16))} for n in range(5))) + b"\n\n"
+    body = lines(*({"id": f"piece-{n}", "image": encoded(draw_image(n, size=16))} for n in range(5))) + b"\n\n"
 
     def pieces() -> Iterator[bytes]:
         for start in range(0, len(body), 700):

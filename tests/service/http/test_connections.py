@@ -8,10 +8,10 @@ from contextlib import ExitStack
 import pytest
 
 from sfsc_service.settings import Settings
-from tests.service.images import picture
+from tests.service.images import draw_image
 from tests.service.live import Live, running
 
-PATIENCE_S = 30.0
+START_TIMEOUT_S = 30.0
 HEAD = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
 
 
@@ -27,11 +27,11 @@ def strict(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live
 
 def connect(live: Live) -> socket.socket:
     host, port = live.url.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=PATIENCE_S)
+    return socket.create_connection((host, int(port)), timeout=START_TIMEOUT_S)
 
 
 def until_refused(live: Live, cause: str) -> None:
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + START_TIMEOUT_S
     while live.metric("sfsc_refused_connections_total", cause=cause) != 1.0:
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -68,7 +68,7 @@ def test_a_head_without_end_takes_no_memory(strict: Live) -> None:
 
 
 def test_who_reads_nothing_is_given_up(strict: Live) -> None:
-    large = picture(1, size=1200, format="BMP")
+    large = draw_image(1, size=1200, format="BMP")
     assert strict.put_image("/items/large", large, width="0.25").status_code == 200
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -90,7 +90,7 @@ def test_connections_above_the_greatest_number_are_told_so(strict: Live) -> None
             assert answer.startswith(b"HTTP/1.1 503 ")
             assert b'"code":"too_many_connections"' in answer
         assert strict.http.get("/livez").status_code == 200
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + START_TIMEOUT_S
     while True:
         with connect(strict) as again:
             again.sendall(HEAD + b"\r\n")
@@ -106,7 +106,7 @@ def test_a_body_that_trickles_is_given_up(strict: Live, monkeypatch: pytest.Monk
             b"PUT /items/x HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 9999\r\n\r\n"
         )
         connection.settimeout(0.1)
-        heard, end = b"", time.monotonic() + PATIENCE_S
+        heard, end = b"", time.monotonic() + START_TIMEOUT_S
         while not heard and time.monotonic() < end:
             connection.sendall(b"x")
             try:

@@ -13,18 +13,18 @@ from sfsc_bundle.folder import Bundle
 from sfsc_bundle.preprocess import preprocess
 from sfsc_bundle.runner import make_runner
 from tests.service.conftest import WIDTHS
-from tests.service.images import picture
+from tests.service.images import draw_image
 from tests.service.live import Live
 
 
 def expected(tiny: Bundle, width: str, *seeds: int) -> np.ndarray:
-    """What the bundle itself makes of the pictures."""
+    """What the bundle itself makes of the images."""
     runner = make_runner(tiny, width)
-    return runner(np.stack([preprocess(picture(seed), tiny.manifest.preprocessing) for seed in seeds]))
+    return runner(np.stack([preprocess(draw_image(seed), tiny.manifest.preprocessing) for seed in seeds]))
 
 
 def send(live: Live, form: str, options: dict[str, Any]) -> dict[str, Any]:
-    image = picture(1)
+    image = draw_image(1)
     if form == "raw":
         answer = live.post_image("/embed", image, **options)
     elif form == "multipart":
@@ -69,7 +69,7 @@ def test_in_json_a_width_may_be_a_number(live: Live) -> None:
 
 @pytest.mark.parametrize("form", ["multipart", "json"])
 def test_several_images_come_back_in_order(live: Live, tiny: Bundle, form: str) -> None:
-    images = [picture(seed) for seed in (3, 1, 2)]
+    images = [draw_image(seed) for seed in (3, 1, 2)]
     if form == "multipart":
         files = [("image", (f"{n}.jpg", image)) for n, image in enumerate(images)]
         answer = live.http.post("/embed", files=files, data={"width": "0.25"})
@@ -106,11 +106,11 @@ def test_budgets(live: Live, options: dict[str, str], width: str, met: bool) -> 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
 def test_every_format_is_known_by_its_bytes(live: Live, format: str) -> None:
-    assert live.post_image("/embed", picture(1, format=format)).status_code == 200
+    assert live.post_image("/embed", draw_image(1, format=format)).status_code == 200
 
 
 def test_an_unreachable_deadline_is_refused_on_arrival(live: Live) -> None:
-    answer = live.post_image("/embed", picture(1), deadline_ms=0.000001)
+    answer = live.post_image("/embed", draw_image(1), deadline_ms=0.000001)
     assert answer.status_code == 503
     assert answer.json()["code"] == "deadline_unreachable"
     assert int(answer.headers["retry-after"]) >= 1
@@ -133,7 +133,7 @@ def server_timing(answer: httpx.Response) -> dict[str, str]:
 
 
 def test_every_computing_route_tells_its_times_in_a_header(live: Live) -> None:
-    image = picture(1)
+    image = draw_image(1)
     embed = live.post_image("/embed", image, width="0.25")
     search = live.post_image("/search", image, latency_ms=60_000)
     assert server_timing(embed).keys() == {"preprocess", "queue", "compute", "total", "width", "reason"}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.service.images import picture
+from tests.service.images import draw_image
 from tests.service.live import Live
 
 # The service is the same for all examples on purpose: what one of them breaks, the next one meets.
@@ -75,7 +75,7 @@ def test_any_json(live: Live, route: str, document: dict[str, Any]) -> None:
 @given(
     route=ROUTES,
     options=st.dictionaries(NAMES, TEXT, max_size=4),
-    image=st.sampled_from([picture(1, size=16), b"x", b""]),
+    image=st.sampled_from([draw_image(1, size=16), b"x", b""]),
 )
 def test_any_options_with_a_raw_image(live: Live, route: str, options: dict[str, str], image: bytes) -> None:
     method, path = route.split()
@@ -86,7 +86,7 @@ def test_any_options_with_a_raw_image(live: Live, route: str, options: dict[str,
 @given(
     route=ROUTES,
     fields=st.dictionaries(NAMES, TEXT, max_size=4),
-    images=st.lists(st.sampled_from([picture(1, size=16), b"x", b""]), max_size=3),
+    images=st.lists(st.sampled_from([draw_image(1, size=16), b"x", b""]), max_size=3),
 )
 def test_any_multipart(live: Live, route: str, fields: dict[str, str], images: list[bytes]) -> None:
     method, path = route.split()
@@ -120,8 +120,8 @@ def test_any_bytes(live: Live, route: str, kind: str, body: bytes) -> None:
     cuts=st.lists(st.tuples(st.integers(0, 2000), st.binary(max_size=4)), max_size=5),
     format=st.sampled_from(["JPEG", "PNG", "GIF", "WEBP", "BMP"]),
 )
-def test_any_damage_to_a_picture(live: Live, cuts: list[tuple[int, bytes]], format: str) -> None:
-    image = bytearray(picture(1, size=24, format=format))
+def test_any_damage_to_an_image(live: Live, cuts: list[tuple[int, bytes]], format: str) -> None:
+    image = bytearray(draw_image(1, size=24, format=format))
     for at, patch in cuts:
         image[at % len(image) : at % len(image) + len(patch)] = patch
     check(live, "POST", "/embed", content=bytes(image), headers={"Content-Type": "image/jpeg"})
@@ -137,7 +137,7 @@ def test_any_id(live: Live, id: str, method: str, image: bool) -> None:
 
 def test_and_it_still_works(live: Live) -> None:
     assert live.http.get("/readyz").status_code == 200
-    assert live.post_image("/search", picture(3), width="0.5").json()["hits"][0]["id"] == "item-3"
+    assert live.post_image("/search", draw_image(3), width="0.5").json()["hits"][0]["id"] == "item-3"
     for leftover in live.http.get("/items").json()["items"]:
         if leftover["id"].startswith("fuzz"):
             live.http.delete(f"/items/{leftover['id']}")

@@ -8,7 +8,7 @@ import pytest
 
 from sfsc_service.http.connections import BoundedConnection
 from sfsc_service.settings import Settings
-from tests.service.images import picture
+from tests.service.images import draw_image
 from tests.service.live import JPEG, Live, running
 
 
@@ -47,7 +47,7 @@ def sent(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[
 def test_an_answer_is_one_write(sent: tuple[Live, list[bytes]]) -> None:
     live, calls = sent
     calls.clear()
-    answer = live.http.post("/embed", content=picture(0), headers=JPEG)
+    answer = live.http.post("/embed", content=draw_image(0), headers=JPEG)
     assert [call.startswith(b"HTTP/1.1 200 OK\r\n") and call.endswith(answer.content) for call in calls] == [True]
 
 
@@ -62,7 +62,7 @@ def test_an_answer_without_a_body_is_sent(sent: tuple[Live, list[bytes]]) -> Non
 def test_the_invitation_to_send_a_body_does_not_wait_for_it(sent: tuple[Live, list[bytes]]) -> None:
     live, calls = sent
     calls.clear()
-    answer = live.http.post("/embed", content=picture(0), headers=JPEG | {"Expect": "100-continue"})
+    answer = live.http.post("/embed", content=draw_image(0), headers=JPEG | {"Expect": "100-continue"})
     assert answer.status_code == 200
     assert calls[0] == b"HTTP/1.1 100 Continue\r\n\r\n"
     assert len(calls) == 2

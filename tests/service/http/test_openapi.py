@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.checks import (
 
 from sfsc_bundle.folder import Bundle
 from sfsc_service.settings import Settings
-from tests.service.images import picture
+from tests.service.images import draw_image
 from tests.service.live import Live, running
 
 
@@ -61,7 +61,7 @@ def open_house(tiny: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     data = tmp_path_factory.mktemp("open-house")
     with running(Settings(bundle=tiny.folder, data=data, port=0, threads=2, slo_ms=1000.0)) as made:
         for n in range(3):
-            made.put_image(f"/items/{n}", picture(n))
+            made.put_image(f"/items/{n}", draw_image(n))
         yield made
 
 

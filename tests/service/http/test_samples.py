@@ -1,4 +1,4 @@
-"""Sample pictures: only what a listing names is served, and a bad listing costs the samples, not the service."""
+"""Sample images: only what a listing names is served, and a bad listing costs the samples, not the service."""
 
 import json
 from pathlib import Path
@@ -10,16 +10,16 @@ from sfsc_service.cli.demo import demo_entries
 from sfsc_service.errors import StartError
 from sfsc_service.gallery.listing import read_listing
 from sfsc_service.settings import Settings
-from tests.service.images import picture
+from tests.service.images import draw_image
 from tests.service.live import running
 
-PICTURE = picture(5)
+IMAGE = draw_image(5)
 
 
 def listing(folder: Path, document: Any) -> Path:
     (folder / "queries").mkdir(parents=True)
-    (folder / "queries" / "a b.jpg").write_bytes(PICTURE)
-    (folder / "secret.jpg").write_bytes(picture(6))
+    (folder / "queries" / "a b.jpg").write_bytes(IMAGE)
+    (folder / "secret.jpg").write_bytes(draw_image(6))
     path = folder / "gallery.json"
     path.write_text(json.dumps(document))
     return path
@@ -38,7 +38,7 @@ def test_samples_are_what_the_listing_names(settings: Settings, tmp_path: Path) 
         (sample,) = live.http.get("/samples").json()["samples"]
         assert sample == {"name": "a b", "image": "samples/a%20b", "metadata": {"identity": "v7"}}
         answer = live.http.get(f"/{sample['image']}")
-        assert answer.content == PICTURE
+        assert answer.content == IMAGE
         assert answer.headers["Content-Type"] == "image/jpeg"
         assert "sandbox" in answer.headers["Content-Security-Policy"]
         for name in ("secret", "..%2Fsecret", "%2e%2e%2fsecret.jpg", "a b.jpg", "queries%2Fa b", "%FF"):
@@ -52,7 +52,7 @@ def test_a_bundle_without_a_gallery_has_no_samples(settings: Settings) -> None:
         assert live.http.get("/samples").json() == {"samples": []}
 
 
-def test_a_missing_picture_or_a_bad_listing_is_left_out(
+def test_a_missing_image_or_a_bad_listing_is_left_out(
     settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     gone = listing(tmp_path / "gone", {"queries": [{"file": "nothing.jpg"}, *GOOD["queries"]]})
@@ -60,16 +60,16 @@ def test_a_missing_picture_or_a_bad_listing_is_left_out(
     for samples, left in ((gone, ["a b"]), (bad, []), (tmp_path / "nowhere.json", [])):
         with running(settings.model_copy(update={"samples": samples})) as live:
             assert [sample["name"] for sample in live.http.get("/samples").json()["samples"]] == left
-        assert "sample picture" in caplog.text
+        assert "sample image" in caplog.text
         caplog.clear()
 
 
 @pytest.mark.parametrize(
     ("document", "sentence"),
     [
-        ({"items": [{"file": "/etc/passwd.jpg"}]}, "file: must be a picture .* below the listing's folder"),
-        ({"items": [{"file": "a/../../b.jpg"}]}, "file: must be a picture"),
-        ({"items": [{"file": "notes.txt"}]}, "file: must be a picture"),
+        ({"items": [{"file": "/etc/passwd.jpg"}]}, "file: must be an image .* below the listing's folder"),
+        ({"items": [{"file": "a/../../b.jpg"}]}, "file: must be an image"),
+        ({"items": [{"file": "notes.txt"}]}, "file: must be an image"),
         ({"items": [{"name": "a.jpg"}]}, r"items\.0\.file: Field required"),
         ({"items": [{"file": "a.jpg"}, {"file": "b/a.png"}]}, "file names must differ, found a 2 times"),
         ([], "valid dictionary|object"),
@@ -83,6 +83,6 @@ def test_a_bad_listing_is_named_in_one_sentence(tmp_path: Path, document: Any, s
 def test_a_demo_gallery_is_loaded_by_the_same_listing(tmp_path: Path) -> None:
     listing(tmp_path / "gallery", GOOD)
     (entry,) = demo_entries(tmp_path)
-    assert (entry.id, entry.path.read_bytes(), entry.metadata) == ("a b", PICTURE, {})
+    assert (entry.id, entry.path.read_bytes(), entry.metadata) == ("a b", IMAGE, {})
     with pytest.raises(StartError, match="cannot be read"):
         demo_entries(tmp_path / "nowhere")

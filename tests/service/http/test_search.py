@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.service.conftest import ITEMS, WIDTHS
-from tests.service.images import picture
+from tests.service.images import draw_image
 from tests.service.live import Live
 
 
@@ -21,8 +21,8 @@ def answer_of(response: httpx.Response) -> dict[str, Any]:
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])
-def test_a_picture_finds_itself_whatever_widths_meet(live: Live, width: str, seed: int) -> None:
-    document = answer_of(live.post_image("/search", picture(seed), width=width, k=3))
+def test_an_image_finds_itself_whatever_widths_meet(live: Live, width: str, seed: int) -> None:
+    document = answer_of(live.post_image("/search", draw_image(seed), width=width, k=3))
     assert document["query"] == {"width": width, "reason": "requested", "budget_met": True}
     assert document["exact"] is True
     assert len(document["hits"]) == 3
@@ -39,7 +39,7 @@ def test_a_picture_finds_itself_whatever_widths_meet(live: Live, width: str, see
 
 
 def test_hits_descend_and_k_bounds_them(live: Live) -> None:
-    scores = [hit["score"] for hit in answer_of(live.post_image("/search", picture(5), k=1000))["hits"]]
+    scores = [hit["score"] for hit in answer_of(live.post_image("/search", draw_image(5), k=1000))["hits"]]
     assert len(scores) == ITEMS
     assert scores == sorted(scores, reverse=True)
 
@@ -48,24 +48,24 @@ def test_hits_descend_and_k_bounds_them(live: Live) -> None:
 def test_every_form_takes_a_filter(live: Live, form: str) -> None:
     wanted = {"and": [{"match": {"even": True}}, {"match": {"n": 4}}]}
     if form == "raw":
-        response = live.post_image("/search", picture(1), filter=json.dumps(wanted), width="0.5")
+        response = live.post_image("/search", draw_image(1), filter=json.dumps(wanted), width="0.5")
     elif form == "multipart":
         data = {"filter": json.dumps(wanted), "width": "0.5"}
-        response = live.http.post("/search", files={"image": ("a.jpg", picture(1))}, data=data)
+        response = live.http.post("/search", files={"image": ("a.jpg", draw_image(1))}, data=data)
     else:
-        encoded = base64.b64encode(picture(1)).decode()
+        encoded = base64.b64encode(draw_image(1)).decode()
         response = live.http.post("/search", json={"image": encoded, "filter": wanted, "width": "0.5"})
     assert [hit["id"] for hit in answer_of(response)["hits"]] == ["item-4"]
 
 
 def embedding(live: Live, seed: int, width: str, encoding: str = "float") -> Any:
-    answer = live.post_image("/embed", picture(seed), width=width, encoding=encoding)
+    answer = live.post_image("/embed", draw_image(seed), width=width, encoding=encoding)
     return answer.json()["results"][0]["embedding"]
 
 
 @pytest.mark.parametrize("encoding", ["float", "base64"])
-def test_a_vector_finds_what_its_picture_finds(live: Live, encoding: str) -> None:
-    by_image = answer_of(live.post_image("/search", picture(6), width="0.25"))
+def test_a_vector_finds_what_its_image_finds(live: Live, encoding: str) -> None:
+    by_image = answer_of(live.post_image("/search", draw_image(6), width="0.25"))
     given = {"vector": embedding(live, 6, "0.25", encoding), "width": "0.25", "space": "tiny-space"}
     by_vector = answer_of(live.http.post("/search", json=given))
     assert by_vector["hits"] == by_image["hits"]
@@ -103,8 +103,8 @@ def test_an_item_that_is_not_there(live: Live) -> None:
 
 def test_expected_quality_looks_at_the_gallery(live: Live) -> None:
     """Against width 1.0 alone 57.5 points need width 0.25; averaged over this gallery's widths they need 0.5."""
-    assert live.post_image("/embed", picture(1), min_quality=57.5).json()["results"][0]["width"] == "0.25"
-    assert answer_of(live.post_image("/search", picture(1), min_quality=57.5))["query"]["width"] == "0.5"
+    assert live.post_image("/embed", draw_image(1), min_quality=57.5).json()["results"][0]["width"] == "0.25"
+    assert answer_of(live.post_image("/search", draw_image(1), min_quality=57.5))["query"]["width"] == "0.5"
 
 
 @pytest.mark.parametrize(

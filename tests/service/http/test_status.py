@@ -6,7 +6,7 @@ import pytest
 
 from sfsc_bundle.folder import Bundle
 from tests.service.conftest import ITEMS, WIDTHS
-from tests.service.images import picture
+from tests.service.images import draw_image
 from tests.service.live import Live
 
 
@@ -42,8 +42,8 @@ def test_metrics_count_by_width(live: Live) -> None:
 
     before = counts()
     for _ in range(3):
-        assert live.post_image("/search", picture(1), width="0.75").status_code == 200
-    assert live.post_image("/search", picture(1), width="0.3").status_code == 422
+        assert live.post_image("/search", draw_image(1), width="0.75").status_code == 200
+    assert live.post_image("/search", draw_image(1), width="0.3").status_code == 422
     after = counts()
     grown = {name: after[name] - before[name] for name in before}
     assert grown == {"embedded": 3, "searched": 3, "batches": 3, "images": 3, "other": 0, "http": 3, "refused": 1}

@@ -17,13 +17,13 @@ from sfsc_bundle.folder import Bundle
 from sfsc_bundle.preprocess import preprocess
 from sfsc_service.engine.costs import Measured
 from sfsc_service.settings import Settings
-from tests.service.faulty import PATIENCE_S, Held, computed, network, until
-from tests.service.images import picture
+from tests.service.faulty import START_TIMEOUT_S, Held, computed, network, until
+from tests.service.images import draw_image
 from tests.service.live import JPEG, Live, running
 
 
-def test_a_poisonous_picture_fails_alone(weak: Live, tiny: Bundle, callers: ThreadPoolExecutor) -> None:
-    poison = preprocess(picture(66), tiny.manifest.preprocessing)
+def test_a_poisonous_image_fails_alone(weak: Live, tiny: Bundle, callers: ThreadPoolExecutor) -> None:
+    poison = preprocess(draw_image(66), tiny.manifest.preprocessing)
 
     def made(real: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
         def run(images: np.ndarray) -> np.ndarray:
@@ -37,7 +37,7 @@ def test_a_poisonous_picture_fails_alone(weak: Live, tiny: Bundle, callers: Thre
     held = Held(weak, "0.25")
     busy = held.occupy(callers, "0.25")
     seeds = [60, 61, 66, 62, 63]
-    waiting = [callers.submit(weak.post_image, "/embed", picture(seed), width="0.5") for seed in seeds]
+    waiting = [callers.submit(weak.post_image, "/embed", draw_image(seed), width="0.5") for seed in seeds]
     held.until_waiting(len(seeds))
     held.release()
     assert busy.result().status_code == 200
@@ -52,12 +52,12 @@ def test_a_poisonous_picture_fails_alone(weak: Live, tiny: Bundle, callers: Thre
 def test_a_vector_that_is_not_of_unit_length_is_never_answered(weak: Live, wrong: float) -> None:
     network(weak, "0.5", lambda real: lambda images: real(images) * np.float32(wrong))
     for answer in (
-        weak.post_image("/embed", picture(1), width="0.5"),
-        weak.put_image("/items/x", picture(1), width="0.5"),
+        weak.post_image("/embed", draw_image(1), width="0.5"),
+        weak.put_image("/items/x", draw_image(1), width="0.5"),
     ):
         assert (answer.status_code, answer.json()["code"]) == (500, "inference_failed")
     assert weak.http.get("/items/x").status_code == 404
-    assert weak.post_image("/embed", picture(1), width="0.25").status_code == 200
+    assert weak.post_image("/embed", draw_image(1), width="0.25").status_code == 200
 
 
 def test_an_error_that_nobody_foresaw_tells_nothing_of_the_inside(
@@ -67,7 +67,7 @@ def test_an_error_that_nobody_foresaw_tells_nothing_of_the_inside(
         raise RuntimeError("secret path /etc/passwd")
 
     weak.service.gallery._search = broken  # type: ignore[method-assign, assignment]
-    answer = weak.post_image("/search", picture(1))
+    answer = weak.post_image("/search", draw_image(1))
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
     assert answer.headers["content-type"] == "application/problem+json"
     assert "secret" not in answer.text
@@ -79,9 +79,9 @@ def test_a_full_queue_is_refused_at_once_and_is_no_illness(weak: Live, callers: 
     held = Held(weak, "0.25")
     busy = held.occupy(callers, "0.25")
     weak.service.embedder.costs.measured("0.25", 1, Measured(1500.0, 1500.0))
-    waiting = [callers.submit(weak.post_image, "/embed", picture(n), width="0.25") for n in range(2)]
+    waiting = [callers.submit(weak.post_image, "/embed", draw_image(n), width="0.25") for n in range(2)]
     held.until_waiting(2)
-    refused = weak.post_image("/embed", picture(9), width="0.25")
+    refused = weak.post_image("/embed", draw_image(9), width="0.25")
     assert (refused.status_code, refused.json()["code"]) == (429, "queue_full")
     assert int(refused.headers["retry-after"]) >= 3
     assert weak.http.get("/readyz").status_code == 200
@@ -97,19 +97,19 @@ def test_a_client_that_leaves_costs_no_computing(weak: Live, callers: ThreadPool
     held = Held(weak, "0.25")
     busy = held.occupy(callers, "0.25")
     host, port = weak.url.removeprefix("http://").split(":")
-    image = picture(1)
+    image = draw_image(1)
     head = "POST /embed?width=0.75 HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
     head += f"Content-Length: {len(image)}\r\n\r\n"
     with socket.create_connection((host, int(port))) as leaver:
         leaver.sendall(head.encode() + image)
         held.until_waiting(1)
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + START_TIMEOUT_S
     while not weak.metric("sfsc_problems_total", code="client_gone"):
         assert time.monotonic() < end
         time.sleep(0.05)
     held.release()
     assert busy.result().status_code == 200
-    assert weak.post_image("/embed", picture(1), width="0.5").status_code == 200
+    assert weak.post_image("/embed", draw_image(1), width="0.5").status_code == 200
     assert weak.metric("sfsc_dropped_total", cause="client_gone") == 1.0
     assert computed(weak, "0.75") == before
 
@@ -118,11 +118,11 @@ def test_a_hard_deadline_passes_in_the_queue(weak: Live, callers: ThreadPoolExec
     before = computed(weak, "0.75")
     held = Held(weak, "0.25")
     busy = held.occupy(callers, "0.25")
-    late = weak.post_image("/embed", picture(1), width="0.75", deadline_ms=1000)
+    late = weak.post_image("/embed", draw_image(1), width="0.75", deadline_ms=1000)
     assert (late.status_code, late.json()["code"]) == (504, "deadline_passed")
     held.release()
     assert busy.result().status_code == 200
-    assert weak.post_image("/embed", picture(1), width="0.5").status_code == 200
+    assert weak.post_image("/embed", draw_image(1), width="0.5").status_code == 200
     assert weak.metric("sfsc_dropped_total", cause="deadline_passed") == 1.0
     assert computed(weak, "0.75") == before
 
@@ -133,8 +133,8 @@ def test_under_a_burst_everybody_is_answered_with_less_width(weak: Live, callers
         costs.load({width: {1: Measured(ms, ms)}})
     held = Held(weak, "0.25")
     busy = held.occupy(callers, "0.25")
-    flexible = [callers.submit(weak.post_image, "/embed", picture(n)) for n in range(12)]
-    explicit = callers.submit(weak.post_image, "/embed", picture(50), width="1.0")
+    flexible = [callers.submit(weak.post_image, "/embed", draw_image(n)) for n in range(12)]
+    explicit = callers.submit(weak.post_image, "/embed", draw_image(50), width="1.0")
     held.until_waiting(13)
     held.release()
     assert busy.result().status_code == 200
@@ -158,10 +158,10 @@ def test_bulk_does_not_stand_in_the_way_of_single_requests(weak: Live, callers: 
             return lambda images: (order.append(width), real(images))[1]
 
         network(weak, width, made)
-    files = [("image", (f"{n}.jpg", picture(n))) for n in range(6)]
+    files = [("image", (f"{n}.jpg", draw_image(n))) for n in range(6)]
     bulk = callers.submit(weak.http.post, "/items", files=files, data={"width": "0.75"})
     held.until_waiting(6)
-    single = callers.submit(weak.post_image, "/embed", picture(1), width="0.5")
+    single = callers.submit(weak.post_image, "/embed", draw_image(1), width="0.5")
     held.until_waiting(7)
     held.release()
     assert bulk.result().json()["stored"] == 6
@@ -190,7 +190,7 @@ def test_single_requests_are_computed_between_the_batches_of_a_bulk_call(
 
         recorded("1.0", 0.02)
         recorded("0.25", 0.001)
-        files = [("image", (f"{n}.jpg", picture(n))) for n in range(64)]
+        files = [("image", (f"{n}.jpg", draw_image(n))) for n in range(64)]
         bulks = [
             callers.submit(live.http.post, "/items", files=files, data={"width": "1.0"}, timeout=120)
             for _ in range(4)
@@ -199,10 +199,10 @@ def test_single_requests_are_computed_between_the_batches_of_a_bulk_call(
         between = []
         for n in range(10):
             before = len(batches)
-            assert live.post_image("/embed", picture(n), width="0.25").status_code == 200
+            assert live.post_image("/embed", draw_image(n), width="0.25").status_code == 200
             between.append(batches[before:].count("1.0"))
         assert not any(bulk.done() for bulk in bulks)
-        # One may be cut while the picture is still being decoded, another one while the answer is on its way.
+        # One may be cut while the image is still being decoded, another one while the answer is on its way.
         assert sorted(between)[-2] <= 3
         assert [bulk.result().json()["stored"] for bulk in bulks] == [64] * 4
 
@@ -211,10 +211,10 @@ def test_bulk_gives_way_for_a_while_when_the_queue_is_full(weak: Live, callers: 
     held = Held(weak, "0.25")
     busy = held.occupy(callers, "0.25")
     weak.service.embedder.costs.measured("0.25", 1, Measured(2500.0, 2500.0))
-    waiting = callers.submit(weak.post_image, "/embed", picture(1), width="0.25")
+    waiting = callers.submit(weak.post_image, "/embed", draw_image(1), width="0.25")
     held.until_waiting(1)
     bulk = callers.submit(
-        weak.http.post, "/items", files=[("image", ("late.jpg", picture(5)))], data={"width": "0.5"}
+        weak.http.post, "/items", files=[("image", ("late.jpg", draw_image(5)))], data={"width": "0.5"}
     )
     time.sleep(0.3)
     assert not bulk.done()
@@ -225,12 +225,12 @@ def test_bulk_gives_way_for_a_while_when_the_queue_is_full(weak: Live, callers: 
 
 def test_many_clients_at_once_get_each_their_own_answer(weak: Live, callers: ThreadPoolExecutor) -> None:
     alone = [
-        weak.post_image("/embed", picture(n), width="0.5").json()["results"][0]["embedding"] for n in range(24)
+        weak.post_image("/embed", draw_image(n), width="0.5").json()["results"][0]["embedding"] for n in range(24)
     ]
 
     def ask(n: int) -> list[float]:
         with httpx.Client(base_url=weak.url, trust_env=False) as http:
-            answer = http.post("/embed", params={"width": "0.5"}, content=picture(n), headers=JPEG)
+            answer = http.post("/embed", params={"width": "0.5"}, content=draw_image(n), headers=JPEG)
         vector: list[float] = answer.json()["results"][0]["embedding"]
         return vector
 

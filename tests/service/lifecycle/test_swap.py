@@ -20,11 +20,11 @@ import pytest
 from sfsc_bundle.folder import MANIFEST
 from sfsc_service.settings import Settings
 from tests.service.command import serving, until_ready
-from tests.service.images import picture
+from tests.service.images import draw_image
 from tests.service.live import JPEG, Live, running
 from tests.tiny_bundle import make_tiny_bundle
 
-PATIENCE_S = 60.0
+START_TIMEOUT_S = 60.0
 CALLS_A_SWAP = 20
 NEW = {"space": "new-space", "compatible_with": ["tiny-space"]}
 
@@ -44,19 +44,19 @@ def served(folder: Path, tmp_path: Path) -> Iterator[Live]:
 
 def swap(live: Live) -> str:
     """In the service's own event loop, as SIGHUP does it."""
-    outcome: str = asyncio.run_coroutine_threadsafe(live.service.swap.run(), live.loop).result(PATIENCE_S)
+    outcome: str = asyncio.run_coroutine_threadsafe(live.service.swap.run(), live.loop).result(START_TIMEOUT_S)
     return outcome
 
 
 def space_of(live: Live, seed: int = 1, width: str = "0.5") -> str:
-    answer = live.post_image("/embed", picture(seed), width=width)
+    answer = live.post_image("/embed", draw_image(seed), width=width)
     assert answer.status_code == 200, answer.text
     space: str = answer.json()["space"]
     return space
 
 
 def test_everything_that_the_service_says_of_itself_follows(served: Live, folder: Path) -> None:
-    served.put_image("/items/old", picture(1), width="0.25")
+    served.put_image("/items/old", draw_image(1), width="0.25")
     made = make_tiny_bundle(folder, widths=("0.25", "0.5", "1.0"), size=24, **NEW)
     assert swap(served) == "done"
     told = served.http.get("/widths").json()
@@ -65,7 +65,7 @@ def test_everything_that_the_service_says_of_itself_follows(served: Live, folder
     assert all(row["batch_ms"].keys() == {"1", "2", "4"} for row in told["widths"]), "warmed up before the switch"
     assert told["quality"] == made.manifest.quality.model_dump(mode="json")
     assert space_of(served) == "new-space"
-    assert served.post_image("/embed", picture(1), width="0.75").json()["code"] == "unknown_width"
+    assert served.post_image("/embed", draw_image(1), width="0.75").json()["code"] == "unknown_width"
     assert served.http.get("/readyz").status_code == 200
     assert served.metric("sfsc_swaps_total", outcome="done") == 1.0
     assert served.metric("sfsc_bundle", model="tiny", space="new-space") == 1.0
@@ -73,17 +73,17 @@ def test_everything_that_the_service_says_of_itself_follows(served: Live, folder
 
 
 def test_the_gallery_stays_and_takes_vectors_of_both_spaces(served: Live, folder: Path) -> None:
-    served.put_image("/items/old", picture(1), width="0.25")
+    served.put_image("/items/old", draw_image(1), width="0.25")
     make_tiny_bundle(folder, **NEW)
     assert swap(served) == "done"
-    served.put_image("/items/new", picture(2), width="0.25")
+    served.put_image("/items/new", draw_image(2), width="0.25")
     found = [served.http.get(f"/items/{name}", params={"vectors": True}).json() for name in ("old", "new")]
     assert [item["space"] for item in found] == ["tiny-space", "new-space"]
     for item in found:
         options = {"vector": item["embedding"], "width": "0.25", "space": item["space"], "k": 1}
         hit = served.http.post("/search", json=options).json()["hits"][0]
         assert hit["id"] == item["id"]
-    hits = served.post_image("/search", picture(1), width="1.0").json()["hits"]
+    hits = served.post_image("/search", draw_image(1), width="1.0").json()["hits"]
     assert {hit["id"] for hit in hits} == {"old", "new"}
 
 
@@ -136,22 +136,22 @@ def test_compatibility_has_a_direction(served: Live, folder: Path) -> None:
 
 
 def test_what_was_admitted_before_is_finished_by_the_old_bundle(served: Live, folder: Path) -> None:
-    """One request runs and one waits during the swap; the new bundle has another picture size."""
+    """One request runs and one waits during the swap; the new bundle has another image size."""
     entered, go = threading.Event(), threading.Event()
     runners: dict[str, Any] = served.service.embedder.networks.runners
     real = runners["0.5"]
 
     def held(images: np.ndarray) -> np.ndarray:
         entered.set()
-        assert go.wait(PATIENCE_S)
+        assert go.wait(START_TIMEOUT_S)
         result: np.ndarray = real(images)
         return result
 
     runners["0.5"] = held
     with ThreadPoolExecutor(3) as callers:
         runs = callers.submit(space_of, served, 1)
-        assert entered.wait(PATIENCE_S)
-        waits = callers.submit(served.put_image, "/items/waits", picture(2), width="0.25")
+        assert entered.wait(START_TIMEOUT_S)
+        waits = callers.submit(served.put_image, "/items/waits", draw_image(2), width="0.25")
         while served.service.embedder.batcher.waiting < 1:
             time.sleep(0.01)
         make_tiny_bundle(folder, size=24, **NEW)
@@ -171,23 +171,23 @@ def test_the_old_networks_are_let_go(served: Live, folder: Path) -> None:
     space_of(served)
     make_tiny_bundle(folder, **NEW)
     assert swap(served) == "done"
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + START_TIMEOUT_S
     while old() is not None:
         space_of(served)  # a worker holds its last batch until the next one
         assert time.monotonic() < end
 
 
 def test_swaps_at_the_same_time_come_one_after_the_other(served: Live) -> None:
-    at_once, most = 0, 0
+    decode_now, most = 0, 0
     real = served.service.swap._open
 
     def watched() -> object:
-        nonlocal at_once, most
-        at_once += 1
-        most = max(most, at_once)
+        nonlocal decode_now, most
+        decode_now += 1
+        most = max(most, decode_now)
         time.sleep(0.05)
         networks = real()
-        at_once -= 1
+        decode_now -= 1
         return networks
 
     served.service.swap._open = watched  # type: ignore[method-assign, assignment]
@@ -203,11 +203,11 @@ def load(url: str, callers: int = 4) -> Iterator["Counter[tuple[str, int]]"]:
     stop = threading.Event()
 
     def call(caller: int) -> None:
-        with httpx.Client(base_url=url, trust_env=False, timeout=PATIENCE_S) as http:
+        with httpx.Client(base_url=url, trust_env=False, timeout=START_TIMEOUT_S) as http:
             n = 0
             while not stop.is_set():
                 n += 1
-                width, image = ("0.25", "0.5", "0.75", "1.0")[n % 4], picture(n % 8)
+                width, image = ("0.25", "0.5", "0.75", "1.0")[n % 4], draw_image(n % 8)
                 item = f"/items/{caller}-{n % 5}"
                 for method, path, options in (
                     ("POST", "/embed", {"width": width}),
@@ -227,7 +227,7 @@ def load(url: str, callers: int = 4) -> Iterator["Counter[tuple[str, int]]"]:
     finally:
         stop.set()
         for thread in threads:
-            thread.join(PATIENCE_S)
+            thread.join(START_TIMEOUT_S)
 
 
 def resident_mib(process: "subprocess.Popen[str]") -> float:
@@ -251,7 +251,7 @@ def test_fifty_swaps_under_load_fail_nothing_and_keep_memory_flat(folder: Path, 
                 space, other = spaces[number % 2], spaces[1 - number % 2]
                 make_tiny_bundle(folder, seed=number % 2, space=space, compatible_with=[other])
                 process.send_signal(signal.SIGHUP)
-                end = time.monotonic() + PATIENCE_S
+                end = time.monotonic() + START_TIMEOUT_S
                 while http.get("/widths").json()["space"] != space:
                     assert time.monotonic() < end
                     time.sleep(0.02)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sfsc_service.store.protocol import Filter, Float32, Record, Store
+from sfsc_service.store.protocol import Filter, Float32, Store, StoredItem
 from tests.service.store.making import unit_vectors
 from tests.service.store.oracle import Oracle
 
@@ -15,9 +15,9 @@ FILTERS: tuple[Filter | None, ...] = (
 )
 
 
-def walk(store: Store, limit: int = 7, filter: Filter | None = None) -> list[Record]:
+def walk(store: Store, limit: int = 7, filter: Filter | None = None) -> list[StoredItem]:
     """All pages, one after the other."""
-    records: list[Record] = []
+    records: list[StoredItem] = []
     cursor = None
     while True:
         page = store.page(cursor, limit, filter)
@@ -59,5 +59,5 @@ def assert_records_agree(store: Store, oracle: Oracle) -> None:
             item.metadata,
         )
         assert np.array_equal(record.vector.view(np.uint32), item.vector.view(np.uint32))
-        assert store.picture(identifier) == item.picture
-        assert (record.picture_digest is None) == (item.picture is None)
+        assert store.image(identifier) == item.image
+        assert (record.image_digest is None) == (item.image is None)

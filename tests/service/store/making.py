@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sfsc_service.store.protocol import Float32, Item, Picture
+from sfsc_service.store.protocol import EncodedImage, Float32, Item
 
 DIMENSION = 16
 SPACE = "space-a"
@@ -17,7 +17,7 @@ def unit_vectors(seed: int, count: int, dimension: int = DIMENSION) -> Float32:
     return vectors
 
 
-def make_item(identifier: str, seed: int = 0, *, picture: bool = False, space: str = SPACE) -> Item:
+def make_item(identifier: str, seed: int = 0, *, image: bool = False, space: str = SPACE) -> Item:
     rng = np.random.default_rng(seed)
     data = rng.bytes(int(rng.integers(1, 3_000)))
     return Item(
@@ -26,7 +26,7 @@ def make_item(identifier: str, seed: int = 0, *, picture: bool = False, space: s
         width=WIDTHS[seed % len(WIDTHS)],
         vector=unit_vectors(seed, 1)[0],
         metadata={"seed": seed, "group": f"g{seed % 4}", "place": {"camera": seed % 3}},
-        picture=Picture(data, "image/png") if picture else None,
+        image=EncodedImage(data, "image/png") if image else None,
     )
 
 

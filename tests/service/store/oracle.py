@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sfsc_service.store.protocol import Float32, Item, Outcome, Picture
+from sfsc_service.store.protocol import EncodedImage, Float32, Item, Outcome
 
 MISSING = object()
 
@@ -48,8 +48,8 @@ class Oracle:
     def composition(self) -> dict[str, int]:
         return dict(Counter(kept.item.width for kept in self.kept.values()))
 
-    def picture(self, identifier: str) -> Picture | None:
-        return self.kept[identifier].item.picture if identifier in self.kept else None
+    def image(self, identifier: str) -> EncodedImage | None:
+        return self.kept[identifier].item.image if identifier in self.kept else None
 
 
 def score(stored: Float32, query: Float32) -> float:

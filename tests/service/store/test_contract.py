@@ -10,17 +10,17 @@ import pytest
 
 from sfsc_service.store import errors
 from sfsc_service.store.protocol import (
+    MAX_IMAGE_BYTES,
     MAX_ITEMS,
     MAX_METADATA_BYTES,
     MAX_METADATA_DEPTH,
     MAX_PAGE,
-    MAX_PICTURE_BYTES,
     MAX_QUERIES,
+    EncodedImage,
     Filter,
     Float32,
     Item,
     Outcome,
-    Picture,
     Store,
 )
 from tests.service.store.agreement import assert_agrees, walk
@@ -74,9 +74,9 @@ BAD_ITEMS: dict[str, tuple[dict[str, Any], type[errors.InvalidInputError]]] = {
     "metadata surrogate": ({"metadata": {"a": "\udc00"}}, errors.InvalidMetadataError),
     "metadata bytes": ({"metadata": {"a": b""}}, errors.InvalidMetadataError),
     "metadata tuple": ({"metadata": {"a": (1,)}}, errors.InvalidMetadataError),
-    "empty picture": ({"picture": Picture(b"", "image/png")}, errors.InvalidPictureError),
-    "large picture": ({"picture": Picture(bytes(MAX_PICTURE_BYTES + 1), "image/png")}, errors.InvalidPictureError),
-    "media type": ({"picture": Picture(b"x", "image")}, errors.InvalidPictureError),
+    "empty image": ({"image": EncodedImage(b"", "image/png")}, errors.InvalidImageError),
+    "large image": ({"image": EncodedImage(bytes(MAX_IMAGE_BYTES + 1), "image/png")}, errors.InvalidImageError),
+    "media type": ({"image": EncodedImage(b"x", "image")}, errors.InvalidImageError),
 }
 
 
@@ -115,7 +115,7 @@ BAD_CALLS: dict[str, tuple[Call, type[errors.InvalidInputError]]] = {
     "too many ids": (lambda s: s.get(["a"] * (MAX_ITEMS + 1)), errors.LimitExceededError),
     "bad id to get": (lambda s: s.get(["a", ""]), errors.InvalidIdError),
     "bad id to delete": (lambda s: s.delete(["a\x00"]), errors.InvalidIdError),
-    "bad id of a picture": (lambda s: s.picture("x" * 300), errors.InvalidIdError),
+    "bad id of an image": (lambda s: s.image("x" * 300), errors.InvalidIdError),
     "k = 0": (lambda s: s.search(unit_vectors(0, 1), 0), errors.LimitExceededError),
     "k < 0": (lambda s: s.search(unit_vectors(0, 1), -1), errors.LimitExceededError),
     "too many queries": (lambda s: s.search(unit_vectors(0, MAX_QUERIES + 1), 1), errors.LimitExceededError),
@@ -160,12 +160,12 @@ def test_empty_calls_are_no_errors(store: Store) -> None:
     assert store.search(np.empty((0, DIMENSION), np.float32), 3) == []
     assert store.search(unit_vectors(0, 2), 3) == [[], []]
     assert store.page().cursor is None
-    assert (store.count(), store.composition(), store.picture("a")) == (0, {}, None)
+    assert (store.count(), store.composition(), store.image("a")) == (0, {}, None)
 
 
 def test_changes_are_seen_by_everything_as_soon_as_they_return(store: Store) -> None:
     oracle = Oracle()
-    for items in (make_items(20), make_items(10, 100), [make_item("one", 7, picture=True)]):
+    for items in (make_items(20), make_items(10, 100), [make_item("one", 7, image=True)]):
         assert store.upsert(items) == oracle.upsert(items)
         assert_agrees(store, oracle)
     for ids in (["one", "two"], ["item-00003", "item-00003"], [f"item-{i:05d}" for i in range(30)]):
@@ -175,9 +175,9 @@ def test_changes_are_seen_by_everything_as_soon_as_they_return(store: Store) -> 
 
 def test_one_id_twice_in_a_call_leaves_the_last_one(store: Store) -> None:
     items = [
-        make_item("a", 1, picture=True),
+        make_item("a", 1, image=True),
         make_item("b", 2),
-        make_item("a", 3, picture=True),
+        make_item("a", 3, image=True),
         make_item("a", 4),
     ]
     oracle = Oracle()
@@ -264,21 +264,21 @@ def test_pages_ascend_by_code_point(store: Store) -> None:
     assert [record.id for record in walk(store, 2)] == sorted(ids)
 
 
-def test_pictures_follow_their_items(store: Store) -> None:
-    first, second = make_item("a", 1, picture=True), make_item("a", 2, picture=True)
-    store.upsert([first, replace(make_item("twin", 5), picture=first.picture)])
-    assert store.picture("a") == store.picture("twin") == first.picture
+def test_images_follow_their_items(store: Store) -> None:
+    first, second = make_item("a", 1, image=True), make_item("a", 2, image=True)
+    store.upsert([first, replace(make_item("twin", 5), image=first.image)])
+    assert store.image("a") == store.image("twin") == first.image
     (hit,) = store.search(first.vector[None], 1)[0]
-    assert (hit.id, hit.picture_media_type) == ("a", "image/png")
+    assert (hit.id, hit.image_media_type) == ("a", "image/png")
     store.upsert([second])
-    assert store.picture("a") == second.picture
-    assert store.picture("twin") == first.picture
+    assert store.image("a") == second.image
+    assert store.image("twin") == first.image
     store.upsert([make_item("a", 3)])
-    assert store.picture("a") is None
+    assert store.image("a") is None
     store.delete(["twin"])
-    assert store.picture("twin") is None
+    assert store.image("twin") is None
     store.upsert([first])
-    assert store.picture("a") == first.picture
+    assert store.image("a") == first.image
 
 
 def test_what_the_caller_does_to_its_arrays_afterwards_changes_nothing(store: Store) -> None:
@@ -299,7 +299,7 @@ def test_closing_and_opening_again_finds_everything(opener: Opener, tmp_path: Pa
     for turn in range(4):
         store = opener(tmp_path / "store")
         assert_agrees(store, oracle)
-        items: list[Item] = [make_item(f"i{i}", 10 * turn + i, picture=i % 2 == 0) for i in range(turn, turn + 12)]
+        items: list[Item] = [make_item(f"i{i}", 10 * turn + i, image=i % 2 == 0) for i in range(turn, turn + 12)]
         assert store.upsert(items) == oracle.upsert(items)
         assert store.delete([f"i{turn}"]) == oracle.delete([f"i{turn}"])
         store.close()
@@ -318,7 +318,7 @@ def test_a_closed_store_says_so_and_closes_again_quietly(store: Store) -> None:
         lambda: store.search(unit_vectors(0, 1), 1),
         lambda: store.count(),
         lambda: store.composition(),
-        lambda: store.picture("a"),
+        lambda: store.image("a"),
     ]
     for call in calls:
         with pytest.raises(errors.StoreClosedError):

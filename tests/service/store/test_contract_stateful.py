@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from sfsc_service.store.protocol import Float32, Item, Picture, Store
+from sfsc_service.store.protocol import EncodedImage, Float32, Item, Store
 from tests.service.store.agreement import FILTERS, assert_records_agree, assert_search_agrees, walk
 from tests.service.store.conftest import Opener
 from tests.service.store.making import DIMENSION, OLD_SPACE, SPACE, WIDTHS
@@ -35,7 +35,7 @@ ITEMS = st.builds(
     metadata=st.fixed_dictionaries(
         {"group": st.sampled_from(["g1", "g2"]), "place": st.fixed_dictionaries({"camera": st.integers(0, 1)})}
     ),
-    picture=st.none() | st.sampled_from([Picture(b"one", "image/png"), Picture(b"two", "image/jpeg")]),
+    image=st.none() | st.sampled_from([EncodedImage(b"one", "image/png"), EncodedImage(b"two", "image/jpeg")]),
 )
 
 

@@ -35,29 +35,29 @@ class VehiclesSection(Section):
     seed: int = Field(0, ge=0, lt=2**31)
     train: int = Field(400, ge=2, le=1_000_000, description="identities to train on")
     test: int = Field(100, ge=1, le=1_000_000, description="other identities to test on")
-    shots: int = Field(2, ge=1, le=1000, description="pictures per identity and camera")
+    shots: int = Field(2, ge=1, le=1000, description="images per identity and camera")
     twin_share: Probability = Field(0.25, description="share whose twin differs in one sticker")
 
 
 class DataSection(Section):
-    """Which pictures are queries, gallery, validation; globs and the pattern see the file name only."""
+    """Which images are queries, gallery, validation; globs and the pattern see the file name only."""
 
     height: int = Field(128, ge=8, le=2048)
     width: int = Field(128, ge=8, le=2048)
     reader: Literal["folder", "market1501", "msmt17", "veri776", "vehicleid", "sop", "inshop", "cub"] = "folder"
     subset: str | None = Field(None, description="of vehicleid: the size of the test list")
-    check_counts: bool = Field(True, description="published sets: as many pictures as their authors publish")
-    query: str | None = Field(None, description="glob of query pictures; none: every picture is one")
-    gallery: str | None = Field(None, description="glob of gallery pictures; none: all that are no query")
+    check_counts: bool = Field(True, description="published sets: as many images as their authors publish")
+    query: str | None = Field(None, description="glob of query images; none: every image is one")
+    gallery: str | None = Field(None, description="glob of gallery images; none: all that are no query")
     camera: str | None = Field(None, description="regular expression with one group: the camera")
     validation_share: Share = Field(0.1, description="identities of the training split kept for choices")
     test_share: Share = Field(0.5, description="identities kept for the test where the folder has no split")
     licence: str = Field("unknown", description="goes into the bundle's provenance")
     vehicles: VehiclesSection | None = Field(None, description="draw vehicles into an empty data folder")
     skip_unreadable: bool = Field(
-        False, description="leave pictures out that cannot be read; else they are an error"
+        False, description="leave images out that cannot be read; else they are an error"
     )
-    max_cache_gib: float = Field(8.0, gt=0, description="decoded pictures that may lie in memory")
+    max_cache_gib: float = Field(8.0, gt=0, description="decoded images that may lie in memory")
 
 
 class NetworkSection(Section):
@@ -72,7 +72,7 @@ class NetworkSection(Section):
     pretrained: bool = Field(False, description="timm's weights for this backbone")
     weights_file: Path | None = Field(None, description="a local file with timm weights for this backbone")
     start: Path | None = Field(
-        None, description="a run of the same network, of any picture size, whose weights this one starts from"
+        None, description="a run of the same network, of any image size, whose weights this one starts from"
     )
     separate: bool = Field(False, description="every width is a network of its own: nothing is shared")
 
@@ -179,11 +179,11 @@ class SamplerSection(Section):
     """What a batch is made of."""
 
     kind: Literal["shuffle", "identities"] = "shuffle"
-    images: int = Field(4, ge=2, description="pictures of each identity in a batch of kind identities")
+    images: int = Field(4, ge=2, description="images of each identity in a batch of kind identities")
 
 
 class AugmentationSection(Section):
-    """torchvision v2 transforms, drawn anew for every picture."""
+    """torchvision v2 transforms, drawn anew for every image."""
 
     flip: Probability = 0.0
     degrees: float = Field(0.0, ge=0, le=180)

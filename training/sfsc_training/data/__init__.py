@@ -1,1 +1,1 @@
-"""Readers, decoded pictures, augmentation and batches."""
+"""Readers, decoded images, augmentation and batches."""

@@ -1,4 +1,4 @@
-"""Augmentation from torchvision's v2 transforms, drawn anew for each picture of a batch."""
+"""Augmentation from torchvision's v2 transforms, drawn anew for each image of a batch."""
 
 import torch
 from torch import Tensor

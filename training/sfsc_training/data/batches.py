@@ -31,7 +31,7 @@ class Batches(IterableDataset[list[Part]]):
 
     def __init__(
         self,
-        pictures: npt.NDArray[np.uint8],
+        pixels: npt.NDArray[np.uint8],
         classes: npt.NDArray[np.int64],
         augmentation: Augmentation,
         sampler: Sampler,
@@ -42,7 +42,7 @@ class Batches(IterableDataset[list[Part]]):
         parts: int = 1,
         mine: Sequence[int] | None = None,
     ) -> None:
-        self._pictures, self._classes = pictures, classes
+        self._pixels, self._classes = pixels, classes
         self._augmentation, self._sampler = augmentation, sampler
         self._seed, self._steps = seed, range(start, stop)
         self._parts, self._mine = parts, range(parts) if mine is None else mine
@@ -51,12 +51,12 @@ class Batches(IterableDataset[list[Part]]):
         """The augmented parts of one step. Raises DataError where the rows cannot be cut into equal parts."""
         rows = self._sampler.rows(step)
         if len(rows) % self._parts:
-            raise DataError(f"a batch of {len(rows)} pictures cannot be cut into {self._parts} equal parts")
+            raise DataError(f"a batch of {len(rows)} images cannot be cut into {self._parts} equal parts")
         pieces = np.split(rows, self._parts)
         return [self._part(step, number, pieces[number]) for number in self._mine]
 
     def _part(self, step: int, number: int, rows: npt.NDArray[np.int64]) -> Part:
-        images = torch.from_numpy(np.ascontiguousarray(self._pictures[rows].transpose(0, 3, 1, 2)))
+        images = torch.from_numpy(np.ascontiguousarray(self._pixels[rows].transpose(0, 3, 1, 2)))
         key = [self._seed, 2, step, number] if number else [self._seed, 2, step]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(np.random.default_rng(key).integers(2**62)))

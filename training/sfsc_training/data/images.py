@@ -1,4 +1,4 @@
-"""All pictures of a split, decoded once by the bundle's preprocessing and kept in memory."""
+"""All images of a split, decoded once by the bundle's preprocessing and kept in memory."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,46 +14,46 @@ from sfsc_training.config import DataSection
 from sfsc_training.data.reader import Split
 from sfsc_training.errors import DataError
 
-__all__ = ["load_pictures", "load_split"]
+__all__ = ["load_images", "load_split"]
 
 
-def load_pictures(
+def load_images(
     paths: Sequence[Path], section: DataSection, advance: Callable[[], None] | None = None, *, threads: int = 2
 ) -> npt.NDArray[np.uint8]:
-    """Decode pictures to uint8 [n, H, W, 3].
+    """Decode images to uint8 [n, H, W, 3].
 
     Args:
-        advance: called once a picture, for a progress bar.
+        advance: called once an image, for a progress bar.
 
     Raises:
         DataError: some cannot be read (the message names the first and counts them), or all together exceed
             data.max_cache_gib.
     """
-    pictures, failed = _load(paths, section, advance, threads)
+    images, failed = _load(paths, section, advance, threads)
     if failed:
         raise _unreadable(failed, len(paths))
-    return pictures
+    return images
 
 
 def load_split(
     split: Split, section: DataSection, advance: Callable[[], None] | None = None, *, threads: int = 2
 ) -> tuple[Split, npt.NDArray[np.uint8]]:
-    """The pictures of a split; those that cannot be read are left out of both where data.skip_unreadable says so.
+    """The images of a split; those that cannot be read are left out of both where data.skip_unreadable says so.
 
     Raises:
-        DataError: as `load_pictures`, or an identity of a training split has no readable picture left.
+        DataError: as `load_images`, or an identity of a training split has no readable image left.
     """
-    pictures, failed = _load(split.paths, section, advance, threads)
+    images, failed = _load(split.paths, section, advance, threads)
     if not failed:
-        return split, pictures
+        return split, images
     if not section.skip_unreadable:
         raise _unreadable(failed, len(split.paths))
-    kept = np.array([place for place in range(len(pictures)) if place not in failed], dtype=np.int64)
+    kept = np.array([place for place in range(len(images)) if place not in failed], dtype=np.int64)
     remaining = split.take(kept)
     lost = set(range(len(split.identities))) - set(remaining.classes.tolist())
     if lost:
-        raise DataError(f"identity {split.identities[min(lost)]} has no readable picture: remove its folder")
-    return remaining, pictures[kept]
+        raise DataError(f"identity {split.identities[min(lost)]} has no readable image: remove its folder")
+    return remaining, images[kept]
 
 
 def _load(
@@ -62,14 +62,14 @@ def _load(
     shape = (len(paths), section.height, section.width, 3)
     gib = float(np.prod(shape, dtype=np.float64)) / 2**30
     if gib > section.max_cache_gib:
-        raise DataError(f"data.max_cache_gib is {section.max_cache_gib}, the decoded pictures take {gib:.1f} GiB")
-    pictures = np.empty(shape, dtype=np.uint8)
+        raise DataError(f"data.max_cache_gib is {section.max_cache_gib}, the decoded images take {gib:.1f} GiB")
+    images = np.empty(shape, dtype=np.uint8)
     failed: dict[int, DataError] = {}
     preprocessing = Preprocessing(height=section.height, width=section.width)
 
     def decode(number: int) -> None:
         try:
-            pictures[number] = _decode(paths[number], preprocessing)
+            images[number] = _decode(paths[number], preprocessing)
         except DataError as error:
             failed[number] = error
         if advance is not None:
@@ -78,11 +78,11 @@ def _load(
     with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(decode, range(len(paths))):
             pass
-    return pictures, failed
+    return images, failed
 
 
 def _unreadable(failed: Mapping[int, DataError], count: int) -> DataError:
-    rest = f"; {len(failed)} of {count} pictures cannot be read" if len(failed) > 1 else ""
+    rest = f"; {len(failed)} of {count} images cannot be read" if len(failed) > 1 else ""
     return DataError(f"{failed[min(failed)]}{rest} (data.skip_unreadable = true leaves them out)")
 
 
@@ -90,4 +90,4 @@ def _decode(path: Path, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
     try:
         return preprocess(path.read_bytes(), preprocessing)
     except (ImageError, OSError) as error:
-        raise DataError(f"picture {path} cannot be read: {error}") from error
+        raise DataError(f"image {path} cannot be read: {error}") from error

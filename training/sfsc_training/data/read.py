@@ -17,10 +17,10 @@ __all__ = ["read_dataset"]
 def read_dataset(
     folder: Path, section: DataSection, seed: int, progress: Callable[[int, int], None] | None = None
 ) -> Dataset:
-    """Names and roles of all pictures; nothing is decoded.
+    """Names and roles of all images; nothing is decoded.
 
     Args:
-        progress: pictures done and in all, where pictures are drawn first.
+        progress: images done and in all, where images are drawn first.
 
     Raises:
         DataError: something is missing or not as the set's authors publish it.

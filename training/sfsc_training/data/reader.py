@@ -24,7 +24,7 @@ _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Pictures of disjoint identities and their roles.
+    """Images of disjoint identities and their roles.
 
     `paths` [n]; `names` [n]: path below the data folder; `classes` [n]: dense class number; `identities`: the name
     of each class; `cameras` [n] or None; `query` and `gallery`: positions.
@@ -39,11 +39,11 @@ class Split:
     gallery: npt.NDArray[np.int64]
 
     def labels(self) -> Labels:
-        """What the retrieval metrics need to know of every picture."""
+        """What the retrieval metrics need to know of every image."""
         return Labels(self.classes, self.cameras, np.arange(len(self.paths), dtype=np.int64))
 
     def take(self, kept: npt.NDArray[np.int64]) -> "Split":
-        """The split with some of its pictures only, in the same order; identities keep their numbers."""
+        """The split with some of its images only, in the same order; identities keep their numbers."""
         place = np.full(len(self.paths), -1, dtype=np.int64)
         place[kept] = np.arange(len(kept))
         query, gallery = (place[rows][place[rows] >= 0] for rows in (self.query, self.gallery))
@@ -60,15 +60,15 @@ class Split:
     def protocol(self) -> str:
         """The protocol in words, for reports and manifests."""
         if len(self.query) == len(self.gallery) == len(self.paths):
-            roles = "every picture queries all others"
+            roles = "every image queries all others"
         else:
-            roles = f"{len(self.query)} queries against {len(self.gallery)} gallery pictures"
+            roles = f"{len(self.query)} queries against {len(self.gallery)} gallery images"
         return roles + (", own camera excluded" if self.cameras is not None else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Three splits without a common identity. `sha256` covers names and contents of all pictures.
+    """Three splits without a common identity. `sha256` covers names and contents of all images.
 
     `licence`: of a published set; None where only the recipe can say it.
     """
@@ -87,10 +87,10 @@ class Dataset:
 
 
 def read_folder(folder: Path, section: DataSection, seed: int) -> Dataset:
-    """Read names and roles of all pictures; nothing is decoded.
+    """Read names and roles of all images; nothing is decoded.
 
     Raises:
-        DataError: no such folder, no identities, an identity with no picture, a camera pattern that does not
+        DataError: no such folder, no identities, an identity with no image, a camera pattern that does not
             match, a split without queries or gallery.
     """
     if not folder.is_dir():
@@ -130,16 +130,16 @@ def _split(root: Path, identities: Sequence[Path], section: DataSection) -> Spli
     paths: list[Path] = []
     classes: list[int] = []
     for number, identity in enumerate(identities):
-        pictures = sorted(path for path in identity.iterdir() if path.suffix.lower() in _SUFFIXES)
-        if not pictures:
-            raise DataError(f"identity {identity} has no picture ({', '.join(sorted(_SUFFIXES))})")
-        paths += pictures
-        classes += [number] * len(pictures)
+        images = sorted(path for path in identity.iterdir() if path.suffix.lower() in _SUFFIXES)
+        if not images:
+            raise DataError(f"identity {identity} has no image ({', '.join(sorted(_SUFFIXES))})")
+        paths += images
+        classes += [number] * len(images)
     query, gallery = _roles(paths, section)
     if identities and not (len(query) and len(gallery)):
         raise DataError(
             f"{root}: data.query = {section.query!r} and data.gallery = {section.gallery!r} leave {len(query)} "
-            f"queries and {len(gallery)} gallery pictures of {len(paths)}"
+            f"queries and {len(gallery)} gallery images of {len(paths)}"
         )
     return Split(
         tuple(paths),
@@ -164,7 +164,7 @@ def _roles(paths: Sequence[Path], section: DataSection) -> tuple[npt.NDArray[np.
         return everything if is_query is None else everything[is_query], everything[is_gallery]
     if is_query is None:
         return everything, everything
-    # A camera rule needs every picture in the gallery: a query's own camera is dropped per query.
+    # A camera rule needs every image in the gallery: a query's own camera is dropped per query.
     return everything[is_query], everything if section.camera else everything[~is_query]
 
 
@@ -190,11 +190,9 @@ def _camera(path: Path, pattern: re.Pattern[str]) -> str:
 
 
 def digest(splits: Sequence[Split], read: Callable[[Path], bytes] = Path.read_bytes) -> str:
-    """sha256 over the names and contents of all pictures."""
+    """sha256 over the names and contents of all images."""
     found = hashlib.sha256()
-    pictures = sorted(
-        (name, path) for split in splits for name, path in zip(split.names, split.paths, strict=True)
-    )
-    for name, path in pictures:
+    images = sorted((name, path) for split in splits for name, path in zip(split.names, split.paths, strict=True))
+    for name, path in images:
         found.update(name.encode() + b"\0" + hashlib.sha256(read(path)).digest())
     return found.hexdigest()

@@ -1,4 +1,4 @@
-"""Which pictures a batch holds: a function of (seed, step) alone, so a run can go on from any step."""
+"""Which images a batch holds: a function of (seed, step) alone, so a run can go on from any step."""
 
 from typing import Protocol
 
@@ -14,50 +14,50 @@ Ints = npt.NDArray[np.int64]
 
 
 class Sampler(Protocol):
-    """`rows(step)`: positions of the pictures of one step, int64 [size]."""
+    """`rows(step)`: positions of the images of one step, int64 [size]."""
 
     def rows(self, step: int) -> Ints: ...
 
 
 class Shuffle:
-    """Every epoch is a new permutation of all pictures; what is left over at its end is dropped."""
+    """Every epoch is a new permutation of all images; what is left over at its end is dropped."""
 
-    def __init__(self, pictures: int, size: int, seed: int) -> None:
-        self._pictures, self._size, self._seed = pictures, size, seed
-        self._per_epoch = max(1, pictures // size)
+    def __init__(self, count: int, size: int, seed: int) -> None:
+        self._count, self._size, self._seed = count, size, seed
+        self._per_epoch = max(1, count // size)
 
     def rows(self, step: int) -> Ints:
         epoch, place = divmod(step, self._per_epoch)
-        order = np.random.default_rng([self._seed, 1, epoch]).permutation(self._pictures)
+        order = np.random.default_rng([self._seed, 1, epoch]).permutation(self._count)
         return order[place * self._size : (place + 1) * self._size]
 
 
 class Identities:
-    """P identities × K pictures, those of one identity side by side.
+    """P identities × K images, those of one identity side by side.
 
-    Every epoch is a new permutation of the identities; an identity with fewer than K pictures repeats them.
+    Every epoch is a new permutation of the identities; an identity with fewer than K images repeats them.
     """
 
     def __init__(self, classes: Ints, size: int, images: int, seed: int) -> None:
         order = np.argsort(classes, kind="stable")
-        self._pictures = np.split(order, np.flatnonzero(np.diff(classes[order])) + 1)
+        self._rows_by_identity = np.split(order, np.flatnonzero(np.diff(classes[order])) + 1)
         self._count, self._images, self._seed = size // images, images, seed
-        if self._count > len(self._pictures):
+        if self._count > len(self._rows_by_identity):
             raise DataError(
                 f"a batch of {size} with sampler.images = {images} needs {self._count} identities, "
-                f"found {len(self._pictures)}"
+                f"found {len(self._rows_by_identity)}"
             )
-        self._per_epoch = len(self._pictures) // self._count
+        self._per_epoch = len(self._rows_by_identity) // self._count
 
     def rows(self, step: int) -> Ints:
         epoch, place = divmod(step, self._per_epoch)
-        order = np.random.default_rng([self._seed, 3, epoch]).permutation(len(self._pictures))
+        order = np.random.default_rng([self._seed, 3, epoch]).permutation(len(self._rows_by_identity))
         random = np.random.default_rng([self._seed, 4, step])
         chosen = order[place * self._count : (place + 1) * self._count]
-        return np.concatenate([self._draw(self._pictures[identity], random) for identity in chosen])
+        return np.concatenate([self._draw(self._rows_by_identity[identity], random) for identity in chosen])
 
-    def _draw(self, pictures: Ints, random: np.random.Generator) -> Ints:
-        rounds = [random.permutation(pictures) for _ in range(-(-self._images // len(pictures)))]
+    def _draw(self, rows: Ints, random: np.random.Generator) -> Ints:
+        rounds = [random.permutation(rows) for _ in range(-(-self._images // len(rows)))]
         return np.concatenate(rounds)[: self._images]
 
 

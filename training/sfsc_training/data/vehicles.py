@@ -19,17 +19,17 @@ _DRAWN = "vehicles.json"  # written last: a folder with it is complete
 def read_vehicles(
     folder: Path, section: DataSection, seed: int, progress: Callable[[int, int], None] | None = None
 ) -> Dataset:
-    """Draw the pictures that the recipe asks for into an empty or new folder, or find them there, and read them.
+    """Draw the images that the recipe asks for into an empty or new folder, or find them there, and read them.
 
     Args:
-        progress: called with the pictures done and the pictures in all.
+        progress: called with the images done and the images in all.
 
     Raises:
-        DataError: the folder holds something else, or the recipe's pictures are not square.
+        DataError: the folder holds something else, or the recipe's images are not square.
     """
     vehicles = section.vehicles
     if vehicles is None or section.height != section.width:
-        raise DataError(f"vehicles are square pictures, data asks for {section.height}×{section.width}")
+        raise DataError(f"vehicles are square images, data asks for {section.height}×{section.width}")
     wanted = vehicles.model_dump() | {"size": section.height}
     marker = folder / _DRAWN
     if marker.is_file():

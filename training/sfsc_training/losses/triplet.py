@@ -19,7 +19,7 @@ def hard_triplet(features: Tensor, target: Tensor, margin: float, reference: Ten
     Args:
         features: anchors [n, D].
         target: int64 [n], classes.
-        reference: [n, D], where positives and negatives come from, an anchor's own picture among them; None: the
+        reference: [n, D], where positives and negatives come from, an anchor's own image among them; None: the
             anchors themselves.
     """
     features = single_precision(features)

@@ -23,10 +23,10 @@ def make_family(section: NetworkSection, ratios: Sequence[float]) -> Family:
 
 
 def check_widths(family: Family, ratios: Sequence[float], height: int, width: int) -> None:
-    """Embed an empty picture of this size at every ratio; nothing of the family changes.
+    """Embed an empty image of this size at every ratio; nothing of the family changes.
 
     The surgery knows layers one by one; only a run shows whether a forward pass splits channels at a fixed
-    position, or pools a small picture away.
+    position, or pools a small image away.
 
     Raises:
         NetworkError: a width that does not run; the message names it and the size.
@@ -40,6 +40,6 @@ def check_widths(family: Family, ratios: Sequence[float], height: int, width: in
         except Exception as error:  # whatever a forward pass of any backbone may raise
             reason = " ".join(str(error).split())[:_LONGEST_REASON]
             raise NetworkError(
-                f"the network does not run at width {ratio} on pictures of {height} x {width}: {reason}"
+                f"the network does not run at width {ratio} on images of {height} x {width}: {reason}"
             ) from error
     family.train(training)

@@ -16,7 +16,7 @@ from sfsc_training.networks.surgery import make_switchable
 
 __all__ = ["Normalise", "Switchable", "make_switchable_family"]
 
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in every 8-bit picture library
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in every 8-bit image library
 
 
 class Normalise(nn.Module):

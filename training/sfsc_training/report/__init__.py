@@ -1,1 +1,1 @@
-"""Finished runs side by side: one self-contained page and its pictures."""
+"""Finished runs side by side: one self-contained page and its images."""

@@ -1,4 +1,4 @@
-"""The page: tables first, then the pictures, in one HTML file that needs nothing beside it."""
+"""The page: tables first, then the images, in one HTML file that needs nothing beside it."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ _TITLES = {
 
 
 def write_report(results: Sequence[Result], folder: Path) -> Path:
-    """Write `index.html` and one PNG a picture; returns the page's path.
+    """Write `index.html` and one PNG an image; returns the page's path.
 
     Runs of one recipe name are one group, whose seeds are averaged.
 

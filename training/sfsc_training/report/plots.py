@@ -1,4 +1,4 @@
-"""The pictures of a report, with matplotlib, without its global state."""
+"""The images of a report, with matplotlib, without its global state."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -53,7 +53,7 @@ def _heat_map(
 
 
 def cost_curve(groups: Mapping[str, Sequence[Result]]) -> Figure:
-    """Self-test mAP of every width against what a picture costs at it; bars are the spread of the seeds."""
+    """Self-test mAP of every width against what an image costs at it; bars are the spread of the seeds."""
     figure = Figure(figsize=(9, 4.8), layout="constrained")
     axes = figure.add_subplot()
     costs: set[float] = set()
@@ -75,7 +75,7 @@ def cost_curve(groups: Mapping[str, Sequence[Result]]) -> Figure:
     if len(costs) <= 8:
         axes.set_xticks(sorted(costs), [f"{value:.3g}" for value in sorted(costs)])
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("GMAC a picture (log)")
+    axes.set_xlabel("GMAC an image (log)")
     axes.set_ylabel("mAP, query and gallery at this width")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize=8)

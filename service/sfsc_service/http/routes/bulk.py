@@ -13,8 +13,8 @@ from starlette.datastructures import FormData, UploadFile
 
 from sfsc_service.engine.embedder import Arrival
 from sfsc_service.errors import Problem
-from sfsc_service.gallery.bulk_insert import Failed, put_many
-from sfsc_service.gallery.gallery import NewItem, Stored
+from sfsc_service.gallery.bulk_insert import PutFailure, put_many
+from sfsc_service.gallery.gallery import NewItem, PutResult
 from sfsc_service.http.arrival import arrival_of
 from sfsc_service.http.body_parts import (
     check_size,
@@ -27,14 +27,14 @@ from sfsc_service.http.body_parts import (
     unsupported,
     uploads,
 )
-from sfsc_service.http.disconnect import Presence
+from sfsc_service.http.disconnect import DisconnectWatch
 from sfsc_service.http.ndjson import read_lines
 from sfsc_service.http.openapi import bulk_call, problems
 from sfsc_service.http.problems import as_problem
-from sfsc_service.http.query_source import given_vector, one_source
+from sfsc_service.http.query_source import caller_vector, one_source
 from sfsc_service.http.request_body import validate
 from sfsc_service.http.responses import json_response, query_answer, server_timing, timing
-from sfsc_service.http.routes.embed import wish_of
+from sfsc_service.http.routes.embed import budget_of
 from sfsc_service.http.schemas import MAX_ID_CHARACTERS, BulkAnswer, BulkItem
 from sfsc_service.lifecycle.service import Service
 
@@ -68,11 +68,11 @@ async def _post(request: Request) -> Response:
     service: Service = request.app.state.service
     async with read_form(request, service.settings.max_items) as form:
         items = _from_form(form, common, service.settings.max_image_bytes)
-        async with Presence(request):
+        async with DisconnectWatch(request):
             return await _answer(request, items, arrival)
 
 
-async def _answer(request: Request, items: AsyncIterator[NewItem | Failed], arrival: Arrival) -> Response:
+async def _answer(request: Request, items: AsyncIterator[NewItem | PutFailure], arrival: Arrival) -> Response:
     service: Service = request.app.state.service
     outcomes = put_many(service.gallery, items, lambda: not service.health.draining)
     results = [_result(outcome) async for outcome in outcomes]
@@ -89,8 +89,8 @@ async def _answer(request: Request, items: AsyncIterator[NewItem | Failed], arri
     )
 
 
-def _result(outcome: Stored | Failed) -> dict[str, Any]:
-    if isinstance(outcome, Stored):
+def _result(outcome: PutResult | PutFailure) -> dict[str, Any]:
+    if isinstance(outcome, PutResult):
         answer = query_answer(outcome.query, outcome.arrival)
         return {"id": outcome.id, "status": 200, **answer, "created": outcome.created}
     problem = as_problem(outcome.error)
@@ -103,7 +103,7 @@ def _result(outcome: Stored | Failed) -> dict[str, Any]:
     }
 
 
-async def _from_lines(request: Request, common: dict[str, Any]) -> AsyncIterator[NewItem | Failed]:
+async def _from_lines(request: Request, common: dict[str, Any]) -> AsyncIterator[NewItem | PutFailure]:
     """The items of an NDJSON body; where it cannot be read any further, that is the last outcome."""
     settings = request.app.state.settings
     chunks = request.stream()
@@ -115,12 +115,12 @@ async def _from_lines(request: Request, common: dict[str, Any]) -> AsyncIterator
                 raise _too_many(settings.max_items)
             yield _line(line, common, settings.max_image_bytes)
     except Problem as problem:
-        yield Failed(None, problem)
+        yield PutFailure(None, problem)
         async for _ in chunks:  # read on to the end, so that the answer can be received
             pass
 
 
-def _line(line: bytes, common: dict[str, Any], max_bytes: int) -> NewItem | Failed:
+def _line(line: bytes, common: dict[str, Any], max_bytes: int) -> NewItem | PutFailure:
     named = None
     try:
         fields = {**common, **read_json(line)}
@@ -129,10 +129,12 @@ def _line(line: bytes, common: dict[str, Any], max_bytes: int) -> NewItem | Fail
         image = None if encoded is None else decode_base64(encoded, "image")
         return _new_item(validate(BulkItem, fields), image, max_bytes)
     except Problem as problem:
-        return Failed(named, problem)
+        return PutFailure(named, problem)
 
 
-async def _from_form(form: FormData, common: dict[str, Any], max_bytes: int) -> AsyncIterator[NewItem | Failed]:
+async def _from_form(
+    form: FormData, common: dict[str, Any], max_bytes: int
+) -> AsyncIterator[NewItem | PutFailure]:
     """The items of a form; what fits no item is an error of the whole call, before the first is stored."""
     parts = uploads(form, "image")
     ids = _per_image(form, "id", len(parts)) or [part.filename or "" for part in parts]
@@ -148,21 +150,21 @@ async def _from_form(form: FormData, common: dict[str, Any], max_bytes: int) -> 
 
 async def _part(
     part: UploadFile, named: str, described: str, common: dict[str, Any], max_bytes: int
-) -> NewItem | Failed:
+) -> NewItem | PutFailure:
     try:
         fields = {**common, **text_options([("metadata", described)]), "id": named}
         check_size(part.size or 0, max_bytes)
         return _new_item(validate(BulkItem, fields), await read_upload(part), max_bytes)
     except Problem as problem:
-        return Failed(_name(named), problem)
+        return PutFailure(_name(named), problem)
 
 
 def _new_item(options: BulkItem, image: bytes | None, max_bytes: int) -> NewItem:
     if one_source(image=image is not None, vector=options.vector is not None) == "vector":
-        return NewItem(options.id, given_vector(options), metadata=options.metadata)
+        return NewItem(options.id, caller_vector(options), metadata=options.metadata)
     assert image is not None
     check_size(len(image), max_bytes)
-    return NewItem(options.id, image, wish_of(options), options.metadata)
+    return NewItem(options.id, image, budget_of(options), options.metadata)
 
 
 def _per_image(form: FormData, name: str, images: int) -> list[str]:

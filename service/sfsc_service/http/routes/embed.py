@@ -7,20 +7,20 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 
 from sfsc_bundle.errors import ImageError
-from sfsc_service.engine.embedder import Arrival, Embedded
-from sfsc_service.engine.policy import Wish
+from sfsc_service.engine.embedder import Arrival, EmbeddedImage
+from sfsc_service.engine.policy import Budget
 from sfsc_service.errors import Problem
 from sfsc_service.gallery.vectors import encode_vector
 from sfsc_service.http.arrival import arrival_of
-from sfsc_service.http.disconnect import Presence
+from sfsc_service.http.disconnect import DisconnectWatch
 from sfsc_service.http.openapi import image_call, problems
-from sfsc_service.http.problems import let_go
+from sfsc_service.http.problems import clear_frames
 from sfsc_service.http.request_body import read_call
 from sfsc_service.http.responses import json_response, server_timing, timing
-from sfsc_service.http.schemas import Budget, EmbedAnswer, EmbedOptions
+from sfsc_service.http.schemas import BudgetOptions, EmbedAnswer, EmbedOptions
 from sfsc_service.lifecycle.service import Service
 
-__all__ = ["add_embed", "wish_of"]
+__all__ = ["add_embed", "budget_of"]
 
 
 def add_embed(app: FastAPI) -> None:
@@ -37,9 +37,9 @@ def add_embed(app: FastAPI) -> None:
     )
 
 
-def wish_of(options: Budget) -> Wish:
+def budget_of(options: BudgetOptions) -> Budget:
     """The budget of a call."""
-    return Wish(options.width, options.latency_ms, options.gflops, options.deadline_ms, options.min_quality)
+    return Budget(options.width, options.latency_ms, options.gflops, options.deadline_ms, options.min_quality)
 
 
 async def _embed(request: Request) -> Response:
@@ -48,11 +48,11 @@ async def _embed(request: Request) -> Response:
     call = await read_call(request, EmbedOptions, service.settings.max_images)
     if not call.images:
         raise Problem("invalid_parameter", "image: is required, found none", "image")
-    wish = wish_of(call.options)
+    budget = budget_of(call.options)
     if len(call.images) > 1:
-        arrival = replace(arrival, bulk=True)  # gives way to calls of one picture
-    async with Presence(request):
-        embedded = await _all(service, call.images, wish, arrival)
+        arrival = replace(arrival, bulk=True)  # gives way to calls of one image
+    async with DisconnectWatch(request):
+        embedded = await _all(service, call.images, budget, arrival)
     manifest, times = embedded[0].manifest, timing(arrival, embedded)
     return json_response(
         {
@@ -66,29 +66,31 @@ async def _embed(request: Request) -> Response:
     )
 
 
-async def _all(service: Service, images: list[bytes], wish: Wish, arrival: Arrival) -> list[Embedded]:
+async def _all(service: Service, images: list[bytes], budget: Budget, arrival: Arrival) -> list[EmbeddedImage]:
     if len(images) == 1:
-        return [await service.embedder.embed(images[0], wish, arrival)]
+        return [await service.embedder.embed(images[0], budget, arrival)]
     try:
         # The tasks begin one right after the other, so that all get the same bundle's networks.
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_one(service, image, at, wish, arrival)) for at, image in enumerate(images)]
+            tasks = [
+                group.create_task(_one(service, image, at, budget, arrival)) for at, image in enumerate(images)
+            ]
     except ExceptionGroup as failures:
-        let_go(failures)
+        clear_frames(failures)
         failure = failures.exceptions[0]
     else:
         return [task.result() for task in tasks]
     raise failure  # outside of the block, so that its own cause and context stay what they are
 
 
-async def _one(service: Service, image: bytes, at: int, wish: Wish, arrival: Arrival) -> Embedded:
+async def _one(service: Service, image: bytes, at: int, budget: Budget, arrival: Arrival) -> EmbeddedImage:
     try:
-        return await service.embedder.embed(image, wish, arrival)
+        return await service.embedder.embed(image, budget, arrival)
     except ImageError as error:
         raise Problem(error.code, f"image[{at}]: {error}", "image") from error
 
 
-def _result(embedded: Embedded, encoding: str, arrival: Arrival) -> dict[str, Any]:
+def _result(embedded: EmbeddedImage, encoding: str, arrival: Arrival) -> dict[str, Any]:
     return {
         "embedding": encode_vector(embedded.vector, encoding),
         "width": embedded.width,

@@ -7,12 +7,12 @@ from fastapi import FastAPI, Path, Request, Response
 from sfsc_service.gallery.gallery import NewItem
 from sfsc_service.http.arrival import arrival_of
 from sfsc_service.http.body_parts import text_options
-from sfsc_service.http.disconnect import Presence
+from sfsc_service.http.disconnect import DisconnectWatch
 from sfsc_service.http.openapi import image_call, problems, query_parameters
-from sfsc_service.http.query_source import given_vector, one_source
+from sfsc_service.http.query_source import caller_vector, one_source
 from sfsc_service.http.request_body import read_call, validate
 from sfsc_service.http.responses import item_answer, json_response, query_answer, server_timing, timing
-from sfsc_service.http.routes.embed import wish_of
+from sfsc_service.http.routes.embed import budget_of
 from sfsc_service.http.schemas import (
     ItemAnswer,
     ItemId,
@@ -66,11 +66,11 @@ def add_items(app: FastAPI) -> None:
         _image,
         methods=["GET"],
         tags=["gallery"],
-        summary="An item's picture, as it came",
+        summary="An item's image, as it came",
         response_model=None,
         responses={
             200: {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}},
-            304: {"description": "The picture is the one with this ETag"},
+            304: {"description": "The image is the one with this ETag"},
             **problems(404, 422, 429, 503),
         },
     )
@@ -92,10 +92,10 @@ async def _put(request: Request, id: Id) -> Response:
     call = await read_call(request, ItemOptions)
     options = call.options
     if one_source(image=bool(call.images), vector=options.vector is not None) == "image":
-        new = NewItem(id, call.images[0], wish_of(options), options.metadata)
+        new = NewItem(id, call.images[0], budget_of(options), options.metadata)
     else:
-        new = NewItem(id, given_vector(options), metadata=options.metadata)
-    async with Presence(request):
+        new = NewItem(id, caller_vector(options), metadata=options.metadata)
+    async with DisconnectWatch(request):
         stored = await service.gallery.put(new, arrival)
     embedded = [] if stored.query.embedded is None else [stored.query.embedded]
     times = timing(arrival, embedded)
@@ -127,12 +127,12 @@ async def _image(request: Request, id: Id) -> Response:
     service: Service = request.app.state.service
     headers = {"Cache-Control": "no-cache", "Content-Security-Policy": "default-src 'none'; sandbox"}
     record = await service.gallery.get(id)
-    if record.picture_digest is not None:
-        headers["ETag"] = f'"{record.picture_digest}"'
+    if record.image_digest is not None:
+        headers["ETag"] = f'"{record.image_digest}"'
         if request.headers.get("if-none-match") == headers["ETag"]:
             return Response(status_code=304, headers=headers)
-    picture = await service.gallery.picture(id)
-    return Response(picture.data, headers=headers, media_type=picture.media_type)
+    image = await service.gallery.image(id)
+    return Response(image.data, headers=headers, media_type=image.media_type)
 
 
 async def _page(request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""/samples: pictures to search with, for visitors who have none at hand.
+"""/samples: images to search with, for visitors who have none at hand.
 
 They are the queries of a gallery's listing (see listing.py), read once when the app is built; a name that is not
 in it leads nowhere, so no address can reach beyond them. Without a listing there are none.
@@ -33,16 +33,16 @@ def add_samples(app: FastAPI) -> None:
         _list,
         methods=["GET"],
         tags=["gallery"],
-        summary="Sample pictures to search with",
+        summary="Sample images to search with",
         response_model=None,
         responses={200: {"model": SamplesAnswer}},
     )
     app.add_api_route(
         "/samples/{name}",
-        _picture,
+        _image,
         methods=["GET"],
         tags=["gallery"],
-        summary="A sample picture",
+        summary="A sample image",
         response_model=None,
         responses={
             200: {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}},
@@ -56,17 +56,17 @@ def _samples(settings: Settings) -> dict[str, Listed]:
     if settings.samples is None and not listing.exists():
         return {}
     try:
-        pictures = read_listing(listing).queries
+        images = read_listing(listing).queries
     except StartError as error:
-        log.warning("no sample pictures: %s", error)
+        log.warning("no sample images: %s", error)
         return {}
-    return {picture.name: picture for picture in pictures[:MAX_SAMPLES] if _fits(picture.path, settings)}
+    return {image.name: image for image in images[:MAX_SAMPLES] if _fits(image.path, settings)}
 
 
 def _fits(path: Path, settings: Settings) -> bool:
     if path.is_file() and path.stat().st_size <= settings.max_image_bytes:
         return True
-    log.warning("sample picture %s is missing or larger than %d bytes", path, settings.max_image_bytes)
+    log.warning("sample image %s is missing or larger than %d bytes", path, settings.max_image_bytes)
     return False
 
 
@@ -82,7 +82,7 @@ async def _list(request: Request) -> Response:
     )
 
 
-async def _picture(request: Request, name: str) -> Response:
+async def _image(request: Request, name: str) -> Response:
     samples: dict[str, Listed] = request.app.state.samples
     if name not in samples:
         raise Problem("not_found", f"name: must be one that /samples lists, found {name[:100]!r}", "name")

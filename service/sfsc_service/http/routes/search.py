@@ -7,12 +7,12 @@ from sfsc_service.engine.embedder import Arrival
 from sfsc_service.errors import Problem
 from sfsc_service.gallery.gallery import Query
 from sfsc_service.http.arrival import arrival_of
-from sfsc_service.http.disconnect import Presence
+from sfsc_service.http.disconnect import DisconnectWatch
 from sfsc_service.http.openapi import image_call, problems
-from sfsc_service.http.query_source import given_vector, one_source, refuse_budget
-from sfsc_service.http.request_body import Incoming, read_call
+from sfsc_service.http.query_source import caller_vector, one_source, refuse_budget
+from sfsc_service.http.request_body import ParsedCall, read_call
 from sfsc_service.http.responses import hits_json, json_response, query_answer, server_timing, timing
-from sfsc_service.http.routes.embed import wish_of
+from sfsc_service.http.routes.embed import budget_of
 from sfsc_service.http.schemas import SearchAnswer, SearchOptions
 from sfsc_service.lifecycle.service import Service
 
@@ -38,7 +38,7 @@ async def _search(request: Request) -> Response:
     service: Service = request.app.state.service
     call = await read_call(request, SearchOptions)
     _check_k(call.options.k, service.settings.max_k)
-    async with Presence(request):
+    async with DisconnectWatch(request):
         query = await _query(service, call, arrival)
         hits, search_ms = await service.gallery.search(query, call.options.k, call.options.filter, hits_json)
     embedded = [] if query.embedded is None else [query.embedded]
@@ -54,13 +54,13 @@ async def _search(request: Request) -> Response:
     )
 
 
-async def _query(service: Service, call: Incoming[SearchOptions], arrival: Arrival) -> Query:
+async def _query(service: Service, call: ParsedCall[SearchOptions], arrival: Arrival) -> Query:
     options = call.options
     source = one_source(image=bool(call.images), vector=options.vector is not None, id=options.id is not None)
     if source == "image":
-        return await service.gallery.query_image(call.images[0], wish_of(options), arrival)
+        return await service.gallery.query_image(call.images[0], budget_of(options), arrival)
     if source == "vector":
-        return service.gallery.given(given_vector(options))
+        return service.gallery.given(caller_vector(options))
     refuse_budget(options, "id", "width")
     assert options.id is not None
     return await service.gallery.query_item(options.id)

@@ -59,7 +59,7 @@ async def _widths(request: Request) -> Response:
             "compatible_with": manifest.compatible_with,
             "dim": manifest.dimension,
             "widths": _costs(service),
-            "floor_width": service.embedder.offer.floor,
+            "floor_width": service.embedder.catalog.floor,
             "slo_ms": settings.slo_ms,
             "quality": manifest.quality.model_dump(mode="json"),
             "gallery": {"items": sum(composition.values()), "widths": composition},

@@ -54,25 +54,25 @@ export async function notReady() {
   return answer.reasons ?? [`it answers ${response.status}`];
 }
 
-/** The bytes and metadata of a picture in the gallery. */
+/** The bytes and metadata of an image in the gallery. */
 export async function getItem(id) {
   const path = `items/${encodeURIComponent(id)}`;
-  const [item, picture] = await Promise.all([json(path), getPicture(`${path}/image`)]);
-  return { ...item, picture };
+  const [item, blob] = await Promise.all([json(path), fetchImage(`${path}/image`)]);
+  return { ...item, blob };
 }
 
-export async function getPicture(path) {
+export async function fetchImage(path) {
   const response = await send(path);
   if (response.ok) return response.blob();
-  throw new Problem("unknown", "The picture cannot be read", `${path} answered ${response.status}.`);
+  throw new Problem("unknown", "The image cannot be read", `${path} answered ${response.status}.`);
 }
 
 /**
- * Search with the bytes of a picture.
- * @param {Blob} picture
- * @param {Object} wish `width`, `latency_ms` or `gflops`; nothing = the service's own target
+ * Search with the bytes of an image.
+ * @param {Blob} image
+ * @param {Object} budget `width`, `latency_ms` or `gflops`; nothing = the service's own target
  */
-export function search(picture, wish, k, signal) {
-  const query = new URLSearchParams({ ...wish, k });
-  return json(`search?${query}`, { method: "POST", body: picture, headers: { "Content-Type": "image/*" }, signal });
+export function search(image, budget, k, signal) {
+  const query = new URLSearchParams({ ...budget, k });
+  return json(`search?${query}`, { method: "POST", body: image, headers: { "Content-Type": "image/*" }, signal });
 }

@@ -9,7 +9,7 @@ const WORDS = 3;
 
 /**
  * What is known about a hit and the query: "self", "same", "other", or null where either has no identity.
- * @param query `metadata` and `item` of the query's picture
+ * @param query `metadata` and `item` of the query's image
  */
 export function kinship(query, hit) {
   if (query.item !== null && query.item === hit.id) return "self";
@@ -24,12 +24,12 @@ function verdict(kind) {
   return kind && el("span", { class: `verdict ${kind}` }, VERDICTS[kind]);
 }
 
-/** @param onPick called with the hit's id, to search with its picture */
+/** @param onPick called with the hit's id, to search with its image */
 export function card(query, hit, onPick) {
   return el(
     "li",
     { class: "card", data: { id: hit.id } },
-    el("div", { class: "frame" }, picture(hit, onPick), badge(hit.width)),
+    el("div", { class: "frame" }, imageButton(hit, onPick), badge(hit.width)),
     el("p", { class: "line" }, el("span", { class: "score", title: "cosine similarity" }, score(hit.score)), verdict(kinship(query, hit))),
     el("p", { class: "words" }, words(hit.metadata) || short(hit.id)),
     metadata(hit),
@@ -48,15 +48,15 @@ export function tinyCard(query, hit, rank) {
   );
 }
 
-function picture(hit, onPick) {
+function imageButton(hit, onPick) {
   if (!hit.image) return image(hit, "");
-  const button = el("button", { type: "button", class: "again", title: "Search with this picture" }, image(hit, `Search with ${hit.id}`));
+  const button = el("button", { type: "button", class: "again", title: "Search with this image" }, image(hit, `Search with ${hit.id}`));
   button.addEventListener("click", () => onPick(hit.id));
   return button;
 }
 
 function image(hit, alt) {
-  if (!hit.image) return el("span", { class: "blank" }, "no picture");
+  if (!hit.image) return el("span", { class: "blank" }, "no image");
   return el("img", { src: hit.image, alt, decoding: "async" });
 }
 

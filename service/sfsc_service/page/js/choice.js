@@ -9,7 +9,7 @@ import { Slider } from "./slider.js";
 export const OVERHEAD_MS = 2;
 
 /** The limits of a search, as the service's parameters. */
-export function wish({ mode, width, latency_ms, gflops }) {
+export function budget({ mode, width, latency_ms, gflops }) {
   if (mode === "width") return { width };
   if (mode === "latency") return { latency_ms };
   if (mode === "gflops") return { gflops };

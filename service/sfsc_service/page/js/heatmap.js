@@ -31,7 +31,7 @@ export class Heatmap {
     byId("matrix-reading").replaceChildren(...reading(quality, matrix, metric, current));
     byId("matrix-source").textContent =
       `Measured on ${quality.dataset} (${quality.protocol}): ` +
-      `${plural(quality.queries, "query", "queries")}, ${plural(quality.gallery, "gallery picture")}.`;
+      `${plural(quality.queries, "query", "queries")}, ${plural(quality.gallery, "gallery image")}.`;
   }
 }
 

@@ -7,7 +7,7 @@ import { showComposition } from "./composition.js";
 import { byId, radios } from "./dom.js";
 import { Facts } from "./facts.js";
 import { Heatmap } from "./heatmap.js";
-import { Picture, takeFiles } from "./picture.js";
+import { QueryImage, takeFiles } from "./query_image.js";
 import { showSamples } from "./samples.js";
 import { Search } from "./search.js";
 import { State } from "./state.js";
@@ -21,12 +21,12 @@ async function start() {
   const [samples] = await Promise.all([getSamples(), untilKnown(facts, ready)]);
   useWidths(facts.widths);
   const state = new State(defaults(facts));
-  const picture = new Picture(state, samples);
+  const queryImage = new QueryImage(state, samples);
   const heatmap = new Heatmap(facts);
   const choice = new Choice(state, facts);
   let current = state.values.width;
   const marked = () => heatmap.show(state.values.metric, current);
-  const search = new Search(state, facts, picture, async (answer) => {
+  const search = new Search(state, facts, queryImage, async (answer) => {
     current = answer?.query.width ?? null;
     if (answer) choice.answered(answer.timing_ms);
     await facts.refresh().catch(onlyProblems); // the facts shown before are still good
@@ -38,12 +38,12 @@ async function start() {
   marked();
   showSamples(samples, state);
   bindSwitches(state);
-  takeFiles((file) => picture.own(file));
+  takeFiles((file) => queryImage.own(file));
   document.documentElement.dataset.interactive = "yes";
   performance.mark("interactive");
   await ready;
-  picture.start();
-  if (!picture.current && !samples.length && !state.values.item) search.now();
+  queryImage.start();
+  if (!queryImage.current && !samples.length && !state.values.item) search.now();
   await whileFilling(facts, search);
 }
 

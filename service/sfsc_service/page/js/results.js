@@ -29,9 +29,9 @@ export const nothing = () =>
     "div",
     { class: "empty" },
     el("h3", {}, "The gallery is empty"),
-    el("p", {}, "Put pictures in, at any mix of widths, and this page finds them at every other:"),
-    el("pre", {}, "sfsc demo --images FOLDER\ncurl -T picture.jpg -H 'Content-Type: image/jpeg' \\\n  'http://…/items/my-picture?width=0.5'"),
+    el("p", {}, "Put images in, at any mix of widths, and this page finds them at every other:"),
+    el("pre", {}, "sfsc demo --images FOLDER\ncurl -T image.jpg -H 'Content-Type: image/jpeg' \\\n  'http://…/items/my-image?width=0.5'"),
   );
 
 export const noQuery = () =>
-  el("div", { class: "empty" }, el("h3", {}, "Nothing to search with yet"), el("p", {}, "Choose, drop or paste a picture."));
+  el("div", { class: "empty" }, el("h3", {}, "Nothing to search with yet"), el("p", {}, "Choose, drop or paste an image."));

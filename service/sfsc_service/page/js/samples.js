@@ -1,4 +1,4 @@
-/** Sample pictures to choose from, as radio buttons. */
+/** Sample images to choose from, as radio buttons. */
 
 import { byId, el, radios } from "./dom.js";
 import { short } from "./format.js";

@@ -1,7 +1,7 @@
-/** Runs a search whenever picture, limits or view change; the newest one wins. */
+/** Runs a search whenever image, limits or view change; the newest one wins. */
 
 import { Problem, search } from "./api.js";
-import { wish } from "./choice.js";
+import { budget } from "./choice.js";
 import { Compare, TOP } from "./compare.js";
 import { cost } from "./cost.js";
 import { byId } from "./dom.js";
@@ -20,10 +20,10 @@ export class Search {
   #cost = byId("cost");
 
   /** @param onAnswer called with each answer, after it is shown */
-  constructor(state, facts, picture, onAnswer) {
-    Object.assign(this, { state, facts, picture, onAnswer });
+  constructor(state, facts, queryImage, onAnswer) {
+    Object.assign(this, { state, facts, queryImage, onAnswer });
     state.observe((_, changed) => changed.some((name) => RELEVANT.includes(name)) && this.soon());
-    picture.observe((current, problem) => (problem ? this.#fail(problem) : this.soon()));
+    queryImage.observe((current, problem) => (problem ? this.#fail(problem) : this.soon()));
     this.#output.replaceChildren(waiting());
   }
 
@@ -55,16 +55,16 @@ export class Search {
   async #run(signal) {
     const comparing = this.state.values.view === "compare";
     if (!this.facts.items) await this.facts.refresh();
-    this.#cost.hidden = comparing || !this.picture.current || !this.facts.items;
+    this.#cost.hidden = comparing || !this.queryImage.current || !this.facts.items;
     byId("details-label").hidden = comparing;
     if (!this.facts.items) return this.#output.replaceChildren(nothing());
-    if (!this.picture.current) return this.#output.replaceChildren(noQuery());
+    if (!this.queryImage.current) return this.#output.replaceChildren(noQuery());
     return comparing ? this.#compare(signal) : this.#hits(signal);
   }
 
   async #hits(signal) {
-    const query = this.picture.current;
-    const answer = await search(query.blob, wish(this.state.values), HITS, signal);
+    const query = this.queryImage.current;
+    const answer = await search(query.blob, budget(this.state.values), HITS, signal);
     this.#cost.replaceChildren(...cost(answer, this.facts, this.state.values));
     this.#output.replaceChildren(results(answer, query, (id) => this.state.set({ item: id, sample: null })));
     byId("announcer").textContent = spoken(answer, query);
@@ -73,7 +73,7 @@ export class Search {
 
   /** One after the other, so that no width's time is spoilt by another's. */
   async #compare(signal) {
-    const query = this.picture.current;
+    const query = this.queryImage.current;
     const compare = new Compare(this.facts, query);
     this.#output.replaceChildren(compare.element);
     for (const width of this.facts.widths) {

@@ -1,7 +1,7 @@
 /**
  * What a view consists of, kept in the address so that it can be shared.
  *
- * `sample` or `item` names the picture (a picture of the visitor's own has no name and is not in the address).
+ * `sample` or `item` names the image (an image of the visitor's own has no name and is not in the address).
  */
 
 const ALLOWED = {

@@ -1,4 +1,4 @@
-"""What calls do to the record, and what then follows for the index, the pictures and the counts."""
+"""What calls do to the record, and what then follows for the index, the images and the counts."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ class Rows:
     spaces: list[str]
     widths: list[str]
     metadata: list[str]
-    pictures: list[str | None]
+    images: list[str | None]
     media_types: list[str | None]
     vectors: Float32
 
@@ -33,7 +33,7 @@ class Old:
 
     sequence: int
     width: str
-    picture: str | None
+    image: str | None
 
 
 @dataclass(slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""What the writer thread does: groups of calls become commits; index, counts and pictures follow the record.
+"""What the writer thread does: groups of calls become commits; index, counts and images follow the record.
 
 Invariants:
 - A job is answered after its change is committed and in the index; a job that fails leaves neither.
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sfsc_service.store.embedded.changes import Change, merge
-from sfsc_service.store.embedded.images import PictureFolder
+from sfsc_service.store.embedded.images import ImageFolder
 from sfsc_service.store.embedded.index.recovery import fill_index, fill_index_from_record
 from sfsc_service.store.embedded.index.snapshot import write_snapshot
 from sfsc_service.store.embedded.index.vector_index import VectorIndex
 from sfsc_service.store.embedded.sqlite.reader import ReaderPool
-from sfsc_service.store.embedded.sqlite.writer import RecordWriter
+from sfsc_service.store.embedded.sqlite.writer import DatabaseWriter
 from sfsc_service.store.embedded.write_queue import Job
 from sfsc_service.store.errors import StoreError, StoreFailedError
 
@@ -44,16 +44,16 @@ class Committer:
 
     def __init__(
         self,
-        record: RecordWriter,
+        record: DatabaseWriter,
         readers: ReaderPool,
         index: VectorIndex,
-        pictures: PictureFolder,
+        images: ImageFolder,
         snapshots: SnapshotPlan,
     ) -> None:
         self._record = record
         self._readers = readers
         self._index = index
-        self._pictures = pictures
+        self._images = images
         self._snapshots = snapshots
         self._changes = 0
         self._orphans = False
@@ -68,7 +68,7 @@ class Committer:
             if not fill_index(self._index, reader, self._snapshots.path, self._record.last_sequence):
                 self._changes = len(self._index)
         if not self._record.clean:
-            self._pictures.sweep()
+            self._images.sweep()
         self._record.mark(clean=False)
 
     def finish(self) -> None:
@@ -125,7 +125,7 @@ class Committer:
                 self._record.commit()
             except Exception as error:
                 self._record.rollback()
-                # It may yet be found in the log by the next start, so its pictures must stay until a sweep.
+                # It may yet be found in the log by the next start, so its images must stay until a sweep.
                 self._orphans = True
                 self._release(jobs)
                 raise StoreFailedError(f"store: the change could not be committed; {error}") from error
@@ -143,17 +143,17 @@ class Committer:
         self.composition = change.composition(self.composition)
 
     def _clear_up(self, jobs: Collection[Job], changes: dict[Job, Change]) -> None:
-        """Let go of the jobs' pictures, and remove those that nothing names now."""
+        """Let go of the jobs' images, and remove those that nothing names now."""
         self._release(jobs)
-        doubtful = {old.picture for change in changes.values() for old in change.removed if old.picture}
+        doubtful = {old.image for change in changes.values() for old in change.removed if old.image}
         for job in jobs:
             if job not in changes or len(changes[job].sequences) < job.items:
-                doubtful.update(job.pictures)
-        self._pictures.discard(doubtful)
+                doubtful.update(job.images)
+        self._images.discard(doubtful)
 
     def _release(self, jobs: Collection[Job]) -> None:
         for job in jobs:
-            self._pictures.release(job.pictures)
+            self._images.release(job.images)
 
     def _try_snapshot(self) -> None:
         try:

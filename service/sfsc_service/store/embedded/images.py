@@ -1,8 +1,8 @@
-"""Pictures: content-addressed files, <folder>/ab/cd/<sha256>.
+"""Images: content-addressed files, <folder>/ab/cd/<sha256>.
 
 Invariants:
 - `hold` returns when the files and their names are durable, so a record that is committed afterwards never names a
-  missing picture.
+  missing image.
 - A file is removed only while nobody holds its digest and no record names it; both are looked at under the lock
   that `hold` needs, and a holder lets go only after its record is committed or has failed.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 from sfsc_service.store.embedded.fsync import sync
 from sfsc_service.store.errors import StoreFailedError
 
-__all__ = ["PictureFolder", "digest_of"]
+__all__ = ["ImageFolder", "digest_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def digest_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-class PictureFolder:
+class ImageFolder:
     """`named` tells whether the committed record names a digest."""
 
     def __init__(self, folder: Path, named: Callable[[str], bool]) -> None:
@@ -42,7 +42,7 @@ class PictureFolder:
         sync([folder.parent])
 
     def hold(self, contents: Mapping[str, bytes]) -> None:
-        """Store pictures, by digest, and keep them from removal until `release`."""
+        """Store images, by digest, and keep them from removal until `release`."""
         with self._lock:
             self._held.update(contents.keys())
         try:
@@ -67,10 +67,10 @@ class PictureFolder:
                     if digest not in self._held and not self._named(digest):
                         self._path(digest).unlink(missing_ok=True)
             except (OSError, sqlite3.Error) as error:
-                _log.warning("an orphaned picture could not be removed: %s", error)
+                _log.warning("an orphaned image could not be removed: %s", error)
 
     def sweep(self) -> None:
-        """Remove what a crash left behind: unfinished files and pictures that no record names."""
+        """Remove what a crash left behind: unfinished files and images that no record names."""
         for path in self._temporary.iterdir():
             path.unlink()
         self.discard(path.name for path in self._folder.glob("??/??/*"))
@@ -84,7 +84,7 @@ class PictureFolder:
         """
         data = self._path(digest).read_bytes()
         if digest_of(data) != digest:
-            raise StoreFailedError(f"picture: {self._path(digest)} must match its name; found it damaged")
+            raise StoreFailedError(f"image: {self._path(digest)} must match its name; found it damaged")
         return data
 
     def _path(self, digest: str) -> Path:
@@ -112,5 +112,5 @@ class PictureFolder:
         return path.exists() and path.read_bytes() == contents[digest]
 
     def _folders(self, digest: str) -> list[Path]:
-        """From the one that holds the picture up to the root."""
+        """From the one that holds the image up to the root."""
         return list(self._path(digest).parents)[:3]

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 from sfsc_service.store.errors import StoreClosedError, StoreFailedError
 
-__all__ = ["Calls"]
+__all__ = ["InFlightCalls"]
 
 
-class Calls:
+class InFlightCalls:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._running = 0

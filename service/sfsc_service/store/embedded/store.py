@@ -1,11 +1,11 @@
 """The store within the service's own process: one folder.
 
     lock              held by the one process that has the folder open
-    record.sqlite     everything but the pictures; the record of what is here
-    pictures/         see pictures.py
+    record.sqlite     everything but the images; the record of what is here
+    pictures/         see images.py
     index.snapshot    see snapshot.py; may be removed while the store is closed
 
-Reads use lent connections; changes are checked, and their pictures stored, in the caller's thread and then go to
+Reads use lent connections; changes are checked, and their images stored, in the caller's thread and then go to
 the writer thread.
 """
 
@@ -17,13 +17,13 @@ from pathlib import Path
 
 from sfsc_service.store.embedded.changes import Change, Rows
 from sfsc_service.store.embedded.committer import Committer, SnapshotPlan
-from sfsc_service.store.embedded.images import PictureFolder, digest_of
-from sfsc_service.store.embedded.in_flight import Calls
+from sfsc_service.store.embedded.images import ImageFolder, digest_of
+from sfsc_service.store.embedded.in_flight import InFlightCalls
 from sfsc_service.store.embedded.index.vector_index import VectorIndex
 from sfsc_service.store.embedded.lock import FolderLock
 from sfsc_service.store.embedded.searcher import Searcher
 from sfsc_service.store.embedded.sqlite.reader import ReaderPool
-from sfsc_service.store.embedded.sqlite.writer import RecordWriter
+from sfsc_service.store.embedded.sqlite.writer import DatabaseWriter
 from sfsc_service.store.embedded.write_queue import Job, Writer
 from sfsc_service.store.errors import (
     InvalidCursorError,
@@ -37,14 +37,14 @@ from sfsc_service.store.filters.language import Condition, compile_sql, parse
 from sfsc_service.store.protocol import (
     MAX_PAGE,
     MAX_TOTAL_HITS,
+    EncodedImage,
     Filter,
     Float32,
     Hit,
     Item,
     Outcome,
     Page,
-    Picture,
-    Record,
+    StoredItem,
 )
 from sfsc_service.store.validation import CheckedItems, check_ids, check_items, check_queries
 
@@ -52,8 +52,8 @@ __all__ = ["EmbeddedStore"]
 
 _WAITING_ITEMS = 40_000
 _GROUP_ITEMS = 4_000
-# An item's picture may be replaced between looking up its digest and reading the file, but hardly so many times.
-_PICTURE_ATTEMPTS = 10
+# An item's image may be replaced between looking up its digest and reading the file, but hardly so many times.
+_IMAGE_ATTEMPTS = 10
 
 
 class EmbeddedStore:
@@ -62,9 +62,9 @@ class EmbeddedStore:
     Args:
         space: of new vectors; `compatible_with`: further spaces whose vectors may be here too.
         dimension: D of all vectors.
-        device: of the index, "cpu" or "cuda"; record and pictures are on disk in any case.
+        device: of the index, "cpu" or "cuda"; record and images are on disk in any case.
         threads: that one search on the CPU may use.
-        patience_s: seconds that a change waits for room among the waiting ones before StoreBusyError.
+        queue_timeout_s: seconds that a change waits for room among the waiting ones before StoreBusyError.
         snapshot_changes: changes between two index snapshots, at least; large galleries wait for more.
 
     Raises:
@@ -83,29 +83,29 @@ class EmbeddedStore:
         *,
         device: str = "cpu",
         threads: int = 1,
-        patience_s: float = 10.0,
+        queue_timeout_s: float = 10.0,
         snapshot_changes: int = 10_000,
     ) -> None:
         self._folder = Path(folder)
         self._dimension = dimension
-        self._calls = Calls()
+        self._calls = InFlightCalls()
         self._closing = threading.Lock()
         with ExitStack() as parts, self._calls.call():
             self._folder.mkdir(parents=True, exist_ok=True)
             parts.callback(FolderLock(self._folder).release)
             path = self._folder / "record.sqlite"
-            record = RecordWriter(path, space, dimension, compatible_with)
+            record = DatabaseWriter(path, space, dimension, compatible_with)
             parts.callback(record.close)
             self._record = record
             self._readers = ReaderPool(path, dimension)
             parts.callback(self._readers.close)
-            self._pictures = PictureFolder(self._folder / "pictures", self._names_picture)
+            self._images = ImageFolder(self._folder / "pictures", self._names_image)
             index = VectorIndex(dimension, device, threads)
             snapshots = SnapshotPlan(self._folder / "index.snapshot", snapshot_changes)
-            self._committer = Committer(record, self._readers, index, self._pictures, snapshots)
+            self._committer = Committer(record, self._readers, index, self._images, snapshots)
             self._committer.start()
             parts.callback(self._committer.finish)
-            self._writer = Writer(self._committer.work, _WAITING_ITEMS, _GROUP_ITEMS, patience_s)
+            self._writer = Writer(self._committer.work, _WAITING_ITEMS, _GROUP_ITEMS, queue_timeout_s)
             parts.callback(self._writer.close)
             self._searcher = Searcher(index, self._readers, self._committer.gate)
             self._parts = parts.pop_all()
@@ -138,10 +138,10 @@ class EmbeddedStore:
                     raise error
             if not items:
                 return []
-            digests = [digest_of(item.picture.data) if item.picture else None for item in items]
+            digests = [digest_of(item.image.data) if item.image else None for item in items]
             rows = _rows(items, checked, digests)
-            held = {d: item.picture.data for d, item in zip(digests, items, strict=True) if d and item.picture}
-            self._pictures.hold(held)
+            held = {d: item.image.data for d, item in zip(digests, items, strict=True) if d and item.image}
+            self._images.hold(held)
             job = Job(lambda record: record.upsert(rows), len(items), tuple(held))
             return self._submit(job).outcomes
 
@@ -152,7 +152,7 @@ class EmbeddedStore:
                 return []
             return self._submit(Job(lambda record: record.delete(checked), len(checked))).existed
 
-    def get(self, ids: Sequence[str]) -> list[Record | None]:
+    def get(self, ids: Sequence[str]) -> list[StoredItem | None]:
         with self._calls.call(), self._readers.lend() as reader:
             return reader.get(check_ids(ids))
 
@@ -182,20 +182,20 @@ class EmbeddedStore:
         with self._calls.call():
             return dict(self._committer.composition)
 
-    def picture(self, id: str) -> Picture | None:
+    def image(self, id: str) -> EncodedImage | None:
         with self._calls.call():
             check_ids([id])
-            for _ in range(_PICTURE_ATTEMPTS):
+            for _ in range(_IMAGE_ATTEMPTS):
                 with self._readers.lend() as reader:
-                    named = reader.picture(id)
+                    named = reader.image(id)
                 if named is None:
                     return None
                 digest, media_type = named
                 try:
-                    return Picture(self._pictures.read(digest), media_type)
+                    return EncodedImage(self._images.read(digest), media_type)
                 except FileNotFoundError:
                     continue
-            raise StoreFailedError(f"picture: the file of {digest} must be there; found none")
+            raise StoreFailedError(f"image: the file of {digest} must be there; found none")
 
     def close(self) -> None:
         self._calls.close()
@@ -206,14 +206,14 @@ class EmbeddedStore:
         try:
             future = self._writer.submit(job)
         except StoreError:
-            self._pictures.release(job.pictures)
-            self._pictures.discard(job.pictures)
+            self._images.release(job.images)
+            self._images.discard(job.images)
             raise
         return future.result()
 
-    def _names_picture(self, digest: str) -> bool:
+    def _names_image(self, digest: str) -> bool:
         with self._readers.lend() as reader:
-            return reader.names_picture(digest)
+            return reader.names_image(digest)
 
 
 def _rows(items: Sequence[Item], checked: CheckedItems, digests: list[str | None]) -> Rows:
@@ -222,8 +222,8 @@ def _rows(items: Sequence[Item], checked: CheckedItems, digests: list[str | None
         spaces=[item.space for item in items],
         widths=[item.width for item in items],
         metadata=checked.metadata,
-        pictures=digests,
-        media_types=[item.picture.media_type if item.picture else None for item in items],
+        images=digests,
+        media_types=[item.image.media_type if item.image else None for item in items],
         vectors=checked.vectors,
     )
 

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from sfsc_service.store.embedded.changes import Change
-from sfsc_service.store.embedded.sqlite.writer import RecordWriter
+from sfsc_service.store.embedded.sqlite.writer import DatabaseWriter
 from sfsc_service.store.errors import StoreBusyError, StoreClosedError, StoreError, StoreFailedError
 
 __all__ = ["Job", "Writer"]
@@ -24,22 +24,22 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One call's change. `items`: how many it concerns. `pictures`: digests that are held until it is done."""
+    """One call's change. `items`: how many it concerns. `images`: digests that are held until it is done."""
 
-    change: Callable[[RecordWriter], Change]
+    change: Callable[[DatabaseWriter], Change]
     items: int
-    pictures: Sequence[str] = ()
+    images: Sequence[str] = ()
     future: "Future[Change]" = field(default_factory=Future)
 
 
 class Writer:
     """`work` gets a group of jobs and answers them; `room`: items that may wait; `group`: items of one group."""
 
-    def __init__(self, work: Callable[[list[Job]], None], room: int, group: int, patience_s: float) -> None:
+    def __init__(self, work: Callable[[list[Job]], None], room: int, group: int, queue_timeout_s: float) -> None:
         self._work = work
         self._room = room
         self._group = group
-        self._patience_s = patience_s
+        self._queue_timeout_s = queue_timeout_s
         self._jobs: deque[Job] = deque()
         self._waiting = 0
         self._closing = False
@@ -52,16 +52,16 @@ class Writer:
         return self._thread.is_alive()
 
     def submit(self, job: Job) -> "Future[Change]":
-        """Queue a job, waiting `patience_s` for room.
+        """Queue a job, waiting `queue_timeout_s` for room.
 
         Raises:
             StoreBusyError: there was no room.
             StoreClosedError: the writer is closing or closed.
         """
         with self._changed:
-            if not self._changed.wait_for(lambda: self._closing or self._fits(job), self._patience_s):
+            if not self._changed.wait_for(lambda: self._closing or self._fits(job), self._queue_timeout_s):
                 rule = f"at most {self._room} changes may wait"
-                raise StoreBusyError(f"store: {rule}; found {self._waiting} after {self._patience_s:g} s")
+                raise StoreBusyError(f"store: {rule}; found {self._waiting} after {self._queue_timeout_s:g} s")
             if self._closing:
                 raise StoreClosedError("store: it must be open; found it closed")
             self._jobs.append(job)

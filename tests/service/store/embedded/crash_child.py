@@ -24,8 +24,8 @@ Operation = tuple[str, list[tuple[str, int]]]
 
 
 def version(identifier: str, seed: int) -> Item:
-    """The item that the child means by an id and a seed; every third one has a picture."""
-    return make_item(identifier, seed, picture=seed % 3 == 0)
+    """The item that the child means by an id and a seed; every third one has an image."""
+    return make_item(identifier, seed, image=seed % 3 == 0)
 
 
 def open_store(folder: Path) -> EmbeddedStore:

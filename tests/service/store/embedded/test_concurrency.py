@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from sfsc_service.store.embedded.index.rwlock import Exclusion
+from sfsc_service.store.embedded.index.rwlock import ReadWriteLock
 from sfsc_service.store.errors import StoreClosedError
 from sfsc_service.store.protocol import Float32, Hit, Item, Store
 from tests.service.store.agreement import assert_agrees
@@ -95,7 +95,7 @@ def test_searches_among_writers_see_whole_versions_and_every_lasting_item(store:
 def test_writers_of_the_same_items_leave_one_of_their_versions(store: Store) -> None:
     def write(writer: int) -> None:
         for turn in range(15):
-            store.upsert([replace(make_item(f"i{i}", writer * 100 + turn), picture=None) for i in range(5)])
+            store.upsert([replace(make_item(f"i{i}", writer * 100 + turn), image=None) for i in range(5)])
 
     run_together([partial(write, w) for w in range(4)])
     records = [record for record in store.get([f"i{i}" for i in range(5)]) if record]
@@ -133,7 +133,7 @@ def test_closing_among_calls_answers_each_of_them(store: Store) -> None:
 
 
 def test_a_change_gets_its_turn_among_endless_searches() -> None:
-    exclusion, turn, stop = Exclusion(), threading.Semaphore(0), threading.Event()
+    exclusion, turn, stop = ReadWriteLock(), threading.Semaphore(0), threading.Event()
 
     def search() -> None:
         while not stop.is_set():
@@ -157,7 +157,7 @@ def test_a_change_gets_its_turn_among_endless_searches() -> None:
 
 
 def test_searches_share_and_changes_do_not() -> None:
-    exclusion, together = Exclusion(), threading.Barrier(3)
+    exclusion, together = ReadWriteLock(), threading.Barrier(3)
 
     def share() -> None:
         with exclusion.shared():

@@ -1,12 +1,12 @@
 """What a crash may do to the embedded store.
 
 The contract, for a process that is killed at any moment, even while it recovers from being killed before:
-- Every change that was acknowledged is there: items with their vector bit for bit, metadata, width and picture;
+- Every change that was acknowledged is there: items with their vector bit for bit, metadata, width and image;
   deleted items are gone.
 - Of a change that was not acknowledged, either all is there or nothing: no call is half done, no item is a mixture
   of two versions.
 - The index says what the record says: search, filtered or not, gives what brute force over the record gives.
-- Every picture that the record names exists and has the right content; a picture that nothing names is removed.
+- Every image that the record names exists and has the right content; an image that nothing names is removed.
 - Nothing is needed for this but opening the folder again.
 
 What was acknowledged is kept outside, by the parent: the child tells over a pipe.
@@ -110,7 +110,7 @@ def assert_contents(store: EmbeddedStore, folder: Path, kept: dict[str, int], ro
     oracle = Oracle()
     oracle.upsert([version(record.id, kept[record.id]) for record in by_sequence])
     assert_agrees(store, oracle, unit_vectors(round_number, 2))
-    named = {record.picture_digest for record in by_sequence if record.picture_digest}
+    named = {record.image_digest for record in by_sequence if record.image_digest}
     files = [path for path in (folder / "pictures").rglob("*") if path.is_file()]
     assert {path.name for path in files} == named
     assert all(hashlib.sha256(path.read_bytes()).hexdigest() == path.name for path in files)

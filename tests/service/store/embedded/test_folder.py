@@ -109,7 +109,7 @@ def test_closing_releases_every_file_and_thread(tmp_path: Path) -> None:
     before = open_files()
     for _ in range(3):
         store = EmbeddedStore(tmp_path, SPACE, DIMENSION)
-        store.upsert([make_item("a", picture=True)])
+        store.upsert([make_item("a", image=True)])
         store.search(unit_vectors(0, 1), 1)
         assert len(open_files()) > len(before)
         store.close()

@@ -1,4 +1,4 @@
-"""Picture files: there before anything names them, gone when nothing does."""
+"""Image files: there before anything names them, gone when nothing does."""
 
 import hashlib
 import os
@@ -11,15 +11,15 @@ import pytest
 
 from sfsc_service.store import errors
 from sfsc_service.store.embedded.changes import Change
-from sfsc_service.store.embedded.images import PictureFolder, digest_of
+from sfsc_service.store.embedded.images import ImageFolder, digest_of
 from sfsc_service.store.embedded.store import EmbeddedStore
 from sfsc_service.store.embedded.write_queue import Job
-from sfsc_service.store.protocol import Picture
+from sfsc_service.store.protocol import EncodedImage
 from tests.service.store.making import DIMENSION, SPACE, make_item
 
 
 def files(folder: Path) -> set[str]:
-    """Digests of the stored pictures, each checked; nothing else may lie about."""
+    """Digests of the stored images, each checked; nothing else may lie about."""
     paths = [path for path in (folder / "pictures").rglob("*") if path.is_file()]
     for path in paths:
         assert path.name == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -27,24 +27,24 @@ def files(folder: Path) -> set[str]:
     return {path.name for path in paths}
 
 
-def digests(*pictures: Picture | None) -> set[str]:
-    return {digest_of(picture.data) for picture in pictures if picture}
+def digests(*images: EncodedImage | None) -> set[str]:
+    return {digest_of(image.data) for image in images if image}
 
 
 def test_files_come_and_go_with_the_items_that_name_them(embedded: EmbeddedStore, tmp_path: Path) -> None:
     folder = tmp_path / "store"
-    a, b = make_item("a", 1, picture=True), make_item("b", 2, picture=True)
-    twin = replace(make_item("twin", 3), picture=a.picture)
+    a, b = make_item("a", 1, image=True), make_item("b", 2, image=True)
+    twin = replace(make_item("twin", 3), image=a.image)
     embedded.upsert([a, b, twin])
-    assert files(folder) == digests(a.picture, b.picture)
+    assert files(folder) == digests(a.image, b.image)
     embedded.delete(["a"])
-    assert files(folder) == digests(twin.picture, b.picture)
+    assert files(folder) == digests(twin.image, b.image)
     embedded.upsert([make_item("twin", 4)])
-    assert files(folder) == digests(b.picture)
+    assert files(folder) == digests(b.image)
     embedded.upsert([b])
-    assert files(folder) == digests(b.picture)
-    embedded.upsert([replace(b, picture=a.picture), b])
-    assert files(folder) == digests(b.picture)
+    assert files(folder) == digests(b.image)
+    embedded.upsert([replace(b, image=a.image), b])
+    assert files(folder) == digests(b.image)
     embedded.delete(["b"])
     assert files(folder) == set()
 
@@ -52,11 +52,11 @@ def test_files_come_and_go_with_the_items_that_name_them(embedded: EmbeddedStore
 def test_a_refused_call_leaves_no_files(embedded: EmbeddedStore, tmp_path: Path) -> None:
     bad = replace(make_item("bad", 2), space="space-z")
     with pytest.raises(errors.SpaceMismatchError):
-        embedded.upsert([make_item("a", 1, picture=True), bad])
+        embedded.upsert([make_item("a", 1, image=True), bad])
     assert files(tmp_path / "store") == set()
 
 
-def test_a_picture_that_cannot_be_made_durable_fails_its_call(
+def test_an_image_that_cannot_be_made_durable_fails_its_call(
     embedded: EmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_descriptor: int) -> None:
@@ -65,10 +65,10 @@ def test_a_picture_that_cannot_be_made_durable_fails_its_call(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(errors.StoreFailedError, match="No space left on device"):
-            embedded.upsert([make_item("a", 1, picture=True)])
+            embedded.upsert([make_item("a", 1, image=True)])
     assert embedded.get(["a"]) == [None]
     assert files(tmp_path / "store") == set()
-    embedded.upsert([make_item("a", 1, picture=True)])
+    embedded.upsert([make_item("a", 1, image=True)])
     assert len(files(tmp_path / "store")) == 1
 
 
@@ -95,18 +95,18 @@ def test_file_and_name_are_durable_before_the_record_is_written(
     monkeypatch.setattr(os, "fsync", traced_fsync)
     monkeypatch.setattr(os, "replace", traced_rename)
     monkeypatch.setattr(embedded._writer, "submit", traced_submit)
-    item = make_item("a", 1, picture=True)
+    item = make_item("a", 1, image=True)
     embedded.upsert([item])
-    (name,) = digests(item.picture)
+    (name,) = digests(item.image)
     assert steps[:2] == ["fsync ('pictures', 'temporary')", "rename"]
     assert steps[-1] == "record"
     # The leaf, its parent and the root are folders: their own names are cut off above.
-    assert set(steps[2:-1]) == {f"fsync ('pictures', '{name[:2]}')", "fsync ('pictures',)", "fsync ()"}
+    assert set(steps[2:-1]) == {f"fsync ('images', '{name[:2]}')", "fsync ('images',)", "fsync ()"}
 
 
 def test_opening_after_a_crash_sweeps_what_nothing_names(tmp_path: Path) -> None:
     store = EmbeddedStore(tmp_path, SPACE, DIMENSION)
-    kept = make_item("a", 1, picture=True)
+    kept = make_item("a", 1, image=True)
     store.upsert([kept])
     store._committer._orphans = True  # as after a crash: it was not closed in order
     store.close()
@@ -116,13 +116,13 @@ def test_opening_after_a_crash_sweeps_what_nothing_names(tmp_path: Path) -> None
     path.write_bytes(orphan)
     (tmp_path / "pictures" / "temporary" / "half").write_bytes(b"ha")
     store = EmbeddedStore(tmp_path, SPACE, DIMENSION)
-    assert files(tmp_path) == digests(kept.picture)
-    assert store.picture("a") == kept.picture
+    assert files(tmp_path) == digests(kept.image)
+    assert store.image("a") == kept.image
     store.close()
 
 
-def test_a_held_picture_survives_every_sweep(tmp_path: Path) -> None:
-    folder = PictureFolder(tmp_path / "pictures", named=lambda _: False)
+def test_a_held_image_survives_every_sweep(tmp_path: Path) -> None:
+    folder = ImageFolder(tmp_path / "pictures", named=lambda _: False)
     contents = {digest_of(b"x"): b"x"}
     folder.hold(contents)
     folder.hold(contents)
@@ -136,19 +136,19 @@ def test_a_held_picture_survives_every_sweep(tmp_path: Path) -> None:
 
 
 def test_a_damaged_file_is_told_and_healed_by_storing_it_again(embedded: EmbeddedStore, tmp_path: Path) -> None:
-    item = make_item("a", 1, picture=True)
+    item = make_item("a", 1, image=True)
     embedded.upsert([item])
     (path,) = (path for path in (tmp_path / "store" / "pictures").rglob("*") if path.is_file())
     path.write_bytes(b"rot")
     with pytest.raises(errors.StoreFailedError, match="damaged"):
-        embedded.picture("a")
+        embedded.image("a")
     embedded.upsert([item])
-    assert embedded.picture("a") == item.picture
+    assert embedded.image("a") == item.image
 
 
-def test_reading_while_the_picture_is_replaced(embedded: EmbeddedStore) -> None:
-    versions = [make_item("a", seed, picture=True) for seed in range(4)]
-    wanted = {version.picture for version in versions}
+def test_reading_while_the_image_is_replaced(embedded: EmbeddedStore) -> None:
+    versions = [make_item("a", seed, image=True) for seed in range(4)]
+    wanted = {version.image for version in versions}
     embedded.upsert(versions[:1])
     done = threading.Event()
 
@@ -161,6 +161,6 @@ def test_reading_while_the_picture_is_replaced(embedded: EmbeddedStore) -> None:
     thread.start()
     seen = set()
     while not done.is_set():
-        seen.add(embedded.picture("a"))
+        seen.add(embedded.image("a"))
     thread.join()
     assert seen <= wanted

@@ -10,7 +10,7 @@ import pytest
 
 from sfsc_service.store import errors
 from sfsc_service.store.embedded.changes import Change
-from sfsc_service.store.embedded.sqlite.writer import RecordWriter
+from sfsc_service.store.embedded.sqlite.writer import DatabaseWriter
 from sfsc_service.store.embedded.store import EmbeddedStore
 from sfsc_service.store.embedded.write_queue import Job, Writer
 from sfsc_service.store.protocol import Item, Outcome
@@ -72,21 +72,21 @@ def test_waiting_calls_are_committed_together_and_answered_one_by_one(
 def test_a_change_that_fails_in_a_group_fails_alone(
     embedded: EmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    upsert = RecordWriter.upsert
+    upsert = DatabaseWriter.upsert
 
-    def poisoned(record: RecordWriter, rows: Any) -> Change:
+    def poisoned(record: DatabaseWriter, rows: Any) -> Change:
         change = upsert(record, rows)
         if "poison" in rows.ids:
             raise ValueError("poison")
         return change
 
-    monkeypatch.setattr(RecordWriter, "upsert", poisoned)
+    monkeypatch.setattr(DatabaseWriter, "upsert", poisoned)
     oracle = Oracle()
-    good = [[make_item(f"good-{i}", i, picture=True)] for i in range(2)]
+    good = [[make_item(f"good-{i}", i, image=True)] for i in range(2)]
     with ThreadPoolExecutor(4) as pool, Held(embedded, monkeypatch) as held:
         calls = [pool.submit(embedded.upsert, items) for items in good[:1]]
         held.wait_for_queue(1)
-        bad = pool.submit(embedded.upsert, [make_item("innocent", 8), make_item("poison", 9, picture=True)])
+        bad = pool.submit(embedded.upsert, [make_item("innocent", 8), make_item("poison", 9, image=True)])
         held.wait_for_queue(2)
         calls += [pool.submit(embedded.upsert, items) for items in good[1:]]
         held.wait_for_queue(3)
@@ -122,7 +122,7 @@ def test_a_full_disk_fails_the_change_and_leaves_record_and_index_in_agreement(
     fill_disk(embedded)
     for first in (0, 400):
         with pytest.raises(errors.StoreFailedError, match="full"):
-            embedded.upsert([make_item(f"more-{i:04d}", i, picture=i < 3) for i in range(first, first + 400)])
+            embedded.upsert([make_item(f"more-{i:04d}", i, image=i < 3) for i in range(first, first + 400)])
         assert_agrees(embedded, oracle)
         assert files(tmp_path / "store") == set()
     free_disk(embedded)
@@ -137,11 +137,11 @@ def test_a_commit_that_fails_is_undone(embedded: EmbeddedStore, monkeypatch: pyt
     embedded.upsert(items)
     oracle.upsert(items)
 
-    def broken(_record: RecordWriter) -> None:
+    def broken(_record: DatabaseWriter) -> None:
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(RecordWriter, "commit", broken)
+        patch.setattr(DatabaseWriter, "commit", broken)
         with pytest.raises(errors.StoreFailedError, match="Input/output error"):
             embedded.upsert([make_item("lost", 1), items[0]])
         with pytest.raises(errors.StoreFailedError, match="Input/output error"):
@@ -193,7 +193,7 @@ def test_whatever_the_work_raises_the_thread_lives_and_everyone_is_answered() ->
             return
         jobs[0].future.set_result(Change())
 
-    writer = Writer(work, room=10, group=1, patience_s=1)
+    writer = Writer(work, room=10, group=1, queue_timeout_s=1)
     for items, message in ((1, "surprise"), (2, "not worked on")):
         with pytest.raises(errors.StoreFailedError, match=message):
             writer.submit(Job(lambda _: Change(), items)).result()
@@ -214,7 +214,7 @@ def test_what_may_wait_is_bounded_and_close_finishes_it() -> None:
             done.append(job.items)
             job.future.set_result(Change())
 
-    writer = Writer(work, room=10, group=100, patience_s=0.01)
+    writer = Writer(work, room=10, group=100, queue_timeout_s=0.01)
     futures = [writer.submit(Job(lambda _: Change(), 50))]
     with writer._changed:
         assert writer._changed.wait_for(lambda: not writer._jobs, 60)
@@ -233,12 +233,12 @@ def test_a_busy_store_keeps_nothing_of_what_it_refused(
     embedded: EmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded._writer, "_room", 1)
-    monkeypatch.setattr(embedded._writer, "_patience_s", 0.01)
+    monkeypatch.setattr(embedded._writer, "_queue_timeout_s", 0.01)
     with ThreadPoolExecutor(1) as pool, Held(embedded, monkeypatch) as held:
         waiting = pool.submit(embedded.upsert, [make_item("waits", 1)])
         held.wait_for_queue(1)
         with pytest.raises(errors.StoreBusyError):
-            embedded.upsert([make_item("refused", 2, picture=True)])
+            embedded.upsert([make_item("refused", 2, image=True)])
         held._go.set()
         assert waiting.result() == [Outcome.CREATED]
     assert embedded.get(["refused"]) == [None]

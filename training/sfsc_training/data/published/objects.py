@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from sfsc_training.config import DataSection
-from sfsc_training.data.published.source import Parts, Picture, Source, make_dataset
+from sfsc_training.data.published.source import Parts, PublishedImage, Source, make_dataset
 from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import DataError
 
@@ -37,26 +37,26 @@ def read_sop(folder: Path, section: DataSection, seed: int) -> Dataset:
     """`Ebay_train.txt` and `Ebay_test.txt`: a heading, then `image_id class_id super_class_id path`."""
     root = SOP.root(folder, ("Ebay_train.txt", "Ebay_test.txt"))
     train, test = (_table(root / name, 4, skip=1) for name in ("Ebay_train.txt", "Ebay_test.txt"))
-    made = [[Picture(root / row[3], row[1].zfill(6)) for row in rows] for rows in (train, test)]
+    made = [[PublishedImage(root / row[3], row[1].zfill(6)) for row in rows] for rows in (train, test)]
     return make_dataset(root, SOP, Parts(made[0], made[1]), section, seed)
 
 
 def read_inshop(folder: Path, section: DataSection, seed: int) -> Dataset:
     """`list_eval_partition.txt`: a count, a heading, then `img/….jpg id_00000001 train|query|gallery`.
 
-    Pictures lie below `Img/`, as the archive unpacks, or beside the list's `img/`.
+    Images lie below `Img/`, as the archive unpacks, or beside the list's `img/`.
     """
     root = INSHOP.root(folder, ())
     place = next((name for name in _INSHOP_LISTS if (root / name).is_file()), _INSHOP_LISTS[0])
     INSHOP.root(folder, (place,))
     base = root / "Img" if (root / "Img").is_dir() else root
-    parts: dict[str, list[Picture]] = {"train": [], "query": [], "gallery": []}
+    parts: dict[str, list[PublishedImage]] = {"train": [], "query": [], "gallery": []}
     for name, identity, status in _table(root / place, 3, skip=2):
         if status not in parts:
             raise DataError(
                 f"{root / place}: evaluation_status must be one of {', '.join(parts)}, found {status!r}"
             )
-        parts[status].append(Picture(base / name, identity))
+        parts[status].append(PublishedImage(base / name, identity))
     return make_dataset(root, INSHOP, Parts(parts["train"], parts["gallery"], parts["query"]), section, seed)
 
 
@@ -68,11 +68,11 @@ def read_cub(folder: Path, section: DataSection, seed: int) -> Dataset:
     root = CUB.root(folder, ("images.txt", "image_class_labels.txt", "images"))
     labels = {image: int(label) for image, label in _table(root / "image_class_labels.txt", 2)}
     half = max(labels.values(), default=0) // 2
-    parts: tuple[list[Picture], list[Picture]] = ([], [])
+    parts: tuple[list[PublishedImage], list[PublishedImage]] = ([], [])
     for image, name in _table(root / "images.txt", 2):
         if image not in labels:
             raise DataError(f"{root}/image_class_labels.txt has no class for image {image}, {name}")
-        parts[labels[image] > half].append(Picture(root / "images" / name, f"{labels[image]:03d}"))
+        parts[labels[image] > half].append(PublishedImage(root / "images" / name, f"{labels[image]:03d}"))
     return make_dataset(root, CUB, Parts(parts[0], parts[1]), section, seed)
 
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from sfsc_training.config import DataSection
-from sfsc_training.data.published.source import Parts, Picture, Source, make_dataset
+from sfsc_training.data.published.source import Parts, PublishedImage, Source, make_dataset
 from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import DataError
 
@@ -15,7 +15,7 @@ MARKET1501 = Source(
     "Market-1501-v15.09.15",
     "https://zheng-lab.cecs.anu.edu.au/Project/project_reid.html",
     "research only (Zheng et al., ICCV 2015)",
-    # The gallery has 750 identities and the distractors, 0000; its 3,819 junk pictures, -1, are counted as well.
+    # The gallery has 750 identities and the distractors, 0000; its 3,819 junk images, -1, are counted as well.
     {"train": ((12936, 751),), "query": ((3368, 750),), "gallery": ((19732, 751),)},
 )
 MSMT17 = Source(
@@ -50,24 +50,24 @@ def read_msmt17(folder: Path, section: DataSection, seed: int) -> Dataset:
     return make_dataset(root, MSMT17, parts, section, seed)
 
 
-def _market(folder: Path) -> list[Picture]:
-    pictures = []
+def _market(folder: Path) -> list[PublishedImage]:
+    images = []
     for path in sorted(folder.glob("*.jpg")):
         match = _MARKET_NAME.match(path.name)
         if match is None:
-            raise DataError(f"{path} is not named as Market-1501 names pictures: 0002_c1s1_000451_03.jpg")
+            raise DataError(f"{path} is not named as Market-1501 names images: 0002_c1s1_000451_03.jpg")
         identity = None if match[1] == "-1" else match[1]
-        pictures.append(Picture(path, identity, int(match[2])))
-    return pictures
+        images.append(PublishedImage(path, identity, int(match[2])))
+    return images
 
 
-def _msmt(root: Path, name: str, folder: str) -> list[Picture]:
-    pictures = []
+def _msmt(root: Path, name: str, folder: str) -> list[PublishedImage]:
+    images = []
     for number, line in enumerate((root / name).read_text().splitlines(), 1):
         words = line.split()
         pieces = words[0].rpartition("/")[2].split("_") if words else []
         if len(words) != 2 or len(pieces) < 4 or not pieces[2].isdigit():
             raise DataError(f"{root / name}, line {number}: expected PATH IDENTITY with a camera, found {line!r}")
         # Identities of both halves count from 0; they are other people.
-        pictures.append(Picture(root / folder / words[0], f"{folder}-{int(words[1]):04d}", int(pieces[2])))
-    return pictures
+        images.append(PublishedImage(root / folder / words[0], f"{folder}-{int(words[1]):04d}", int(pieces[2])))
+    return images

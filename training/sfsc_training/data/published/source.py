@@ -1,4 +1,4 @@
-"""What all published sets share: where they come from, their counts, and how pictures become splits."""
+"""What all published sets share: where they come from, their counts, and how images become splits."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,14 +12,14 @@ from sfsc_training.config import DataSection
 from sfsc_training.data.reader import Dataset, Split, digest, divide
 from sfsc_training.errors import DataError
 
-__all__ = ["Parts", "Picture", "Source", "make_dataset"]
+__all__ = ["Parts", "PublishedImage", "Source", "make_dataset"]
 
-Counts = tuple[int, int]  # pictures, identities
+Counts = tuple[int, int]  # images, identities
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """One picture of a published set. `identity` None is junk, which no metric counts."""
+class PublishedImage:
+    """One image of a published set. `identity` None is junk, which no metric counts."""
 
     path: Path
     identity: str | None
@@ -28,11 +28,11 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The official parts; where `query` is None every test picture queries all others."""
+    """The official parts; where `query` is None every test image queries all others."""
 
-    train: Sequence[Picture]
-    gallery: Sequence[Picture]
-    query: Sequence[Picture] | None = None
+    train: Sequence[PublishedImage]
+    gallery: Sequence[PublishedImage]
+    query: Sequence[PublishedImage] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +55,14 @@ class Source:
             )
         return root
 
-    def check(self, part: str, pictures: Sequence[Picture]) -> None:
-        """Raises DataError where a part has not the published number of pictures and identities."""
-        found = (len(pictures), len({p.identity for p in pictures if p.identity is not None}))
+    def check(self, part: str, images: Sequence[PublishedImage]) -> None:
+        """Raises DataError where a part has not the published number of images and identities."""
+        found = (len(images), len({p.identity for p in images if p.identity is not None}))
         known = self.counts.get(part, ())
         if known and found not in known:
             wanted = " or ".join(f"{count} of {identities}" for count, identities in known)
             raise DataError(
-                f"{self.name}: {part} has {found[0]} pictures of {found[1]} identities, published are {wanted}; "
+                f"{self.name}: {part} has {found[0]} images of {found[1]} identities, published are {wanted}; "
                 "complete the folder or set data.check_counts = false"
             )
 
@@ -71,14 +71,14 @@ def make_dataset(root: Path, source: Source, parts: Parts, section: DataSection,
     """Check the parts, keep validation identities of the training part aside, and number the identities.
 
     Raises:
-        DataError: counts differ from the published ones, a listed picture is missing, training and test identities
+        DataError: counts differ from the published ones, a listed image is missing, training and test identities
             overlap.
     """
     named = {"train": parts.train, "gallery": parts.gallery, "query": parts.query or ()}
-    for part, pictures in named.items():
-        _exist(pictures, source, part)
+    for part, images in named.items():
+        _exist(images, source, part)
         if section.check_counts:
-            source.check(part, pictures)
+            source.check(part, images)
     identities = sorted({p.identity for p in parts.train if p.identity is not None})
     kept, aside = divide(identities, section.validation_share, np.random.default_rng(seed))
     train, validation = (_split(root, _of(parts.train, names), None) for names in (kept, aside))
@@ -95,37 +95,37 @@ def make_dataset(root: Path, source: Source, parts: Parts, section: DataSection,
     return Dataset(train, validation, test, digest((train, validation, test)), source.licence)
 
 
-def _of(pictures: Iterable[Picture], identities: Iterable[str]) -> list[Picture]:
+def _of(images: Iterable[PublishedImage], identities: Iterable[str]) -> list[PublishedImage]:
     wanted = set(identities)
-    return [picture for picture in pictures if picture.identity in wanted]
+    return [image for image in images if image.identity in wanted]
 
 
-def _split(root: Path, gallery: Sequence[Picture], query: Sequence[Picture] | None) -> Split:
-    pictures = [*(query or ()), *gallery]
-    names = sorted({p.identity for p in pictures if p.identity is not None})
+def _split(root: Path, gallery: Sequence[PublishedImage], query: Sequence[PublishedImage] | None) -> Split:
+    images = [*(query or ()), *gallery]
+    names = sorted({p.identity for p in images if p.identity is not None})
     number = {name: place for place, name in enumerate(names)}
-    everything = np.arange(len(pictures), dtype=np.int64)
+    everything = np.arange(len(images), dtype=np.int64)
     first = len(query) if query is not None else 0
     return Split(
-        tuple(p.path for p in pictures),
-        tuple(p.path.relative_to(root).as_posix() for p in pictures),
-        np.array([-1 if p.identity is None else number[p.identity] for p in pictures], dtype=np.int64),
+        tuple(p.path for p in images),
+        tuple(p.path.relative_to(root).as_posix() for p in images),
+        np.array([-1 if p.identity is None else number[p.identity] for p in images], dtype=np.int64),
         tuple(names),
-        _cameras(pictures),
+        _cameras(images),
         everything if query is None else everything[:first],
         everything[first:],
     )
 
 
-def _cameras(pictures: Sequence[Picture]) -> npt.NDArray[np.int64] | None:
-    cameras = [picture.camera for picture in pictures if picture.camera is not None]
-    return np.array(cameras, dtype=np.int64) if pictures and len(cameras) == len(pictures) else None
+def _cameras(images: Sequence[PublishedImage]) -> npt.NDArray[np.int64] | None:
+    cameras = [image.camera for image in images if image.camera is not None]
+    return np.array(cameras, dtype=np.int64) if images and len(cameras) == len(images) else None
 
 
-def _exist(pictures: Sequence[Picture], source: Source, part: str) -> None:
-    missing = [picture.path for picture in pictures if not picture.path.is_file()]
+def _exist(images: Sequence[PublishedImage], source: Source, part: str) -> None:
+    missing = [image.path for image in images if not image.path.is_file()]
     if missing:
-        raise DataError(f"{source.name}: {len(missing)} {part} pictures are missing, the first is {missing[0]}")
-    twice = [path for path, count in Counter(picture.path for picture in pictures).items() if count > 1]
+        raise DataError(f"{source.name}: {len(missing)} {part} images are missing, the first is {missing[0]}")
+    twice = [path for path, count in Counter(image.path for image in images).items() if count > 1]
     if twice:
         raise DataError(f"{source.name}: {part} lists {twice[0]} more than once")

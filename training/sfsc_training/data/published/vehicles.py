@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sfsc_training.config import DataSection
-from sfsc_training.data.published.source import Parts, Picture, Source, make_dataset
+from sfsc_training.data.published.source import Parts, PublishedImage, Source, make_dataset
 from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import DataError
 
@@ -41,9 +41,9 @@ def read_veri776(folder: Path, section: DataSection, seed: int) -> Dataset:
 
 
 def read_vehicleid(folder: Path, section: DataSection, seed: int) -> Dataset:
-    """`train_test_split/train_list.txt` and `test_list_800.txt` …: `IMAGE VEHICLE`, pictures in `image/IMAGE.jpg`.
+    """`train_test_split/train_list.txt` and `test_list_800.txt` …: `IMAGE VEHICLE`, images in `image/IMAGE.jpg`.
 
-    The protocol's gallery has one picture of each vehicle, drawn by the seed; all others are queries. No cameras.
+    The protocol's gallery has one image of each vehicle, drawn by the seed; all others are queries. No cameras.
     `data.subset` is the size of the test list, 800 where it is not given.
     """
     subset = section.subset or _SUBSETS[0]
@@ -60,31 +60,31 @@ def read_vehicleid(folder: Path, section: DataSection, seed: int) -> Dataset:
 _VERI_PIECES = (("name", ".txt"), ("image", ""))
 
 
-def _veri(root: Path, part: str) -> list[Picture]:
-    pictures = []
+def _veri(root: Path, part: str) -> list[PublishedImage]:
+    images = []
     for name in (root / f"name_{part}.txt").read_text().split():
         match = _VERI_NAME.match(name)
         if match is None:
             raise DataError(f"{root}/name_{part}.txt: {name!r} is no VeRi name such as 0001_c001_00016450_0.jpg")
-        pictures.append(Picture(root / f"image_{part}" / name, match[1], int(match[2])))
-    return pictures
+        images.append(PublishedImage(root / f"image_{part}" / name, match[1], int(match[2])))
+    return images
 
 
-def _vehicleid(root: Path, name: str) -> list[Picture]:
-    pictures = []
+def _vehicleid(root: Path, name: str) -> list[PublishedImage]:
+    images = []
     for number, line in enumerate((root / name).read_text().splitlines(), 1):
         words = line.split()
         if len(words) != 2:
             raise DataError(f"{root / name}, line {number}: expected IMAGE VEHICLE, found {line!r}")
-        pictures.append(Picture(root / "image" / f"{words[0]}.jpg", words[1]))
-    return pictures
+        images.append(PublishedImage(root / "image" / f"{words[0]}.jpg", words[1]))
+    return images
 
 
-def _one_each(pictures: list[Picture], seed: int) -> tuple[list[Picture], list[Picture]]:
+def _one_each(images: list[PublishedImage], seed: int) -> tuple[list[PublishedImage], list[PublishedImage]]:
     by_identity: dict[str | None, list[int]] = {}
-    for place, picture in enumerate(pictures):
-        by_identity.setdefault(picture.identity, []).append(place)
+    for place, image in enumerate(images):
+        by_identity.setdefault(image.identity, []).append(place)
     random = np.random.default_rng([seed, 5])
     chosen = {int(random.choice(places)) for places in by_identity.values()}
-    gallery = [picture for place, picture in enumerate(pictures) if place in chosen]
-    return gallery, [picture for place, picture in enumerate(pictures) if place not in chosen]
+    gallery = [image for place, image in enumerate(images) if place in chosen]
+    return gallery, [image for place, image in enumerate(images) if place not in chosen]

@@ -5,12 +5,12 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Growing"]
+__all__ = ["GrowableArray"]
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
-class Growing(Generic[Scalar]):
+class GrowableArray(Generic[Scalar]):
     def __init__(self, dtype: type[Scalar]) -> None:
         self._buffer: npt.NDArray[Scalar] = np.empty(1_024, dtype)
         self._count = 0

@@ -13,7 +13,7 @@ import numpy as np
 from sfsc_service.store.embedded.changes import Int64
 from sfsc_service.store.embedded.index.snapshot import Snapshot, read_snapshot
 from sfsc_service.store.embedded.index.vector_index import VectorIndex
-from sfsc_service.store.embedded.sqlite.reader import Reader
+from sfsc_service.store.embedded.sqlite.reader import DatabaseReader
 from sfsc_service.store.errors import StoreFailedError
 
 __all__ = ["fill_index", "fill_index_from_record"]
@@ -23,7 +23,7 @@ _NONE = np.empty(0, np.int64)
 _log = logging.getLogger(__name__)
 
 
-def fill_index(index: VectorIndex, reader: Reader, path: Path, last_sequence: int) -> bool:
+def fill_index(index: VectorIndex, reader: DatabaseReader, path: Path, last_sequence: int) -> bool:
     """Fill an empty index; True if the snapshot at `path` served, else the file there is removed.
 
     Raises:
@@ -41,7 +41,7 @@ def fill_index(index: VectorIndex, reader: Reader, path: Path, last_sequence: in
     return True
 
 
-def fill_index_from_record(index: VectorIndex, reader: Reader) -> None:
+def fill_index_from_record(index: VectorIndex, reader: DatabaseReader) -> None:
     index.clear()
     _append_above(0, index, reader, len(reader.sequences()))
 
@@ -55,7 +55,7 @@ def _belongs(snapshot: Snapshot, known: Int64, last_sequence: int) -> bool:
     return bool(fits)
 
 
-def _append_above(sequence: int, index: VectorIndex, reader: Reader, expected: int) -> None:
+def _append_above(sequence: int, index: VectorIndex, reader: DatabaseReader, expected: int) -> None:
     for sequences, vectors in reader.vectors_above(sequence):
         index.apply(_NONE, sequences, vectors)
     if len(index) != expected:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from sfsc_service.store.embedded.changes import Int64
 from sfsc_service.store.embedded.index.faiss_rows import HostRows
-from sfsc_service.store.embedded.index.growable_array import Growing
+from sfsc_service.store.embedded.index.growable_array import GrowableArray
 from sfsc_service.store.protocol import Float32
 
 __all__ = ["Candidates", "Ranking", "Rows", "exact_scores"]
@@ -59,8 +59,8 @@ class Rows:
 
     def __init__(self, host: HostRows) -> None:
         self._host = host
-        self._sequences: Growing[np.int64] = Growing(np.int64)
-        self._alive: Growing[np.bool_] = Growing(np.bool_)
+        self._sequences: GrowableArray[np.int64] = GrowableArray(np.int64)
+        self._alive: GrowableArray[np.bool_] = GrowableArray(np.bool_)
         self._dead = 0
 
     def __len__(self) -> int:

@@ -8,10 +8,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["Exclusion"]
+__all__ = ["ReadWriteLock"]
 
 
-class Exclusion:
+class ReadWriteLock:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._sharing = 0

@@ -14,7 +14,7 @@ import numpy as np
 from sfsc_service.store.embedded.changes import Int64
 from sfsc_service.store.embedded.index.faiss_rows import make_index
 from sfsc_service.store.embedded.index.rows import Ranking, Rows
-from sfsc_service.store.embedded.index.rwlock import Exclusion
+from sfsc_service.store.embedded.index.rwlock import ReadWriteLock
 from sfsc_service.store.protocol import Float32
 
 __all__ = ["StaleSelectionError", "VectorIndex"]
@@ -37,7 +37,7 @@ class VectorIndex:
     def __init__(self, dimension: int, device: str, threads: int, few_rows: int = 2_048) -> None:
         self._arguments = (dimension, device, threads)
         self._few_rows = few_rows
-        self._exclusion = Exclusion()
+        self._exclusion = ReadWriteLock()
         self._rows = self._empty()
         # A float32 inner product of two vectors of length 1 is off by at most D roundings of 2^-24; two of them
         # are compared, and the other half is for lengths that are not quite 1.

@@ -17,9 +17,9 @@ from sfsc_service.store.embedded.changes import Int64
 from sfsc_service.store.embedded.sqlite.schema import connect
 from sfsc_service.store.errors import StoreFailedError
 from sfsc_service.store.filters.language import Condition
-from sfsc_service.store.protocol import Float32, Record
+from sfsc_service.store.protocol import Float32, StoredItem
 
-__all__ = ["HitRow", "Reader", "ReaderPool"]
+__all__ = ["DatabaseReader", "HitRow", "ReaderPool"]
 
 HitRow = tuple[str, int, str, str, str, str | None, str | None]
 
@@ -28,7 +28,7 @@ _RECORD = f"SELECT {_HIT}, vector FROM items JOIN vectors USING (sequence)"
 _ROWS_AT_ONCE = 8192
 
 
-class Reader:
+class DatabaseReader:
     def __init__(self, path: Path, dimension: int) -> None:
         self._connection = connect(path)
         self._connection.execute("PRAGMA query_only = ON")
@@ -43,14 +43,14 @@ class Reader:
         finally:
             self._connection.execute("ROLLBACK")
 
-    def get(self, ids: Sequence[str]) -> list[Record | None]:
+    def get(self, ids: Sequence[str]) -> list[StoredItem | None]:
         rows = self._connection.execute(
             f"{_RECORD} WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(ids),)
         )
         found = {row[0]: row for row in rows}
         return [self._record(found[i]) if i in found else None for i in ids]
 
-    def page(self, after: str, limit: int, condition: Condition | None) -> list[Record]:
+    def page(self, after: str, limit: int, condition: Condition | None) -> list[StoredItem]:
         """The first `limit` items whose id comes after `after` and that meet `condition`."""
         sql, values = (condition.sql, condition.values) if condition else ("true", ())
         rows = self._connection.execute(
@@ -87,14 +87,14 @@ class Reader:
             vectors = np.stack([self._vector(blob) for _, blob in chunk])
             yield np.array([number for number, _ in chunk], np.int64), vectors
 
-    def picture(self, identifier: str) -> tuple[str, str] | None:
-        """Digest and media type of an item's picture."""
+    def image(self, identifier: str) -> tuple[str, str] | None:
+        """Digest and media type of an item's image."""
         row: Any = self._connection.execute(
             "SELECT picture, media_type FROM items WHERE id = ? AND picture IS NOT NULL", (identifier,)
         ).fetchone()
         return row and (row[0], row[1])
 
-    def names_picture(self, digest: str) -> bool:
+    def names_image(self, digest: str) -> bool:
         found = self._connection.execute("SELECT 1 FROM items WHERE picture = ? LIMIT 1", (digest,))
         return found.fetchone() is not None
 
@@ -105,10 +105,10 @@ class Reader:
         found = self._connection.execute(sql, values)
         return np.sort(np.fromiter((number for (number,) in found), np.int64))
 
-    def _record(self, row: Any) -> Record:
-        identifier, sequence, space, width, metadata, picture, media_type, vector = row
+    def _record(self, row: Any) -> StoredItem:
+        identifier, sequence, space, width, metadata, image, media_type, vector = row
         parsed = json.loads(metadata)
-        return Record(identifier, sequence, space, width, self._vector(vector), parsed, picture, media_type)
+        return StoredItem(identifier, sequence, space, width, self._vector(vector), parsed, image, media_type)
 
     def _vector(self, blob: bytes) -> Float32:
         if len(blob) != 4 * self._dimension:
@@ -123,14 +123,14 @@ class ReaderPool:
     def __init__(self, path: Path, dimension: int) -> None:
         self._path = path
         self._dimension = dimension
-        self._idle: deque[Reader] = deque()
+        self._idle: deque[DatabaseReader] = deque()
 
     @contextmanager
-    def lend(self) -> Iterator[Reader]:
+    def lend(self) -> Iterator[DatabaseReader]:
         try:
             reader = self._idle.pop()
         except IndexError:
-            reader = Reader(self._path, self._dimension)
+            reader = DatabaseReader(self._path, self._dimension)
         try:
             yield reader
         except sqlite3.Error:

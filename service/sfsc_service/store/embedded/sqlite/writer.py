@@ -15,7 +15,7 @@ from sfsc_service.store.embedded.sqlite.schema import check_fit, open_record
 from sfsc_service.store.errors import FolderMismatchError, SpaceMismatchError
 from sfsc_service.store.protocol import Outcome
 
-__all__ = ["RecordWriter"]
+__all__ = ["DatabaseWriter"]
 
 _FIND = "SELECT id, sequence, width, picture FROM items WHERE id IN (SELECT value FROM json_each(?))"
 _REMOVE = "DELETE FROM items WHERE sequence IN (SELECT value FROM json_each(?))"
@@ -23,7 +23,7 @@ _INSERT = "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?)"
 _INSERT_VECTOR = "INSERT INTO vectors VALUES (?, ?)"
 
 
-class RecordWriter:
+class DatabaseWriter:
     def __init__(self, path: Path, space: str, dimension: int, compatible_with: Collection[str]) -> None:
         self._connection = open_record(path, space, dimension, compatible_with)
         self._path = path
@@ -56,7 +56,7 @@ class RecordWriter:
             self._connection.execute("ROLLBACK")
         self.last_sequence = self._meta("last_sequence")
 
-    def attempt(self, change: Callable[["RecordWriter"], Change]) -> Change:
+    def attempt(self, change: Callable[["DatabaseWriter"], Change]) -> Change:
         """Run one call's change; if it raises, the transaction is as it was before."""
         before = self.last_sequence
         self._connection.execute("SAVEPOINT attempt")
@@ -116,7 +116,7 @@ class RecordWriter:
         spaces = [(space,) for space in set(rows.spaces)]
         self._connection.executemany("INSERT OR IGNORE INTO spaces VALUES (?)", spaces)
         columns: list[Sequence[str | None]] = [rows.ids, rows.spaces, rows.widths, rows.metadata]
-        columns += [rows.pictures, rows.media_types]
+        columns += [rows.images, rows.media_types]
         if len(kept) < len(rows.ids):
             columns = [[column[i] for i in kept] for column in columns]
         self._connection.executemany(_INSERT, zip(numbers, *columns, strict=True))

@@ -1,12 +1,12 @@
-/** The query's picture: a sample, a picture of the gallery, or one of the visitor's own. */
+/** The query's image: a sample, an image of the gallery, or one of the visitor's own. */
 
-import { Problem, getItem, getPicture } from "./api.js";
+import { Problem, getItem, fetchImage } from "./api.js";
 import { byId, el } from "./dom.js";
 import { bytes, short } from "./format.js";
 
 const MAX_FACTS = 5;
 
-export class Picture {
+export class QueryImage {
   #preview = byId("preview");
   #about = byId("about");
   #observers = [];
@@ -40,16 +40,16 @@ export class Picture {
   own(file) {
     this.#wanted = file;
     this.state.set({ sample: null, item: null });
-    const about = { picture: file.name || "pasted", size: bytes(file.size) };
-    this.#show({ blob: file, metadata: null, about, item: null, alt: "Your picture" });
+    const about = { image: file.name || "pasted", size: bytes(file.size) };
+    this.#show({ blob: file, metadata: null, about, item: null, alt: "Your image" });
   }
 
   async #follow({ sample, item }) {
     const wanted = (this.#wanted = item ? `item ${item}` : sample ? `sample ${sample}` : this.#wanted);
     if (!item && !sample) return;
     try {
-      const picture = item ? await this.#item(item) : await this.#sample(sample);
-      if (this.#wanted === wanted) this.#show(picture);
+      const found = item ? await this.#item(item) : await this.#sample(sample);
+      if (this.#wanted === wanted) this.#show(found);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       if (this.#wanted === wanted) this.#tell(null, error);
@@ -59,29 +59,29 @@ export class Picture {
   async #sample(name) {
     const sample = this.samples.find((one) => one.name === name);
     if (!sample) throw new Problem("unknown", "There is no such sample", `The address of this page names ${short(name)}.`);
-    const blob = await getPicture(sample.image);
+    const blob = await fetchImage(sample.image);
     return { blob, metadata: sample.metadata, about: sample.metadata, item: null, alt: `Sample ${name}` };
   }
 
   async #item(id) {
     const item = await getItem(id);
-    return { blob: item.picture, metadata: item.metadata, about: { gallery: id, ...item.metadata }, item: id, alt: `Picture ${id}` };
+    return { blob: item.blob, metadata: item.metadata, about: { gallery: id, ...item.metadata }, item: id, alt: `Image ${id}` };
   }
 
-  #show(picture) {
+  #show(chosen) {
     if (this.url) URL.revokeObjectURL(this.url);
-    this.url = URL.createObjectURL(picture.blob);
-    const image = el("img", { src: this.url, alt: picture.alt });
+    this.url = URL.createObjectURL(chosen.blob);
+    const image = el("img", { src: this.url, alt: chosen.alt });
     image.addEventListener("error", () => this.#preview.replaceChildren(el("p", {}, "No preview")));
     this.#preview.replaceChildren(image);
-    const facts = Object.entries(picture.about).slice(0, MAX_FACTS);
+    const facts = Object.entries(chosen.about).slice(0, MAX_FACTS);
     this.#about.replaceChildren(...facts.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, short(value, 40))]));
-    this.#tell(picture, null);
+    this.#tell(chosen, null);
   }
 
-  #tell(picture, problem) {
-    this.current = picture;
-    for (const observer of this.#observers) observer(picture, problem);
+  #tell(chosen, problem) {
+    this.current = chosen;
+    for (const observer of this.#observers) observer(chosen, problem);
   }
 }
 
