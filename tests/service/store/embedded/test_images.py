@@ -101,7 +101,7 @@ def test_file_and_name_are_durable_before_the_record_is_written(
     assert steps[:2] == ["fsync ('pictures', 'temporary')", "rename"]
     assert steps[-1] == "record"
     # The leaf, its parent and the root are folders: their own names are cut off above.
-    assert set(steps[2:-1]) == {f"fsync ('images', '{name[:2]}')", "fsync ('images',)", "fsync ()"}
+    assert set(steps[2:-1]) == {f"fsync ('pictures', '{name[:2]}')", "fsync ('pictures',)", "fsync ()"}
 
 
 def test_opening_after_a_crash_sweeps_what_nothing_names(tmp_path: Path) -> None:
