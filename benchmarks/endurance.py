@@ -177,7 +177,7 @@ async def open_everything(caller: Caller, traffic: Traffic) -> None:
 
 
 async def load(caller: Caller, traffic: Traffic, log: Log, rate: float, minutes: float) -> int:
-    """WidthCatalog calls at a rate, whatever becomes of them; returns how many were sent, all of them ended."""
+    """Send calls at a rate, however many are unanswered; returns how many were sent, once all have ended."""
     running: set[asyncio.Task[None]] = set()
     due = time.monotonic()
     end, sent = due + 60 * minutes, 0
