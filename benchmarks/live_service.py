@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import httpx
 __all__ = ["free_port", "launched", "profiled", "serving", "wait_ready"]
 
 BIN = Path(sys.executable).parent
+COMMAND = (BIN / "sfsc",)
 
 
 def free_port() -> int:
@@ -32,23 +33,29 @@ def serving(bundle: Path, work: Path, max_k: int) -> Iterator[httpx.Client]:
         yield client
 
 
-def profiled(bundle: Path, work: Path) -> str:
-    """A data folder with what `sfsc profile` finds of a bundle here, as an operator would do it before serving."""
+def profiled(bundle: Path, work: Path, command: Sequence[object] = COMMAND, **settings: str) -> str:
+    """A new data folder with the costs that `sfsc profile` measures, as an operator would do it before serving."""
     folder = str(work / f"profiled-{time.time_ns()}")
-    words = [BIN / "sfsc", "profile", bundle, "--data", folder]
-    subprocess.run([str(word) for word in words], check=True, stdout=subprocess.DEVNULL)
+    words = [*command, "profile", bundle, "--data", folder]
+    environment = os.environ | settings
+    subprocess.run([str(word) for word in words], check=True, stdout=subprocess.DEVNULL, env=environment)
     return folder
 
 
 @contextmanager
-def launched(bundle: Path, work: Path, **settings: str) -> Iterator[tuple[httpx.Client, int]]:
-    """The same with any settings, by the names of their environment variables; also the process's number.
+def launched(
+    bundle: Path, work: Path, command: Sequence[object] = COMMAND, **settings: str
+) -> Iterator[tuple[httpx.Client, int]]:
+    """The same with any settings, by the names of their environment variables; also the id of the process.
 
     The machine counts as the service's own, so `SFSC_NICE` is what docs/operations.md says for that.
+
+    Args:
+        command: what starts `sfsc`, where it is not this environment's.
     """
     port = free_port()
     store = settings.get("SFSC_DATA", work / f"store-{time.time_ns()}")
-    words = [BIN / "sfsc", "serve", bundle, "--data", store, "--port", port]
+    words = [*command, "serve", bundle, "--data", store, "--port", port]
     server = subprocess.Popen([str(word) for word in words], env={"SFSC_NICE": "19"} | os.environ | settings)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
