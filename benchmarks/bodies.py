@@ -1,4 +1,4 @@
-"""Images as the files that wrk sends: alone, and many in one call."""
+"""Request bodies as files for wrk: one image each, and many in one call."""
 
 import base64
 import json

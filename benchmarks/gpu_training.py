@@ -27,7 +27,7 @@ QUIET = Console(quiet=True)
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is done: networks by name, pixels, batch, identities to train and test on, steps."""
+    """The amount of work: networks by name, pixels, batch, identities to train and test on, steps."""
 
     networks: Mapping[str, Mapping[str, Any]]
     pixels: int

@@ -1,4 +1,4 @@
-"""`sfsc serve` on a socket for as long as a benchmark or a test needs it."""
+"""`sfsc serve` on a socket, for benchmarks and tests."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ COMMAND = (BIN / "sfsc",)
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on now."""
+    """A TCP port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -48,7 +48,7 @@ def launched(
 ) -> Iterator[tuple[httpx.Client, int]]:
     """The same with any settings, by the names of their environment variables; also the id of the process.
 
-    The machine counts as the service's own, so `SFSC_NICE` is what docs/operations.md says for that.
+    `SFSC_NICE` is 19 unless given, as docs/operations.md recommends where the service has the machine to itself.
 
     Args:
         command: what starts `sfsc`, where it is not this environment's.
@@ -67,7 +67,7 @@ def launched(
 
 
 def wait_ready(client: httpx.Client, server: "subprocess.Popen[bytes]", path: str = "/readyz") -> None:
-    """Until a health check answers 200."""
+    """Wait until a health check answers 200. Raises SystemExit where the server ends or takes a minute."""
     for _ in range(600):
         if server.poll() is not None:
             sys.exit(f"the service ended with code {server.returncode}")

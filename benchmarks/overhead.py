@@ -1,12 +1,12 @@
-"""What the engine costs beside the network: CPU of the server per image, over CPU of the bare computation.
+"""What the service costs beyond the network: CPU of the server per image ÷ CPU of the computation alone.
 
     python benchmarks/overhead.py             # an untrained ResNet-18 at 128 px, and models/demo
     python benchmarks/overhead.py --quick     # shorter and less often, writes nothing
     python benchmarks/overhead.py --against ../before    # CPU per request against another checkout's service
 
-16 keep-alive clients of wrk send rendered JPEGs of 128 px; scheduler, limits and metrics are on. The floor
-decodes, preprocesses and runs the same images in batches of the mean size that the server's metrics report,
-right after each load, in as many processes as the service has workers. Medians of repetitions.
+16 keep-alive clients of wrk send rendered JPEGs of 128 px; scheduler, limits and metrics are on. Right after each
+load the floor (floor.py) decodes, preprocesses and runs the same images in batches of the mean size that the
+server's metrics report, in as many processes as the service has workers. Medians of repetitions.
 
 `--against` runs the services of both checkouts in this environment, in turn (paired.py).
 """
@@ -54,15 +54,15 @@ class Trial:
 
     @property
     def ratio(self) -> float:
-        """How many floors an image costs."""
+        """Server ÷ floor."""
         return self.served_ms / self.floor_ms
 
 
 def main() -> None:
     """Measure and write benchmarks/results/overhead.json or overhead_against.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, default=BUNDLE, help="made there where it is missing")
-    parser.add_argument("--repeats", type=int, default=3, help="medians are taken of so many")
+    parser.add_argument("--bundle", type=Path, default=BUNDLE, help="exported there where it is missing")
+    parser.add_argument("--repeats", type=int, default=3, help="repetitions, of which the median is taken")
     parser.add_argument("--quick", action="store_true", help="for development; writes nothing")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another working tree of this repository")
     parser.add_argument("--pairs", type=int, default=12, help=f"with --against; at least {LEAST_ROUNDS}")
@@ -116,7 +116,7 @@ def against(arguments: argparse.Namespace) -> None:
 def measure(
     bundles: dict[str, Path], bodies: dict[str, Bodies], work: Path, repeats: int, seconds: int
 ) -> dict[tuple[str, str, str], list[Trial]]:
-    """Every case in each repetition; the services stay up meanwhile."""
+    """Measure every case in each repetition; the services keep running throughout."""
     cases = [(name, *case) for name in bundles for case in CASES if name != "demo" or case[1] != MULTIPART]
     trials: dict[tuple[str, str, str], list[Trial]] = {case: [] for case in cases}
     with ExitStack() as stack:
@@ -136,9 +136,9 @@ def trial(
     client: httpx.Client, pid: int, bundle: Path, width: str, sent: Bodies, alone: Bodies, seconds: int
 ) -> Trial:
     """One load, then the floor at the batch size that it led to."""
-    encoding = "float" if sent.images == 1 else "base64"  # who embeds many at a time parses no numbers
+    encoding = "float" if sent.images == 1 else "base64"  # bulk clients take base64, which is cheaper
     url = str(client.base_url.join(f"/embed?width={width}&encoding={encoding}"))
-    post(url, sent.paths, 1, kind=sent.kind)  # warm caches and allocators, as after the first second of a day
+    post(url, sent.paths, 1, kind=sent.kind)  # warm caches and allocators
     before, began = batches(client, width), cpu_ms(pid)
     load = post(url, sent.paths, seconds, kind=sent.kind)
     spent = cpu_ms(pid) - began

@@ -35,7 +35,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What became of a request.
+    """The outcome of a request.
 
     `width` None: refused on arrival, or expired in the queue. `level`: steps taken off at its cut.
     """
@@ -59,7 +59,7 @@ class Served:
 
 
 class _Present:
-    """The future of a caller that never goes away."""
+    """Stands for the future of a caller that never disconnects."""
 
     def cancelled(self) -> bool:
         return False
@@ -84,7 +84,7 @@ class _Run:
         self.served: list[Served] = []
 
     def play(self, requests: Sequence[Request]) -> None:
-        """Go through arrivals, ascending in time, and whatever comes of them."""
+        """Handle arrivals, ascending in time, and all events that follow from them."""
         coming = iter(requests)
         following = next(coming, None)
         while following is not None or self._events:
@@ -154,7 +154,7 @@ def simulate(
     slo_ms: float = 100.0,
     decode_ms: float = 0.0,
 ) -> list[Served]:
-    """Serve all requests, ascending in time; what became of them, in the order of their cuts."""
+    """Serve all requests, ascending in time; their outcomes, in the order of their batches."""
     run = _Run(catalog, Scheduler(costs, machine), actual, slo_ms, decode_ms)
     run.play(requests)
     return run.served

@@ -1,7 +1,7 @@
-"""What a step of all widths costs: against plain training of each width by itself, on the same batch, same run.
+"""What a training step of all widths costs, compared with plain training of each width alone on the same batch.
 
     python benchmarks/step.py                    # time and memory of a step of each network, on the CPU
-    python benchmarks/step.py --toy              # the same path in seconds; what the tests run, nothing is written
+    python benchmarks/step.py --toy              # the same path in seconds; writes nothing; the tests run this
 
 Time: one SFSC step (all widths, gradients combined) against the sum of plain forward + backward passes, each of a
 sliced network with cross-entropy. Both without the optimiser; repetitions take turns, medians are compared.
