@@ -5,6 +5,7 @@ import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 __all__ = ["Checkout"]
 
@@ -35,12 +36,13 @@ class Checkout:
         Raises:
             SystemExit: the environment would run other code than this tree's.
         """
-        module, function = self._project["project"]["scripts"][name].split(":")
+        entry: str = self._project["project"]["scripts"][name]
+        module, function = entry.split(":")
         self._check_origin(module.partition(".")[0])
         return [sys.executable, "-c", f"from {module} import {function}; {function}()"]
 
     @property
-    def _project(self) -> dict[str, dict[str, dict[str, dict[str, str]]]]:
+    def _project(self) -> dict[str, Any]:
         return tomllib.loads((self.folder / "pyproject.toml").read_text())
 
     def _check_origin(self, package: str) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from checkout import ROOT, Checkout
 from result_file import Figure, write_result
@@ -123,10 +124,10 @@ def repeated_classes(root: Path) -> list[str]:
     return sorted(name for name, count in names.items() if count > 1)
 
 
-def contracts(root: Path) -> list[dict[str, list[str]]]:
+def contracts(root: Path) -> list[dict[str, Any]]:
     """Import-linter's contracts of a checkout."""
     project = tomllib.loads((root / "pyproject.toml").read_text())
-    found: list[dict[str, list[str]]] = project["tool"]["importlinter"]["contracts"]
+    found: list[dict[str, Any]] = project["tool"]["importlinter"]["contracts"]
     return found
 
 
