@@ -38,8 +38,8 @@ def batcher(run: Run = double, workers: int = 1, queue_ms: float = 1e9, **option
 
 def submit(to: Numbers, payload: int, key: str = "a", **options: float) -> "asyncio.Future[Answer[str, int]]":
     due = options.pop("due", 0.0)
-    weight = options.pop("weight_ms", 1.0)
-    return to.submit(payload, key, due=due, weight_ms=weight, **options)
+    weight = options.pop("cost_ms", 1.0)
+    return to.submit(payload, key, due=due, cost_ms=weight, **options)
 
 
 class Gate:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sfsc_service.engine.queue import Dropped, Entry, RequestQueue
+from sfsc_service.engine.queue import DropReason, QueueEntry, RequestQueue
 from sfsc_service.engine.worker_pool import Loss, Worker, WorkerPool
 from sfsc_service.errors import Problem
 
@@ -78,7 +78,7 @@ class _Held(Generic[K, W, P]):
     """A batch that a worker has cut."""
 
     key: K
-    entries: list[Entry[W, P]]
+    entries: list[QueueEntry[W, P]]
 
 
 class Batcher(Generic[K, W, P, R]):
@@ -101,7 +101,7 @@ class Batcher(Generic[K, W, P, R]):
         *,
         patience: Callable[[K, int], float] = lambda _key, _images: math.inf,
         observe: Callable[[Batch[K]], None] = lambda _: None,
-        dropped: Callable[[Dropped], None] = lambda _: None,
+        dropped: Callable[[DropReason], None] = lambda _: None,
         lost: Callable[[K, Loss], None] = lambda _key, _cause: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -129,11 +129,11 @@ class Batcher(Generic[K, W, P, R]):
 
     def backlog_ms(self, *, bulk: bool = False) -> float:
         """Predicted time until what waits now, and counts, has been started. Never waits."""
-        return self._queue.weight_ms(bulk=bulk) / self._limits.workers
+        return self._queue.backlog_ms(bulk=bulk) / self._limits.workers
 
     def ahead_ms(self, due: float) -> float:
         """What waits and is more urgent is predicted to cost. Never waits."""
-        return self._queue.weight_before(due)
+        return self._queue.backlog_before_ms(due)
 
     def submit(
         self,
@@ -141,7 +141,7 @@ class Batcher(Generic[K, W, P, R]):
         work: W,
         *,
         due: float,
-        weight_ms: float,
+        cost_ms: float,
         expires: float | None = None,
         bulk: bool = False,
     ) -> "asyncio.Future[Answer[K, R]]":
@@ -149,7 +149,7 @@ class Batcher(Generic[K, W, P, R]):
 
         Args:
             due: seconds on the clock; orders the queue.
-            weight_ms: what it is predicted to cost at least.
+            cost_ms: what it is predicted to cost at least.
             expires: seconds on the clock; where it still waits then, it is answered with deadline_passed.
             patient: the room that it takes is not missing to those that are not; they may have all of it.
 
@@ -159,7 +159,7 @@ class Batcher(Generic[K, W, P, R]):
         loop = asyncio.get_running_loop()
         now = self._clock()
         future: asyncio.Future[Answer[K, R]] = loop.create_future()
-        entry = Entry(payload, work, due, expires, weight_ms, now, future, bulk)
+        entry = QueueEntry(payload, work, due, expires, cost_ms, now, future, bulk)
         with self._changed:
             if self._closing:
                 raise Problem("shutting_down", "the service is shutting down and takes no further work")
@@ -187,7 +187,7 @@ class Batcher(Generic[K, W, P, R]):
         self.worker_pool.close(timeout_s)
         self._answer_waiting(_shutting_down)
 
-    def _expire(self, entry: Entry[W, P]) -> None:
+    def _expire(self, entry: QueueEntry[W, P]) -> None:
         with self._changed:
             passed = entry.waiting and not entry.future.done()
         # The worker that comes across the finished future drops and counts it.
@@ -236,7 +236,7 @@ class Batcher(Generic[K, W, P, R]):
 
     def _cut(self) -> "_Held[K, W, P] | None":
         now = self._clock()
-        waiting = self._queue.view(HORIZON, now)
+        waiting = self._queue.most_urgent(HORIZON, now)
         try:
             key, positions = self._plan([entry.work for _, entry in waiting], now, self._idle + 1)
             if not positions:
@@ -246,7 +246,7 @@ class Batcher(Generic[K, W, P, R]):
             return None
         return _Held(key, self._queue.take([waiting[member][0] for member in positions]))
 
-    def _compute(self, worker: "Worker[_Held[K, W, P]]", key: K, entries: list[Entry[W, P]]) -> bool:
+    def _compute(self, worker: "Worker[_Held[K, W, P]]", key: K, entries: list[QueueEntry[W, P]]) -> bool:
         """Run a batch and answer it; where it fails, halve it until the poisonous entry stands alone.
 
         Returns whether the worker may go on: false if it was given up meanwhile.
@@ -280,13 +280,13 @@ class Batcher(Generic[K, W, P, R]):
         return True
 
     def _outcome(
-        self, entry: Entry[W, P], result: R | Exception, key: K, started: float, took_ms: float, size: int
+        self, entry: QueueEntry[W, P], result: R | Exception, key: K, started: float, took_ms: float, size: int
     ) -> Answer[K, R] | Exception:
         if isinstance(result, Exception):
             return result
         return Answer(result, key, 1000 * (started - entry.admitted), took_ms, size)
 
-    def _answer(self, outcomes: list[tuple[Entry[W, P], Any]]) -> None:
+    def _answer(self, outcomes: list[tuple[QueueEntry[W, P], Any]]) -> None:
         """Hand outcomes to the loops that wait for them; one wake-up per loop."""
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = defaultdict(list)
         for entry, outcome in outcomes:

@@ -16,13 +16,21 @@ from dataclasses import dataclass
 
 from sfsc_bundle.header import ImageLimits, open_header
 from sfsc_bundle.manifest import Manifest
-from sfsc_service.engine.batch_plan import Machine, Work
+from sfsc_service.engine.batch_plan import Capacity, Work
 from sfsc_service.engine.batcher import Answer, Batch, Batcher, Limits, queue_full
 from sfsc_service.engine.costs import BUCKETS, CostTable
 from sfsc_service.engine.decoding import Decoding
 from sfsc_service.engine.malloc import trim_heap
 from sfsc_service.engine.networks import Image, Networks, Vector
-from sfsc_service.engine.policy import Budget, Choice, Reason, WidthCatalog, admit, check_deadline, choose
+from sfsc_service.engine.policy import (
+    Budget,
+    Choice,
+    Reason,
+    WidthCatalog,
+    check_deadline_not_passed,
+    check_deadline_reachable,
+    choose_widths,
+)
 from sfsc_service.engine.scheduler import Scheduler
 from sfsc_service.engine.worker_pool import Loss
 from sfsc_service.errors import Kind, Problem
@@ -124,7 +132,7 @@ class Embedder:
     """
 
     def __init__(self, networks: Networks, workers: int, settings: Settings, metrics: Metrics) -> None:
-        self._machine = Machine(workers, settings.max_batch, settings.slo_ms / 2)
+        self._capacity = Capacity(workers, settings.max_batch, settings.slo_ms / 2)
         self.switch(networks)
         self._settings, self._metrics = settings, metrics
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
@@ -173,7 +181,7 @@ class Embedder:
 
     def switch(self, networks: Networks) -> None:
         """Give every request from now on to other networks. To be called in the event loop."""
-        self._engine = _Engine(networks, Scheduler(networks.costs, self._machine))
+        self._engine = _Engine(networks, Scheduler(networks.costs, self._capacity))
 
     async def embed(
         self, data: bytes, budget: Budget, arrival: Arrival, mix: Mapping[str, int] | None = None
@@ -189,7 +197,7 @@ class Embedder:
         """
         engine = self._engine
         slo_ms = self._settings.slo_ms * (BULK_SLACK if arrival.bulk else 1.0)
-        choice = choose(budget, engine.networks.catalog, engine.networks.costs.estimate, slo_ms, mix)
+        choice = choose_widths(budget, engine.networks.catalog, engine.networks.costs.estimate, slo_ms, mix)
         try:
             embedded = await self._embed(engine, data, choice, arrival)
         except Problem as problem:
@@ -264,16 +272,18 @@ class Embedder:
         if choice.deadline_ms is None:
             return
         wait_ms = before_ms + engine.scheduler.wait_ms(self.batcher.ahead_ms(work.due), work.due, time.monotonic())
-        admit(choice, engine.networks.costs.estimate, wait_ms, arrival.elapsed_ms, arrival.after_ms)
+        check_deadline_reachable(
+            choice, engine.networks.costs.estimate, wait_ms, arrival.elapsed_ms, arrival.after_ms
+        )
 
     def _arrived(self, engine: _Engine, work: Work, arrival: Arrival) -> None:
         """Images of bulk calls do not count: they come as fast as they are served, and give way to others."""
         if not arrival.bulk:
-            engine.scheduler.arrived(work, arrival.at)
+            engine.scheduler.observe_arrival(work, arrival.at)
 
     def _admit_decoded(self, engine: _Engine, choice: Choice, work: Work, arrival: Arrival) -> None:
         try:
-            check_deadline(choice, arrival.elapsed_ms)
+            check_deadline_not_passed(choice, arrival.elapsed_ms)
             self._admit(engine, choice, work, arrival)
         except Problem:
             self._metrics.dropped.labels("deadline_passed").inc()
@@ -282,14 +292,14 @@ class Embedder:
     async def _decode(self, engine: _Engine, data: bytes, work: Work, arrival: Arrival) -> Image:
         preprocessing = engine.networks.manifest.preprocessing
         token = object()
-        engine.scheduler.expect(token, work)
+        engine.scheduler.decoding_began(token, work)
         try:
             return await self._decoding.run(data, preprocessing, work.due, bulk=arrival.bulk)
         except asyncio.CancelledError:
             self._metrics.dropped.labels("client_gone").inc()
             raise
         finally:
-            engine.scheduler.expected(token)
+            engine.scheduler.decoding_ended(token)
 
     async def _compute(
         self, engine: _Engine, image: Image, choice: Choice, work: Work, arrival: Arrival
@@ -300,7 +310,7 @@ class Embedder:
             _Queued(work, engine),
             due=work.due,
             expires=None if choice.deadline_ms is None else arrival.at + choice.deadline_ms / 1000,
-            weight_ms=engine.networks.costs.estimate(choice.widths[0], 1),
+            cost_ms=engine.networks.costs.estimate(choice.widths[0], 1),
             bulk=arrival.bulk,
         )
         try:
@@ -310,7 +320,9 @@ class Embedder:
         except Exception as error:
             log.exception("a run of the network failed")
             raise Problem("inference_failed", f"the network could not compute this image: {error}") from error
-        engine.scheduler.answered(1000 * (time.monotonic() - submitted) - answer.queue_ms - answer.compute_ms)
+        engine.scheduler.observe_return(
+            1000 * (time.monotonic() - submitted) - answer.queue_ms - answer.compute_ms
+        )
         return answer
 
     def _embedded(
@@ -337,8 +349,8 @@ class Embedder:
         started = time.perf_counter()
         engine = queue[0].engine
         own = [at for at, queued in enumerate(queue) if queued.engine.networks is engine.networks]
-        cut = engine.scheduler.cut([queue[at].work for at in own], now, idle)
-        engine.scheduler.planned(1000 * (time.perf_counter() - started))
+        cut = engine.scheduler.next_batch([queue[at].work for at in own], now, idle)
+        engine.scheduler.observe_planning(1000 * (time.perf_counter() - started))
         return (engine.networks, cut.width), [own[member] for member in cut.members]
 
     def _patience(self, key: _Key, images: int) -> float:

@@ -80,7 +80,7 @@ class Networks:
         size = self.manifest.preprocessing
         batch = np.zeros((images, size.height, size.width, 3), np.uint8)
         found = measure(lambda: self.runners[width](batch), time.perf_counter, budget_s, runs)
-        self.costs.measured(width, images, found)
+        self.costs.set_measured(width, images, found)
 
     def keep_costs(self) -> None:
         """Write what is known of costs for the next start; failing is no more than a line in the log."""

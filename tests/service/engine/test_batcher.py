@@ -185,7 +185,7 @@ def test_the_queue_is_bounded_in_predicted_milliseconds_not_in_entries() -> None
         with batcher(gate, queue_ms=100.0) as made:
             entries = [submit(made, 0)]
             await gate.busy()
-            entries += [submit(made, n, weight_ms=1.0) for n in range(1, 102)]
+            entries += [submit(made, n, cost_ms=1.0) for n in range(1, 102)]
             with pytest.raises(Problem) as caught:
                 submit(made, 200)
             assert caught.value.kind == "queue_full"
@@ -204,11 +204,11 @@ def test_patient_entries_take_no_room_from_the_others() -> None:
         with batcher(gate, queue_ms=100.0) as made:
             entries = [submit(made, 0)]
             await gate.busy()
-            entries += [made.submit(n, "a", due=9.0, weight_ms=60.0, bulk=True) for n in (1, 2)]
+            entries += [made.submit(n, "a", due=9.0, cost_ms=60.0, bulk=True) for n in (1, 2)]
             assert (made.backlog_ms(), made.backlog_ms(bulk=True)) == (0.0, 120.0)
             with pytest.raises(Problem):
-                made.submit(3, "a", due=9.0, weight_ms=60.0, bulk=True)
-            entries += [submit(made, n, weight_ms=60.0) for n in (4, 5)]
+                made.submit(3, "a", due=9.0, cost_ms=60.0, bulk=True)
+            entries += [submit(made, n, cost_ms=60.0) for n in (4, 5)]
             with pytest.raises(Problem):
                 submit(made, 6)
             gate.open()

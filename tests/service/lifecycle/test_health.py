@@ -75,7 +75,7 @@ def test_a_width_that_once_looked_too_slow_is_given_another_chance(
     try:
         costs = service.embedder.costs
         for images in (1, 2, 4, 8, 16, 32):
-            costs.measured("1.0", images, Measured(images * 1e6, images * 1e6))
+            costs.set_measured("1.0", images, Measured(images * 1e6, images * 1e6))
         monkeypatch.setattr("sfsc_service.engine.embedder.STALE_S", -1.0)
         for _ in range(4 * 6):
             asyncio.run(service.embedder.measure_idle())
