@@ -51,11 +51,6 @@ class Work:
     ladder: tuple[str, ...]
     due: float
 
-    @property
-    def fixed(self) -> bool:
-        """Whether it can get one width only."""
-        return len(self.ladder) == 1
-
     def width_at(self, level: int) -> str:
         """Its width when the load takes `level` steps off the ideal one."""
         return self.ladder[min(level, len(self.ladder) - 1)]
@@ -224,7 +219,7 @@ def _in_time(inputs: _Inputs, expected: Sequence[tuple[Work, float]], level: int
     for work, count in expected:
         own_ms, delay_ms = inputs.image_cost(work.width_at(level))
         ahead_ms += count * own_ms / speed
-        if not work.fixed and ahead_ms + delay_ms > share * inputs.slack_ms(work):
+        if len(work.ladder) > 1 and ahead_ms + delay_ms > share * inputs.slack_ms(work):
             return False
     return True
 

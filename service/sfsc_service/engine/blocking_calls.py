@@ -10,6 +10,7 @@ import asyncio
 import bisect
 import functools
 import itertools
+import operator
 import queue
 import threading
 from collections.abc import Callable
@@ -23,6 +24,12 @@ __all__ = ["BlockingCalls"]
 
 A = ParamSpec("A")
 T = TypeVar("T")
+
+_Waiting = tuple[float, int, "Future[Any]", Callable[[], Any]]
+"""A call that waits: when it is due, its number, its future, the call itself."""
+
+URGENCY: Callable[[_Waiting], tuple[float, int]] = operator.itemgetter(0, 1)
+"""When a call is due, and its number."""
 
 
 class BlockingCalls:
@@ -40,8 +47,8 @@ class BlockingCalls:
         self._lock = threading.Lock()
         self._wake_ups: queue.SimpleQueue[None] = queue.SimpleQueue()
         """One for every call that was submitted, so one too many for every call that was cancelled."""
-        self._waiting: list[tuple[float, int, Future[Any], Callable[[], Any]]] = []
-        """(due, number, future, call), ascending; numbers are unique, so nothing behind them is compared."""
+        self._waiting: list[_Waiting] = []
+        """Ascending by URGENCY."""
         self._numbers = itertools.count()
         self._running: set[int] = set()
         self._closed = False
@@ -54,7 +61,7 @@ class BlockingCalls:
 
     def run(self, call: Callable[A, T], *args: A.args, **kwargs: A.kwargs) -> "asyncio.Future[T]":
         """Call in a thread, before every call that has a due time; as `run_by`."""
-        return self._submit(0.0, functools.partial(call, *args, **kwargs))
+        return self.run_by(0.0, call, *args, **kwargs)
 
     def run_by(self, due: float, call: Callable[A, T], *args: A.args, **kwargs: A.kwargs) -> "asyncio.Future[T]":
         """Call in a thread; of the calls that wait, the one with the smallest `due` begins first.
@@ -65,7 +72,22 @@ class BlockingCalls:
         Raises:
             Problem: queue_full, shutting_down.
         """
-        return self._submit(due, functools.partial(call, *args, **kwargs))
+        future: Future[T] = Future()
+        number = next(self._numbers)
+        with self._lock:
+            if self._closed:
+                raise Problem("shutting_down", "the service is shutting down and takes no further work")
+            if len(self._running) + len(self._waiting) >= self._limit:
+                raise Problem(
+                    "queue_full",
+                    f"{self._name}: {self._limit} calls are running or waiting, which is the limit",
+                    retry_after_s=1.0,
+                )
+            waiting: _Waiting = (due, number, future, functools.partial(call, *args, **kwargs))
+            bisect.insort(self._waiting, waiting, key=URGENCY)
+        self._wake_ups.put(None)
+        future.add_done_callback(functools.partial(self._remove_cancelled, (due, number)))
+        return asyncio.wrap_future(future)
 
     def close(self) -> None:
         """Wait for running calls; those that have not begun are cancelled."""
@@ -79,28 +101,12 @@ class BlockingCalls:
         for thread in self._threads:
             thread.join()
 
-    def _submit(self, due: float, call: Callable[[], T]) -> "asyncio.Future[T]":
-        future: Future[T] = Future()
-        number = next(self._numbers)
-        with self._lock:
-            if self._closed:
-                raise Problem("shutting_down", "the service is shutting down and takes no further work")
-            if len(self._running) + len(self._waiting) >= self._limit:
-                raise Problem(
-                    "queue_full",
-                    f"{self._name}: {self._limit} calls are running or waiting, which is the limit",
-                    retry_after_s=1.0,
-                )
-            bisect.insort(self._waiting, (due, number, future, call))
-        self._wake_ups.put(None)
-        future.add_done_callback(lambda done: self._remove(due, number) if done.cancelled() else None)
-        return asyncio.wrap_future(future)
-
-    def _remove(self, due: float, number: int) -> None:
-        with self._lock:
-            at = bisect.bisect_left(self._waiting, (due, number), key=lambda waiting: waiting[:2])
-            if self._waiting[at : at + 1] and self._waiting[at][1] == number:
-                del self._waiting[at]
+    def _remove_cancelled(self, urgency: tuple[float, int], future: "Future[Any]") -> None:
+        if future.cancelled():
+            with self._lock:
+                at = bisect.bisect_left(self._waiting, urgency, key=URGENCY)
+                if at < len(self._waiting) and URGENCY(self._waiting[at]) == urgency:
+                    del self._waiting[at]
 
     def _work(self, nice: int) -> None:
         lower_priority(nice)
@@ -120,7 +126,7 @@ class BlockingCalls:
                 return True
             self._running.add(number)
         try:
-            answer = functools.partial(future.set_result, call())
+            answer: Callable[[], None] = functools.partial(future.set_result, call())
         except BaseException as error:
             answer = functools.partial(future.set_exception, error)
         self._running.remove(number)

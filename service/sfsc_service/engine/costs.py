@@ -71,11 +71,6 @@ class CostTable:
         self.slowdown = 1.0
         self.error = 0.0
 
-    @property
-    def widths(self) -> tuple[str, ...]:
-        """The widths of the table."""
-        return tuple(self._known)
-
     def estimate(self, width: str, images: int) -> float:
         """Expected milliseconds of a batch of so many images, now."""
         curve = self._curves[width]
