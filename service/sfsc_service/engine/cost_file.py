@@ -1,7 +1,7 @@
 """What batches cost, kept on disk for the next start: `costs.json` in the data folder.
 
-Costs hold for one machine and one bundle: the file carries the fingerprint of both. One that is broken, or of
-another fingerprint, is as good as none. Writing is atomic; a reader sees the old or the new file.
+Costs are valid for one machine and one bundle: the file holds a fingerprint of both. A file that is damaged or has
+another fingerprint is ignored. Writing is atomic: a reader sees the old or the new file.
 """
 
 import logging
@@ -43,7 +43,7 @@ class _Document(BaseModel):
 
 
 def fingerprint(manifest: Manifest, device: str, threads: int) -> dict[str, Any]:
-    """What the costs of a bundle depend on here; `threads`: that one run may use."""
+    """What the costs of a bundle depend on; `threads`: threads of one run."""
     return {
         "processor": processor(),
         "cores": os.cpu_count(),
@@ -62,7 +62,7 @@ class CostFile:
         self._fingerprint = dict(wanted)
 
     def read(self) -> dict[str, dict[int, Measured]] | None:
-        """Milliseconds per (width, images); None where there is no file for this fingerprint. Raises nothing."""
+        """Costs per width and batch size; None if there is no file with this fingerprint. Raises nothing."""
         try:
             if not self.path.exists():
                 return None
@@ -70,11 +70,15 @@ class CostFile:
                 raise ValueError(f"more than {LARGEST_BYTES} bytes")
             document = _Document.model_validate_json(self.path.read_bytes())
         except (OSError, ValueError, ValidationError) as error:
-            log.warning("%s cannot be used, costs are measured anew: %s", self.path, str(error).splitlines()[0])
+            log.warning("ignoring %s, costs will be measured again: %s", self.path, str(error).splitlines()[0])
             return None
         changed = [name for name, value in self._fingerprint.items() if document.fingerprint.get(name) != value]
         if changed or document.costs.keys() != self._fingerprint["graphs"].keys():
-            log.info("%s is of another %s, costs are measured anew", self.path, ", ".join(changed) or "bundle")
+            log.info(
+                "ignoring %s, it was written for another %s; costs will be measured again",
+                self.path,
+                ", ".join(changed) or "bundle",
+            )
             return None
         return {
             width: {images: Measured(cell.median_ms, cell.p95_ms) for images, cell in cells.items()}
@@ -82,7 +86,7 @@ class CostFile:
         }
 
     def write(self, costs: Mapping[str, Mapping[int, Measured]]) -> None:
-        """Put costs in the place of what the file held; creates the folder. Raises OSError."""
+        """Replace the file; creates its folder. Raises OSError."""
         cells = {
             width: {images: _Cell(median_ms=one.median_ms, p95_ms=one.p95_ms) for images, one in sizes.items()}
             for width, sizes in costs.items()
