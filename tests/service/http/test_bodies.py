@@ -93,7 +93,7 @@ def test_a_refused_body_is_not_kept_by_the_exception_that_refused_it(weak: Live)
 
 
 def test_a_body_that_stops_coming_is_given_up(weak: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sfsc_service.http.edge.STALLED_S", 0.1)
+    monkeypatch.setattr("sfsc_service.http.bounded_request.STALL_TIMEOUT_S", 0.1)
     host, port = weak.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=START_TIMEOUT_S) as connection:
         connection.sendall(

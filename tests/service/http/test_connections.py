@@ -18,9 +18,9 @@ HEAD = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
 @pytest.fixture
 def strict(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
     """Looks at its connections every few milliseconds and is quick to close them; six at a time."""
-    monkeypatch.setattr("sfsc_service.http.connections.LOOK_S", 0.05)
-    monkeypatch.setattr("sfsc_service.http.connections.HEAD_S", 0.3)
-    monkeypatch.setattr("sfsc_service.http.connections.UNREAD_S", 0.3)
+    monkeypatch.setattr("sfsc_service.http.connections.CHECK_INTERVAL_S", 0.05)
+    monkeypatch.setattr("sfsc_service.http.connections.HEAD_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("sfsc_service.http.connections.UNREAD_TIMEOUT_S", 0.3)
     with running(settings.model_copy(update={"threads": 1, "max_connections": 6})) as made:
         yield made
 
@@ -100,7 +100,7 @@ def test_connections_above_the_greatest_number_are_told_so(strict: Live) -> None
 
 
 def test_a_body_that_trickles_is_given_up(strict: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sfsc_service.http.edge.STALLED_S", 0.5)
+    monkeypatch.setattr("sfsc_service.http.bounded_request.STALL_TIMEOUT_S", 0.5)
     with connect(strict) as connection:
         connection.sendall(
             b"PUT /items/x HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 9999\r\n\r\n"
