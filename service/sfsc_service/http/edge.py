@@ -39,7 +39,7 @@ class Edge:
             request.check_announced(_header(scope, b"content-length"))
             await self._app(scope, request.receive, request.send)
         except Exception as error:
-            problem = as_problem(error)
+            problem = as_problem(error, f"{scope['method']} {_route(scope)}")
             self._metrics.problems.labels(problem.kind).inc()
             if request.status is None:
                 if _header(scope, b"expect") is None:  # a client that waits for 100 Continue has not begun to send
@@ -51,15 +51,20 @@ class Edge:
             self._observe(scope, request.status or CLIENT_CLOSED_REQUEST, time.monotonic() - started)
 
     def _observe(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "unmatched")
         method = scope["method"] if scope["method"] in METHODS else "other"
-        requests, durations = self._series(method, route, status)
+        requests, durations = self._series(method, _route(scope), status)
         requests.inc()
         durations.observe(seconds)
 
     def _find_series(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
         requests = self._metrics.http_requests.labels(method, route, str(status))
         return requests, self._metrics.http_seconds.labels(route)
+
+
+def _route(scope: Scope) -> str:
+    """The matched route's path, its parameters left open, so that ids make no series of their own."""
+    path: str = getattr(scope.get("route"), "path", "unmatched")
+    return path
 
 
 def _header(scope: Scope, name: bytes) -> bytes | None:

@@ -47,8 +47,12 @@ def add_error_handlers(app: FastAPI) -> None:
         app.add_exception_handler(kind, error_response)
 
 
-def as_problem(error: Exception) -> Problem:
-    """The problem that an exception becomes; an unforeseen one is logged, and the client learns no details."""
+def as_problem(error: Exception, request: str = "a request") -> Problem:
+    """The problem that an exception becomes; an unforeseen one is logged, and the client learns no details.
+
+    Args:
+        request: names the request in the log.
+    """
     match error:
         case Problem():
             return error
@@ -63,14 +67,10 @@ def as_problem(error: Exception) -> Problem:
         case ClientDisconnect():
             return Problem("client_gone", "the client has closed the connection")
         case HTTPException():
-            kind = KIND_OF_STATUS.get(error.status_code, "invalid_request")
-            return Problem(kind, str(error.detail))
+            return Problem(KIND_OF_STATUS.get(error.status_code, "invalid_request"), str(error.detail))
         case _:
-            log.error(
-                "a request failed with an unforeseen %s; answering 500 internal_error",
-                type(error).__name__,
-                exc_info=error,
-            )
+            name = type(error).__name__
+            log.error("%s failed with an unforeseen %s; the response is 500", request, name, exc_info=error)
             return Problem("internal_error", "the service failed at this request; its log says why")
 
 
@@ -123,10 +123,7 @@ async def error_response(request: Request, error: Exception) -> Response:
     free_traceback_locals(error)
     request.app.state.metrics.problems.labels(problem.kind).inc()
     headers = getattr(error, "headers", None) if isinstance(error, HTTPException) else None
-    response = problem_response(problem, headers)
-    if isinstance(error, HTTPException) and error.status_code not in KIND_OF_STATUS:
-        response.status_code = error.status_code
-    return response
+    return problem_response(problem, headers)
 
 
 def free_traceback_locals(error: BaseException) -> None:

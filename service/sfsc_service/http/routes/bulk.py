@@ -86,7 +86,7 @@ def _result(outcome: PutResult | PutFailure) -> dict[str, Any]:
     if isinstance(outcome, PutResult):
         width = query_json(outcome.query, outcome.arrival)
         return {"id": outcome.id, "status": 200, **width, "created": outcome.created}
-    problem = as_problem(outcome.error)
+    problem = as_problem(outcome.error, "POST /items")
     return {
         "id": outcome.id,
         "status": problem.status,
