@@ -1,5 +1,7 @@
 """Connections that take without giving: real sockets against the service's own protocol."""
 
+import http.client
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -7,6 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from sfsc_service.errors import STATUS
 from sfsc_service.settings import Settings
 from tests.service.images import draw_image
 from tests.service.live import Live, running
@@ -78,7 +81,7 @@ def test_who_reads_nothing_is_given_up(strict: Live) -> None:
         until_refused(strict, "unread")
 
 
-def test_connections_above_the_greatest_number_are_told_so(strict: Live) -> None:
+def test_a_connection_too_many_gets_a_problem_of_the_table_of_codes(strict: Live) -> None:
     assert strict.http.get("/livez").status_code == 200  # the client's own connection, kept open
     with ExitStack() as opened:
         others = [opened.enter_context(connect(strict)) for _ in range(5)]
@@ -86,9 +89,19 @@ def test_connections_above_the_greatest_number_are_told_so(strict: Live) -> None
             connection.sendall(HEAD + b"\r\n")
             assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
         with connect(strict) as refused:
-            answer = refused.recv(65_536)
-            assert answer.startswith(b"HTTP/1.1 503 ")
-            assert b'"code":"too_many_connections"' in answer
+            response = http.client.HTTPResponse(refused)
+            response.begin()
+            assert response.status == STATUS["too_many_connections"][0]
+            assert (response.getheader("Connection"), response.getheader("Retry-After")) == ("close", "1")
+            assert response.getheader("Content-Type") == "application/problem+json"
+            assert json.loads(response.read()) == {
+                "type": "urn:sfsc:problem:too_many_connections",
+                "title": STATUS["too_many_connections"][1],
+                "status": 503,
+                "detail": "connections: at most 6 may be open",
+                "code": "too_many_connections",
+                "parameter": None,
+            }
         assert strict.http.get("/livez").status_code == 200
     end = time.monotonic() + START_TIMEOUT_S
     while True:
