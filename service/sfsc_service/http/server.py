@@ -1,8 +1,8 @@
 """The server process: one uvicorn server on a bound socket, with its reactions to signals.
 
 SIGTERM or SIGINT: /readyz turns 503 → `drain_delay_s`, in which a load balancer notices → no new connections →
-open requests get their responses, for at most `shutdown_grace_s` → the store is closed → exit code 0. A second
-signal skips the delay, a third one the open requests.
+open requests get their responses, for at most `shutdown_grace_s` → the store is closed → exit code 0. A further
+signal skips the delay or, once it is over, the open requests.
 
 SIGHUP: the bundle is swapped (see lifecycle/swap.py). During a swap it causes another swap afterwards; before the
 service serves it is ignored.
