@@ -168,13 +168,12 @@ class TestBodies:
         answer = live.http.request(method, path, content=content, headers={"Content-Type": "application/json"})
         refused(answer, "body", 413)
 
-    def test_a_body_announced_too_large_is_refused_before_it_comes(
-        self, live: Live, method: str, path: str
+    @pytest.mark.parametrize("expect", ["", "Expect: 100-continue\r\n"], ids=["sends at once", "asks first"])
+    def test_a_body_announced_too_large_is_refused_before_it_is_sent(
+        self, live: Live, method: str, path: str, expect: str
     ) -> None:
-        head = (
-            f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {10**12}\r\n\r\n"
-        )
-        answer = say(live, head.encode(), end=False)
+        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n{expect}"
+        answer = say(live, f"{head}Content-Length: {10**12}\r\n\r\n".encode(), end=False)
         assert answer.startswith(b"HTTP/1.1 413 ")
         assert b"body_too_large" in answer
 
