@@ -74,7 +74,6 @@ class BoundedRequest:
         if self._waited_s > STALL_TIMEOUT_S + self._size / MIN_BYTES_PER_S:
             raise Problem("body_stalled", f"body: arrived at less than {MIN_BYTES_PER_S} bytes a second", "body")
         if self._size > self._memory.max_bytes:
-            await self.discard_rest()
             raise self._too_large(f"{self._size} or more")
         if self._memory.held_bytes > MAX_HELD_BODIES * self._memory.max_bytes:
             raise Problem(

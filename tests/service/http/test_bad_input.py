@@ -174,6 +174,7 @@ class TestBodies:
     ) -> None:
         head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n{expect}"
         answer = say(live, f"{head}Content-Length: {10**12}\r\n\r\n".encode(), end=False)
+        assert b"connection: close" in answer.lower()
         assert answer.startswith(b"HTTP/1.1 413 ")
         assert b"body_too_large" in answer
 
