@@ -11,8 +11,8 @@ that is given twice is an error, so that no part of a request is silently ignore
 import binascii
 import functools
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -139,13 +139,11 @@ def decode_base64(value: object, place: str) -> bytes:
         raise Problem("invalid_parameter", detail, parameter) from error
 
 
-@asynccontextmanager
-async def read_form(request: Request, max_files: int) -> AsyncIterator[FormData]:
-    """Read a multipart body; large parts lie in temporary files until the end of the block."""
-    async with request.form(
+def read_form(request: Request, max_files: int) -> AbstractAsyncContextManager[FormData]:
+    """Read a multipart body with `async with`; large parts lie in temporary files until the end of the block."""
+    return request.form(
         max_files=max_files + EXTRA_PARTS, max_fields=EXTRA_PARTS + 2 * max_files, max_part_size=MAX_FIELD_BYTES
-    ) as form:
-        yield form
+    )
 
 
 def uploads(form: FormData, name: str) -> list[UploadFile]:
