@@ -10,10 +10,10 @@ __all__ = ["tree"]
 ROOT = Path(__file__).parents[1]
 # Folders that are described by one sentence.
 FOLDERS = {
-    "benchmarks/results": "What was measured, one JSON file per benchmark: command, commit, machine, seed, figures.",
+    "benchmarks/results": "What was measured, a JSON file per benchmark: command, commit, machine, seed, figures.",
     "models/demo": "The committed demo bundle, its gallery and its sample queries.",
     "service/sfsc_service/vendor": "Swagger UI, so that /docs works without a network.",
-    "tests": "Tests in the folders of what they test; tests/system: end to end, in a browser, in containers, of the docs.",
+    "tests": "In the folders of what they test; tests/system: end to end, in a browser, in containers, docs.",
 }
 # Files that cannot say it themselves.
 FILES = {

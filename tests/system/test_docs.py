@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 README_LINES = 200
-GENERATED = ["settings", "metrics", "routes", "codes", "tree", "goals", "demo-matrix"]
-# A file of the repository between backticks, alone or with the test in it: `store/protocol.py`, `test_x.py::test_y`.
+GENERATED = ["settings", "metrics", "routes", "codes", "layers", "tree", "goals", "demo-matrix"]
+# A file of the repository between backticks, alone or with a test in it: `store/protocol.py`, `test_x.py::test_y`.
 NAMED_FILE = re.compile(r"`([\w./*-]+\.(?:py|toml|md|sh|yml|lua))(?:::(\w+))?`")
 GENERATED_BLOCK = re.compile(r"<!-- generated: [\w-]+ -->.*?<!-- /generated -->", re.DOTALL)
 ADDRESS = re.compile(r"\]\(([^)\s]+)\)")
@@ -53,7 +53,7 @@ def missing_links(page: Path) -> list[str]:
 
 
 def missing_files(text: str) -> list[str]:
-    """The named files that no path of the repository ends in, and the named tests that their file does not define."""
+    """The named files that no path of the repository ends in, and named tests that their file does not define."""
     missing = []
     for path, test in NAMED_FILE.findall(text):
         found = [name for name in tracked() if fnmatch.fnmatchcase(f"/{name}", f"*/{path}")]

@@ -1,8 +1,9 @@
 """Every `sh` and `python` block of the README and of docs/ is run, in the order of its page.
 
-What a visitor has at hand lies in the folder where a page is run: the demo bundle at `models/demo`, the images `a.jpg` and
-`b.jpg` of one vehicle by two cameras, and `photos/IDENTITY/IMAGE`, eight vehicles in colour. `http://127.0.0.1:8000` is
-the service that the page started last, else one with the demo bundle and an empty gallery. Training runs two steps.
+A page is run in a folder with what a visitor has at hand: the demo bundle at `models/demo`, the images `a.jpg` and
+`b.jpg` of one vehicle by two cameras, and `photos/IDENTITY/IMAGE`, eight vehicles in colour. At
+`http://127.0.0.1:8000` answers the service that the page started last, else one with the demo bundle and an empty
+gallery. Training runs two steps of two widths.
 
 Marks in the line that opens a block: `background` for one command that serves until it is stopped, and
 `no-run (REASON)`.
