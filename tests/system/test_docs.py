@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from docs.tree import first_sentence, leading_comment
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 README_LINES = 200
@@ -17,6 +19,22 @@ GENERATED = ["settings", "metrics", "routes", "codes", "layers", "tree", "goals"
 # A file of the repository between backticks, alone or with a test in it: `store/protocol.py`, `test_x.py::test_y`.
 NAMED_FILE = re.compile(r"`([\w./*-]+\.(?:py|toml|md|sh|yml|lua))(?:::(\w+))?`")
 GENERATED_BLOCK = re.compile(r"<!-- generated: [\w-]+ -->.*?<!-- /generated -->", re.DOTALL)
+SENTENCES = {
+    "κ: the classifier through which the widths meet (method §1). It is shared.": (
+        "κ: the classifier through which the widths meet (method §1)."
+    ),
+    "Export: every width\ninto a static module.\n\nMore.": "Export: every width into a static module.",
+    "Fixed vectors (Pernici et al. 2021). They stand still.": "Fixed vectors (Pernici et al. 2021).",
+    "PCGrad, Yu et al. Gradient Surgery": "PCGrad, Yu et al. Gradient Surgery.",
+    "Version 1.0.31 of `timm`, e.g. ResNet": "Version 1.0.31 of `timm`, e.g. ResNet.",
+    "What may happen:\n- this\n- that": "What may happen.",
+    "": "",
+}
+COMMENTS = {
+    "#!/usr/bin/env bash\n# The whole\n# check.\n\n# Not this.\n": "The whole\ncheck.",
+    "/* The page's frame */\n*, *::before { margin: 0 }\n": "The page's frame",
+    "name = 'x'\n": "",
+}
 ADDRESS = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -116,3 +134,13 @@ def test_every_make_target_that_a_page_names_exists(page: Path):
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= README_LINES
+
+
+@pytest.mark.parametrize("text", SENTENCES)
+def test_a_file_is_listed_with_its_whole_first_sentence(text: str):
+    assert first_sentence(text) == SENTENCES[text]
+
+
+@pytest.mark.parametrize("text", COMMENTS)
+def test_the_leading_comment_of_a_file_is_read_to_its_end(text: str):
+    assert leading_comment(text) == COMMENTS[text]
