@@ -5,6 +5,9 @@ A page is run in a folder with what a visitor has at hand: the demo bundle at `m
 `http://127.0.0.1:8000` answers the service that the page started last, else one with the demo bundle and an empty
 gallery. Training runs two steps of two widths.
 
+A `json` block right after another shows its answer: names and values must be the same, `…` stands for any value,
+and of what is measured (`score`, `embedding`, `timing_ms`) only the names are compared.
+
 Marks in the line that opens a block: `background` for one command that serves until it is stopped, and
 `no-run (REASON)`.
 """
@@ -16,10 +19,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import httpx
 import pytest
@@ -31,7 +35,9 @@ ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", *(page.relative_to(ROOT).as_posix() for page in sorted((ROOT / "docs").glob("*.md")))]
 BIN = Path(sys.executable).parent
 ADDRESS = "http://127.0.0.1:8000"
-FENCE = re.compile(r"^ *```(sh|python)\b([^\n]*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^ *```(\w+)([^\n]*)\n(.*?)^ *```\n", re.MULTILINE | re.DOTALL)
+MEASURED = {"score", "embedding", "timing_ms"}
+ANY = "…"
 NO_RUN = re.compile(r"no-run \(.{5,}\)")
 TIMEOUT_S = 250
 SHORT = "--set optimiser.steps=2 --set optimiser.warmup_steps=0 --set 'widths=[0.25, 1.0]'"
@@ -44,9 +50,12 @@ CURL = 'silent\nshow-error\nfail-with-body\nwrite-out = "\\n"\n'
 
 @dataclass(frozen=True, slots=True)
 class Block:
+    """Code, and the answer that the page shows of it."""
+
     language: str
     mark: str
     code: str
+    shown: str = ""
 
     @property
     def runs(self) -> bool:
@@ -54,7 +63,36 @@ class Block:
 
 
 def blocks_of(text: str) -> list[Block]:
-    return [Block(language, mark.strip(), code) for language, mark, code in FENCE.findall(text)]
+    blocks: list[Block] = []
+    end = -1
+    for found in FENCE.finditer(text):
+        language, mark, code = found.groups()
+        if language in ("sh", "python"):
+            blocks.append(Block(language, mark.strip(), code))
+        elif language == "json" and found.start() == end:
+            blocks[-1] = replace(blocks[-1], shown=code)
+        end = found.end()
+    return blocks
+
+
+def assert_as_shown(shown: Any, found: Any, place: str = "the answer") -> None:
+    """Compare the answer on a page with the one that came."""
+    match shown:
+        case dict():
+            assert isinstance(found, dict), place
+            assert set(shown) == set(found), place
+            for name, value in shown.items():
+                if name not in MEASURED:
+                    assert_as_shown(value, found[name], f"{place}: {name}")
+                elif isinstance(value, dict):
+                    assert set(value) == set(found[name]), f"{place}: {name}"
+        case list():
+            assert isinstance(found, list), place
+            assert len(shown) == len(found), place
+            for position, value in enumerate(shown):
+                assert_as_shown(value, found[position], f"{place}[{position}]")
+        case _:
+            assert shown in (found, ANY), place
 
 
 class Visitor:
@@ -94,6 +132,8 @@ class Visitor:
             check=False,
         )
         assert done.returncode == 0, f"{block.code}\n{done.stdout}\n{done.stderr}"
+        if block.shown:
+            assert_as_shown(json.loads(block.shown), json.loads(done.stdout))
         return done.stdout
 
     def _serve(self, command: str) -> None:
@@ -176,6 +216,30 @@ def test_a_block_that_fails_is_found(tmp_path: Path):
     ):
         with pytest.raises(AssertionError):
             visitor.type(block)
+
+
+ANSWER = {"id": "a", "hits": [{"id": "b", "score": 0.5, "timing_ms": {"total": 1}}]}
+OTHERS = {
+    "another value": ANSWER | {"id": "b"},
+    "a name more": ANSWER | {"more": 1},
+    "a name less": {"id": "a"},
+    "a hit more": ANSWER | {"hits": [*ANSWER["hits"], {}]},
+    "no list": ANSWER | {"hits": None},
+    "other times": ANSWER | {"hits": [{"id": "b", "score": 0.5, "timing_ms": {"queue": 1}}]},
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_an_answer_that_is_not_as_shown_is_found(other: str):
+    assert_as_shown(ANSWER, {"id": "a", "hits": [{"id": "b", "score": 0.7, "timing_ms": {"total": 2}}]})
+    assert_as_shown(ANSWER | {"id": "…"}, ANSWER)
+    with pytest.raises(AssertionError):
+        assert_as_shown(ANSWER, OTHERS[other])
+
+
+def test_a_json_block_belongs_to_the_block_right_before_it():
+    text = "```sh\na\n```\n```json\n1\n```\n\n```json\n2\n```\n```python no-run (reason)\nb\n```\n"
+    assert blocks_of(text) == [Block("sh", "", "a\n", "1\n"), Block("python", "no-run (reason)", "b\n")]
 
 
 def test_the_readmes_calls_are_answered_as_it_says(typed):
