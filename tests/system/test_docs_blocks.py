@@ -244,18 +244,21 @@ def test_a_json_block_belongs_to_the_block_right_before_it():
 
 def test_the_readmes_calls_are_answered_as_it_says(typed):
     pytest.importorskip("torch", reason="the training extra is not installed")
-    printed = [(block, out) for block, out in typed("README.md") if ADDRESS in block.code]
-    (python, client), (curl, answers) = printed
-    assert python.language == "python"
-    assert re.fullmatch(r"0\.25 \[\('car-1', '1\.0', 0\.\d+\)\]\n", client)
-    put, at_width, in_time, embedded = map(json.loads, answers.splitlines())
-    assert len(curl.code.splitlines()) == 4
-    assert (put["id"], put["width"], put["reason"], put["created"]) == ("a", "1.0", "requested", True)
-    assert at_width["query"] == {"width": "0.25", "reason": "requested", "budget_met": True}
-    assert {hit["id"] for hit in at_width["hits"]} == {"car-1", "a"}
-    assert {hit["width"] for hit in at_width["hits"]} == {"1.0"}
+    client, put, search, others = ((block, out) for block, out in typed("README.md") if ADDRESS in block.code)
+    assert client[0].language == "python"
+    assert re.fullmatch(r"0\.25 \[\('car-1', '1\.0', 0\.\d+\)\]\n", client[1])
+    replaced = json.loads(put[1])
+    assert {name: replaced[name] for name in ("id", "width", "reason", "created")} == {
+        "id": "car-1",
+        "width": "1.0",
+        "reason": "requested",
+        "created": False,
+    }
+    assert search[0].shown
+    in_time, embedded = map(json.loads, others[1].splitlines())
     assert in_time["query"]["width"] in {"0.25", "0.5", "0.75", "1.0"}
     assert in_time["query"]["reason"] in {"budget", "load"}
+    assert [hit["id"] for hit in in_time["hits"]] == ["car-1"]
     (result,) = embedded["results"]
     assert (result["width"], result["reason"]) == ("0.25", "requested")
     assert len(result["embedding"]) == embedded["dim"]
