@@ -190,7 +190,7 @@ def test_batches_of_identities_hold_so_many_images_of_each():
     assert all(len(set(group)) == min(4, (classes == classes[group[0]]).sum()) for group in rows)
     assert np.array_equal(sampler.rows(5), Identities(classes, size=12, images=4, seed=1).rows(5))
     assert not np.array_equal(sampler.rows(5), Identities(classes, size=12, images=4, seed=2).rows(5))
-    with pytest.raises(DataError, match=r"a batch of 32 with sampler.images = 4 needs 8 identities, found 6"):
+    with pytest.raises(DataError, match=r"a batch of 32 with sampler.images = 4 needs 8 identities; found 6"):
         Identities(classes, size=32, images=4, seed=1)
 
 
@@ -200,7 +200,7 @@ def test_parts_hold_the_rows_of_the_step_whoever_takes_them():
         images = np.arange(10 * 16 * 16 * 3, dtype=np.uint64).astype(np.uint8).reshape(10, 16, 16, 3)
         augmentation = Augmentation(EVERYTHING, 16, 16)
         return Batches(
-            images, np.arange(10), augmentation, sampler, seed=5, start=0, stop=9, parts=4, mine=mine
+            images, np.arange(10), augmentation, sampler, seed=5, start=0, stop=9, micro_batches=4, mine=mine
         ).batch(7)
 
     whole, second = parts(None), parts(range(2, 4))
@@ -236,5 +236,5 @@ def test_vehicles_do_not_mix_with_what_lies_there(tmp_path):
     (tmp_path / "own" / "train" / "a").mkdir(parents=True)
     with pytest.raises(DataError, match="cannot be drawn into"):
         read_vehicles(tmp_path / "own", VEHICLES, 0)
-    with pytest.raises(DataError, match="vehicles are square images, data asks for 64×32"):
+    with pytest.raises(DataError, match="vehicles are square images; data asks for 64×32"):
         read_vehicles(tmp_path / "flat", VEHICLES.model_copy(update={"width": 32}), 0)
