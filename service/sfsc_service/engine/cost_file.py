@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import onnxruntime
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sfsc_bundle.atomic_file import write_file
 from sfsc_bundle.machine import processor
 from sfsc_bundle.manifest import Manifest
 from sfsc_service.engine.costs import Measured
@@ -89,12 +90,4 @@ class CostFile:
         }
         document = _Document(fingerprint=self._fingerprint, costs=cells)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{NAME}.{os.getpid()}")
-        try:
-            with temporary.open("w") as file:
-                file.write(document.model_dump_json(indent=1))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_file(self.path, document.model_dump_json(indent=1).encode())
