@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from sfsc_bundle.atomic_file import sync
+from sfsc_bundle.broken_rule import first_broken_rule
 from sfsc_bundle.errors import BundleError
 from sfsc_bundle.manifest import Manifest
 
@@ -91,9 +92,7 @@ def _read_manifest(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise BundleError(f"{path}: {where}: {first['msg']}") from error
+        raise BundleError(f"{path}: {first_broken_rule(error)}") from error
 
 
 def _digest(path: Path, width: str) -> str:

@@ -14,6 +14,7 @@ import onnxruntime
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sfsc_bundle.atomic_file import write_file
+from sfsc_bundle.broken_rule import first_broken_rule
 from sfsc_bundle.machine import processor
 from sfsc_bundle.manifest import Manifest
 from sfsc_service.engine.costs import Measured
@@ -70,8 +71,9 @@ class CostFile:
             if self.path.stat().st_size > LARGEST_BYTES:
                 raise ValueError(f"more than {LARGEST_BYTES} bytes")
             document = _Document.model_validate_json(self.path.read_bytes())
-        except (OSError, ValueError, ValidationError) as error:
-            log.warning("%s cannot be used, costs are measured anew: %s", self.path, str(error).splitlines()[0])
+        except (OSError, ValueError) as error:
+            reason = first_broken_rule(error) if isinstance(error, ValidationError) else error
+            log.warning("%s cannot be used, costs are measured anew: %s", self.path, reason)
             return None
         changed = [name for name, value in self._fingerprint.items() if document.fingerprint.get(name) != value]
         if changed or document.costs.keys() != self._fingerprint["graphs"].keys():

@@ -10,8 +10,8 @@ import orjson
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
+from sfsc_bundle.described import describe_value
 from sfsc_service.errors import Problem
-from sfsc_service.http.problems import found_text
 
 __all__ = [
     "check_size",
@@ -56,7 +56,7 @@ def read_json(body: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         document = _lenient_json(body, error)
     if not isinstance(document, dict):
-        raise Problem("invalid_json", f"body: must be a JSON object, found {found_text(document)}", "body")
+        raise Problem("invalid_json", f"body: must be a JSON object, found {describe_value(document)}", "body")
     return document
 
 
@@ -64,12 +64,12 @@ def decode_base64(value: object, place: str) -> bytes:
     """Bytes of a base64 text at a place such as image or image[2]. Raises Problem: invalid_parameter."""
     parameter = place.split("[")[0]
     if not isinstance(value, str):
-        raise Problem("invalid_parameter", f"{place}: must be base64, found {found_text(value)}", parameter)
+        raise Problem("invalid_parameter", f"{place}: must be base64, found {describe_value(value)}", parameter)
     try:
         return binascii.a2b_base64(value, strict_mode=True)
     except (binascii.Error, ValueError) as error:
         raise Problem(
-            "invalid_parameter", f"{place}: must be base64: {error}, found {found_text(value)}", parameter
+            "invalid_parameter", f"{place}: must be base64: {error}, found {describe_value(value)}", parameter
         ) from error
 
 
@@ -102,7 +102,7 @@ def _json_option(name: str, text: str) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise Problem(
-            "invalid_parameter", f"{name}: must be JSON ({error}), found {found_text(text)}", name
+            "invalid_parameter", f"{name}: must be JSON ({error}), found {describe_value(text)}", name
         ) from error
 
 

@@ -35,8 +35,9 @@ from sfsc_service.http.query_source import caller_vector, one_source
 from sfsc_service.http.request_body import validate
 from sfsc_service.http.responses import json_response, query_answer, server_timing, timing
 from sfsc_service.http.routes.embed import budget_of
-from sfsc_service.http.schemas import MAX_ID_CHARACTERS, BulkAnswer, BulkItem
+from sfsc_service.http.schemas import BulkAnswer, BulkItem
 from sfsc_service.lifecycle.service import Service
+from sfsc_service.store.protocol import MAX_ID_LENGTH
 
 __all__ = ["add_bulk"]
 
@@ -178,7 +179,7 @@ def _per_image(form: FormData, name: str, images: int) -> list[str]:
 
 def _name(found: object) -> str | None:
     """An id to report an outcome under, if it is one at all."""
-    return found if isinstance(found, str) and len(found) <= MAX_ID_CHARACTERS else None
+    return found if isinstance(found, str) and len(found) <= MAX_ID_LENGTH else None
 
 
 def _too_many(most: int) -> Problem:
