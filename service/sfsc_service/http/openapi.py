@@ -8,6 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from sfsc_bundle.image_formats import IMAGE_FORMATS
 from sfsc_service.errors import STATUS
 from sfsc_service.http.schemas import BulkCall, BulkItem, EmbedCall, ItemCall, ProblemAnswer, SearchCall
 
@@ -15,7 +16,6 @@ __all__ = ["bulk_call", "describe", "image_call", "problems", "query_parameters"
 
 REF = "#/components/schemas/{model}"
 BINARY = {"type": "string", "format": "binary"}
-IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp")
 AS_JSON = ("filter", "metadata")
 ONLY_IN_BODIES = ("vector",)
 
@@ -56,7 +56,7 @@ def image_call(model: type[BaseModel], json_model: str, *, many: bool = False) -
     """The three forms of a call that takes an image."""
     form = _form(model)
     form["properties"]["image"] = {"type": "array", "items": BINARY} if many else BINARY
-    content: dict[str, Any] = {kind: {"schema": BINARY} for kind in IMAGE_TYPES}
+    content: dict[str, Any] = {one.media_type: {"schema": BINARY} for one in IMAGE_FORMATS}
     content["application/json"] = {"schema": _ref(json_model)}
     content["multipart/form-data"] = {"schema": form}
     return {**query_parameters(model), "requestBody": {"required": False, "content": content}}
