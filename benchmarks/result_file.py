@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from sfsc_bundle.atomic_file import write_file
 from sfsc_bundle.machine import processor
 
 __all__ = ["RESULTS", "Figure", "write_result"]
@@ -66,7 +67,7 @@ def write_result(name: str, figures: list[Figure], data: dict[str, Any], *, seed
     }
     path = RESULTS / f"{name}.json"
     RESULTS.mkdir(exist_ok=True)
-    path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    write_file(path, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
     return path
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.result_file import Figure, write_result
 from sfsc_bundle.folder import open_bundle
-from sfsc_service.gallery.listing import SUFFIXES
+from sfsc_bundle.image_formats import SUFFIXES
 from tests.system.compose import ROOT, Stack, compose_commands, docker, engine, fetch_image, inspect_image, until
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(1800)]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from sfsc_bundle.image_formats import SUFFIXES
 from sfsc_training.config import AugmentationSection, DataSection, VehiclesSection
 from sfsc_training.data.augmentation import Augmentation
 from sfsc_training.data.batches import Batches, make_loader
@@ -238,3 +239,11 @@ def test_vehicles_do_not_mix_with_what_lies_there(tmp_path):
         read_vehicles(tmp_path / "own", VEHICLES, 0)
     with pytest.raises(DataError, match="vehicles are square images; data asks for 64×32"):
         read_vehicles(tmp_path / "flat", VEHICLES.model_copy(update={"width": 32}), 0)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_files_of_every_image_format_are_read(own_data, suffix):
+    (image,) = sorted((own_data / "test").rglob("*_0.png"))[:1]
+    added = image.with_name(f"added{suffix}")
+    shutil.copyfile(image, added)
+    assert added.relative_to(own_data).as_posix() in read_folder(own_data, SECTION, 0).test.names

@@ -9,7 +9,6 @@ RUN/teacher.json    the teacher, where there is one
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfsc_bundle.atomic_file import replacing, write_file
 from sfsc_training.config import Recipe, parse_recipe
 from sfsc_training.errors import CheckpointError, RecipeError
 
@@ -70,12 +70,8 @@ def _inside(averaged: Mapping[str, Any]) -> dict[str, Tensor]:
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Replace the run's checkpoint atomically: a run killed at any moment leaves the old one or the new one."""
     content = {"format": _FORMAT} | {name: getattr(checkpoint, name) for name in Checkpoint.__slots__}
-    temporary = folder / ".checkpoint.pt.tmp"
-    with temporary.open("wb") as file:
+    with replacing(folder / "checkpoint.pt") as file:
         torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / "checkpoint.pt")
 
 
 def read_checkpoint(folder: Path) -> Checkpoint | None:
@@ -121,6 +117,4 @@ def compatible_spaces(folder: Path) -> tuple[str, ...]:
 
 def write_json(path: Path, content: object) -> None:
     """Write a JSON document atomically."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    temporary.replace(path)
+    write_file(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())

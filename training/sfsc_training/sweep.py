@@ -25,6 +25,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.console import Console
 
+from sfsc_bundle.broken_rule import first_broken_rule
 from sfsc_bundle.machine import processor
 from sfsc_bundle.retrieval import summarise
 from sfsc_training.checkpoint import read_checkpoint, write_json
@@ -70,7 +71,7 @@ def read_sweep(path: Path) -> list[Planned]:
     try:
         file = _SweepFile.model_validate(tomllib.loads(path.read_text()))
     except (OSError, ValueError) as error:
-        what = error.errors()[0] if isinstance(error, ValidationError) else error
+        what = first_broken_rule(error) if isinstance(error, ValidationError) else error
         raise RecipeError(f"sweep {path} cannot be used: {what}") from error
     planned: dict[str, Planned] = {}
     for entry in file.run:

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 import onnxruntime
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sfsc_bundle.atomic_file import write_file
+from sfsc_bundle.broken_rule import first_broken_rule
 from sfsc_bundle.machine import processor
 from sfsc_bundle.manifest import Manifest
 from sfsc_service.engine.costs import Measured
@@ -69,8 +71,9 @@ class CostFile:
             if self.path.stat().st_size > LARGEST_BYTES:
                 raise ValueError(f"more than {LARGEST_BYTES} bytes")
             document = _Document.model_validate_json(self.path.read_bytes())
-        except (OSError, ValueError, ValidationError) as error:
-            log.warning("ignoring %s, costs will be measured again: %s", self.path, str(error).splitlines()[0])
+        except (OSError, ValueError) as error:
+            reason = first_broken_rule(error) if isinstance(error, ValidationError) else error
+            log.warning("ignoring %s, costs will be measured again: %s", self.path, reason)
             return None
         changed = [name for name, value in self._fingerprint.items() if document.fingerprint.get(name) != value]
         if changed or document.costs.keys() != self._fingerprint["graphs"].keys():
@@ -93,12 +96,4 @@ class CostFile:
         }
         document = _Document(fingerprint=self._fingerprint, costs=cells)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{NAME}.{os.getpid()}")
-        try:
-            with temporary.open("w") as file:
-                file.write(document.model_dump_json(indent=1))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_file(self.path, document.model_dump_json(indent=1).encode())

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sfsc_bundle.header import ImageLimits, open_header
+from sfsc_bundle.image_formats import media_type
 from sfsc_bundle.manifest import Manifest
 from sfsc_service.engine.arrival import Arrival
 from sfsc_service.engine.batch_plan import Capacity, Work
@@ -41,14 +42,6 @@ from sfsc_service.settings import Settings
 
 __all__ = ["Arrival", "EmbeddedImage", "Embedder"]
 
-MEDIA_TYPES = {
-    "JPEG": "image/jpeg",
-    "MPO": "image/jpeg",  # a JPEG with further images behind it, which browsers show as one
-    "PNG": "image/png",
-    "WEBP": "image/webp",
-    "GIF": "image/gif",
-    "BMP": "image/bmp",
-}
 log = logging.getLogger(__name__)
 
 HANG_FACTOR = 20.0
@@ -172,7 +165,7 @@ class Embedder:
 
     def media_type(self, data: bytes) -> str:
         """What an image is by its bytes, whatever its caller said: it goes out again to browsers."""
-        return MEDIA_TYPES[open_header(data, self._limits).format or ""]
+        return media_type(open_header(data, self._limits).format)
 
     async def measure_idle(self) -> None:
         """Measure one batch size that is not known yet, or one stale width. To be called while all is idle."""

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
+from sfsc_bundle.image_formats import IMAGE_FORMATS
 from sfsc_service.errors import STATUS
 from sfsc_service.http.response_schemas import ProblemResponse
 from sfsc_service.http.schemas import BulkItem, BulkLine
@@ -13,7 +14,6 @@ from sfsc_service.http.schemas import BulkItem, BulkLine
 __all__ = ["bulk_request", "describe", "image_content", "image_request", "problems", "query_parameters"]
 
 BINARY = {"type": "string", "format": "binary"}
-IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp")
 AS_JSON = ("filter", "metadata")
 ONLY_IN_BODIES = ("vector",)
 
@@ -62,7 +62,7 @@ def image_request(options: type[BaseModel], body: type[BaseModel], *, many: bool
     """The three forms of a request that takes an image; `body` is the JSON form, `many` allows several images."""
     form = _form(options)
     form["properties"]["image"] = {"type": "array", "items": BINARY} if many else BINARY
-    content: dict[str, Any] = {kind: {"schema": BINARY} for kind in IMAGE_TYPES}
+    content: dict[str, Any] = {one.media_type: {"schema": BINARY} for one in IMAGE_FORMATS}
     content["application/json"] = {"schema": body.model_json_schema()}
     content["multipart/form-data"] = {"schema": form}
     return {**query_parameters(options), "requestBody": {"required": False, "content": content}}

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from sfsc_bundle.broken_rule import broken_rule, first_broken_rule
 from sfsc_bundle.errors import ImageError
 from sfsc_service.errors import KINDS, STATUS, Kind, Problem
 from sfsc_service.store.errors import InvalidInputError, StoreError
@@ -76,28 +77,12 @@ def as_problem(error: Exception, request: str = "a request") -> Problem:
 
 def validation_problem(error: ValidationError | RequestValidationError) -> Problem:
     """The first rule that was broken, by the name of its parameter."""
-    first = error.errors()[0]
-    places = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
-    parameter = places[0] if places else "body"
-    where = ".".join(part for part in places if "[" not in part and part != "str") or "body"
-    message = str(first["msg"]).removeprefix("Value error, ")
-    found = "" if "found" in message or first["type"] == "missing" else f", found {found_text(first.get('input'))}"
-    return Problem("invalid_parameter", f"{where}: {message}{found}", parameter)
-
-
-def found_text(value: object) -> str:
-    """What was found, short; never descends into containers, which may be nested without end."""
-    match value:
-        case dict():
-            return f"an object of {len(value)}"
-        case list() | tuple():
-            return f"a list of {len(value)}"
-        case str() | bytes():
-            return repr(value[:60]) + ("…" if len(value) > 60 else "")
-        case None:
-            return "null"
-        case _:
-            return str(value)[:60]
+    if isinstance(error, ValidationError):
+        broken = first_broken_rule(error)
+    else:
+        broken = broken_rule(error.errors()[0], ignored=("body", "query", "path"))
+    place = broken.place or ("body",)
+    return Problem("invalid_parameter", f"{'.'.join(place)}: {broken.rule}", place[0])
 
 
 def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:

@@ -21,8 +21,9 @@ from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, QueryParams, UploadFile
 from starlette.requests import ClientDisconnect, Request
 
+from sfsc_bundle.described import describe_value
 from sfsc_service.errors import Problem
-from sfsc_service.http.problems import found_text, validation_problem
+from sfsc_service.http.problems import validation_problem
 
 __all__ = [
     "ParsedRequest",
@@ -123,7 +124,7 @@ def read_json(body: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         document = _lenient_json(body, error)
     if not isinstance(document, dict):
-        raise Problem("invalid_json", f"body: must be a JSON object, found {found_text(document)}", "body")
+        raise Problem("invalid_json", f"body: must be a JSON object, found {describe_value(document)}", "body")
     return document
 
 
@@ -131,11 +132,11 @@ def decode_base64(value: object, place: str) -> bytes:
     """Decode the base64 text at a place such as image or image[2]. Raises Problem: invalid_parameter."""
     parameter = place.split("[")[0]
     if not isinstance(value, str):
-        raise Problem("invalid_parameter", f"{place}: must be base64, found {found_text(value)}", parameter)
+        raise Problem("invalid_parameter", f"{place}: must be base64, found {describe_value(value)}", parameter)
     try:
         return binascii.a2b_base64(value, strict_mode=True)
     except (binascii.Error, ValueError) as error:
-        detail = f"{place}: must be base64: {error}, found {found_text(value)}"
+        detail = f"{place}: must be base64: {error}, found {describe_value(value)}"
         raise Problem("invalid_parameter", detail, parameter) from error
 
 
@@ -240,7 +241,7 @@ def _json_option(name: str, text: str) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        detail = f"{name}: must be JSON ({error}), found {found_text(text)}"
+        detail = f"{name}: must be JSON ({error}), found {describe_value(text)}"
         raise Problem("invalid_parameter", detail, name) from error
 
 

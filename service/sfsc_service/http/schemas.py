@@ -3,15 +3,16 @@
 Classes named Options hold what any form of a request may say; classes named Body or Line are its JSON form.
 """
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from sfsc_bundle.widths import canonical_width
+from sfsc_service.store.errors import InvalidIdError
+from sfsc_service.store.protocol import MAX_ID_LENGTH
+from sfsc_service.store.validation import check_id
 
 __all__ = [
-    "MAX_ID_CHARACTERS",
     "BudgetOptions",
     "BulkItem",
     "BulkLine",
@@ -27,23 +28,16 @@ __all__ = [
     "SearchOptions",
 ]
 
-MAX_ID_CHARACTERS = 256
 MAX_NUMBERS = 8192
 MAX_BASE64 = 4 * 4 * MAX_NUMBERS // 3 + 4
 HOUR_MS = 3_600_000.0
 
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-
 
 def _id(value: str) -> str:
-    if not 1 <= len(value) <= MAX_ID_CHARACTERS:
-        raise ValueError(f"must have 1 to {MAX_ID_CHARACTERS} characters, found {len(value)}")
-    if found := _UNPRINTABLE.search(value):
-        raise ValueError(
-            f"must be UTF-8 text without control characters, found U+{ord(found[0]):04X} at {found.start()}"
-        )
-    if value in (".", ".."):
-        raise ValueError(f"must not be . or .., which addresses cannot hold, found {value}")
+    try:
+        check_id(value)
+    except InvalidIdError as error:
+        raise ValueError(f"{error.rule}, found {error.found}") from None
     return value
 
 
@@ -66,7 +60,7 @@ ItemId = Annotated[
         {
             "type": "string",
             "minLength": 1,
-            "maxLength": MAX_ID_CHARACTERS,
+            "maxLength": MAX_ID_LENGTH,
             "pattern": r"^[^\u0000-\u001f\u007f-\u009f]+$",
         }
     ),

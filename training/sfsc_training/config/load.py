@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sfsc_bundle.broken_rule import first_broken_rule
 from sfsc_training.config.recipe import Recipe
 from sfsc_training.errors import RecipeError
 
@@ -43,13 +44,7 @@ def parse_recipe(document: Mapping[str, Any], source: str = "recipe") -> Recipe:
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the recipe"
-        what = "is not a known key" if first["type"] == "extra_forbidden" else first["msg"]
-        found = (
-            "" if first["type"] in ("extra_forbidden", "missing", "value_error") else f", found {first['input']!r}"
-        )
-        raise RecipeError(f"{source}: {where}: {what}{found}") from error
+        raise RecipeError(f"{source}: {first_broken_rule(error)}") from error
 
 
 def _find(name: str, beside: Path) -> Path:

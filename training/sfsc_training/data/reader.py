@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from sfsc_bundle.image_formats import SUFFIXES
 from sfsc_bundle.retrieval import Labels
 from sfsc_training.config import DataSection
 from sfsc_training.errors import DataError
@@ -21,8 +22,6 @@ from sfsc_training.errors import DataError
 __all__ = ["Dataset", "Split", "digest", "divide", "read_folder"]
 
 Identity = TypeVar("Identity")
-
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +133,9 @@ def _split(root: Path, identities: Sequence[Path], section: DataSection) -> Spli
     paths: list[Path] = []
     classes: list[int] = []
     for number, identity in enumerate(identities):
-        images = sorted(path for path in identity.iterdir() if path.suffix.lower() in _SUFFIXES)
+        images = sorted(path for path in identity.iterdir() if path.suffix.lower() in SUFFIXES)
         if not images:
-            raise DataError(f"identity {identity} has no image: no file ends in {', '.join(sorted(_SUFFIXES))}")
+            raise DataError(f"identity {identity} has no image: no file ends in {', '.join(SUFFIXES)}")
         paths += images
         classes += [number] * len(images)
     query, gallery = _roles(paths, section)

@@ -35,8 +35,9 @@ from sfsc_service.http.request_body import (
 )
 from sfsc_service.http.response_schemas import BulkResponse
 from sfsc_service.http.responses import json_response, query_json, server_timing, timing
-from sfsc_service.http.schemas import MAX_ID_CHARACTERS, BulkItem
+from sfsc_service.http.schemas import BulkItem
 from sfsc_service.lifecycle.service import Service
+from sfsc_service.store.protocol import MAX_ID_LENGTH
 
 __all__ = ["add_routes"]
 
@@ -171,7 +172,7 @@ def _per_image(form: FormData, name: str, images: int) -> list[str]:
 
 def _reported_id(value: object) -> str | None:
     """The id that an outcome is reported under, None where the value is no id at all."""
-    return value if isinstance(value, str) and len(value) <= MAX_ID_CHARACTERS else None
+    return value if isinstance(value, str) and len(value) <= MAX_ID_LENGTH else None
 
 
 def _too_many(max_items: int) -> Problem:
