@@ -5,7 +5,7 @@ VENV   := .venv
 SERVE  := .venv-serve
 BIN    := $(VENV)/bin
 
-.PHONY: help test test-slow test-serving test-containers lint demo figures main-job bench endurance clean
+.PHONY: help test test-slow test-serving test-containers lint demo figures main-job bench endurance mutation clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -63,5 +63,8 @@ bench: $(VENV)/.ready ## overhead, isolation, peers and overload of the service,
 endurance: $(VENV)/.ready ## half an hour of mixed, poisonous and vanishing traffic
 	$(BIN)/python benchmarks/endurance.py
 
+mutation: $(VENV)/.ready ## which changes of the code no test notices (an hour or two of one core; run it again to go on)
+	$(BIN)/python benchmarks/mutation.py
+
 clean: ## remove environments and caches, keep runs, data and bundles
-	rm -rf $(VENV) $(SERVE) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(SERVE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .mutation
