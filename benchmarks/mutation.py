@@ -14,6 +14,7 @@ with the reason and are counted separately.
 """
 
 import argparse
+import json
 import os
 import sys
 import tomllib
@@ -27,7 +28,7 @@ from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkItem, WorkResul
 
 from forked_tests import Replacement, preload, run_forked, stale_modules
 from mutants import LEFT_OUT, Target, changed_lines, drawn, left_out, mutated, open_session
-from result_file import Figure, write_result
+from result_file import RESULTS, Figure, write_result
 
 ROOT = Path(__file__).resolve().parents[1]
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
@@ -106,9 +107,12 @@ def main() -> None:
     parser.add_argument("--survivors", action="store_true", help="tests were only added: take over older kills")
     parser.add_argument("--report", action="store_true", help="run nothing")
     parser.add_argument("--sessions", type=Path, default=ROOT / ".mutation", help="where sessions are kept")
+    parser.add_argument("--before", type=Path, help="result file of an earlier commit, to stand beside this one")
     parser.add_argument("--name", default="mutation", help="of the result file")
     arguments = parser.parse_args()
     os.chdir(ROOT)
+    if missing := unlisted():
+        parser.error(f"say in PURE or REST which tests should notice a change of {', '.join(missing)}")
     os.nice(10)
     groups = {"pure modules": (PURE, None), "sample of engine and store": (REST, SAMPLE)}
     reports = {}
@@ -125,7 +129,35 @@ def main() -> None:
     if not arguments.only:
         figures = [figure(group, rows) for group, rows in reports.items()]
         figures += [figure(row["module"], [row]) for row in reports["pure modules"]]
-        print(write_result(arguments.name, figures, {"left out": LEFT_OUT, **reports}, seed=SEED))
+        data = {"left out": LEFT_OUT, "before": before(arguments.before, arguments.name), **reports}
+        print(write_result(arguments.name, figures, data, seed=SEED))
+
+
+def before(earlier: Path | None, name: str) -> dict[str, Any] | None:
+    """The numbers of an earlier commit: of its result, or those that the present result has of it."""
+    if earlier is None:
+        present = RESULTS / f"{name}.json"
+        kept: dict[str, Any] | None = (
+            json.loads(present.read_text())["data"]["before"] if present.is_file() else None
+        )
+        return kept
+    result = json.loads(earlier.read_text())
+    modules = {
+        group: {row["module"]: {key: row[key] for key in ("drawn", "tested", "killed")} for row in rows}
+        for group, rows in result["data"].items()
+        if isinstance(rows, list)
+    }
+    return {"commit": result["commit"], "date": result["date"], **modules}
+
+
+def unlisted() -> list[str]:
+    """Modules of engine/ and store/ that neither table has."""
+    service = PACKAGES["sfsc_service"]
+    paths = [path for wing in ("engine", "store") for path in (service / "sfsc_service" / wing).rglob("*.py")]
+    names = [".".join(path.relative_to(service).with_suffix("").parts) for path in sorted(paths)]
+    return [
+        name for name in names if not name.endswith(("__init__", "store.protocol")) and name not in PURE | REST
+    ]
 
 
 def target(module: str, patterns: Sequence[str]) -> Target:
