@@ -6,7 +6,7 @@ SERVE  := .venv-serve
 BIN    := $(VENV)/bin
 
 .PHONY: help test test-slow test-serving test-containers lint demo figures house main-job bench front-door \
-	overhead-against endurance clean
+	overhead-against endurance mutation clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -74,5 +74,8 @@ overhead-against: $(VENV)/.ready ## CPU per request beside another checkout's: A
 endurance: $(VENV)/.ready ## send half an hour of mixed traffic with malformed requests and clients that disconnect
 	$(BIN)/python benchmarks/endurance.py
 
+mutation: $(VENV)/.ready ## which changes of the code no test notices (an hour or two of one core; run it again to go on)
+	$(BIN)/python benchmarks/mutation.py
+
 clean: ## remove environments and caches; keep runs, data and bundles
-	rm -rf $(VENV) $(SERVE) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(SERVE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .mutation
