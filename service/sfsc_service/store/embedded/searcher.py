@@ -15,7 +15,7 @@ from sfsc_service.store.embedded.index.rows import Ranking
 from sfsc_service.store.embedded.index.vector_index import StaleSelectionError, VectorIndex
 from sfsc_service.store.embedded.sqlite.reader import HitRow, ReaderPool
 from sfsc_service.store.errors import StoreFailedError
-from sfsc_service.store.filters.language import Condition
+from sfsc_service.store.filters.sql import Condition
 from sfsc_service.store.protocol import Float32, Hit
 
 __all__ = ["Searcher"]

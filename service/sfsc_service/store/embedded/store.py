@@ -33,7 +33,8 @@ from sfsc_service.store.errors import (
     StoreError,
     StoreFailedError,
 )
-from sfsc_service.store.filters.language import Condition, compile_sql, parse
+from sfsc_service.store.filters.language import parse
+from sfsc_service.store.filters.sql import Condition
 from sfsc_service.store.protocol import (
     MAX_PAGE,
     MAX_TOTAL_HITS,
@@ -229,7 +230,7 @@ def _rows(items: Sequence[Item], checked: CheckedItems, digests: list[str | None
 
 
 def _condition(filter: Filter | None) -> Condition | None:
-    return None if filter is None else compile_sql(parse(filter))
+    return None if filter is None else parse(filter).sql()
 
 
 def _encode_cursor(identifier: str) -> str:

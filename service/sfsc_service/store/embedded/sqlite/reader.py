@@ -16,7 +16,7 @@ import numpy as np
 from sfsc_service.store.embedded.changes import Int64
 from sfsc_service.store.embedded.sqlite.schema import connect
 from sfsc_service.store.errors import StoreFailedError
-from sfsc_service.store.filters.language import Condition
+from sfsc_service.store.filters.sql import Condition
 from sfsc_service.store.protocol import Float32, StoredItem
 
 __all__ = ["DatabaseReader", "HitRow", "ReaderPool"]
