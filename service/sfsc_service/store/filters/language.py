@@ -1,4 +1,4 @@
-"""Reading a filter: JSON becomes a tree of operators, within fixed limits; operators.py has the language itself."""
+"""Reading a filter: JSON becomes a tree of operators, within fixed limits; operators.py has the language."""
 
 from functools import partial
 from typing import Any

@@ -77,7 +77,9 @@ class Match(Operator):
     @classmethod
     def parse(cls, operand: Any, place: str, _parse_filter: ParseFilter) -> Operator:
         if not isinstance(operand, dict) or not 1 <= len(operand) <= MAX_TERMS:
-            raise InvalidFilterError(place, f"must be an object of 1 .. {MAX_TERMS} fields", describe_value(operand))
+            raise InvalidFilterError(
+                place, f"must be an object of 1 .. {MAX_TERMS} fields", describe_value(operand)
+            )
         terms = tuple(_comparison(field, value, place) for field, value in operand.items())
         return terms[0] if len(terms) == 1 else And(terms)
 

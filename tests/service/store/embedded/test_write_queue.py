@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from sfsc_service.store import errors
-from sfsc_service.store.embedded.changes import Change
+from sfsc_service.store.embedded.changes import AppliedChange
 from sfsc_service.store.embedded.sqlite.writer import DatabaseWriter
 from sfsc_service.store.embedded.store import EmbeddedStore
-from sfsc_service.store.embedded.write_queue import Job, Writer
+from sfsc_service.store.embedded.write_queue import WriteQueue, WriteRequest
 from sfsc_service.store.protocol import Item, Outcome
 from tests.service.store.agreement import assert_agrees
 from tests.service.store.embedded.test_images import files
@@ -26,11 +26,11 @@ class Held:
     def __init__(self, store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
         self.groups: list[int] = []
         self._entered, self._go = threading.Event(), threading.Event()
-        self._work = store._writer._work
-        monkeypatch.setattr(store._writer, "_work", self._hold)
+        self._work = store._writes._handle
+        monkeypatch.setattr(store._writes, "_handle", self._hold)
         self._store = store
 
-    def _hold(self, jobs: list[Job]) -> None:
+    def _hold(self, jobs: list[WriteRequest]) -> None:
         self.groups.append(len(jobs))
         if len(self.groups) == 1:
             self._entered.set()
@@ -44,9 +44,9 @@ class Held:
         return self
 
     def wait_for_queue(self, calls: int) -> None:
-        writer = self._store._writer
+        writer = self._store._writes
         with writer._changed:
-            assert writer._changed.wait_for(lambda: len(writer._jobs) >= calls, 60)
+            assert writer._changed.wait_for(lambda: len(writer._requests) >= calls, 60)
 
     def __exit__(self, *_: object) -> None:
         self._go.set()
@@ -74,7 +74,7 @@ def test_a_change_that_fails_in_a_group_fails_alone(
 ) -> None:
     upsert = DatabaseWriter.upsert
 
-    def poisoned(record: DatabaseWriter, rows: Any) -> Change:
+    def poisoned(record: DatabaseWriter, rows: Any) -> AppliedChange:
         change = upsert(record, rows)
         if "poison" in rows.ids:
             raise ValueError("poison")
@@ -104,13 +104,13 @@ def test_a_change_that_fails_in_a_group_fails_alone(
 
 def fill_disk(store: EmbeddedStore) -> None:
     """SQLite's own limit on pages stands in for the end of the disk; what it raises is the same."""
-    connection = store._committer._record._connection
+    connection = store._committer._database._connection
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {pages}")
 
 
 def free_disk(store: EmbeddedStore) -> None:
-    store._committer._record._connection.execute("PRAGMA max_page_count = 1000000")
+    store._committer._database._connection.execute("PRAGMA max_page_count = 1000000")
 
 
 def test_a_full_disk_fails_the_change_and_leaves_record_and_index_in_agreement(
@@ -186,41 +186,41 @@ def test_an_index_that_cannot_be_rebuilt_is_told_and_the_next_start_finds_everyt
 
 
 def test_whatever_the_work_raises_the_thread_lives_and_everyone_is_answered() -> None:
-    def work(jobs: list[Job]) -> None:
+    def work(jobs: list[WriteRequest]) -> None:
         if jobs[0].items == 1:
             raise RuntimeError("surprise")
         if jobs[0].items == 2:
             return
-        jobs[0].future.set_result(Change())
+        jobs[0].future.set_result(AppliedChange())
 
-    writer = Writer(work, room=10, group=1, queue_timeout_s=1)
-    for items, message in ((1, "surprise"), (2, "not worked on")):
+    writer = WriteQueue(work, max_items=10, max_group_items=1, timeout_s=1)
+    for items, message in ((1, "surprise"), (2, "did not answer")):
         with pytest.raises(errors.StoreFailedError, match=message):
-            writer.submit(Job(lambda _: Change(), items)).result()
+            writer.submit(WriteRequest(lambda _: AppliedChange(), items)).result()
         assert writer.alive
-    assert writer.submit(Job(lambda _: Change(), 3)).result().outcomes == []
+    assert writer.submit(WriteRequest(lambda _: AppliedChange(), 3)).result().outcomes == []
     writer.close()
     assert not writer.alive
     with pytest.raises(errors.StoreClosedError):
-        writer.submit(Job(lambda _: Change(), 1))
+        writer.submit(WriteRequest(lambda _: AppliedChange(), 1))
 
 
 def test_what_may_wait_is_bounded_and_close_finishes_it() -> None:
     go, done = threading.Event(), []
 
-    def work(jobs: list[Job]) -> None:
+    def work(jobs: list[WriteRequest]) -> None:
         assert go.wait(60)
         for job in jobs:
             done.append(job.items)
-            job.future.set_result(Change())
+            job.future.set_result(AppliedChange())
 
-    writer = Writer(work, room=10, group=100, queue_timeout_s=0.01)
-    futures = [writer.submit(Job(lambda _: Change(), 50))]
+    writer = WriteQueue(work, max_items=10, max_group_items=100, timeout_s=0.01)
+    futures = [writer.submit(WriteRequest(lambda _: AppliedChange(), 50))]
     with writer._changed:
-        assert writer._changed.wait_for(lambda: not writer._jobs, 60)
-    futures += [writer.submit(Job(lambda _: Change(), items)) for items in (6, 4)]
-    with pytest.raises(errors.StoreBusyError, match=r"at most 10 changes may wait; found 10 after 0\.01 s"):
-        writer.submit(Job(lambda _: Change(), 1))
+        assert writer._changed.wait_for(lambda: not writer._requests, 60)
+    futures += [writer.submit(WriteRequest(lambda _: AppliedChange(), items)) for items in (6, 4)]
+    with pytest.raises(errors.StoreBusyError, match=r"at most 10 changed items may wait; found 10 after 0\.01 s"):
+        writer.submit(WriteRequest(lambda _: AppliedChange(), 1))
     closing = threading.Thread(target=writer.close)
     closing.start()
     go.set()
@@ -232,8 +232,8 @@ def test_what_may_wait_is_bounded_and_close_finishes_it() -> None:
 def test_a_busy_store_keeps_nothing_of_what_it_refused(
     embedded: EmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded._writer, "_room", 1)
-    monkeypatch.setattr(embedded._writer, "_queue_timeout_s", 0.01)
+    monkeypatch.setattr(embedded._writes, "_max_items", 1)
+    monkeypatch.setattr(embedded._writes, "_timeout_s", 0.01)
     with ThreadPoolExecutor(1) as pool, Held(embedded, monkeypatch) as held:
         waiting = pool.submit(embedded.upsert, [make_item("waits", 1)])
         held.wait_for_queue(1)

@@ -113,7 +113,7 @@ def test_equality_is_json_s(store: Store, stored: Any, wanted: Any, equal: bool)
     item = replace(make_item("a"), metadata={"field": stored, "other": wanted})
     store.upsert([item, replace(make_item("b"), metadata={})])
     document = {"match": {"field": wanted}}
-    assert [record.id for record in walk(store, filter=document)] == (["a"] if equal else [])
+    assert [found.id for found in walk(store, filter=document)] == (["a"] if equal else [])
     assert [hit.id for hit in store.search(unit_vectors(0, 1), 9, document)[0]] == (["a"] if equal else [])
     assert matches(document, item) is equal
 
@@ -179,7 +179,7 @@ def test_any_filter_agrees_with_the_oracle(opener: Opener, tmp_path: Path) -> No
         term = terms.map(lambda pair: {"match": {pair[0]: pair[1]}})
         document = data.draw(term | st.lists(term, min_size=1, max_size=2).map(lambda parts: {"and": parts}))
         expected = [item.id for item in items if matches(document, item)]
-        assert [record.id for record in walk(store, filter=document)] == expected
+        assert [found.id for found in walk(store, filter=document)] == expected
         assert {hit.id for hit in store.search(unit_vectors(0, 1), 9, document)[0]} == set(expected)
 
     check()
