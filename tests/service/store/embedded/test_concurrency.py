@@ -75,9 +75,7 @@ def test_searches_among_writers_see_whole_versions_and_every_lasting_item(store:
             assert lasting <= {hit.id for hit in hits}
             assert_whole([hit for hit in hits if hit.id not in lasting], query[0], document)
             for later, hit in zip(store.get([hit.id for hit in hits[:3]]), hits, strict=False):
-                assert later is None or later.metadata["seed"] >= hit.metadata["seed"], (
-                    "older than the hit"
-                )
+                assert later is None or later.metadata["seed"] >= hit.metadata["seed"], "older than the hit"
 
     run_together([partial(write, w) for w in range(WRITERS)] + [partial(search, s) for s in range(SEARCHERS)])
     ids = sorted(oracle.kept)

@@ -1,7 +1,11 @@
 """The writer thread: groups, failures that stay with their cause, and a thread that outlives everything."""
 
+import resource
+import shutil
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,8 @@ from sfsc_service.store.embedded.sqlite.writer import DatabaseWriter
 from sfsc_service.store.embedded.store import EmbeddedStore
 from sfsc_service.store.embedded.write_queue import WriteQueue, WriteRequest
 from sfsc_service.store.protocol import Item, Outcome
-from tests.service.store.agreement import assert_agrees
+from tests.service.store.agreement import assert_agrees, image_of
+from tests.service.store.conftest import break_sqlite_commits
 from tests.service.store.embedded.test_images import files
 from tests.service.store.making import DIMENSION, SPACE, make_item, make_items
 from tests.service.store.oracle import Oracle
@@ -74,9 +79,9 @@ def test_a_change_that_fails_in_a_group_fails_alone(
 ) -> None:
     upsert = DatabaseWriter.upsert
 
-    def poisoned(record: DatabaseWriter, rows: Any) -> AppliedChange:
-        change = upsert(record, rows)
-        if "poison" in rows.ids:
+    def poisoned(database: DatabaseWriter, items: Any) -> AppliedChange:
+        change = upsert(database, items)
+        if "poison" in items.ids:
             raise ValueError("poison")
         return change
 
@@ -113,7 +118,7 @@ def free_disk(store: EmbeddedStore) -> None:
     store._committer._database._connection.execute("PRAGMA max_page_count = 1000000")
 
 
-def test_a_full_disk_fails_the_change_and_leaves_record_and_index_in_agreement(
+def test_a_full_disk_fails_the_change_and_leaves_database_and_index_in_agreement(
     embedded: EmbeddedStore, tmp_path: Path
 ) -> None:
     oracle, items = Oracle(), make_items(50)
@@ -132,23 +137,64 @@ def test_a_full_disk_fails_the_change_and_leaves_record_and_index_in_agreement(
     assert embedded.alive
 
 
-def test_a_commit_that_fails_is_undone(embedded: EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commit_that_fails_is_undone_while_the_store_is_open(
+    embedded: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     oracle, items = Oracle(), make_items(5)
     embedded.upsert(items)
     oracle.upsert(items)
 
-    def broken(_record: DatabaseWriter) -> None:
+    def broken(_database: DatabaseWriter) -> None:
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
         patch.setattr(DatabaseWriter, "commit", broken)
-        with pytest.raises(errors.StoreFailedError, match="Input/output error"):
+        with pytest.raises(errors.OutcomeUnknownError, match="Input/output error"):
             embedded.upsert([make_item("lost", 1), items[0]])
-        with pytest.raises(errors.StoreFailedError, match="Input/output error"):
+        with pytest.raises(errors.OutcomeUnknownError, match="Input/output error"):
             embedded.delete([items[1].id])
     assert_agrees(embedded, oracle)
     assert embedded.upsert([make_item("found", 1)]) == oracle.upsert([make_item("found", 1)])
     assert_agrees(embedded, oracle)
+
+
+@contextmanager
+def no_file_may_grow(path: Path) -> Iterator[None]:
+    """The system's own limit: writes of this process beyond the end of `path` fail."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_log_that_cannot_be_written_at_the_commit_leaves_the_outcome_unknown(
+    embedded: EmbeddedStore, tmp_path: Path
+) -> None:
+    oracle, items = Oracle(), make_items(5)
+    embedded.upsert(items)
+    oracle.upsert(items)
+    with no_file_may_grow(tmp_path / "store" / "record.sqlite-wal"), pytest.raises(errors.OutcomeUnknownError):
+        embedded.upsert([make_item("lost", 1)])
+    assert_agrees(embedded, oracle)
+    assert embedded.upsert([make_item("lost", 1)]) == oracle.upsert([make_item("lost", 1)])
+    assert_agrees(embedded, oracle)
+
+
+def test_images_of_an_unknown_outcome_are_kept_until_the_next_start_knows(tmp_path: Path) -> None:
+    for reaches_disk in (True, False):
+        folder, copy = tmp_path / f"store-{reaches_disk}", tmp_path / f"copy-{reaches_disk}"
+        store, item = EmbeddedStore(folder, SPACE, DIMENSION), make_item("a", 1, image=True)
+        with break_sqlite_commits(reaches_disk=reaches_disk), pytest.raises(errors.OutcomeUnknownError):
+            store.upsert([item])
+        assert len(files(folder)) == 1
+        shutil.copytree(folder, copy)
+        store.close()
+        again = EmbeddedStore(copy, SPACE, DIMENSION)
+        assert image_of(again, "a") == (item.image if reaches_disk else None)
+        assert len(files(copy)) == reaches_disk
+        again.close()
 
 
 def test_an_index_that_cannot_follow_is_rebuilt(embedded: EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,8 +220,8 @@ def test_an_index_that_cannot_be_rebuilt_is_told_and_the_next_start_finds_everyt
         raise MemoryError
 
     monkeypatch.setattr(embedded._committer._index, "apply", failing)
-    for identifier in ("a", "b"):
-        with pytest.raises(errors.StoreFailedError):
+    for identifier, kind in (("a", errors.OutcomeUnknownError), ("b", errors.StoreFailedError)):
+        with pytest.raises(kind, match="restart the service"):
             embedded.upsert([make_item(identifier)])
         assert not embedded.alive
     embedded.close()
@@ -195,7 +241,7 @@ def test_whatever_the_work_raises_the_thread_lives_and_everyone_is_answered() ->
 
     writer = WriteQueue(work, max_items=10, max_group_items=1, timeout_s=1)
     for items, message in ((1, "surprise"), (2, "did not answer")):
-        with pytest.raises(errors.StoreFailedError, match=message):
+        with pytest.raises(errors.OutcomeUnknownError, match=message):
             writer.submit(WriteRequest(lambda _: AppliedChange(), items)).result()
         assert writer.alive
     assert writer.submit(WriteRequest(lambda _: AppliedChange(), 3)).result().outcomes == []
