@@ -244,7 +244,9 @@ def test_what_no_longer_fits_is_one_sentence(small_recipe, small_data, finished,
     checkpoint["network"].popitem()
     torch.save(checkpoint, tmp_path / "r/checkpoint.pt")
     assert "has another network" in train_again(small_data)
-    assert "does not fit the recipe's network" in spoken(capsys, monkeypatch, "evaluate", tmp_path / "r", "--data", small_data)
+    assert "does not fit the recipe's network" in spoken(
+        capsys, monkeypatch, "evaluate", tmp_path / "r", "--data", small_data
+    )
 
 
 # A run may be killed at any moment, also while it writes its checkpoint: the one before stays usable, and going on
