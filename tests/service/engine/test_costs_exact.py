@@ -33,7 +33,6 @@ def test_batches_are_measured_from_one_image_up_at_every_power_of_two() -> None:
 
 def test_a_new_table_knows_nothing() -> None:
     made = CostTable(["0.5", "1.0"], 8)
-    assert made.widths == ("0.5", "1.0")
     assert (made.slowdown, made.error) == (1.0, 0.0)
     assert made.table() == {"0.5": {}, "1.0": {}}
     assert [made.estimate("1.0", images) for images in (0, 1, 8, 9)] == [0.0, 0.0, 0.0, 0.0]
@@ -150,6 +149,7 @@ def test_a_size_measured_for_the_first_time_leaves_the_others_alone() -> None:
         ([2.0], 0.0),
         ([2.5], 0.25),
         ([3.0], 0.5),
+        ([4.5], 0.5),
         ([9.0], 0.5),
         ([2.2, 2.6, 9.0], 0.3),
         ([], 0.0),
