@@ -259,8 +259,8 @@ def report(each: Target, session: WorkDB, jobs: set[str]) -> dict[str, Any]:
 
 def equivalents(module: str) -> Mapping[tuple[str, ...], str]:
     """Changed lines → why they change no behaviour."""
-    entries = tomllib.loads(EQUIVALENT.read_text()).get(module, []) if EQUIVALENT.is_file() else []
-    return {tuple(change): entry["why"] for entry in entries for change in entry["changes"]}
+    entries = tomllib.loads(EQUIVALENT.read_text()).get(module, [])
+    return {(f"- {entry['line']}", f"+ {line}"): entry["why"] for entry in entries for line in entry["becomes"]}
 
 
 def figure(name: str, rows: Sequence[Mapping[str, Any]]) -> Figure:
