@@ -1,8 +1,11 @@
-"""Bytes → uint8 [H, W, 3]. The only preprocessing there is: training, export and service all call it.
+"""Encoded image → uint8 [H, W, 3]. The only preprocessing: training, export and service all call it.
 
-Invariants: the caps on bytes and pixels are checked before anything is decoded; the orientation in the EXIF
-data is applied; transparent pixels lie over white; the result depends on nothing but bytes and manifest.
-Of an animation the first frame counts. Pillow's own warnings are ignored from the first call on.
+Invariants:
+- The caps on bytes and pixels are checked before anything is decoded.
+- The EXIF orientation is applied; transparent pixels are laid over white; of an animation the first frame is used.
+- The result depends only on the bytes and the manifest.
+
+Pillow's own warnings are ignored from the first call on.
 """
 
 import numpy as np
@@ -44,18 +47,18 @@ def decode(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
 
 
 def load(image: Image.Image) -> Image.Image:
-    """Decode an image of which `open_header` has read the header to an upright RGB one. Raises ImageError."""
+    """Decode an image from `open_header` to an upright RGB image. Raises ImageError."""
     try:
         image.load()
         return _to_rgb(_upright(image))
-    except Exception as error:  # Pillow's decoders raise almost anything on damaged data
+    except Exception as error:  # on damaged data Pillow's decoders raise almost anything
         raise ImageError(
             "image_damaged", f"image has a {image.format} header but cannot be decoded: {error}"
         ) from error
 
 
 def squash(image: Image.Image, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
-    """Resize RGB to the manifest's height and width, the aspect ratio not kept: uint8 [H, W, 3]."""
+    """Resize an RGB image to the manifest's height and width, ignoring the aspect ratio: uint8 [H, W, 3]."""
     size = (preprocessing.width, preprocessing.height)
     if image.size != size:
         image = image.resize(size, Image.Resampling.BILINEAR)
@@ -65,7 +68,7 @@ def squash(image: Image.Image, preprocessing: Preprocessing) -> npt.NDArray[np.u
 def _upright(image: Image.Image) -> Image.Image:
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG)
-    except Exception:  # broken EXIF data is common in the wild, and the image is still good
+    except Exception:  # broken EXIF data is common, and the image itself is good
         return image
     operation = _ORIENTATION.get(orientation) if isinstance(orientation, int) else None
     return image if operation is None else image.transpose(operation)
@@ -83,7 +86,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _grey16_to_rgb(image: Image.Image) -> Image.Image:
-    # Pillow's own conversion clips 16-bit grey at 255 instead of scaling it, and forgets the transparent value.
+    # Pillow's own conversion clips 16-bit grey at 255 instead of scaling it, and loses the transparent value.
     grey = np.clip(np.asarray(image).astype(np.int32), 0, 65535)
     grey[grey == image.info.get("transparency", -1)] = 65535
     return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")

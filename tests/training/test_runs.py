@@ -197,7 +197,7 @@ def test_the_command_from_recipe_to_bundle(small_recipe, small_data, tmp_path):
     assert open_bundle(bundle).manifest.quality.mean_ap[0][1] == pytest.approx(stored["mean_ap"][0][1])
     again = command("export", run, "--data", small_data, "--to", bundle)
     assert again.returncode == 2
-    assert "exists already" in again.stderr
+    assert "already exists" in again.stderr
 
 
 def spoken(capsys, monkeypatch, *words):

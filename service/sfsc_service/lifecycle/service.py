@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 
@@ -85,16 +86,18 @@ def open_service(settings: Settings, metrics: Metrics | None = None) -> Service:
 
 
 def _open_store(settings: Settings, manifest: Manifest) -> Store:
-    if settings.store != "embedded":
-        raise StartError(f"store: must be embedded, found {settings.store!r}; milvus:// is not supported yet")
-    store = EmbeddedStore(
-        settings.data,
-        manifest.space,
-        manifest.dimension,
-        manifest.compatible_with,
-        device=settings.device,
-        threads=search_threads(settings.thread_count)[1],
-    )
+    match settings.store:
+        case "embedded":
+            store = EmbeddedStore(
+                settings.data,
+                manifest.space,
+                manifest.dimension,
+                manifest.compatible_with,
+                device=settings.device,
+                threads=search_threads(settings.thread_count)[1],
+            )
+        case _:
+            assert_never(settings.store)
     try:
         # The first search pays for what only the first one needs; no visitor should.
         store.search(np.eye(1, manifest.dimension, dtype=np.float32), 1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sfsc_service.cli.demo import demo_entries
+from sfsc_service.cli.load import demo_entries
 from sfsc_service.errors import StartError
 from sfsc_service.gallery.listing import read_listing
 from sfsc_service.settings import Settings

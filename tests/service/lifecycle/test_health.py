@@ -105,7 +105,6 @@ def test_closing_leaves_no_thread_behind(settings: Settings) -> None:
         ({"bundle": Path("/nowhere")}, BundleError),
         ({"device": "cuda"}, DeviceError),
         ({"floor_width": "0.3"}, StartError),
-        ({"store": "milvus://nowhere:1"}, StartError),
     ],
 )
 def test_what_cannot_start_says_so_and_leaves_nothing_behind(
