@@ -98,9 +98,7 @@ def test_a_hanging_batch_is_answered_its_worker_replaced_and_its_late_result_thr
     lost: list[tuple[str, str]] = []
 
     async def scenario() -> None:
-        with batcher(
-            hanging, hang_after=soon, observe=seen.append, lost=lambda *told: lost.append(told)
-        ) as made:
+        with batcher(hanging, hang_after=soon, observe=seen.append, lost=lambda *told: lost.append(told)) as made:
             with pytest.raises(Problem) as caught:
                 await submit(made, 1)
             assert caught.value.kind == "inference_hung"

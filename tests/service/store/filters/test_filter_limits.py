@@ -5,10 +5,10 @@ import sqlite3
 from typing import Any
 
 import pytest
-from sfsc_service.store.filters.operators import MAX_FIELD_LENGTH, MAX_TERMS, MAX_VALUE_LENGTH
 
 from sfsc_service.store.errors import InvalidFilterError
 from sfsc_service.store.filters.language import MAX_DEPTH, parse
+from sfsc_service.store.filters.operators import MAX_FIELD_LENGTH, MAX_TERMS, MAX_VALUE_LENGTH
 
 
 def one(value: Any, field: str = "a") -> dict[str, Any]:
