@@ -14,7 +14,17 @@ from sfsc_service.errors import Problem
 from sfsc_service.gallery.vectors import unit_vector
 from sfsc_service.metrics import Metrics
 from sfsc_service.settings import Settings
-from sfsc_service.store.protocol import EncodedImage, Filter, Hit, Item, Outcome, Page, Store, StoredItem
+from sfsc_service.store.protocol import (
+    EncodedImage,
+    Filter,
+    Hit,
+    Item,
+    Outcome,
+    Page,
+    Store,
+    StoredImage,
+    StoredItem,
+)
 
 __all__ = ["CallerVector", "Gallery", "NewItem", "PutResult", "Query"]
 
@@ -146,7 +156,7 @@ class Gallery:
             raise _not_found(id)
         return records[0]
 
-    async def image(self, id: str) -> EncodedImage:
+    async def image(self, id: str) -> StoredImage:
         """An item's image; item_not_found where there is no such item or it was put in as a vector."""
         image = await self._readers.run(self._store.image, id)
         if image is None:
