@@ -60,7 +60,7 @@ def _command(words: list[str]) -> Command:
     everything.add_argument("command", metavar="COMMAND", choices=COMMANDS, help=", ".join(COMMANDS))
     name = everything.parse_args(words[:1]).command
     kind = COMMANDS[name]
-    source: CliSettingsSource[Any] = CliSettingsSource(
+    source: CliSettingsSource[Command] = CliSettingsSource(
         kind,
         root_parser=_Parser(f"sfsc {name}", _description(kind)),
         cli_parse_args=words[1:],
