@@ -1,6 +1,8 @@
 """/items: put, get, list, image, delete; on a service of the module's own."""
 
+import asyncio
 import base64
+import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -95,6 +97,21 @@ def test_an_image_has_a_tag_by_which_it_is_not_sent_again(writable: Live) -> Non
     assert (again.status_code, again.content) == (304, b"")
     put(writable, "raw", "tagged", draw_image(2), {})
     assert writable.http.get("/items/tagged/image", headers={"If-None-Match": tag}).status_code == 200
+
+
+def test_tag_and_bytes_of_an_image_are_of_one_version(writable: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever keeps new bytes under an old tag would never see the old image again, nor the next one."""
+    put(writable, "raw", "replaced", draw_image(1), {})
+    gallery = writable.service.gallery
+    image = gallery.image
+
+    async def replaced_first(id: str) -> Any:
+        await asyncio.to_thread(put, writable, "raw", "replaced", draw_image(2), {})
+        return await image(id)
+
+    monkeypatch.setattr(gallery, "image", replaced_first)
+    found = writable.http.get("/items/replaced/image")
+    assert found.headers["etag"] == f'"{hashlib.sha256(found.content).hexdigest()}"'
 
 
 @pytest.mark.parametrize("encoding", ["float", "base64"])
