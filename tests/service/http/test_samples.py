@@ -9,6 +9,7 @@ import pytest
 from sfsc_service.cli.load import demo_entries
 from sfsc_service.errors import StartError
 from sfsc_service.gallery.listing import read_listing
+from sfsc_service.http.routes.samples import MAX_SAMPLES
 from sfsc_service.settings import Settings
 from tests.service.images import draw_image
 from tests.service.live import running
@@ -46,6 +47,17 @@ def test_samples_are_what_the_listing_names(settings: Settings, tmp_path: Path) 
             problem = live.http.get(f"/samples/{name}")
             assert problem.status_code == 404
             assert problem.json()["code"] == "not_found"
+
+
+def test_samples_are_bounded_in_number_and_bytes(settings: Settings, tmp_path: Path) -> None:
+    names = ["large", *(f"sample-{number:02}" for number in range(MAX_SAMPLES))]
+    samples = listing(tmp_path / "gallery", {"queries": [{"file": f"queries/{name}.jpg"} for name in names]})
+    for name in names:
+        (samples.parent / "queries" / f"{name}.jpg").write_bytes(IMAGE + b"\0" * (name == "large"))
+    with running(settings.model_copy(update={"samples": samples, "max_image_bytes": len(IMAGE)})) as live:
+        listed = live.http.get("/samples").json()["samples"]
+        assert [sample["name"] for sample in listed] == names[1:MAX_SAMPLES]
+        assert live.http.get("/samples/large").status_code == 404
 
 
 def test_a_bundle_without_a_gallery_has_no_samples(settings: Settings) -> None:
