@@ -97,6 +97,9 @@ class Metrics:
             "sfsc_search_seconds", "Seconds in the store per search", buckets=SECONDS, registry=registry
         )
         self.items = Gauge("sfsc_gallery_items", "Items in the gallery", ["width"], registry=registry)
+        self.health_failures = Counter(
+            "sfsc_health_failures", "Rounds of the health check that raised an unexpected error", registry=registry
+        )
         self.ready = Gauge("sfsc_ready", "1 while the service can take work", registry=registry)
 
     def announce(self, manifest: Manifest) -> None:

@@ -15,6 +15,7 @@ from sfsc_bundle.widths import canonical_width
 __all__ = ["Settings", "unit_of"]
 
 LogLevel = Literal["debug", "info", "warning", "error"]
+StoreKind = Literal["embedded"]
 Width = Annotated[str, AfterValidator(canonical_width)]
 
 
@@ -34,9 +35,7 @@ class Settings(BaseSettings):
         "the listing whose queries the page offers as samples; unset = the bundle's gallery/gallery.json",
     )
     data: Path = _setting(Path("data"), "folder", "where the embedded store keeps the gallery; created")
-    store: str = _setting(
-        "embedded", "embedded or URL", "the gallery's store: embedded, or milvus://host:port", max_length=500
-    )
+    store: StoreKind = _setting("embedded", "store", "which store keeps the gallery: embedded, in this process")
     host: str = _setting("127.0.0.1", "address", "the address to listen on", min_length=1, max_length=255)
     port: int = _setting(8000, "TCP port", "the port to listen on; 0 takes a free one", ge=0, le=65535)
     device: Literal["cpu", "cuda"] = _setting(

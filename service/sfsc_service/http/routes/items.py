@@ -87,7 +87,7 @@ async def _put(request: Request, id: Id) -> Response:
     else:
         new = NewItem(id, caller_vector(options), metadata=options.metadata)
     async with DisconnectWatch(request):
-        stored = await service.gallery.put(new, arrival)
+        stored = await service.gallery.upsert(new, arrival)
     embedded = [] if stored.query.embedded is None else [stored.query.embedded]
     times = timing(arrival, embedded)
     return json_response(
@@ -131,4 +131,4 @@ async def _page(request: Request) -> Response:
     service: Service = request.app.state.service
     page = await service.gallery.page(options.cursor, options.limit, options.filter)
     encoding = options.encoding if options.vectors else None
-    return json_response({"items": [item_json(item, encoding) for item in page.records], "next": page.cursor})
+    return json_response({"items": [item_json(item, encoding) for item in page.items], "next": page.cursor})
