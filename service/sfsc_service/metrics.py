@@ -128,6 +128,9 @@ class Metrics:
             ["width"],
             registry=registry,
         )
+        self.health_failures = Counter(
+            "sfsc_health_failures", "Rounds of the health check that raised an unexpected error", registry=registry
+        )
         self.ready = Gauge("sfsc_ready", "1 while the service can take work", registry=registry)
 
     def announce(self, manifest: Manifest) -> None:

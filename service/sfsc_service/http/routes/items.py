@@ -87,7 +87,7 @@ async def _put(request: Request, id: Id) -> Response:
     else:
         new = NewItem(id, caller_vector(options), metadata=options.metadata)
     async with DisconnectWatch(request):
-        stored = await service.gallery.put(new, arrival)
+        stored = await service.gallery.upsert(new, arrival)
     embedded = [] if stored.query.embedded is None else [stored.query.embedded]
     times = timing(arrival, embedded)
     return json_response(
