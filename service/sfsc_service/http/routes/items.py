@@ -131,4 +131,4 @@ async def _page(request: Request) -> Response:
     service: Service = request.app.state.service
     page = await service.gallery.page(options.cursor, options.limit, options.filter)
     encoding = options.encoding if options.vectors else None
-    return json_response({"items": [item_json(item, encoding) for item in page.records], "next": page.cursor})
+    return json_response({"items": [item_json(item, encoding) for item in page.items], "next": page.cursor})
