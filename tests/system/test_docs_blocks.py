@@ -277,5 +277,5 @@ def test_the_readmes_training_makes_a_bundle_that_is_served(typed):
     (training,) = (out for code, out in outputs.items() if code.startswith("sfsc-train"))
     assert "18 images of 3 identities" in training  # of eight, four are held out for the test, one for validation
     assert "query \\ gallery" in training
-    assert "next: sfsc serve models/mine" in training
+    assert "next: sfsc serve models/mine" in " ".join(training.split())  # lines are wrapped to the terminal
     assert any("sfsc serve models/mine" in code for code in outputs)
