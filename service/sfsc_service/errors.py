@@ -14,7 +14,7 @@ ServiceError     raised by the client for a problem that the service answered
 `STATUS` alone maps a code to its HTTP status and title.
 """
 
-from typing import Literal, get_args
+from typing import Literal
 
 __all__ = ["STATUS", "Kind", "Problem", "ServiceError", "StartError"]
 
@@ -107,8 +107,6 @@ STATUS: dict[Kind, tuple[int, str]] = {
     "inference_hung": (500, "The network did not finish in time"),
     "internal_error": (500, "Something went wrong inside the service"),
 }
-
-KINDS: frozenset[str] = frozenset(get_args(Kind))
 
 
 class StartError(Exception):

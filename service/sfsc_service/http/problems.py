@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from sfsc_bundle.broken_rule import broken_rule, first_broken_rule
 from sfsc_bundle.errors import ImageError
-from sfsc_service.errors import KINDS, STATUS, Kind, Problem
+from sfsc_service.errors import STATUS, Kind, Problem
 from sfsc_service.store.errors import InvalidInputError, StoreError
 
 __all__ = [
@@ -60,9 +60,9 @@ def as_problem(error: Exception, request: str = "a request") -> Problem:
         case ImageError():
             return Problem(error.code, f"image: {error}", "image")
         case InvalidInputError():
-            return Problem(_kind(error.code), error.message, error.parameter.split(".")[0].split("[")[0])
+            return Problem(_kind(error.code), str(error), error.parameter.split(".")[0].split("[")[0])
         case StoreError():
-            return Problem(_kind(error.code), error.message, retry_after_s=1.0)
+            return Problem(_kind(error.code), str(error), retry_after_s=1.0)
         case ValidationError() | RequestValidationError():
             return validation_problem(error)
         case ClientDisconnect():
@@ -77,10 +77,11 @@ def as_problem(error: Exception, request: str = "a request") -> Problem:
 
 def validation_problem(error: ValidationError | RequestValidationError) -> Problem:
     """The first rule that was broken, by the name of its parameter."""
-    if isinstance(error, ValidationError):
-        broken = first_broken_rule(error)
-    else:
-        broken = broken_rule(error.errors()[0], ignored=("body", "query", "path"))
+    broken = (
+        first_broken_rule(error)
+        if isinstance(error, ValidationError)
+        else broken_rule(error.errors()[0], ignored=("body", "query", "path"))
+    )
     place = broken.place or ("body",)
     return Problem("invalid_parameter", f"{'.'.join(place)}: {broken.rule}", place[0])
 
@@ -127,5 +128,4 @@ def free_traceback_locals(error: BaseException) -> None:
 
 
 def _kind(code: str) -> Kind:
-    known: Kind = code if code in KINDS else "internal_error"  # type: ignore[assignment]
-    return known
+    return code if code in STATUS else "internal_error"

@@ -158,8 +158,9 @@ def uploads(form: FormData, name: str) -> list[UploadFile]:
 
 def unsupported_media_type(found: str, accepted: str) -> Problem:
     """The problem of a body of another media type."""
-    detail = f"Content-Type: must be {accepted}, found {found or 'none'}"
-    return Problem("unsupported_media_type", detail, "Content-Type")
+    return Problem(
+        "unsupported_media_type", f"Content-Type: must be {accepted}, found {found or 'none'}", "Content-Type"
+    )
 
 
 def check_size(found: int, limit: int) -> None:
@@ -241,8 +242,9 @@ def _json_option(name: str, text: str) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        detail = f"{name}: must be JSON ({error}), found {describe_value(text)}"
-        raise Problem("invalid_parameter", detail, name) from error
+        raise Problem(
+            "invalid_parameter", f"{name}: must be JSON ({error}), found {describe_value(text)}", name
+        ) from error
 
 
 def _lenient_json(body: bytes, strict: orjson.JSONDecodeError) -> Any:

@@ -7,6 +7,7 @@ without them (hits, filters) reads few pages.
 
 import sqlite3
 from collections.abc import Collection
+from contextlib import ExitStack
 from pathlib import Path
 
 from sfsc_service.store.errors import FolderMismatchError, StoreFailedError
@@ -66,20 +67,16 @@ def open_database(path: Path, space: str, dimension: int, compatible_with: Colle
         FolderMismatchError: it was made for another schema, dimension or space.
         StoreFailedError: the file is not a readable database.
     """
-    try:
-        connection = connect(path)
-    except sqlite3.Error as error:
-        raise StoreFailedError(f"the database {path} cannot be opened: {error}") from error
-    try:
-        if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone():
-            _create(connection, space, dimension)
-        check_fit(connection, path, dimension, {space, *compatible_with})
-    except sqlite3.Error as error:
-        connection.close()
-        raise StoreFailedError(f"the database {path} cannot be read: {error}") from error
-    except BaseException:
-        connection.close()
-        raise
+    with ExitStack() as close_on_error:
+        try:
+            connection = connect(path)
+            close_on_error.callback(connection.close)
+            if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone():
+                _create(connection, space, dimension)
+            check_fit(connection, path, dimension, {space, *compatible_with})
+        except sqlite3.Error as error:
+            raise StoreFailedError(f"the database {path} cannot be opened: {error}") from error
+        close_on_error.pop_all()
     return connection
 
 
