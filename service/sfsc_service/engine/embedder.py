@@ -35,7 +35,7 @@ from sfsc_service.engine.policy import (
 from sfsc_service.engine.scheduler import Scheduler
 from sfsc_service.engine.served_bundle import BatchKey, QueuedRequest, ServedBundle, plan_for_most_urgent
 from sfsc_service.engine.worker_pool import Loss
-from sfsc_service.errors import Kind, Problem
+from sfsc_service.errors import Code, Problem
 from sfsc_service.metrics import Metrics
 from sfsc_service.settings import Settings
 
@@ -47,7 +47,7 @@ HANG_FACTOR = 20.0
 """A run hangs when it takes longer than `hang_after_s` and this many times its prediction."""
 BULK_SLACK = 10.0
 """The latency target of an image of a bulk call, in multiples of the service's own target."""
-OUTCOMES: dict[Kind, str] = {
+OUTCOMES: dict[Code, str] = {
     "queue_full": "refused",
     "deadline_unreachable": "refused",
     "deadline_passed": "missed",
@@ -144,7 +144,7 @@ class Embedder:
         try:
             embedded = await self._embed(bundle, data, choice, arrival)
         except Problem as problem:
-            if (outcome := OUTCOMES.get(problem.kind)) is not None and not arrival.canary:
+            if (outcome := OUTCOMES.get(problem.code)) is not None and not arrival.canary:
                 self._metrics.deadlines.labels(choice.widths[0], choice.limit, outcome).inc()
             raise
         if not arrival.canary:

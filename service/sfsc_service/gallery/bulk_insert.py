@@ -77,7 +77,7 @@ async def _prepare(gallery: Gallery, new: NewItem | FailedItem) -> _Prepared | F
             return _Prepared(query, item, arrival)
         except Problem as problem:
             # While the queue is full of single requests, bulk items wait for a while before they are refused.
-            if problem.kind != "queue_full" or attempt == ATTEMPTS - 1:
+            if problem.code != "queue_full" or attempt == ATTEMPTS - 1:
                 return FailedItem(new.id, problem)
             await asyncio.sleep(min(problem.retry_after_s or 1.0, 5.0))
         except ImageError as error:

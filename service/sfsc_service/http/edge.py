@@ -37,7 +37,7 @@ class Edge:
             await self._app(scope, request.receive, request.send)
         except Exception as error:
             problem = as_problem(error, f"{scope['method']} {_route(scope)}")
-            self._metrics.problems.labels(problem.kind).inc()
+            self._metrics.problems.labels(problem.code).inc()
             if request.status is None:
                 if _header(scope, b"expect") is None:  # a client that waits for 100 Continue has not begun to send
                     await request.discard_rest()

@@ -91,7 +91,7 @@ def _result(outcome: UpsertedItem | FailedItem) -> dict[str, Any]:
     return {
         "id": outcome.id,
         "status": problem.status,
-        "code": problem.kind,
+        "code": problem.code,
         "detail": problem.detail,
         "parameter": problem.parameter,
     }
