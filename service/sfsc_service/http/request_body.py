@@ -136,8 +136,9 @@ def decode_base64(value: object, place: str) -> bytes:
     try:
         return binascii.a2b_base64(value, strict_mode=True)
     except (binascii.Error, ValueError) as error:
-        detail = f"{place}: must be base64: {error}, found {describe_value(value)}"
-        raise Problem("invalid_parameter", detail, parameter) from error
+        raise Problem(
+            "invalid_parameter", f"{place}: must be base64: {error}, found {describe_value(value)}", parameter
+        ) from error
 
 
 def read_form(request: Request, max_files: int) -> AbstractAsyncContextManager[FormData]:

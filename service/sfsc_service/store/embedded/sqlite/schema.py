@@ -91,12 +91,14 @@ def _create(connection: sqlite3.Connection, space: str, dimension: int) -> None:
 def check_fit(connection: sqlite3.Connection, path: Path, dimension: int, spaces: Collection[str]) -> None:
     """Refuse another schema or dimension, or vectors of other spaces. Raises FolderMismatchError."""
     meta = dict(connection.execute("SELECT name, value FROM meta"))
-    if meta.get("schema_version") != SCHEMA_VERSION:
-        found, rule = meta.get("schema_version"), f"must be of schema version {SCHEMA_VERSION}"
-        raise FolderMismatchError(f"folder: {path.parent} {rule}; found version {found}")
-    if meta.get("dimension") != dimension:
-        rule = f"must hold vectors of dimension {dimension}"
-        raise FolderMismatchError(f"folder: {path.parent} {rule}; found {meta.get('dimension')}")
+    if (version := meta.get("schema_version")) != SCHEMA_VERSION:
+        raise FolderMismatchError(
+            f"folder: {path.parent} must be of schema version {SCHEMA_VERSION}; found version {version}"
+        )
+    if (found := meta.get("dimension")) != dimension:
+        raise FolderMismatchError(
+            f"folder: {path.parent} must hold vectors of dimension {dimension}; found {found}"
+        )
     present = {name for (name,) in connection.execute("SELECT name FROM spaces")}
     if others := sorted(present - set(spaces)):
         rule = f"must hold vectors of the space {' or '.join(sorted(spaces))} only"
