@@ -259,8 +259,12 @@ def report(each: Target, session: WorkDB, jobs: set[str]) -> dict[str, Any]:
 
 def equivalents(module: str) -> Mapping[tuple[str, ...], str]:
     """Changed lines → why they change no behaviour."""
-    entries = tomllib.loads(EQUIVALENT.read_text()).get(module, [])
-    return {(f"- {entry['line']}", f"+ {line}"): entry["why"] for entry in entries for line in entry["becomes"]}
+    known: dict[tuple[str, ...], str] = {}
+    for entry in tomllib.loads(EQUIVALENT.read_text()).get(module, []):
+        changes = [(f"- {entry['line']}", f"+ {line}") for line in entry.get("becomes", [])]
+        removals = [tuple(f"- {line}" for line in lines) for lines in entry.get("removed", [])]
+        known |= dict.fromkeys([*changes, *removals], entry["why"])
+    return known
 
 
 def figure(name: str, rows: Sequence[Mapping[str, Any]]) -> Figure:
