@@ -35,7 +35,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept a connection, or refuse it where too many are open."""
-        super().connection_made(transport)  # type: ignore[arg-type]
+        super().connection_made(transport)
         self._head_bytes = self._unread_bytes = 0
         self._headless_s = self._unread_s = 0.0
         self._checked_cycle = self.cycle
