@@ -1,13 +1,14 @@
-# Every target sets up what it needs; nothing has to be installed by hand but Python 3.11 and, for the browser
-# tests, Debian's chromium (installed here where apt-get can be used as root).
+# Every target sets up what it needs. Install by hand: Python 3.11; Chromium for the browser tests, unless apt-get
+# can be run as root, which installs it; wrk for the benchmarks that say so.
 PYTHON ?= python3
 VENV   := .venv
 SERVE  := .venv-serve
 BIN    := $(VENV)/bin
 
-.PHONY: help test test-slow test-serving test-containers lint demo figures main-job bench endurance clean
+.PHONY: help test test-slow test-serving test-containers lint demo figures house main-job bench front-door \
+	overhead-against endurance mutation clean
 
-help:
+help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 18
 
 $(VENV)/.ready: pyproject.toml
@@ -21,47 +22,60 @@ $(SERVE)/.ready: pyproject.toml
 	$(SERVE)/bin/pip install --quiet --disable-pip-version-check --editable '.[service,cpu]'
 	touch $@
 
-lint: $(VENV)/.ready ## ruff, mypy --strict, import-linter
+lint: $(VENV)/.ready ## run ruff, mypy --strict and import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: $(VENV)/.ready lint ## everything, in an environment of its own (at most 20 minutes on two cores)
+test: $(VENV)/.ready lint ## install everything into .venv, lint, run the tests (at most 12 minutes on two cores)
 	tests/system/browser.sh
 	$(BIN)/python -m pytest -m "not slow and not containers"
 
-test-slow: $(VENV)/.ready ## what takes longer than a minute each
+test-slow: $(VENV)/.ready ## run the tests that take longer than a minute each
 	$(BIN)/python -m pytest -m "slow and not containers"
 
-test-serving: $(SERVE)/.ready ## the serving side's tests where torch is not installed
+test-serving: $(SERVE)/.ready ## run the tests of bundle and service in .venv-serve, where torch is not installed
 	$(SERVE)/bin/pip install --quiet --editable '.[service,cpu,client,dev]'
 	$(SERVE)/bin/python -m pytest -m "not slow and not containers" tests/bundle tests/service
 
-test-containers: $(VENV)/.ready ## docker-compose up, for real
+test-containers: $(VENV)/.ready ## build the images and run docker-compose.yml on a Docker engine
 	$(BIN)/python -m pytest -m containers tests/system
 
-demo: $(SERVE)/.ready ## the demo gallery on http://127.0.0.1:8000
+demo: $(SERVE)/.ready ## serve the demo gallery on http://127.0.0.1:8000
 	$(SERVE)/bin/sfsc demo
 
-figures: $(VENV)/.ready ## every measured figure, asked against obtained
+figures: $(VENV)/.ready ## print every measured figure: obtained, asked, met
 	$(BIN)/python benchmarks/figures.py
 
-main-job: $(VENV)/.ready ## train, export, serve and search the real image sets (SFSC_DATASETS)
+house: $(VENV)/.ready ## count statements, long files and functions, packages, contracts (AGAINST=CHECKOUT compares)
+	$(BIN)/python benchmarks/house.py $(if $(AGAINST),--against $(AGAINST))
+
+main-job: $(VENV)/.ready ## train, export, serve and search two real data sets (found through SFSC_DATASETS)
 	$(BIN)/python benchmarks/main_job.py omniglot28
 	$(BIN)/python benchmarks/main_job.py grocery-store
 
 BUNDLE ?= models/vehicles-resnet18
 
-bench: $(VENV)/.ready ## overhead, isolation, peers and overload of the service, on a quiet machine (half an hour; needs wrk)
+bench: $(VENV)/.ready ## measure overhead, isolation, peers and overload (half an hour on a quiet machine; needs wrk)
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/isolation.py
 	$(BIN)/python benchmarks/peers.py --variants
 	$(BIN)/python benchmarks/peers.py
 	$(BIN)/python benchmarks/overload.py $(BUNDLE)
 
-endurance: $(VENV)/.ready ## half an hour of mixed, poisonous and vanishing traffic
+front-door: $(VENV)/.ready ## measure what each shortcut of the front door saves (ten minutes on a quiet machine; needs wrk)
+	$(BIN)/python benchmarks/front_door.py
+
+overhead-against: $(VENV)/.ready ## CPU per request beside another checkout's: AGAINST=CHECKOUT (ten minutes; needs wrk)
+	@test -n "$(AGAINST)" || { echo "AGAINST must be another checkout of this repository: make $@ AGAINST=../before" >&2; exit 2; }
+	$(BIN)/python benchmarks/overhead.py --against $(AGAINST)
+
+endurance: $(VENV)/.ready ## send half an hour of mixed traffic with malformed requests and clients that disconnect
 	$(BIN)/python benchmarks/endurance.py
 
-clean: ## remove environments and caches, keep runs, data and bundles
-	rm -rf $(VENV) $(SERVE) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+mutation: $(VENV)/.ready ## which changes of the code no test notices (an hour or two of one core; run it again to go on)
+	$(BIN)/python benchmarks/mutation.py
+
+clean: ## remove environments and caches; keep runs, data and bundles
+	rm -rf $(VENV) $(SERVE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .mutation

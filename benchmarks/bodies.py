@@ -1,4 +1,4 @@
-"""Images as the files that wrk sends: alone, and many in one call."""
+"""Request bodies as files for wrk: one image each, and many in one call."""
 
 import base64
 import json
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from untrained import pixels, written
+from untrained import images, written
 
 __all__ = ["BULK", "Bodies", "draw"]
 
@@ -26,7 +26,7 @@ class Bodies:
 
 def draw(folder: Path) -> dict[str, Bodies]:
     """The same images as single calls and as bulk calls in JSON and multipart."""
-    files = pixels(COUNT)
+    files = images(COUNT)
     bulks = [files[at : at + BULK] for at in range(0, COUNT, BULK)]
     form = f"multipart/form-data; boundary={BOUNDARY}"
     return {

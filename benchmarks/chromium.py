@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 __all__ = ["FLAGS", "chromium", "executable"]
 
-# Without a sandbox, because root has none; the rest keeps it from asking hosts on the internet.
+# Chromium refuses its sandbox to root; the other flags keep it from contacting hosts on the internet.
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",

@@ -1,6 +1,6 @@
-"""The demo as a visitor meets it: seconds from `git clone` to the first hit, what the bundle weighs and scores.
+"""The demo as a visitor sees it: seconds from `git clone` to the first hit, size and accuracy of the bundle.
 
-python benchmarks/demo.py              # three clones, nothing taken from pip's cache
+python benchmarks/demo.py              # three clones, without pip's cache
 """
 
 import argparse

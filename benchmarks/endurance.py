@@ -1,9 +1,9 @@
-"""Half an hour of mixed traffic at 1.5 times what the service can do: nothing grows, sticks or goes uncounted.
+"""Half an hour of mixed traffic at 1.5 times the capacity: no leak, no call that hangs, no request miscounted.
 
     python benchmarks/endurance.py                  # 30 minutes of models/demo; --minutes for another time
 
 Capacity is measured first, with the same traffic in a closed loop. Then calls arrive at random (Poisson), one in a
-hundred poisonous, another one in a hundred from a client that leaves in the middle. What the clients were answered
+hundred malformed, another one in a hundred from a client that disconnects in the middle. What the clients saw
 is compared with what the service counted, route by route and status by status.
 """
 
@@ -27,15 +27,15 @@ from typing import Any
 
 import httpx
 
-from blunt_http import Answer, Call, Caller, make_call
 from live_service import BIN, free_port, wait_ready
 from mixed_traffic import REFUSALS, Traffic, acceptable
+from raw_http import Answer, Call, Caller, make_call
 from result_file import Figure, write_result
 from sfsc_bundle.folder import open_bundle
 
 OVERLOAD = 1.5
 STUCK_S = 60.0
-AT_ONCE = 800  # calls under way, so that a client never meets the server's greatest number of connections
+AT_ONCE = 800  # calls in progress; fewer than the service's max_connections
 CAPACITY_S = 20.0
 SETTLED_MINUTES = 5.0
 SAMPLE_S = 2.0
@@ -55,7 +55,7 @@ class Log:
     not_sent: int = 0
 
     def add(self, answer: Answer) -> None:
-        """Take one call's end down."""
+        """Record the outcome of one call."""
         call, status = answer.call, answer.status
         kinds = self.by_kind.setdefault(call.kind, Counter())
         if answer.failure is not None:
@@ -73,7 +73,7 @@ class Log:
 
 @dataclass(frozen=True)
 class Sample:
-    """The server process at a moment; `minute` since the load began."""
+    """The server process at one moment, `minute` minutes after the load began."""
 
     minute: float
     rss_mib: float
@@ -102,7 +102,7 @@ def main() -> None:
 
 @contextmanager
 def service(bundle: Path, work: Path) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
-    """`sfsc serve` with an empty store; its log lies beside the store until the end."""
+    """`sfsc serve` with an empty store, until the block ends."""
     port = free_port()
     words = [BIN / "sfsc", "serve", bundle, "--data", work / "data", "--port", port, "--log-level", "warning"]
     process = subprocess.Popen([str(word) for word in words])
@@ -117,19 +117,19 @@ def service(bundle: Path, work: Path) -> Iterator[tuple["subprocess.Popen[bytes]
 
 
 async def endure(arguments: argparse.Namespace, pid: int, port: int) -> dict[str, Any]:
-    """Measure capacity, load, and let everything come to rest."""
+    """Measure the capacity, apply the load, wait until the service is idle."""
     manifest = open_bundle(arguments.bundle).manifest
     traffic = Traffic(arguments.seed, manifest.widths, manifest.dimension, manifest.space)
     caller, log = Caller(port, STUCK_S), Log()
     capacity = await measure_capacity(caller, traffic)
     await open_everything(caller, traffic)
-    await come_to_rest(caller)
+    await become_idle(caller)
     before, at_rest = await counted(caller), [(status_of(pid)[1], files_of(pid))]
     samples: list[Sample] = []
     watching = asyncio.create_task(watch(pid, port, samples))
     sent = await load(caller, traffic, log, OVERLOAD * capacity, arguments.minutes)
     watching.cancel()
-    await come_to_rest(caller)
+    await become_idle(caller)
     after = await counted(caller)
     at_rest.append((status_of(pid)[1], files_of(pid)))
     for key, count in before.items():
@@ -168,7 +168,7 @@ async def measure_capacity(caller: Caller, traffic: Traffic) -> float:
 
 
 async def open_everything(caller: Caller, traffic: Traffic) -> None:
-    """Make the service start the threads and open the files that it does not have before they are needed."""
+    """Make the service start all its threads and open all its files, so that those do not look like leaks."""
     for some in (range(0, 300), range(300, 600)):
         async with asyncio.TaskGroup() as group:
             for number in some:
@@ -177,7 +177,7 @@ async def open_everything(caller: Caller, traffic: Traffic) -> None:
 
 
 async def load(caller: Caller, traffic: Traffic, log: Log, rate: float, minutes: float) -> int:
-    """WidthCatalog calls at a rate, whatever becomes of them; returns how many were sent, all of them ended."""
+    """Send calls at a rate, however many are unanswered; returns how many were sent, once all have ended."""
     running: set[asyncio.Task[None]] = set()
     due = time.monotonic()
     end, sent = due + 60 * minutes, 0
@@ -201,7 +201,7 @@ async def load(caller: Caller, traffic: Traffic, log: Log, rate: float, minutes:
 
 
 async def watch(pid: int, port: int, samples: list[Sample]) -> None:
-    """Look at the process, and ask whether it is ready, on a connection of its own. Endless."""
+    """Sample the process and /readyz every `SAMPLE_S`, until cancelled."""
     began, caller = time.monotonic(), Caller(port, STUCK_S)
     try:
         while True:
@@ -213,8 +213,8 @@ async def watch(pid: int, port: int, samples: list[Sample]) -> None:
         caller.close()
 
 
-async def come_to_rest(caller: Caller) -> None:
-    """Until nothing waits and what was left behind has been noticed; no connection is kept."""
+async def become_idle(caller: Caller) -> None:
+    """Wait until the queue is empty and every disconnected client has been noticed; closes all connections."""
     for _ in range(100):
         caller.close()
         await asyncio.sleep(1.0)
@@ -223,11 +223,11 @@ async def come_to_rest(caller: Caller) -> None:
             caller.close()
             await asyncio.sleep(1.0)
             return
-    sys.exit("the service did not come to rest within 100 s")
+    sys.exit("the service was not idle within 100 s")
 
 
 async def counted(caller: Caller) -> Counts:
-    """What the service has counted of the routes that are loaded."""
+    """The service's own request counts, by method, route and status, of the routes under load."""
     text = (await caller.call(make_call("metrics", "GET", "/metrics"))).body.decode()
     caller.close()
     counts: Counts = Counter()
@@ -239,7 +239,7 @@ async def counted(caller: Caller) -> Counts:
 
 
 def miscounted(log: Log, counted: Counts) -> dict[str, Any]:
-    """Where clients and service disagree; those that left may have been counted under any status."""
+    """Routes whose counts differ between clients and service; a client that left may count under any status."""
     wrong: dict[str, Any] = {}
     for route in {key[:2] for key in (*log.answered, *log.left, *counted)}:
         clients = {status: n for (*key, status), n in log.answered.items() if tuple(key) == route}
@@ -252,7 +252,7 @@ def miscounted(log: Log, counted: Counts) -> dict[str, Any]:
 
 
 def refusal(answer: Answer) -> bool:
-    """Whether the service said that it will not now."""
+    """Whether an answer is a refusal because of overload."""
     if answer.status not in REFUSALS:
         return False
     codes = REFUSALS[answer.status]
@@ -274,7 +274,7 @@ def files_of(pid: int) -> int:
 
 
 def figures_of(found: dict[str, Any]) -> list[Figure]:
-    """What was asked, out of what was found."""
+    """The figures, out of everything recorded."""
     minutes = found["minutes"]
     settled = [one for one in found["samples"] if one["minute"] >= min(SETTLED_MINUTES, minutes / 3)]
     tenth = max(1, len(settled) // 10)

@@ -2,8 +2,8 @@
 
     python benchmarks/floor.py BUNDLE WIDTH BATCH SECONDS IMAGE…     # prints CPU milliseconds per image
 
-One process with one thread of computing, as the service gives one batch. Where the service has several workers,
-as many of these processes run side by side, so that the cores are as busy as they are under the service.
+One process computes with one thread, as the service does for one batch. As many processes run side by side as the
+service has workers, so that the cores are equally busy.
 """
 
 import math

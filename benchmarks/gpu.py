@@ -1,9 +1,9 @@
-"""All checks and timings of the device in one go: for whoever has a GPU for half an hour.
+"""Every check and timing on a GPU in one run of half an hour.
 
     pip install '.[service,gpu]'
     python benchmarks/gpu.py                  # SFSC_DEVICE=cuda: runner, index, their parity with the CPU, timings
     python benchmarks/gpu.py --part training  # extra `training`: cost of a step, bfloat16 against float32
-    python benchmarks/gpu.py --device cpu     # the same path without a GPU, at toy size; what the tests run
+    python benchmarks/gpu.py --device cpu     # the same path without a GPU, at toy size; the tests run this
 
 A check that fails ends with a sentence and exit code 1; nothing is written then.
 """
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def serving(folder: Path, device: Device, vectors: int, repeats: int) -> tuple[list[Figure], dict[str, Any]]:
-    """Every width of a bundle and the index, on the device."""
+    """Check and time every width of a bundle, and the index, on the device."""
     bundle = open_bundle(folder)
     figures = [*networks(bundle, device, repeats), *index(bundle.manifest.dimension, device, vectors, repeats)]
     return figures, {"bundle": bundle.manifest.name}

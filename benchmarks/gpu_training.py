@@ -16,8 +16,9 @@ from result_file import Figure
 from sfsc_bundle.retrieval import summarise
 from sfsc_training.config import parse_recipe
 from sfsc_training.data.read import read_dataset
-from sfsc_training.evaluation import embed_split, evaluate_split, open_run
-from sfsc_training.loop import Running, train
+from sfsc_training.evaluation import embed_split, evaluate_split
+from sfsc_training.loop import RunOptions, train
+from sfsc_training.run import open_run
 from step import case, timing
 
 __all__ = ["TOY", "WHOLE", "Size", "training"]
@@ -27,7 +28,7 @@ QUIET = Console(quiet=True)
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is done: networks by name, pixels, batch, identities to train and test on, steps."""
+    """The amount of work: networks by name, pixels, batch, identities to train and test on, steps."""
 
     networks: Mapping[str, Mapping[str, Any]]
     pixels: int
@@ -100,6 +101,6 @@ def trained(name: str, network: Mapping[str, Any], device: str, size: Size, plac
     )
     dataset = read_dataset(place / "vehicles", recipe.data, recipe.seed)
     folder = place / recipe.name
-    train(recipe, dataset, folder, QUIET, Running(device=device, workers=4 if device == "cuda" else 0))
+    train(recipe, dataset, folder, QUIET, RunOptions(device=device, workers=4 if device == "cuda" else 0))
     run = open_run(folder, dataset, device)
     return summarise(evaluate_split(embed_split(run, dataset.test, QUIET)).mean_ap).mean

@@ -1,11 +1,12 @@
-"""Single narrow requests beside bulk calls at full width that saturate the server: what becomes of their p99.
+"""The p99 of single narrow requests while bulk calls at full width saturate the server.
 
     python benchmarks/isolation.py            # an untrained ResNet-18 at 128 px
     python benchmarks/isolation.py --quick    # shorter and less often, writes nothing
 
 Four keep-alive clients of wrk ask for width 0.25, one image a call; four others send calls of 16 images at
-width 1.0, more than the server can compute. A narrow request may find every worker in a wide batch, so its p99 may
-grow by the time of one: the figure is p99 beside bulk calls ÷ (p99 alone + a wide batch's mean time). Medians.
+width 1.0, more than the server can compute. A narrow request may find every worker busy with a wide batch, so its
+p99 may grow by the time of one: the figure is p99 beside bulk calls ÷ (p99 alone + a wide batch's mean time).
+Medians.
 """
 
 import argparse
@@ -30,7 +31,7 @@ CLIENTS = 4
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Milliseconds; `wide_images`: images a second that the bulk calls got computed meanwhile."""
+    """Milliseconds; `wide_images`: images a second of the bulk calls meanwhile."""
 
     alone_p99_ms: float
     beside_p99_ms: float
@@ -40,7 +41,7 @@ class Trial:
 
     @property
     def ratio(self) -> float:
-        """p99 beside bulk calls, in what it may be."""
+        """p99 beside bulk calls ÷ what it may be: p99 alone + one wide batch."""
         return self.beside_p99_ms / (self.alone_p99_ms + self.batch_ms)
 
 
@@ -48,7 +49,7 @@ def main() -> None:
     """Measure and write benchmarks/results/isolation.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, default=Path("runs/untrained-resnet18"))
-    parser.add_argument("--repeats", type=int, default=3, help="medians are taken of so many")
+    parser.add_argument("--repeats", type=int, default=3, help="repetitions, of which the median is taken")
     parser.add_argument("--quick", action="store_true", help="for development; writes nothing")
     arguments = parser.parse_args()
     bundle = untrained_bundle(arguments.bundle).folder
@@ -80,7 +81,7 @@ def trial(client: httpx.Client, bodies: dict[str, Bodies], seconds: int) -> Tria
 
 
 def computed(client: httpx.Client) -> tuple[float, float, float]:
-    """Batches of the full width, images in them, and seconds that they took."""
+    """Batches at full width so far, images in them, and seconds that they took."""
     found = {
         sample.name: sample.value
         for family in text_string_to_metric_families(client.get("/metrics").text)

@@ -1,4 +1,4 @@
-"""`sfsc serve` on a socket for as long as a benchmark or a test needs it."""
+"""`sfsc serve` on a socket, for benchmarks and tests."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,10 +15,11 @@ import httpx
 __all__ = ["free_port", "launched", "profiled", "serving", "wait_ready"]
 
 BIN = Path(sys.executable).parent
+COMMAND = (BIN / "sfsc",)
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on now."""
+    """A TCP port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -32,23 +33,29 @@ def serving(bundle: Path, work: Path, max_k: int) -> Iterator[httpx.Client]:
         yield client
 
 
-def profiled(bundle: Path, work: Path) -> str:
-    """A data folder with what `sfsc profile` finds of a bundle here, as an operator would do it before serving."""
+def profiled(bundle: Path, work: Path, command: Sequence[object] = COMMAND, **settings: str) -> str:
+    """A new data folder with the costs that `sfsc profile` measures, as an operator would do it before serving."""
     folder = str(work / f"profiled-{time.time_ns()}")
-    words = [BIN / "sfsc", "profile", bundle, "--data", folder]
-    subprocess.run([str(word) for word in words], check=True, stdout=subprocess.DEVNULL)
+    words = [*command, "profile", bundle, "--data", folder]
+    environment = os.environ | settings
+    subprocess.run([str(word) for word in words], check=True, stdout=subprocess.DEVNULL, env=environment)
     return folder
 
 
 @contextmanager
-def launched(bundle: Path, work: Path, **settings: str) -> Iterator[tuple[httpx.Client, int]]:
-    """The same with any settings, by the names of their environment variables; also the process's number.
+def launched(
+    bundle: Path, work: Path, command: Sequence[object] = COMMAND, **settings: str
+) -> Iterator[tuple[httpx.Client, int]]:
+    """The same with any settings, by the names of their environment variables; also the id of the process.
 
-    The machine counts as the service's own, so `SFSC_NICE` is what docs/operations.md says for that.
+    `SFSC_NICE` is 19 unless given, as docs/operations.md recommends where the service has the machine to itself.
+
+    Args:
+        command: what starts `sfsc`, where it is not this environment's.
     """
     port = free_port()
     store = settings.get("SFSC_DATA", work / f"store-{time.time_ns()}")
-    words = [BIN / "sfsc", "serve", bundle, "--data", store, "--port", port]
+    words = [*command, "serve", bundle, "--data", store, "--port", port]
     server = subprocess.Popen([str(word) for word in words], env={"SFSC_NICE": "19"} | os.environ | settings)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
@@ -60,7 +67,7 @@ def launched(bundle: Path, work: Path, **settings: str) -> Iterator[tuple[httpx.
 
 
 def wait_ready(client: httpx.Client, server: "subprocess.Popen[bytes]", path: str = "/readyz") -> None:
-    """Until a health check answers 200."""
+    """Wait until a health check answers 200. Raises SystemExit where the server ends or takes a minute."""
     for _ in range(600):
         if server.poll() is not None:
             sys.exit(f"the service ended with code {server.returncode}")

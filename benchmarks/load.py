@@ -1,4 +1,4 @@
-"""Load from wrk, which is compiled: its own computing hardly disturbs what it measures on the same cores."""
+"""Load from wrk: compiled, so that it hardly disturbs a server on the same cores."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ class Load:
 def start(
     url: str, bodies: Sequence[Path], seconds: int, *, kind: str = "image/jpeg", clients: int = CLIENTS
 ) -> "subprocess.Popen[str]":
-    """Keep-alive clients that POST the bodies in turn, each its next one as soon as it was answered."""
+    """Start keep-alive clients that POST the bodies in turn, each the next one as soon as it has an answer."""
     wrk = shutil.which("wrk")
     if wrk is None:
         sys.exit("wrk is not installed: apt-get install wrk")
@@ -42,7 +42,7 @@ def start(
 
 
 def finish(process: "subprocess.Popen[str]") -> Load:
-    """Wait for the end of a load; one answer that is not 2xx ends the benchmark."""
+    """Wait for the end of a load. Raises SystemExit where an answer was not 2xx."""
     output, _ = process.communicate()
     lines = output.splitlines()
     if process.returncode or not lines or not lines[-1].startswith("{"):
@@ -56,5 +56,5 @@ def finish(process: "subprocess.Popen[str]") -> Load:
 def post(
     url: str, bodies: Sequence[Path], seconds: int, *, kind: str = "image/jpeg", clients: int = CLIENTS
 ) -> Load:
-    """A load from beginning to end."""
+    """Run a load from start to end."""
     return finish(start(url, bodies, seconds, kind=kind, clients=clients))

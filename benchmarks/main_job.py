@@ -4,7 +4,7 @@
 
 Every step is the command that a user types. The gallery's widths are drawn once into a file that the evaluation
 and the HTTP side both read; rank-1 and mAP are then computed from the answers of the service and compared with the
-evaluation's for the same mixed gallery. A run that was cut off goes on where it stopped.
+evaluation's for the same mixed gallery. An interrupted run is resumed.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from sfsc_bundle.retrieval import Scores, evaluate_order
 from sfsc_training.config import load_recipe
 from sfsc_training.data.reader import Split, read_folder
 
-# Untrained marks of the data sets' own pages: the best of 16×16 pixels, HOG and colour histogram, mAP in points.
+# What needs no training reaches on these sets: the best of 16×16 pixels, HOG and colour histogram, mAP in points.
 UNTRAINED = {"omniglot28": 18.8, "grocery-store": 31.5}
 GOALS = {"omniglot28": ">= 38.8", "grocery-store": None}
 BIN = Path(sys.executable).parent
@@ -42,8 +42,8 @@ def main() -> None:
     """Do the whole job for one data set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", choices=sorted(UNTRAINED))
-    parser.add_argument("--work", type=Path, default=Path("runs/main-job"), help="where runs and bundles go")
-    parser.add_argument("--seed", type=int, default=0, help="draws the gallery's widths")
+    parser.add_argument("--work", type=Path, default=Path("runs/main-job"), help="folder for runs and bundles")
+    parser.add_argument("--seed", type=int, default=0, help="of the gallery's widths")
     arguments = parser.parse_args()
     seconds: dict[str, float] = {}
     work = arguments.work / arguments.dataset
@@ -98,14 +98,14 @@ def command(*words: object) -> None:
 
 @contextmanager
 def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    """Keep how long a part took; parts that a run had behind it already are short."""
+    """Record how long a part took; of a resumed run, only the rest."""
     began = time.monotonic()
     yield
     seconds[name] = round(time.monotonic() - began, 1)
 
 
 def insert(client: httpx.Client, split: Split, widths: dict[str, str]) -> None:
-    """Put every gallery image, as its file, at the width that the assignment gives it."""
+    """PUT every gallery image at the width that the assignment gives it."""
 
     def put(place: int) -> None:
         name = split.names[place]

@@ -1,11 +1,11 @@
-"""The comparison of methods, out of the sweeps' results: what was asked against what was obtained.
+"""The comparison of methods, from the results of the sweeps: asked against obtained.
 
     NAME=omniglot28-methods
     sfsc-train sweep training/sweeps/$NAME.toml --data DIR --results benchmarks/results/$NAME
-    python benchmarks/methods.py           # the figures, from what is there
+    python benchmarks/methods.py           # the figures of the results that exist
 
-Reads the JSON files of the sweeps below benchmarks/results/, so it can be repeated while runs are still missing.
-Draws the images of docs/training.md, too.
+Reads the JSON files of the sweeps below benchmarks/results/, so it can run while some runs are still missing. Also
+draws the plots of docs/.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,7 +54,7 @@ def draw(groups: Mapping[str, Sequence[Result]], folder: Path) -> None:
 
 
 def as_long_as_sfsc(groups: Mapping[str, Sequence[Result]]) -> dict[str, Sequence[Result]]:
-    """The methods that had as many steps as SFSC; none while SFSC has no result."""
+    """The methods with as many steps as SFSC; none while SFSC has no result."""
     steps = groups["sfsc"][0].recipe.optimiser.steps if "sfsc" in groups else None
     return {name: members for name, members in groups.items() if members[0].recipe.optimiser.steps == steps}
 
@@ -90,7 +90,7 @@ def row(members: Sequence[Result]) -> dict[str, Any]:
 
 
 def spread(values: Sequence[float]) -> list[float] | None:
-    """[mean, standard deviation]; None of nothing; no deviation of one value."""
+    """[mean, sample standard deviation]; [mean] of one value, None of no values."""
     if not values:
         return None
     return [fmean(values), *([stdev(values)] if len(values) > 1 else [])]
@@ -106,7 +106,7 @@ def tenths(conflicts: Sequence[tuple[int, float]]) -> list[float]:
 
 
 def comparison(groups: Mapping[str, Sequence[Result]]) -> list[Figure]:
-    """The figures of one data set, of the methods that are there."""
+    """The figures of one data set, for the methods that have results."""
     figures = []
     if "independent" in groups:
         crossed = [off_diagonal(member).max() for member in groups["independent"]]
@@ -155,7 +155,7 @@ def best_over_sfsc(which: str, among: Mapping[str, Sequence[Result]]) -> list[Fi
 
 
 def over(ours: Sequence[Result], theirs: Sequence[Result], name: str, goal: str | None) -> list[Figure]:
-    """Difference of the means of the matrix, and what is left of it after the spread of both over the seeds."""
+    """Difference of the means of the matrix, and the same less both standard deviations over the seeds."""
     difference = mean(ours) - mean(theirs)
     figures = [Figure(f"{name}, mean of the matrix", difference, "points of mAP", goal)]
     if len(ours) > 1 and len(theirs) > 1:

@@ -1,7 +1,6 @@
-"""What everybody sends at once: images of all sizes to all routes, one call in a hundred of them poisonous.
+"""Mixed traffic: images of all sizes to all routes, and one call in a hundred that must be refused ("poison").
 
-The gallery's size has a bound that is soon reached: puts and deletes draw from the same few ids, bulk calls
-replace their own.
+The gallery stops growing soon: PUT and DELETE draw from the same few ids, bulk calls replace their own items.
 """
 
 import base64
@@ -17,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from blunt_http import Call, Manners, make_call
+from raw_http import Call, Departure, make_call
 
 __all__ = ["REFUSALS", "Traffic", "acceptable"]
 
@@ -27,9 +26,9 @@ IDS = 200
 BULK = 16
 
 REFUSALS = {429: None, 503: {"queue_full", "deadline_unreachable", "store_busy"}, 504: {"deadline_passed"}}
-"""Statuses, and the codes with them, by which a loaded service says that it will not now."""
+"""Statuses by which an overloaded service refuses, and the codes allowed with each; None allows any."""
 
-LEAVING: tuple[Manners, ...] = ("leaves sending", "leaves waiting", "leaves reading")
+DEPARTURES: tuple[Departure, ...] = ("while sending", "while waiting", "while reading")
 
 
 class Traffic:
@@ -62,11 +61,11 @@ class Traffic:
         weights = [weight for weight, _ in self._kinds]
         call = self._random.choices(self._kinds, weights)[0][1]()
         if poison and lot < POISONOUS + VANISHING and call.body:
-            return replace(call, manners=self._random.choice(LEAVING))
+            return replace(call, leaves=self._random.choice(DEPARTURES))
         return call
 
     def change(self, number: int) -> Call:
-        """An insertion or a look-up that computes nothing, so that many of them meet."""
+        """A write or a read that needs no network, so that many of them run at the same time."""
         if number % 2:
             return make_call("get", "GET", f"/items/item-{number % IDS}", route="/items/{id}")
         options = {"vector": self._vector(), "width": self._widths[0], "space": self._space}
@@ -148,7 +147,7 @@ class Traffic:
 
 
 def acceptable(call: Call, status: int) -> bool:
-    """Whether a status that is no refusal is what such a call should get."""
+    """Whether a status other than a refusal is right for a call."""
     if call.kind == "poison: 1x1":
         return status == 200
     if call.kind.startswith("poison"):
@@ -165,7 +164,7 @@ def image(seed: int, side: int, format: str) -> bytes:
 
 
 def bomb(side: int = 20_000) -> bytes:
-    """400 megapixels in some 50 KB."""
+    """A PNG of 400 megapixels in about 50 KB."""
     line = b"\0" + bytes(side // 8)
     squeezed = zlib.compressobj(9)
     data = b"".join(squeezed.compress(line) for _ in range(side)) + squeezed.flush()

@@ -1,8 +1,8 @@
-"""An open-loop load generator in a process of its own, so that its computing can be told from the server's.
+"""An open-loop load generator in a process of its own, so that its CPU time can be told from the server's.
 
-Every request is sent at a time that was fixed beforehand, whether or not earlier ones have been answered, over a
-connection that nobody else is using; latency counts from that time. `offer` starts the process and waits for it.
-`saturate` is the same generator as a closed loop, which finds out what the service can do.
+Every request is sent at a time that was fixed beforehand, whether or not earlier ones have been answered, over an
+idle connection; latency counts from that time. `offer` starts the process and waits for it. `saturate` runs the
+same generator as a closed loop, to measure the capacity of the service.
 """
 
 import asyncio
@@ -19,8 +19,10 @@ from typing import cast
 
 __all__ = ["Answered", "Offered", "offer", "saturate"]
 
-START_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 10.0
+"""How long to wait for answers after the last request."""
 LEAD_S = 0.3
+"""From opening the connections to the first request."""
 CONNECTIONS = 64
 """Open from the start; more are opened when all are in use."""
 
@@ -40,7 +42,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """What came of a load. `cpu_s`: of the generator, from the first request to the last answer."""
+    """The outcome of a load. `cpu_s`: CPU time of the generator, from the first request to the last answer."""
 
     answers: tuple[Answered, ...]
     cpu_s: float
@@ -68,7 +70,7 @@ def _generate(load: dict[str, object], port: int, path: str, bodies: Sequence[Pa
 
 
 class _Connection(asyncio.Protocol):
-    """One request at a time; tells `ended` the status and the width of its answer."""
+    """One request at a time; reports status and width of its answer to `_Load.ended`."""
 
     def __init__(self, load: "_Load") -> None:
         self._load = load
@@ -77,7 +79,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class is none of asyncio's
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's class does not inherit from asyncio's
 
     def send(self, number: int, request: bytes) -> None:
         """Send request `number`; the connection must be free."""
@@ -124,7 +126,7 @@ def _width(answer: bytes) -> str:
 
 
 class _Load:
-    """The requests of one plan and what became of them."""
+    """The requests of one plan and their outcomes."""
 
     def __init__(self, port: int, path: str, times: Sequence[float], bodies: Sequence[bytes]) -> None:
         self._port, self._times = port, list(times)
@@ -146,12 +148,12 @@ class _Load:
         before = _cpu_s()
         loop.call_later(LEAD_S + self._times[0], self._send_due)
         try:
-            async with asyncio.timeout(LEAD_S + self._times[-1] + START_TIMEOUT_S):
+            async with asyncio.timeout(LEAD_S + self._times[-1] + ANSWER_TIMEOUT_S):
                 await self._done.wait()
         except TimeoutError:
             pass
         answers = [
-            one if one is not None else (at, 1000 * START_TIMEOUT_S, 0, "")
+            one if one is not None else (at, 1000 * ANSWER_TIMEOUT_S, 0, "")
             for at, one in zip(self._times, self._answers, strict=True)
         ]
         return {"answers": answers, "cpu_s": _cpu_s() - before, "seconds": time.monotonic() - self._start}
@@ -202,7 +204,7 @@ class _ClosedLoad(_Load):
         before = _cpu_s()
         self.free = connections
         self._send_free()
-        async with asyncio.timeout(seconds + START_TIMEOUT_S):
+        async with asyncio.timeout(seconds + ANSWER_TIMEOUT_S):
             await self._done.wait()
         answers = [one for one in self._answers if one is not None]
         return {"answers": answers, "cpu_s": _cpu_s() - before, "seconds": seconds}

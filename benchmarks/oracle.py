@@ -1,4 +1,4 @@
-"""What no schedule can beat: a clairvoyant upper bound on quality at a given attainment, as a linear programme."""
+"""A clairvoyant upper bound on quality at a given attainment, which no schedule can beat, as a linear program."""
 
 from collections.abc import Mapping, Sequence
 

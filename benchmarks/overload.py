@@ -156,7 +156,7 @@ def measure(machine: Machine, plan: Plan, seed: int) -> Iterator[dict[str, Any]]
 
 
 def one_run(machine: Machine, policy: str, times: list[float]) -> dict[str, Any]:
-    """WidthCatalog one load to one policy; the queue is empty before it and after it."""
+    """Offer one load to one policy; the queue is empty before and after."""
     path = "/embed" if policy == OURS else f"/embed?width={policy}"
     before = cpu_ms(machine.pid)
     offered = offer(machine.port, path, times, machine.bodies)

@@ -1,4 +1,4 @@
-"""The figures of the overload benchmark, out of its runs."""
+"""The figures of the overload benchmark, from its runs."""
 
 from collections.abc import Iterable, Sequence
 from statistics import median

@@ -1,8 +1,8 @@
-"""The gallery page in Chromium on loopback: its bytes, when it can be used, and how long a search from it takes.
+"""The gallery page in Chromium on loopback: bytes, time to interactive, time of a search.
 
     python benchmarks/page.py                 # models/demo; another bundle with a gallery can be named
 
-A search is timed as a visitor feels it: from choosing a width to the frame after its hits have been put in.
+A search is timed as a visitor sees it: from choosing a width to the first frame with its hits.
 """
 
 import argparse

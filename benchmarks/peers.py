@@ -1,4 +1,4 @@
-"""The same images, preprocessing and ONNX files behind LitServe and BentoML, and behind this service.
+"""This service beside LitServe and BentoML: the same images, preprocessing and ONNX files.
 
     python benchmarks/peers.py --variants     # first: each peer in several configurations, the best one is kept
     python benchmarks/peers.py                # every width: throughput, p50, p99, CPU per request, memory
@@ -137,7 +137,7 @@ def peer_serving(peer: str, bundle: Path, width: str, options: Options) -> Itera
 
 
 def stop(server: "subprocess.Popen[bytes]") -> None:
-    """End a server and whatever it leaves behind."""
+    """End a server and all its child processes."""
     tree = processes(server.pid)
     server.send_signal(signal.SIGINT)
     with contextlib.suppress(subprocess.TimeoutExpired):

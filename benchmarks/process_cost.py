@@ -1,4 +1,4 @@
-"""What a process and all its children cost, out of /proc."""
+"""CPU time and memory of a process and all its children, read from /proc."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ CPU_TIMES = slice(11, 13)  # utime and stime, counted from behind the command's 
 
 
 def cpu_ms(root: int) -> float:
-    """Milliseconds of computing so far, in user and kernel mode, of all processes that live now."""
+    """CPU milliseconds so far, in user and kernel mode, of all processes of the tree that are alive."""
     ticks = 0
     for pid in processes(root):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -28,7 +28,7 @@ def pss_mib(root: int) -> float:
 
 
 def processes(root: int) -> list[int]:
-    """A process and all that it started."""
+    """Ids of a process and all its descendants."""
     found = [root]
     for pid in found:
         for task in Path(f"/proc/{pid}/task").iterdir():

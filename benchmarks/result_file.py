@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from sfsc_bundle.atomic_file import write_file
 from sfsc_bundle.machine import processor
 
 __all__ = ["RESULTS", "Figure", "write_result"]
@@ -22,19 +23,27 @@ _PACKAGES = ("sfsc", "torch", "timm", "onnxruntime", "faiss-cpu", "fastapi", "uv
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured number. `goal` is a comparison such as `<= 1.04`, or None where none was set."""
+    """One measured number.
+
+    `goal`: a comparison such as `<= 1.04`, perhaps followed by `or the interval holds 1`; None where none was set.
+    `interval`: the lowest and the highest value that the measurements allow for, where that was found out.
+    """
 
     name: str
     value: float
     unit: str
     goal: str | None = None
+    interval: tuple[float, float] | None = None
 
     @property
     def met(self) -> bool | None:
         """Whether the value meets the goal."""
         if self.goal is None:
             return None
-        sign, bound = self.goal.split()
+        comparison, _, held = self.goal.partition(" or the interval holds ")
+        if held and self.interval is not None and self.interval[0] <= float(held) <= self.interval[1]:
+            return True
+        sign, bound = comparison.split()
         compare = {
             "<=": self.value <= float(bound),
             ">=": self.value >= float(bound),
@@ -53,13 +62,20 @@ def write_result(name: str, figures: list[Figure], data: dict[str, Any], *, seed
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": _machine(),
         "seed": seed,
-        "figures": [asdict(figure) | {"met": figure.met} for figure in figures],
+        "figures": [_figure(figure) for figure in figures],
         "data": data,
     }
     path = RESULTS / f"{name}.json"
     RESULTS.mkdir(exist_ok=True)
-    path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    write_file(path, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
     return path
+
+
+def _figure(figure: Figure) -> dict[str, Any]:
+    entry = asdict(figure) | {"met": figure.met}
+    if figure.interval is None:
+        del entry["interval"]
+    return entry
 
 
 def _commit() -> str:

@@ -1,8 +1,8 @@
-"""The images of the gallery page in docs/.
+"""Screenshots of the gallery page for docs/.
 
     python benchmarks/screenshots.py          # models/demo; another bundle with a gallery can be named
 
-The page has no font of its own; these images look as the machine's system font does.
+The page brings no font, so the screenshots depend on the machine's system font.
 """
 
 import argparse
@@ -42,7 +42,7 @@ SHOTS = (
 
 
 def main() -> None:
-    """Take them all."""
+    """Take every screenshot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", nargs="?", type=Path, default=Path("models/demo"), help="with a gallery in it")
     parser.add_argument("--sample", help="the query's sample; the first one if left out")
@@ -51,7 +51,7 @@ def main() -> None:
     given = parser.parse_args()
     query = "&".join(f"{name}={value}" for name in ("sample", "width") if (value := getattr(given, name)))
     with demo_service(given.bundle) as url, chromium() as browser:
-        take(browser, f"{url}/#view=compare", SHOTS[0])  # what a first search takes longer is not the point
+        take(browser, f"{url}/#view=compare", SHOTS[0])  # warm up: the first search takes longer
         for shot in SHOTS:
             path = given.out / f"{shot.name}.png"
             page = take(browser, f"{url}/#{query}&{shot.view}", shot)
@@ -83,7 +83,7 @@ def arrange(png: bytes, columns: int) -> Image.Image:
 
 
 def small(image: Image.Image) -> bytes:
-    """As a PNG, with as many colours as fit into the bytes."""
+    """A PNG with as many colours as fit into MAX_BYTES."""
     data = encode(image)
     for colours in (256, 192, 128, 64):
         if len(data) <= MAX_BYTES:

@@ -1,7 +1,7 @@
-"""What a step of all widths costs: against plain training of each width by itself, on the same batch, same run.
+"""What a training step of all widths costs, compared with plain training of each width alone on the same batch.
 
     python benchmarks/step.py                    # time and memory of a step of each network, on the CPU
-    python benchmarks/step.py --toy              # the same path in seconds; what the tests run, nothing is written
+    python benchmarks/step.py --toy              # the same path in seconds; writes nothing; the tests run this
 
 Time: one SFSC step (all widths, gradients combined) against the sum of plain forward + backward passes, each of a
 sliced network with cross-entropy. Both without the optimiser; repetitions take turns, medians are compared.
@@ -20,11 +20,12 @@ from torch.nn import functional as F
 
 from result_file import Figure, write_result
 from sfsc_training.config import Recipe, parse_recipe
-from sfsc_training.data.batches import Part
+from sfsc_training.data.batches import MicroBatch
 from sfsc_training.distributed import World
-from sfsc_training.gradients import WidthGradients
+from sfsc_training.loop import compute_gradients
 from sfsc_training.losses.classifier import classifier_of
 from sfsc_training.state import State, make_state
+from sfsc_training.step_setup import prepare_steps
 
 RATIO, MEMORY = "<= 1.15", "<= 1.5"
 
@@ -88,8 +89,8 @@ def main() -> None:
 def timing(each: Case, recipe: Recipe, repeats: int, device: str = "cpu") -> list[Figure]:
     """Median seconds of an SFSC step and of each plain pass, and their ratio."""
     state, part = prepared(each, recipe, device)
-    gradients = WidthGradients(state.family, state.classifier, recipe, None, World())
-    calls: list[Callable[[], object]] = [lambda: gradients.step([part], 0)]
+    setup = prepare_steps(state, recipe, None, World())
+    calls: list[Callable[[], object]] = [lambda: compute_gradients(setup, [part], 0)]
     calls += [plain(state, recipe, index, part) for index in range(len(recipe.widths))]
     took = interleaved(calls, repeats, device)
     whole, apart = 1000 * took[0], 1000 * sum(took[1:])
@@ -109,9 +110,9 @@ def memory(each: Case, recipe: Recipe) -> list[Figure]:
     state, part = prepared(each, recipe)
 
     def steps() -> None:
-        gradients = WidthGradients(state.family, state.classifier, recipe, None, World())
+        setup = prepare_steps(state, recipe, None, World())
         for number in range(2):
-            gradients.step([part], number)
+            compute_gradients(setup, [part], number)
 
     together = peak(steps)
     shared = [*state.family.shared_parameters(), *state.classifier.parameters()]
@@ -125,7 +126,7 @@ def memory(each: Case, recipe: Recipe) -> list[Figure]:
     ]
 
 
-def prepared(each: Case, recipe: Recipe, device: str = "cpu") -> tuple[State, Part]:
+def prepared(each: Case, recipe: Recipe, device: str = "cpu") -> tuple[State, MicroBatch]:
     """Fresh weights and one batch, from the seed."""
     torch.manual_seed(0)
     state = make_state(recipe, each.classes, None, device)
@@ -135,7 +136,7 @@ def prepared(each: Case, recipe: Recipe, device: str = "cpu") -> tuple[State, Pa
     return state, (images.to(device), torch.randint(0, each.classes, shape[:1]).to(device))
 
 
-def plain(state: State, recipe: Recipe, index: int, part: Part) -> Callable[[], None]:
+def plain(state: State, recipe: Recipe, index: int, part: MicroBatch) -> Callable[[], None]:
     """Forward and backward of one width as a network of its own, with cross-entropy; gradients start as none."""
     images, classes = part
     network = state.family.sliced(index).to(images.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]

@@ -1,6 +1,6 @@
 """A ResNet-18 at 128 px cropped in every layer, untrained, and images to send to it.
 
-Costs do not depend on what weights have learned, so that the engine's benchmarks need no training run.
+Costs do not depend on the weights, so benchmarks of the service need no training run.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """Exit code 0 exactly when the service of this container answers /readyz with 200.
 
-Plain sockets, because the image has no bytecode: importing an HTTP client would cost more than the probe.
+Plain sockets: the image holds no bytecode, so importing an HTTP client would cost more than the probe.
 """
 
 import os

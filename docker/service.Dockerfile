@@ -5,11 +5,11 @@
 FROM python:3.11-slim-bookworm AS build
 ARG VARIANT=cpu
 WORKDIR /source
-# Without a pip of its own: the base image's installs into it.
+# No pip inside: the base image's pip installs into it.
 RUN python -m venv --without-pip /opt/sfsc
 ENV INSTALL="python -m pip --python /opt/sfsc/bin/python install --no-cache-dir --no-compile --disable-pip-version-check"
 
-# What is installed depends on pyproject.toml alone, so a change of the code does not install it anew.
+# A layer of dependencies alone, which only a change of pyproject.toml rebuilds.
 COPY pyproject.toml ./
 RUN mkdir -p bundle/sfsc_bundle service/sfsc_service training/sfsc_training training/recipes vehicles/sfsc_vehicles \
     && touch README.md LICENSE \

@@ -1,4 +1,4 @@
-"""Take out of a virtual environment what a running service never reads.
+"""Remove from a virtual environment what a running service never reads.
 
 python docker/strip.py /opt/sfsc
 """
@@ -10,12 +10,12 @@ from pathlib import Path
 # Test suites, and what is only for compiling against a package or type-checking it.
 FOLDERS = {"__pycache__", "tests", "test", "include"}
 SUFFIXES = {".pyc", ".pyi", ".pxd", ".h", ".hpp", ".a"}
-# onnxruntime's extension module holds this library whole; only programs in other languages link to it.
+# onnxruntime's extension module contains this whole library; only programs in other languages link to it.
 SECOND_COPIES = ("onnxruntime/capi/libonnxruntime.so*",)
 
 
 def strip(environment: Path) -> None:
-    """Remove all that, and the training side, whose dependencies are not there."""
+    """Remove those files, and the training packages, whose dependencies are not installed."""
     (packages,) = environment.glob("lib/python3.*/site-packages")
     for side in ("sfsc_training", "sfsc_vehicles"):
         shutil.rmtree(packages / side, ignore_errors=True)

@@ -5,11 +5,11 @@ FROM python:3.11-slim-bookworm
 LABEL org.opencontainers.image.title="sfsc-training" \
       org.opencontainers.image.licenses="Apache-2.0"
 WORKDIR /source
-# Named volumes take over the folders' mode, so that whoever owns models/ outside may run the container.
+# Named volumes inherit the folders' mode, so that the container may run as any user.
 RUN python -m venv --without-pip /opt/sfsc && mkdir --mode=1777 /data /runs /models
 ENV INSTALL="python -m pip --python /opt/sfsc/bin/python install --no-cache-dir --disable-pip-version-check"
 
-# What is installed depends on pyproject.toml alone, so a change of the code does not install it anew.
+# A layer of dependencies alone, which only a change of pyproject.toml rebuilds.
 COPY pyproject.toml ./
 RUN mkdir -p bundle/sfsc_bundle service/sfsc_service training/sfsc_training training/recipes vehicles/sfsc_vehicles \
     && touch README.md LICENSE \
@@ -22,7 +22,7 @@ COPY training training
 COPY vehicles vehicles
 RUN $INSTALL --no-deps --force-reinstall .
 
-# The user has neither name nor home; what libraries cache goes where it may be written.
+# The user has no home folder; libraries write their caches to /tmp.
 ENV PATH=/opt/sfsc/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

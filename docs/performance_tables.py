@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md and the README's of the serving engine, out of benchmarks/results."""
+"""The tables of docs/performance.md and docs/figures.md, out of benchmarks/results."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -10,6 +10,8 @@ from markdown_tables import table
 __all__ = ["PERFORMANCE"]
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+# Ends of the names of the comparisons of methods, whose goals stand beside their tables.
+METHODS = ("_methods", "_long", "_short")
 
 
 def result(name: str) -> Any:
@@ -31,8 +33,14 @@ def where(found: Any) -> str:
 def judged(figure: dict[str, Any]) -> list[str]:
     """Value, goal and whether it was met."""
     met = {True: "yes", False: "**no**", None: "–"}[figure["met"]]
-    digits = 3 if 0 < abs(figure["value"]) < 1 else 2
-    return [f"{figure['value']:.{digits}f}", figure["goal"] or "–", met]
+    return [number(figure["value"]), figure["goal"] or "–", met]
+
+
+def number(value: float) -> str:
+    """Three digits after the point below 1, two above, none for a count of 10 and more."""
+    if float(value).is_integer() and abs(value) >= 10:
+        return f"{value:.0f}"
+    return f"{value:.{3 if 0 < abs(value) < 1 else 2}f}"
 
 
 def overhead() -> str:
@@ -44,7 +52,7 @@ def overhead() -> str:
         parts = [f"{figures[f'{case}: {part}']['value']:.2f}" for part in ("floor", "server", "batch")]
         rate = f"{figures[f'{case}: throughput']['value']:.0f}"
         rows.append([case, *parts, rate, *judged(figures[f"{case}: server ÷ floor"])])
-    header = ["case", "floor, ms", "server, ms", "batch", "images/s", "server ÷ floor", "asked", "met"]
+    header = ["case", "floor, ms", "server, ms", "batch", "images/s", "server ÷ floor", "goal", "met"]
     return f"{table(header, rows)}\n\n{where(found)}"
 
 
@@ -61,7 +69,7 @@ def peers() -> str:
         rows.append(
             [f"**{width}**", f"{what}, {unit}", *cells, *judged(figures[f"{case}: ours ÷ the better peer"])]
         )
-    header = ["width", "figure", "sfsc", "LitServe", "BentoML", "ours ÷ the better peer", "asked", "met"]
+    header = ["width", "figure", "sfsc", "LitServe", "BentoML", "ours ÷ the better peer", "goal", "met"]
     return f"{table(header, rows)}\n\n{where(found)}"
 
 
@@ -69,7 +77,7 @@ def plain(name: str) -> str:
     """All figures of a benchmark."""
     found = result(name)
     rows = [[figure["name"], figure["unit"], *judged(figure)] for figure in found["figures"]]
-    return f"{table(['figure', 'unit', 'measured', 'asked', 'met'], rows)}\n\n{where(found)}"
+    return f"{table(['figure', 'unit', 'measured', 'goal', 'met'], rows)}\n\n{where(found)}"
 
 
 def overload() -> str:
@@ -77,20 +85,22 @@ def overload() -> str:
     found = result("overload")
     rows = [[figure["name"], figure["unit"], *judged(figure)] for figure in found["figures"]]
     image = "![Attainment against mean expected mAP, a panel per load](overload.png)"
-    return f"{image}\n\n{table(['figure', 'unit', 'measured', 'asked', 'met'], rows)}\n\n{where(found)}"
+    return f"{image}\n\n{table(['figure', 'unit', 'measured', 'goal', 'met'], rows)}\n\n{where(found)}"
 
 
-def serving() -> str:
-    """Every figure of the serving engine that something was asked of; the like of each other in one row."""
+def goals() -> str:
+    """Every figure that has a goal, of all benchmarks but the comparison of methods; similar ones in one row."""
     rows = []
-    for name in ("overhead", "peers", "isolation", "overload", "endurance"):
-        if (RESULTS / f"{name}.json").exists():
-            figures = [figure for figure in result(name)["figures"] if figure["goal"] is not None]
-            nothing = [figure for figure in figures if figure["goal"] == "<= 0" and not figure["value"]]
-            rows += beside(figures) if name == "peers" else alone(name, [f for f in figures if f not in nothing])
-            if nothing:
-                rows.append([name, "; ".join(figure["name"] for figure in nothing), "", "none", "none", "yes"])
-    return table(["benchmark", "figure", "unit", "measured", "asked", "met"], rows)
+    for path in sorted(RESULTS.glob("*.json")):
+        name = path.stem
+        figures = [figure for figure in result(name)["figures"] if figure["goal"] is not None]
+        if name.endswith(METHODS):
+            continue
+        zero = [figure for figure in figures if figure["goal"] == "<= 0" and not figure["value"]]
+        rows += beside(figures) if name == "peers" else alone(name, [f for f in figures if f not in zero])
+        if zero:
+            rows.append([name, "; ".join(figure["name"] for figure in zero), "", "none", "none", "yes"])
+    return table(["benchmark", "figure", "unit", "measured", "goal", "met"], rows)
 
 
 def alone(name: str, figures: Sequence[dict[str, Any]]) -> list[list[str]]:
@@ -125,4 +135,4 @@ TABLES: dict[str, Callable[[], str]] = {
     "overload": overload,
     "endurance": lambda: plain("endurance"),
 }
-PERFORMANCE = {name: measured(name, made) for name, made in TABLES.items()} | {"serving": serving}
+PERFORMANCE = {name: measured(name, made) for name, made in TABLES.items()} | {"goals": goals}

@@ -1,5 +1,6 @@
-"""Tables out of the service's own code: settings, metrics, routes and error codes."""
+"""Tables out of the code: settings, metrics, routes, error codes, and the import contracts."""
 
+import tomllib
 from pathlib import Path
 
 from markdown_tables import table
@@ -47,4 +48,24 @@ def codes() -> str:
     )
 
 
-REFERENCE = {"settings": settings, "metrics": metrics, "routes": routes, "codes": codes}
+def layers() -> str:
+    """Every layers contract of pyproject.toml, the highest layer first."""
+    document = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    contracts = document["tool"]["importlinter"]["contracts"]
+    rows = [
+        [
+            f"`{contract.get('containers', ['all'])[0]}`",
+            " > ".join(_neighbours(layer) for layer in contract["layers"]),
+        ]
+        for contract in contracts
+        if contract["type"] == "layers"
+    ]
+    return table(["package", "layers"], rows)
+
+
+def _neighbours(layer: str) -> str:
+    """Import-linter's `|` keeps neighbours apart, its `:` lets them import each other."""
+    return " + ".join(", ".join(part.split()) for part in layer.replace("|", " ").split(":"))
+
+
+REFERENCE = {"layers": layers, "settings": settings, "metrics": metrics, "routes": routes, "codes": codes}

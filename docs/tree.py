@@ -1,28 +1,37 @@
-"""The file tree of the README: one line per file, from what each file says of itself in its first line."""
+"""Every file of the repository with one sentence, which is the first of what the file says of itself."""
 
 import ast
 import re
 import subprocess
 from pathlib import Path
 
+__all__ = ["tree"]
+
 ROOT = Path(__file__).parents[1]
-# Folders of which one line is enough.
+# Folders that are described by one sentence.
 FOLDERS = {
-    "benchmarks/results": "what was measured, one JSON per benchmark: command, commit, machine, seed, figures",
-    "models/demo": "the committed demo bundle, its gallery and sample queries",
-    "service/sfsc_service/vendor": "Swagger's files, so that /docs works offline",
-    "tests": "mirrors the packages; tests/system: end to end, the page in a browser, containers, docs",
+    "benchmarks/results": "What was measured, a JSON file per benchmark: command, commit, machine, seed, figures.",
+    "models/demo": "The committed demo bundle, its gallery and its sample queries.",
+    "service/sfsc_service/vendor": "Swagger UI, so that /docs works without a network.",
+    "tests": "In the folders of what they test; tests/system: end to end, in a browser, in containers, docs.",
 }
-SAID = {
-    "Makefile": "test, demo, lint, figures, main-job",
-    "pyproject.toml": "one distribution with extras; ruff, mypy, pytest and import-linter settings",
-    "docker-compose.yml": "demo gallery and Prometheus; profiles gpu and training",
-    "README.md": "this page",
+# Files that cannot say it themselves.
+FILES = {
+    "Makefile": "Sets up what it needs and runs tests, demo, benchmarks; `make help` lists the targets.",
+    "pyproject.toml": "One distribution with extras; the settings of ruff, mypy, pytest and the import contracts.",
+    "docker-compose.yml": "The demo gallery and Prometheus; profiles `gpu` and `training`.",
+    "README.md": "What this is and how to use it.",
+    "CHANGELOG.md": "What changed, for users.",
+    "CONTRIBUTING.md": "The rules of the house.",
 }
+# Nothing that ends in one of these ends a sentence.
+_ABBREVIATION = re.compile(r"(?:\bet al|\be\.g|\bi\.e|\bcf|\bvs|\bno)$")
+_END = re.compile(r"[.!?](?=\s+[A-Z`(]|$)")
+_COMMENT = re.compile(r"\s*(?:#+(?!!)|//+|/\*+|\*(?= )|<!--)\s?(.*?)\s*(?:\*/|-->)?$")
 
 
 def tree() -> str:
-    """Every tracked or new file that git does not ignore, with its line."""
+    """A list per folder: its path and what its package says, then each tracked or new file with its sentence."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -30,30 +39,59 @@ def tree() -> str:
         text=True,
         check=True,
     )
-    lines: dict[str, str] = {}
+    headings: dict[str, str] = {}
+    folders: dict[str, list[str]] = {}
     for name in sorted(set(listed.stdout.splitlines())):
-        folder = next((folder for folder in FOLDERS if name.startswith(folder + "/")), None)
-        path = ROOT / name
-        if folder:
-            lines[folder + "/"] = FOLDERS[folder]
-        elif path.is_file() and path.stat().st_size and said(path):
-            lines[name] = said(path)
-    width = max(len(name) for name in lines)
-    return "\n".join(f"{name:{width}}  {line}" for name, line in lines.items())
+        if any(name.startswith(f"{folder}/") for folder in FOLDERS) or not (ROOT / name).is_file():
+            continue
+        sentence = sentence_of(ROOT / name)
+        folder, _, file = name.rpartition("/")
+        if file == "__init__.py":
+            headings[folder] = f" — {sentence}"
+        elif sentence:
+            folders.setdefault(folder, []).append(f"- `{file}` — {sentence}")
+    whole = [f"- `{folder}/` — {sentence}" for folder, sentence in FOLDERS.items()]
+    parts = [
+        "\n".join([f"**`{folder or '.'}`**{headings.get(folder, '')}", "", *folders.get(folder, [])]).rstrip()
+        for folder in sorted(folders.keys() | headings.keys())
+    ]
+    return "\n\n".join([*parts, "**Described as a whole**\n\n" + "\n".join(whole)])
 
 
-def said(path: Path) -> str:
-    """The first line of a file's docstring, comment or heading; empty where there is none worth a line."""
+def sentence_of(path: Path) -> str:
+    """The first sentence of a file's docstring, leading comment or first paragraph; empty where there is none."""
     name = path.relative_to(ROOT).as_posix()
-    if name in SAID:
-        return SAID[name]
-    if path.suffix == ".py":
-        docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
-        return re.split(r"(?<=\w)[.:;] |\.?\n", docstring + "\n")[0].rstrip(".")
+    if name in FILES:
+        return FILES[name]
     if path.suffix in (".png", ".json", ".typed") or path.name.startswith("."):
         return ""
-    for line in path.read_text(errors="ignore").splitlines()[:4]:
-        found = re.match(r"\s*(?:#+|//|/\*+|<!--)\s*(?!!|/bin)([\w`].*?)\s*(?:\*/|-->)?$", line)
-        if found:
-            return found.group(1)
-    return ""
+    text = path.read_text(errors="ignore")
+    if path.suffix == ".py":
+        return first_sentence(ast.get_docstring(ast.parse(text)) or "")
+    if path.suffix == ".md":
+        return first_sentence("\n".join(line for line in text.splitlines() if not line.startswith("#")))
+    return first_sentence(leading_comment(text))
+
+
+def first_sentence(text: str) -> str:
+    """Up to the first full stop that ends a sentence, at most the first paragraph; closed by a full stop."""
+    paragraph = " ".join(re.split(r"\n\s*\n|\n\s*[-*] |\n {4}", text.strip())[0].split())
+    ends = (end for end in _END.finditer(paragraph) if not _ABBREVIATION.search(paragraph[: end.start()]))
+    end = next(ends, None)
+    sentence = paragraph[: end.start()] if end else paragraph
+    return sentence.rstrip(".:;,") + "." if sentence else ""
+
+
+def leading_comment(text: str) -> str:
+    """The first comment that begins within the first four lines, without its marks."""
+    lines = [line for line in text.splitlines() if not line.startswith(("#!", "<!doctype", "<!DOCTYPE"))]
+    start = next((n for n, line in enumerate(lines[:4]) if _COMMENT.match(line)), None)
+    if start is None:
+        return ""
+    kept = []
+    for line in lines[start:]:
+        found = _COMMENT.match(line)
+        if found is None or not found[1]:
+            break
+        kept.append(found[1])
+    return "\n".join(kept)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from sfsc_bundle.atomic_file import sync
+from sfsc_bundle.broken_rule import first_broken_rule
 from sfsc_bundle.errors import BundleError
 from sfsc_bundle.manifest import Manifest
 
@@ -62,12 +64,12 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes], *
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         for name, content in files.items():
-            _write_synced(temporary / name, content)
-        _write_synced(temporary / MANIFEST, (manifest.model_dump_json(indent=2) + "\n").encode())
+            (temporary / name).write_bytes(content)
+        (temporary / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
         if folder.exists():
             _carry_over(folder, temporary)
         temporary.chmod(0o755)
-        _sync_folder(temporary)
+        sync([temporary, *temporary.rglob("*")])
         _swap(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -90,9 +92,7 @@ def _read_manifest(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise BundleError(f"{path}: {where}: {first['msg']}") from error
+        raise BundleError(f"{path}: {first_broken_rule(error)}") from error
 
 
 def _digest(path: Path, width: str) -> str:
@@ -132,7 +132,7 @@ def _swap(temporary: Path, folder: Path) -> None:
             retired.rename(folder)
         raise
     try:
-        _sync_folder(folder.parent)
+        sync([folder.parent])
     finally:
         shutil.rmtree(retired, ignore_errors=True)
 
@@ -146,21 +146,4 @@ def _carry_over(old: Path, new: Path) -> None:
         if path.is_dir():
             (new / place).mkdir()
         else:
-            _write_synced(new / place, path.read_bytes())
-    for inside in [path for path in new.rglob("*") if path.is_dir()]:
-        _sync_folder(inside)
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            shutil.copyfile(path, new / place)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from PIL import Image
 
 from sfsc_bundle.errors import ImageError
+from sfsc_bundle.image_formats import FORMATS
 
-__all__ = ["FORMATS", "MAX_SCANS", "MAX_SIDE", "ImageLimits", "open_header"]
+__all__ = ["MAX_SCANS", "MAX_SIDE", "ImageLimits", "open_header"]
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 MAX_SIDE = 65_535  # JPEG's own limit; a resize needs 16 bytes a pixel of the longer side
 MAX_SCANS = 100  # encoders write about ten; each costs 60 bytes in the file and a pass over all pixels
 

@@ -10,10 +10,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from sfsc_bundle.errors import ImageError
-from sfsc_bundle.header import FORMATS, ImageLimits, open_header
+from sfsc_bundle.header import ImageLimits, open_header
 from sfsc_bundle.manifest import Preprocessing
 
-__all__ = ["FORMATS", "ImageLimits", "decode", "load", "preprocess", "squash"]
+__all__ = ["ImageLimits", "decode", "load", "preprocess", "squash"]
 
 _ORIENTATION_TAG = 0x0112
 _ORIENTATION = {

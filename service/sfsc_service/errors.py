@@ -8,7 +8,7 @@ Problem          a request that is refused; `kind` is the stable code of the ans
     the image is wrong      the codes of sfsc_bundle.errors.ImageError
     the store refuses         the codes of sfsc_service.store.errors
     the service cannot now    queue_full deadline_unreachable deadline_passed client_gone shutting_down
-                              no_worker inference_failed inference_hung internal_error
+                              too_many_connections no_worker inference_failed inference_hung internal_error
 ServiceError     what the client makes of a problem that it was answered
 
 `STATUS` is the only place that knows which HTTP status and title a code has.
@@ -55,6 +55,7 @@ Kind = Literal[
     "deadline_passed",
     "client_gone",
     "shutting_down",
+    "too_many_connections",
     "no_worker",
     "inference_failed",
     "inference_hung",
@@ -98,6 +99,7 @@ STATUS: dict[Kind, tuple[int, str]] = {
     "deadline_passed": (504, "The deadline has passed"),
     "client_gone": (499, "The client has gone"),
     "shutting_down": (503, "The service is shutting down"),
+    "too_many_connections": (503, "Too many connections are open"),
     "no_worker": (503, "No worker is left"),
     "inference_failed": (500, "The network gave no usable answer"),
     "inference_hung": (500, "The network did not come back in time"),

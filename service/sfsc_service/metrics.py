@@ -31,6 +31,7 @@ class Metrics:
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
         self.registry = registry
+        self._widths: frozenset[str] = frozenset()
         self.http_requests = Counter(
             "sfsc_http_requests", "Requests answered", ["method", "route", "status"], registry=registry
         )
@@ -100,6 +101,7 @@ class Metrics:
 
     def announce(self, manifest: Manifest) -> None:
         """Make every width's series exist from the start, at zero, and tell what is served."""
+        self._widths = frozenset(manifest.widths)
         self.bundle.clear()
         self.bundle.labels(manifest.name, manifest.space).set(1)
         for width in manifest.widths:
@@ -116,11 +118,15 @@ class Metrics:
         for outcome in ("done", "refused", "failed"):
             self.swaps.labels(outcome)
 
+    def width_label(self, width: str) -> str:
+        """The label of a width: "other" where the bundle lacks it, because callers bring vectors of any width."""
+        return width if width in self._widths else "other"
+
     def set_items(self, composition: Mapping[str, int]) -> None:
         """Take over the gallery's number of items per width."""
         self.items.clear()
         for width, count in composition.items():
-            self.items.labels(width).set(count)
+            self.items.labels(self.width_label(width)).inc(count)
 
     def render(self) -> bytes:
         """The text format that Prometheus reads."""

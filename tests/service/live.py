@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -69,10 +69,11 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def running(settings: Settings) -> Iterator[Live]:
-    """Serve until the block ends."""
+def running(settings: Settings, prepare: Callable[[FastAPI], None] = lambda _: None) -> Iterator[Live]:
+    """Serve until the block ends; `prepare` changes the application before it starts."""
     bound = bind(settings)
     app = create_app(settings)
+    prepare(app)
     config = uvicorn.Config(
         app,
         log_config=None,

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from sfsc_service.engine.batcher import Answer, Batcher, Limits
+from sfsc_service.engine.batcher import BatchedResult, Batcher, BatcherLimits
 
 Run = Callable[[str, list[int]], Sequence[int | Exception]]
 Numbers = Batcher[str, str, int, int]
@@ -27,7 +27,7 @@ def batcher(run: Run = double, workers: int = 1, queue_ms: float = 1e9, **option
     made: Numbers = Batcher(
         options.pop("plan", first_key),
         run,
-        options.pop("limits", Limits(workers, queue_ms)),
+        options.pop("limits", BatcherLimits(workers, queue_ms)),
         **options,  # type: ignore[arg-type]
     )
     try:
@@ -36,10 +36,12 @@ def batcher(run: Run = double, workers: int = 1, queue_ms: float = 1e9, **option
         made.close(START_TIMEOUT_S)
 
 
-def submit(to: Numbers, payload: int, key: str = "a", **options: float) -> "asyncio.Future[Answer[str, int]]":
+def submit(
+    to: Numbers, payload: int, key: str = "a", **options: float
+) -> "asyncio.Future[BatchedResult[str, int]]":
     due = options.pop("due", 0.0)
-    weight = options.pop("weight_ms", 1.0)
-    return to.submit(payload, key, due=due, weight_ms=weight, **options)
+    weight = options.pop("cost_ms", 1.0)
+    return to.submit(payload, key, due=due, cost_ms=weight, **options)
 
 
 class Gate:

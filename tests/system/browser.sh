@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure that there is a Chromium for the browser tests: installs Debian's where that can be done without asking.
+# Installs Debian's Chromium for the browser tests where it is missing and this is root.
 set -euo pipefail
 
 for name in "${SFSC_CHROMIUM:-}" chromium chromium-browser google-chrome; do
@@ -15,5 +15,5 @@ if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
     exit 0
 fi
 
-echo "browser.sh: no Chromium, and no right to install one: the tests in tests/system/test_page.py will be skipped." >&2
+echo "browser.sh: no Chromium found, and only root may install it: tests/system/test_page.py will be skipped." >&2
 echo "browser.sh: 'sudo apt-get install chromium', or SFSC_CHROMIUM=/path/to/chromium, runs them." >&2

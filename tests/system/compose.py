@@ -20,7 +20,7 @@ STARTER = Path(os.environ.get("SFSC_ENGINE", ROOT.parent / "shared" / "docker" /
 
 @contextmanager
 def engine() -> Iterator[None]:
-    """An engine that answers; where none does, the one of SFSC_ENGINE is started and ended."""
+    """A running engine; where none answers, SFSC_ENGINE starts one and stops it afterwards."""
     if _answers("docker", "info"):
         yield
         return
@@ -34,7 +34,7 @@ def engine() -> Iterator[None]:
 
 
 def docker(*arguments: str) -> str:
-    """Run `docker` and return what it prints; what it complains about is in the failure."""
+    """Run `docker` and return its standard output. Raises AssertionError with both outputs."""
     return _run(["docker", *arguments], {})
 
 
@@ -45,18 +45,18 @@ def inspect_image(image: str) -> dict[str, Any]:
 
 
 def fetch_image(image: str) -> None:
-    """Pull an image that is not there: BuildKit keeps no copy of the bases that it builds on."""
+    """Pull an image unless it is there: BuildKit keeps no image of the bases that it builds on."""
     if not _answers("docker", "image", "inspect", image):
         docker("pull", "--quiet", image)
 
 
 def compose_commands() -> list[list[str]]:
-    """Compose 2 and Compose 1, whichever are there."""
+    """Compose 2 and Compose 1, whichever are installed."""
     return [command for command in (["docker", "compose"], ["docker-compose"]) if _answers(*command, "version")]
 
 
 def until(what: str, ask: Any, seconds: float) -> Any:
-    """Ask once a second until the answer is truthy, and return it."""
+    """Ask once a second until the answer is truthy, and return it. Raises AssertionError after `seconds`."""
     end = time.monotonic() + seconds
     while not (answer := ask()):
         assert time.monotonic() < end, f"{what} within {seconds:g} s, last answer {answer!r}"
@@ -65,7 +65,7 @@ def until(what: str, ask: Any, seconds: float) -> Any:
 
 
 class Stack:
-    """The compose file under a project name and on ports of its own, so that a running gallery is not touched."""
+    """The compose file under its own project name and ports, so that a gallery already running is not touched."""
 
     def __init__(self, project: str = "sfsc-test") -> None:
         self.http, self.prometheus = _free_ports(2)
@@ -77,7 +77,7 @@ class Stack:
         return _run([*self._command, *arguments], self.variables | variables)
 
     def up(self) -> None:
-        """Bring everything up and wait for the health checks."""
+        """Start everything and wait until it is healthy."""
         self("up", "--detach")
         for service in ("sfsc", "prometheus"):
             until(f"{service} healthy", lambda name=service: self.state(name)["Health"]["Status"] == "healthy", 60)

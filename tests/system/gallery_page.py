@@ -19,9 +19,9 @@ __all__ = ["HITS", "TOP", "GalleryPage", "fill", "shot", "write_listing"]
 WIDTHS = ("0.25", "0.5", "0.75", "1.0")
 HITS, TOP = 10, 6
 IDENTITIES, SHOTS, SAMPLES = 7, 4, 4
-PATIENCE_MS = 20_000
+TIMEOUT_MS = 20_000
 
-# Whatever comes from outside is text, so this name must be read and never run.
+# Metadata must be shown as text and never run as HTML.
 HOSTILE = "<img src=x onerror=document.title='broken-in'>"
 
 _SHOWN = """() => ({
@@ -84,7 +84,7 @@ class GalleryPage:
     told: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.page.set_default_timeout(PATIENCE_MS)
+        self.page.set_default_timeout(TIMEOUT_MS)
         self.page.on("console", self._hear)
         self.page.on("pageerror", lambda error: self.told.append(str(error)))
         self.page.on("request", lambda request: self._check_address(request.url))
@@ -137,7 +137,7 @@ class GalleryPage:
             yield stop
 
     def _hear(self, message: ConsoleMessage) -> None:
-        # Chromium drops its connections whenever an interface of the machine, a container's say, comes or goes.
+        # Chromium drops its connections whenever a network interface (a container's, say) comes or goes.
         if message.type in ("error", "warning") and "ERR_NETWORK_CHANGED" not in message.text:
             self.told.append(message.text)
 

@@ -1,4 +1,4 @@
-"""`docker-compose up`, for real: the demo gallery and Prometheus, their data, their end, and the image."""
+"""`docker-compose up` on a real engine: the demo gallery and Prometheus, their data, shutdown and images."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.result_file import Figure, write_result
 from sfsc_bundle.folder import open_bundle
-from sfsc_service.gallery.listing import SUFFIXES
+from sfsc_bundle.image_formats import SUFFIXES
 from tests.system.compose import ROOT, Stack, compose_commands, docker, engine, fetch_image, inspect_image, until
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(1800)]
@@ -109,7 +109,7 @@ def test_ports_are_published_on_the_loopback_alone(stack: Stack) -> None:
         assert {binding["HostIp"] for binding in bindings} == {"127.0.0.1"}
 
 
-def test_the_process_has_no_rights_to_spare(stack: Stack) -> None:
+def test_the_process_has_no_privileges(stack: Stack) -> None:
     status = dict(line.split(":\t", 1) for line in stack.execute("cat", "/proc/1/status").splitlines())
     assert status["Uid"].split() == ["10001"] * 4
     assert int(status["CapEff"], 16) == 0
@@ -165,7 +165,7 @@ def test_prometheus_scrapes_the_service_by_width(stack: Stack) -> None:
         assert until("searches by width", searches_at_the_narrowest, 60) >= 1
 
 
-def test_sigterm_ends_the_service_in_good_order(stack: Stack) -> None:
+def test_sigterm_ends_the_service_cleanly(stack: Stack) -> None:
     before = items(stack)
     stack("stop", "sfsc")
     state = stack.state("sfsc")
@@ -204,14 +204,14 @@ def test_the_image_holds_nothing_that_a_service_does_not_need() -> None:
 
 
 @pytest.mark.usefixtures("built")
-def test_the_image_runs_as_nobody_in_particular_and_has_a_health_check() -> None:
+def test_the_image_runs_without_root_and_has_a_health_check() -> None:
     config = inspect_image(IMAGE)["Config"]
     assert config["User"] == "10001:10001"
     assert config["Entrypoint"] == ["sfsc"]
     assert config["Healthcheck"]["Test"][:2] == ["CMD", "python"]
 
 
-# Enough to go the whole way, far too little to learn.
+# Enough to run every step, far too little to learn.
 TRIFLE = {
     "data.vehicles.train": 40,
     "data.vehicles.test": 8,
@@ -237,7 +237,7 @@ def test_the_training_profile_runs_a_recipe_and_leaves_the_bundle_in_models(trai
 
 
 @pytest.mark.usefixtures("built", "trainer")
-def test_the_image_is_small_and_the_sizes_are_on_record() -> None:
+def test_the_image_is_small_and_its_sizes_are_written_down() -> None:
     fetch_image(BASE)
     service, trainer, base = (inspect_image(image)["Size"] / MEGABYTE for image in (IMAGE, TRAINER, BASE))
     figures = [

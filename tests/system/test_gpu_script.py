@@ -1,4 +1,4 @@
-"""The device script runs on the CPU from end to end, and says in a sentence where there is no GPU."""
+"""benchmarks/gpu.py runs from end to end on the CPU, and reports a missing GPU in one sentence."""
 
 import subprocess
 import sys

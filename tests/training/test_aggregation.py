@@ -50,7 +50,7 @@ NEVER_AGAINST_A_TASK = ["mgda", "upgrad"]
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_pinned_values(kind):
-    update = aggregate(GOLDEN, AggregationSection(kind=kind), generator()).update
+    update = aggregate(GOLDEN, AggregationSection(kind=kind), generator()).vector
     assert update.tolist() == pytest.approx(PINNED[kind], abs=2e-3)
 
 
@@ -63,8 +63,8 @@ def draw(tasks, size, seed):
 @settings(max_examples=6, deadline=None)
 def test_scaling_all_gradients_scales_the_update(kind, seed, factor):
     gradients, section = draw(4, 6, seed), AggregationSection(kind=kind)
-    one = aggregate(gradients, section, generator(seed)).update
-    scaled = aggregate(factor * gradients, section, generator(seed)).update
+    one = aggregate(gradients, section, generator(seed)).vector
+    scaled = aggregate(factor * gradients, section, generator(seed)).vector
     assert torch.allclose(scaled, factor * one, rtol=1e-3, atol=1e-3 * factor)
 
 
@@ -76,8 +76,8 @@ def test_the_order_of_the_tasks_does_not_matter(kind, seed):
     tasks = 2 if kind == "projection" else 4
     gradients, section = draw(tasks, 6, seed), AggregationSection(kind=kind)
     order = torch.randperm(tasks, generator=generator(seed))
-    one = aggregate(gradients, section, generator(seed)).update
-    other = aggregate(gradients[order], section, generator(seed)).update
+    one = aggregate(gradients, section, generator(seed)).vector
+    other = aggregate(gradients[order], section, generator(seed)).vector
     assert torch.allclose(one, other, atol=2e-3)
 
 
@@ -86,7 +86,7 @@ def test_the_order_of_the_tasks_does_not_matter(kind, seed):
 @settings(max_examples=6, deadline=None)
 def test_the_update_is_a_combination_of_the_gradients(kind, seed):
     gradients = draw(3, 6, seed)
-    update = aggregate(gradients, AggregationSection(kind=kind), generator(seed)).update
+    update = aggregate(gradients, AggregationSection(kind=kind), generator(seed)).vector
     solved = torch.linalg.lstsq(gradients.T, update.unsqueeze(1)).solution
     assert torch.allclose(gradients.T @ solved, update.unsqueeze(1), atol=1e-8)
     assert (solved > -1e-3).all()
@@ -97,7 +97,7 @@ def test_the_update_is_a_combination_of_the_gradients(kind, seed):
 @settings(max_examples=6, deadline=None)
 def test_no_task_loses_where_that_is_promised(kind, seed):
     gradients = draw(4, 6, seed)
-    update = aggregate(gradients, AggregationSection(kind=kind), generator(seed)).update
+    update = aggregate(gradients, AggregationSection(kind=kind), generator(seed)).vector
     assert (gradients @ update >= -1e-2).all()
 
 
@@ -108,13 +108,13 @@ def test_projection_is_torchjds_pcgrad(tasks, size, seed):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # both draw their orders with randperm, one after the other
         expected = PCGrad()(gradients)
-    assert torch.allclose(aggregate(gradients, PROJECTION, generator(seed)).update, expected, atol=1e-9)
+    assert torch.allclose(aggregate(gradients, PROJECTION, generator(seed)).vector, expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_task_without_gradient_gives_finite_numbers(kind):
     gradients = torch.stack([torch.zeros(3), torch.tensor([1.0, -1.0, 0.0]), torch.tensor([-1.0, 0.5, 0.0])])
-    assert torch.isfinite(aggregate(gradients, AggregationSection(kind=kind), generator()).update).all()
+    assert torch.isfinite(aggregate(gradients, AggregationSection(kind=kind), generator()).vector).all()
 
 
 def test_a_missing_extra_is_named(monkeypatch):
@@ -135,13 +135,13 @@ def test_weights_on_the_gramian_are_the_vector_algorithm(tasks, size, seed):
 @settings(max_examples=40)
 def test_two_tasks_never_lose_by_the_update(seed):
     gradients = torch.randn(2, 6, dtype=torch.float64, generator=generator(seed))
-    update = aggregate(gradients, PROJECTION, generator(seed)).update
+    update = aggregate(gradients, PROJECTION, generator(seed)).vector
     assert (gradients @ update >= -1e-9).all()
 
 
 def test_without_conflict_the_projection_is_the_sum():
     gradients = torch.rand(4, 10)
-    assert torch.allclose(aggregate(gradients, PROJECTION, generator()).update, gradients.sum(dim=0))
+    assert torch.allclose(aggregate(gradients, PROJECTION, generator()).vector, gradients.sum(dim=0))
 
 
 def test_conflict_share_and_norms():
@@ -155,8 +155,8 @@ def test_overlap_projects_each_shell_by_itself():
     parts = shells(reached)
     assert [part.tolist() for part in parts] == [[2, 3], [0, 1]]
     gradients = torch.tensor([[1.0, 0.0, 0.0, 0.0], [-1.0, 1.0, 5.0, -5.0]])
-    update = aggregate(gradients, AggregationSection(scope="overlap"), generator(), parts).update
-    inner = aggregate(gradients[:, :2], PROJECTION, generator()).update
+    update = aggregate(gradients, AggregationSection(scope="overlap"), generator(), parts).vector
+    inner = aggregate(gradients[:, :2], PROJECTION, generator()).vector
     assert update.tolist() == pytest.approx([*inner.tolist(), 5.0, -5.0])
 
 
@@ -164,7 +164,7 @@ def test_overlap_projects_each_shell_by_itself():
 def test_where_only_one_width_reaches_the_others_do_not_stop_it(kind):
     parts = shells(torch.tensor([[True, True, False, False], [True, True, True, True]]))
     gradients = torch.tensor([[1.0, 0.0, 0.0, 0.0], [-1.0, 1.0, 5.0, -5.0]])
-    update = aggregate(gradients, AggregationSection(kind=kind, scope="overlap"), generator(), parts).update
+    update = aggregate(gradients, AggregationSection(kind=kind, scope="overlap"), generator(), parts).vector
     assert (update[2:] * gradients[1, 2:] > 0).all()
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from sfsc_bundle.image_formats import SUFFIXES
 from sfsc_training.config import AugmentationSection, DataSection, VehiclesSection
 from sfsc_training.data.augmentation import Augmentation
 from sfsc_training.data.batches import Batches, make_loader
@@ -190,7 +191,7 @@ def test_batches_of_identities_hold_so_many_images_of_each():
     assert all(len(set(group)) == min(4, (classes == classes[group[0]]).sum()) for group in rows)
     assert np.array_equal(sampler.rows(5), Identities(classes, size=12, images=4, seed=1).rows(5))
     assert not np.array_equal(sampler.rows(5), Identities(classes, size=12, images=4, seed=2).rows(5))
-    with pytest.raises(DataError, match=r"a batch of 32 with sampler.images = 4 needs 8 identities, found 6"):
+    with pytest.raises(DataError, match=r"a batch of 32 with sampler.images = 4 needs 8 identities; found 6"):
         Identities(classes, size=32, images=4, seed=1)
 
 
@@ -200,7 +201,7 @@ def test_parts_hold_the_rows_of_the_step_whoever_takes_them():
         images = np.arange(10 * 16 * 16 * 3, dtype=np.uint64).astype(np.uint8).reshape(10, 16, 16, 3)
         augmentation = Augmentation(EVERYTHING, 16, 16)
         return Batches(
-            images, np.arange(10), augmentation, sampler, seed=5, start=0, stop=9, parts=4, mine=mine
+            images, np.arange(10), augmentation, sampler, seed=5, start=0, stop=9, micro_batches=4, mine=mine
         ).batch(7)
 
     whole, second = parts(None), parts(range(2, 4))
@@ -236,5 +237,13 @@ def test_vehicles_do_not_mix_with_what_lies_there(tmp_path):
     (tmp_path / "own" / "train" / "a").mkdir(parents=True)
     with pytest.raises(DataError, match="cannot be drawn into"):
         read_vehicles(tmp_path / "own", VEHICLES, 0)
-    with pytest.raises(DataError, match="vehicles are square images, data asks for 64×32"):
+    with pytest.raises(DataError, match="vehicles are square images; data asks for 64×32"):
         read_vehicles(tmp_path / "flat", VEHICLES.model_copy(update={"width": 32}), 0)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_files_of_every_image_format_are_read(own_data, suffix):
+    (image,) = sorted((own_data / "test").rglob("*_0.png"))[:1]
+    added = image.with_name(f"added{suffix}")
+    shutil.copyfile(image, added)
+    assert added.relative_to(own_data).as_posix() in read_folder(own_data, SECTION, 0).test.names

@@ -10,9 +10,10 @@ from sfsc_training.checkpoint import compatible_spaces, read_checkpoint
 from sfsc_training.config import load_recipe
 from sfsc_training.data.reader import read_folder
 from sfsc_training.errors import CheckpointError, RecipeError
-from sfsc_training.evaluation import embed_split, open_run
+from sfsc_training.evaluation import embed_split
 from sfsc_training.export import export
-from sfsc_training.loop import Running, train
+from sfsc_training.loop import RunOptions, train
+from sfsc_training.run import open_run
 
 QUIET = Console(quiet=True)
 STEPS = ("optimiser.steps=3", "optimiser.warmup_steps=0")
@@ -40,7 +41,7 @@ COMPACT = ("method=compact", "widths=[0.5]", "teacher={classifier=true,distil=1.
 def run(recipe_file, data, folder, *settings, teacher=None):
     recipe = load_recipe(str(recipe_file), [*STEPS, *settings])
     dataset = read_folder(data, recipe.data, recipe.seed)
-    train(recipe, dataset, folder, QUIET, Running(threads=1, workers=0), teacher)
+    train(recipe, dataset, folder, QUIET, RunOptions(threads=1, workers=0), teacher)
     return open_run(folder, dataset), dataset
 
 
@@ -157,17 +158,17 @@ def test_a_generation_pulls_towards_the_old_classifier(small_recipe, small_data,
 
 def test_what_does_not_fit_the_teacher_is_refused(small_recipe, small_data, independent, tmp_path):
     teacher = independent[0].folder
-    with pytest.raises(RecipeError, match="needs a finished run as its teacher: give --teacher RUN"):
+    with pytest.raises(RecipeError, match="needs a finished run as its teacher; give --teacher RUN"):
         run(small_recipe, small_data, tmp_path / "run", *BCT)
-    with pytest.raises(RecipeError, match=r"has no \[teacher\] section"):
+    with pytest.raises(RecipeError, match=r"has no section \[teacher\] that says how to use"):
         run(small_recipe, small_data, tmp_path / "run", teacher=teacher)
-    with pytest.raises(CheckpointError, match="embeddings of 16 numbers, the recipe asks for 8"):
+    with pytest.raises(CheckpointError, match="embeddings of dimension 16; the recipe has network.dimension = 8"):
         run(small_recipe, small_data, tmp_path / "run", *BCT, "network.dimension=8", teacher=teacher)
     with pytest.raises(CheckpointError, match="classifies 6 identities"):
         run(small_recipe, small_data, tmp_path / "run", *BCT, "data.validation_share=0.5", teacher=teacher)
-    with pytest.raises(CheckpointError, match="not this recipe's width 1"):
+    with pytest.raises(CheckpointError, match="widest network differs from width 1 of this recipe"):
         run(small_recipe, small_data, tmp_path / "run", *BCT, "network.backbone=resnet18", teacher=teacher)
     run(small_recipe, small_data, tmp_path / "bct", *BCT, teacher=teacher)
     other, _ = run(small_recipe, small_data, tmp_path / "other", *INDEPENDENT, "optimiser.lr=0.02")
-    with pytest.raises(CheckpointError, match="of other teacher"):
+    with pytest.raises(CheckpointError, match="was trained with another teacher"):
         run(small_recipe, small_data, tmp_path / "bct", *BCT, teacher=other.folder)

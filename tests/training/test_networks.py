@@ -234,7 +234,7 @@ class _OwnParameter(nn.Module):
     [
         (nn.Sequential(nn.Conv2d(4, 4, 1)), (0.1, 1.0), r"layer 0: width 0.1 leaves none of its 4 channels"),
         (nn.Sequential(nn.Conv2d(8, 8, 1, groups=2)), (0.25, 1.0), r"layer 0: width 0.25 .* not whole groups"),
-        (nn.Sequential(nn.GroupNorm(2, 4)), (0.5, 1.0), r"layer 0 \(GroupNorm\) holds parameters"),
+        (nn.Sequential(nn.GroupNorm(2, 4)), (0.5, 1.0), r"layer 0 \(GroupNorm\) has parameters"),
         (nn.Sequential(nn.LayerNorm((4, 4))), (0.5, 1.0), r"layer 0: layer normalisation over \(4, 4\)"),
         (nn.Sequential(nn.Sequential(_OwnParameter())), (0.5, 1.0), r"layer 0.0 \(_OwnParameter\)"),
         (nn.Sequential(nn.Conv2d(4, 4, 3, padding_mode="circular")), (0.5, 1.0), r"padding mode circular"),
@@ -255,11 +255,11 @@ def test_depthwise_convolutions_crop_whole_groups():
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        (NetworkSection(backbone="resnot18"), "resnot18.* cannot be made"),
-        (NetworkSection(backbone="resnet18", arguments={"colour": 1}), "cannot be made"),
-        (NetworkSection(backbone="mobilenetv2_100", stem="3x3"), "needs a plain ResNet stem"),
+        (NetworkSection(backbone="resnot18"), "resnot18.* cannot be built"),
+        (NetworkSection(backbone="resnet18", arguments={"colour": 1}), "cannot be built"),
+        (NetworkSection(backbone="mobilenetv2_100", stem="3x3"), "replaces the stem of a plain ResNet; mobilenetv2_100 has none"),
         (NetworkSection(weights_file="nowhere.pth"), "network.weights_file nowhere.pth does not exist"),
-        (NetworkSection(weights_file=__file__), "'resnet18' cannot be made: [^\n]{1,300}$"),
+        (NetworkSection(weights_file=__file__), "'resnet18' cannot be built: [^\n]{1,300}$"),
     ],
 )
 def test_a_backbone_that_cannot_be_made_is_named(section, message):

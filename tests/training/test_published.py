@@ -148,7 +148,7 @@ def test_splits_and_roles(case, tmp_path):
 
 def test_published_counts_are_checked(case):
     reader, source, root, _ = case
-    with pytest.raises(DataError, match=rf"{reader}: train has \d+ images of 4 identities, published are"):
+    with pytest.raises(DataError, match=rf"{reader}: train has \d+ images of 4 identities; published: "):
         read_dataset(root, section(reader).model_copy(update={"check_counts": True}), seed=0)
     images_, identities = source.counts["train"][0]
     numbers = [str(n % identities) for n in range(images_)]

@@ -22,19 +22,20 @@ from sfsc_training.cli import main
 from sfsc_training.config import load_recipe
 from sfsc_training.data.reader import read_folder
 from sfsc_training.errors import CheckpointError, DivergenceError, ExportError
-from sfsc_training.evaluation import embed_split, evaluate_split, mixed_gallery, open_run
+from sfsc_training.evaluation import embed_split, evaluate_split, mixed_gallery
 from sfsc_training.export import export
-from sfsc_training.loop import Running, train
+from sfsc_training.loop import RunOptions, train
 from sfsc_training.optimisers import learning_rate
+from sfsc_training.run import open_run
 
 QUIET = Console(quiet=True)
-RUNNING = Running(threads=1, workers=0, checkpoint_every=5)
+OPTIONS = RunOptions(threads=1, workers=0, checkpoint_every=5)
 
 
-def run_training(recipe_file, data, folder, *settings, running=RUNNING):
+def run_training(recipe_file, data, folder, *settings, options=OPTIONS):
     recipe = load_recipe(str(recipe_file), settings)
     dataset = read_folder(data, recipe.data, recipe.seed)
-    train(recipe, dataset, folder, QUIET, running)
+    train(recipe, dataset, folder, QUIET, options)
     return dataset
 
 
@@ -110,17 +111,17 @@ def test_a_run_of_something_else_is_refused(small_recipe, small_data, finished, 
         run_training(small_recipe, small_data, folder, "optimiser.steps=30")
     changed = shutil.copytree(small_data, tmp_path / "data")
     next((changed / "train").glob("*/*.png")).unlink()
-    with pytest.raises(CheckpointError, match="of other data"):
+    with pytest.raises(CheckpointError, match="was trained with another data set"):
         run_training(small_recipe, changed, folder)
     recipe = json.loads((folder / "recipe.json").read_text())
     recipe["network"]["dimension"] = 8
     (folder / "recipe.json").write_text(json.dumps(recipe))
-    with pytest.raises(CheckpointError, match="of another network"):
+    with pytest.raises(CheckpointError, match="does not fit the recipe's network"):
         open_run(folder)
     (folder / "checkpoint.pt").write_bytes(b"not a checkpoint")
-    with pytest.raises(CheckpointError, match=r"checkpoint.pt is not a checkpoint"):
+    with pytest.raises(CheckpointError, match=r"checkpoint.pt cannot be read as a checkpoint"):
         open_run(folder)
-    with pytest.raises(CheckpointError, match="is not a run"):
+    with pytest.raises(CheckpointError, match="is not a run folder"):
         open_run(tmp_path)
 
 
@@ -238,12 +239,12 @@ def test_what_no_longer_fits_is_one_sentence(small_recipe, small_data, finished,
     more = shutil.copytree(small_data, tmp_path / "more")
     for number in range(4):
         shutil.copytree(more / "train/id100", more / f"train/new{number}")
-    assert "classifies 6 identities, this data has 9 to train on" in train_again(more)
+    assert "classifies 6 identities, but --data has 9 to train on" in train_again(more)
     checkpoint = torch.load(tmp_path / "r/checkpoint.pt", weights_only=True)
     checkpoint["network"].popitem()
     torch.save(checkpoint, tmp_path / "r/checkpoint.pt")
-    assert "is of another network" in train_again(small_data)
-    assert "is of another network" in spoken(capsys, monkeypatch, "evaluate", tmp_path / "r", "--data", small_data)
+    assert "has another network" in train_again(small_data)
+    assert "does not fit the recipe's network" in spoken(capsys, monkeypatch, "evaluate", tmp_path / "r", "--data", small_data)
 
 
 # A run may be killed at any moment, also while it writes its checkpoint: the one before stays usable, and going on
@@ -305,7 +306,7 @@ def test_mistakes_are_one_sentence_before_any_training(small_recipe, small_data,
             ["train", small_recipe, "--data", small_data, "--out", tmp_path / "r", "--set", "widths=[0.05,1.0]"],
             "width 0.05 leaves none of its",
         ),
-        (["evaluate", tmp_path, "--data", small_data], "is not a run"),
+        (["evaluate", tmp_path, "--data", small_data], "is not a run folder"),
     ]
     for arguments, *words in mistakes:
         result = command(*arguments)

@@ -15,11 +15,12 @@ from sfsc_training import sweep
 from sfsc_training.cli import main
 from sfsc_training.data.reader import read_folder
 from sfsc_training.errors import CheckpointError, DataError, RecipeError
-from sfsc_training.evaluation import cross_generation, open_run
-from sfsc_training.loop import Running
+from sfsc_training.evaluation import cross_generation
+from sfsc_training.loop import RunOptions
 from sfsc_training.report.page import write_report
 from sfsc_training.report.plots import conflict_curve
 from sfsc_training.results import read_result
+from sfsc_training.run import open_run
 from sfsc_training.sweep import read_sweep, run_sweep
 from tests.training.conftest import SMALL_RECIPE
 
@@ -68,7 +69,7 @@ def go(folder, data):
             folder / "results",
             "test",
             QUIET,
-            Running(threads=1, workers=0, checkpoint_every=2),
+            RunOptions(threads=1, workers=0, checkpoint_every=2),
         )
     )
 
@@ -168,7 +169,7 @@ def test_a_sweep_cut_off_goes_on_with_the_run_it_was_at(results, folder, small_d
         ("", "cannot be used"),
         ('run = [{ recipe = "small.toml", colour = 1 }]', "colour"),
         ('run = [{ recipe = "nothing" }]', "no recipe 'nothing'"),
-        ('run = [{ recipe = "DIR/bct.toml", teacher = "independent" }]', "which must come before"),
+        ('run = [{ recipe = "DIR/bct.toml", teacher = "independent" }]', "bct must come after its teacher, independent"),
         ('run = [{ recipe = "DIR/sfsc.toml", seeds = [1, 1] }]', "two runs are named sfsc-seed1"),
     ],
 )
@@ -235,7 +236,7 @@ def test_what_cannot_be_reported_is_named(results, folder, tmp_path):
         read_result(folder / "runs/sfsc-seed0", "validation")
     assert read_result(folder / "runs/sfsc-seed0").mean == read_result(results[4]).mean
     (tmp_path / "x.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="is no result of this version"):
+    with pytest.raises(CheckpointError, match="is not a result of this version"):
         read_result(tmp_path / "x.json")
     mixed = json.loads(results[0].read_text())
     mixed["data"]["evaluation"]["protocol"] = "3 queries against 4 gallery images"

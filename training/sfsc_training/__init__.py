@@ -1,3 +1,3 @@
-"""SFSC training: one run gives sub-models of several widths in one embedding space."""
+"""Training: one run gives sub-models of several widths in one embedding space."""
 
-import sfsc_bundle  # noqa: F401  before onnxruntime, whose telemetry it turns off
+import sfsc_bundle  # noqa: F401  imported before onnxruntime, whose telemetry it disables

@@ -1,4 +1,4 @@
-"""`python -m sfsc_training` is `sfsc-train`; torchrun starts it so."""
+"""`python -m sfsc_training` is `sfsc-train`, in the form that torchrun needs."""
 
 from sfsc_training.cli import main
 

@@ -1,13 +1,14 @@
-"""The run folder: recipe, labels, history and one checkpoint that holds all state of the loop.
+"""The files of a run folder.
 
-RUN/recipe.json     the recipe as it was run            RUN/labels.json      identities of the classifier
-RUN/history.jsonl   one line per logged step            RUN/checkpoint.pt    network, classifier, optimiser, step
-RUN/teacher.json    the run it was taught by or made compatible with, where there is one
+RUN/checkpoint.pt   all state of the loop: network, classifier, optimiser, averages, step
+RUN/recipe.json     the recipe with all its defaults
+RUN/labels.json     the identities of the classifier, in the order of its classes
+RUN/history.jsonl   one line per logged step (see `history`)
+RUN/teacher.json    the teacher, where there is one
 """
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfsc_bundle.atomic_file import replacing, write_file
 from sfsc_training.config import Recipe, parse_recipe
 from sfsc_training.errors import CheckpointError, RecipeError
 
@@ -34,7 +36,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """All state of the loop after `step` steps; everything random is a function of (seed, step)."""
+    """All state of the loop after `step` steps; without random state: draws are functions of (seed, step)."""
 
     step: int
     recipe_sha256: str
@@ -46,14 +48,14 @@ class Checkpoint:
     teacher_sha256: str | None = None
 
     def result(self) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-        """What the run has come to: weights of network and classifier, the averaged ones where there are any."""
+        """The weights of network and classifier that count: the averaged ones where there are any."""
         if self.averaged is None:
             return self.network, self.classifier
         return _inside(self.averaged["network"]), _inside(self.averaged["classifier"])
 
     @property
     def weights_sha256(self) -> str:
-        """Digest of the resulting network: names one embedding space."""
+        """Digest of the weights of the network; identifies the embedding space."""
         digest = hashlib.sha256()
         for name, values in sorted(self.result()[0].items()):
             digest.update(name.encode() + values.detach().cpu().contiguous().numpy().tobytes())
@@ -61,55 +63,51 @@ class Checkpoint:
 
 
 def _inside(averaged: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The module inside torch's AveragedModel."""
+    """The weights of the module inside torch's AveragedModel."""
     return {name.removeprefix("module."): v for name, v in averaged.items() if name.startswith("module.")}
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Replace the run's checkpoint atomically: a run cut off at any moment leaves the old one or this one."""
+    """Replace the run's checkpoint atomically: a run killed at any moment leaves the old one or the new one."""
     content = {"format": _FORMAT} | {name: getattr(checkpoint, name) for name in Checkpoint.__slots__}
-    temporary = folder / ".checkpoint.pt.tmp"
-    with temporary.open("wb") as file:
+    with replacing(folder / "checkpoint.pt") as file:
         torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / "checkpoint.pt")
 
 
 def read_checkpoint(folder: Path) -> Checkpoint | None:
-    """The run's checkpoint, or None where there is none yet. Raises CheckpointError where it cannot be read."""
+    """The run's checkpoint; None where there is none yet. Raises CheckpointError where it cannot be read."""
     path = folder / "checkpoint.pt"
     if not path.exists():
         return None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many classes on a damaged or foreign file
-        raise CheckpointError(f"{path} is not a checkpoint of this project: {error}".splitlines()[0]) from error
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}".splitlines()[0]) from error
     if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint of format {_FORMAT}")
     return Checkpoint(**content)
 
 
 def read_recipe(folder: Path) -> Recipe:
-    """The recipe of a run. Raises CheckpointError where the folder is no run."""
+    """The recipe of a run. Raises CheckpointError where the folder holds no run."""
     path = folder / "recipe.json"
     try:
         return parse_recipe(json.loads(path.read_text()), str(path))
     except (OSError, ValueError, RecipeError) as error:
-        raise CheckpointError(f"{folder} is not a run: {path.name} cannot be used ({error})") from error
+        raise CheckpointError(f"{folder} is not a run folder: {path.name} cannot be used ({error})") from error
 
 
 def read_labels(folder: Path) -> tuple[str, ...]:
-    """The identities that the classifier of a run knows. Raises CheckpointError where there is no list."""
+    """The identities of a run's classifier. Raises CheckpointError where the list is missing."""
     path = folder / "labels.json"
     try:
         return tuple(str(name) for name in json.loads(path.read_text()))
     except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{folder} is not a run: {path.name} cannot be used ({error})") from error
+        raise CheckpointError(f"{folder} is not a run folder: {path.name} cannot be used ({error})") from error
 
 
 def compatible_spaces(folder: Path) -> tuple[str, ...]:
-    """Older embedding spaces that a run was trained to share a gallery with."""
+    """Ids of the older embedding spaces that a run was trained to be compatible with."""
     path = folder / "teacher.json"
     if not path.exists():
         return ()
@@ -119,6 +117,4 @@ def compatible_spaces(folder: Path) -> tuple[str, ...]:
 
 def write_json(path: Path, content: object) -> None:
     """Write a JSON document atomically."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    temporary.replace(path)
+    write_file(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())

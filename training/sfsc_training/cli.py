@@ -1,11 +1,10 @@
-"""`sfsc-train`: train, evaluate, export, sweep, report."""
+"""The command `sfsc-train`: train, evaluate, export, sweep, report, recipes."""
 
 import os
 import sys
-from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -15,6 +14,7 @@ from sfsc_training.checkpoint import read_recipe, write_json
 from sfsc_training.config import Recipe, load_recipe, packaged_recipes
 from sfsc_training.data.read import read_dataset
 from sfsc_training.data.reader import Dataset
+from sfsc_training.device import Device
 from sfsc_training.errors import RecipeError, TrainingError
 from sfsc_training.evaluation import (
     cost,
@@ -22,46 +22,47 @@ from sfsc_training.evaluation import (
     embed_split,
     evaluate_split,
     mixed_gallery,
-    open_run,
     print_matrices,
     report,
 )
 from sfsc_training.export import export as export_run
-from sfsc_training.loop import Running
+from sfsc_training.loop import RunOptions
 from sfsc_training.loop import train as train_run
 from sfsc_training.progress import counting
 from sfsc_training.report.page import write_report
 from sfsc_training.results import read_result
+from sfsc_training.run import open_run
 from sfsc_training.sweep import read_sweep, run_sweep
 
 __all__ = ["main"]
 
 app = typer.Typer(
-    help="Train one network at several widths whose embeddings can all be compared, and export it.",
+    help="Train one network at several widths whose embeddings are all comparable, evaluate it and export it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich would take [teacher] and [[run]] in the help texts for markup
 )
 console = Console()
 
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 DataFolder = Annotated[
-    Path, typer.Option("--data", help="DIR/{train,test}/IDENTITY/IMAGE, or DIR/IDENTITY/IMAGE, split by identity")
+    Path,
+    typer.Option("--data", help="data folder: {train,test}/IDENTITY/IMAGE, IDENTITY/IMAGE or a published set"),
 ]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="folder that `train` wrote")]
-Split = Annotated[str, typer.Option(help="test, or validation: identities of the training split kept for choices")]
-
-
-class Device(StrEnum):
-    """Where a run is trained."""
-
-    CPU = "cpu"
-    CUDA = "cuda"
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="run folder that `train` wrote")]
+SplitName = Annotated[
+    Literal["test", "validation"],
+    typer.Option(help="identities to evaluate on; use validation for choices, test once they are made"),
+]
+Threads = Annotated[int, typer.Option(min=1, help="processor cores to compute on; default: all")]
+Workers = Annotated[int, typer.Option(min=0, help="processes that prepare batches; 0: none beside this one")]
+DeviceOption = Annotated[Device, typer.Option(help="where the network runs")]
 
 
 def main() -> None:
-    """Run the command; what goes wrong is one sentence on stderr and exit code 2."""
+    """Run the command line; an expected error is one sentence on stderr and exit code 2."""
     try:
         app()
     except (TrainingError, SfscError) as error:
@@ -71,53 +72,60 @@ def main() -> None:
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="a TOML file or the name of a packaged recipe")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="TOML file, or name of a packaged recipe")],
     data: DataFolder,
-    out: Annotated[Path, typer.Option("--out", help="run folder; one that exists is gone on with")],
+    out: Annotated[Path, typer.Option("--out", help="run folder; an existing run is resumed")],
     setting: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change the recipe: optimiser.steps=500")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="change a key of the recipe, as in optimiser.steps=500"),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="cores to compute on; default: all there are")] = _CORES,
-    workers: Annotated[int, typer.Option(min=0, help="processes that prepare batches")] = 1,
+    threads: Threads = _CORES,
+    workers: Workers = 1,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="steps between checkpoints")] = 250,
-    device: Annotated[Device, typer.Option(help="cpu, or cuda")] = Device.CPU,
-    compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the network")] = False,
+    device: DeviceOption = "cpu",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="compile the network with torch.compile: slow start, faster steps")
+    ] = False,
     teacher: Annotated[
         Path | None,
         typer.Option(
             "--teacher",
             "--compatible-with",
             metavar="RUN",
-            help="a finished run: what it is for says the recipe's section [teacher]",
+            help="a finished run to learn from; the section [teacher] of the recipe says how",
         ),
     ] = None,
 ) -> None:
-    """Train all widths at once. Cut off at any moment, the same command goes on from the last checkpoint."""
+    """Train all widths at once.
+
+    A run that was stopped, at any moment, is resumed by the same command.
+    """
     loaded = load_recipe(recipe, setting or [])
     dataset = _read(data, loaded)
     split = dataset.train
     console.print(f"{loaded.name}: {len(split.paths)} images of {len(split.identities)} identities → {out}")
-    running = Running(threads, workers, checkpoint_every, device.value, compiled)
-    train_run(loaded, dataset, out, console, running, teacher)
-    console.print(f"done; next: sfsc-train evaluate {out} --data {data}")
+    options = RunOptions(threads, workers, checkpoint_every, device, compiled)
+    train_run(loaded, dataset, out, console, options, teacher)
+    console.print(f"{loaded.name} is trained; next: sfsc-train evaluate {out} --data {data}")
 
 
 @app.command()
 def evaluate(
     run: RunFolder,
     data: DataFolder,
-    split: Split = "test",
+    split: SplitName = "test",
     assignment: Annotated[
-        Path | None, typer.Option(help="JSON, gallery image → width: also score a gallery of mixed widths")
+        Path | None,
+        typer.Option(help="JSON object, gallery image → width: also score this gallery of mixed widths"),
     ] = None,
     against: Annotated[
-        Path | None, typer.Option("--against", metavar="RUN", help="an older run: also the matrix across the two")
+        Path | None, typer.Option("--against", metavar="RUN", help="older run: also score the widths of both runs")
     ] = None,
-    device: Annotated[Device, typer.Option(help="cpu, or cuda")] = Device.CPU,
+    device: DeviceOption = "cpu",
 ) -> None:
-    """Print and store the query width × gallery width matrices of mAP and rank-1."""
+    """Print and store the matrices of mAP and rank-1, query width × gallery width."""
     dataset = _read(data, read_recipe(run))
-    opened = open_run(run, dataset, device.value)
+    opened = open_run(run, dataset, device)
     part = dataset.part(split)
     embedded = embed_split(opened, part, console)
     cross = evaluate_split(embedded)
@@ -128,8 +136,8 @@ def evaluate(
         "cost": cost(opened),
     }
     if against is not None:
-        generations = cross_generation(opened, open_run(against, device=device.value), part, console)
-        print_matrices(generations, f"{against} and {run}", console)
+        generations = cross_generation(opened, open_run(against, device=device), part, console)
+        print_matrices(generations, f"old: {against}, new: {run}", console)
         result["generations"] = report(generations, part)
     if assignment is not None:
         scores = mixed_gallery(embedded, assignment)
@@ -138,59 +146,67 @@ def evaluate(
             console.print(f"mixed gallery, query width {width}: mAP {score.mean_ap:.2f}  rank-1 {score.rank1:.2f}")
     path = run / f"evaluation-{split}.json"
     write_json(path, result)
-    console.print(f"written to {path}")
+    console.print(f"evaluation written to {path}")
 
 
 @app.command()
 def export(
     run: RunFolder,
     data: DataFolder,
-    to: Annotated[Path, typer.Option("--to", help="bundle folder, for example models/NAME")],
-    replace: Annotated[bool, typer.Option("--replace", help="replace a bundle that is there")] = False,
+    to: Annotated[Path, typer.Option("--to", help="bundle folder to write, such as models/NAME")],
+    replace: Annotated[bool, typer.Option("--replace", help="replace an existing bundle")] = False,
 ) -> None:
-    """Write each width as a static ONNX graph, with its parity proved and the quality matrix in the manifest."""
+    """Write a bundle: an ONNX graph per width, checked against the network, and the quality matrix."""
     dataset = _read(data, read_recipe(run))
     bundle = export_run(open_run(run, dataset), dataset, to, console, replace=replace)
     size = sum((bundle.folder / part.file).stat().st_size for part in bundle.manifest.submodels) / 1e6
-    console.print(
-        f"{bundle.folder}: widths {', '.join(bundle.manifest.widths)}, {size:.1f} MB; next: sfsc serve {to}"
-    )
+    widths = ", ".join(bundle.manifest.widths)
+    console.print(f"bundle written to {bundle.folder}: widths {widths}, {size:.1f} MB; next: sfsc serve {to}")
 
 
 @app.command()
 def sweep(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="TOML: [[run]] with recipe, seeds, settings, teacher")
+        Path, typer.Argument(metavar="FILE", help="TOML list of [[run]] with recipe, seeds, settings, teacher")
     ],
     data: DataFolder,
-    runs: Annotated[Path, typer.Option("--out", help="run folders go here")] = Path("runs"),
-    results: Annotated[Path, typer.Option(help="one JSON for each run")] = Path("benchmarks/results"),
+    runs: Annotated[Path, typer.Option("--out", help="folder for the run folders")] = Path("runs"),
+    results: Annotated[Path, typer.Option(help="folder for the results, one JSON per run")] = Path(
+        "benchmarks/results"
+    ),
     only: Annotated[
         str,
-        typer.Option(metavar="GLOB", help="only runs of matching names, as *-seed0: processes can share a list"),
+        typer.Option(
+            metavar="GLOB", help="only the runs with a matching name, such as *-seed0; processes can share a list"
+        ),
     ] = "*",
-    split: Split = "test",
-    threads: Annotated[int, typer.Option(min=1, help="cores to compute on; default: all there are")] = _CORES,
-    workers: Annotated[int, typer.Option(min=0, help="processes that prepare batches")] = 1,
-    device: Annotated[Device, typer.Option(help="cpu, or cuda")] = Device.CPU,
+    split: SplitName = "test",
+    threads: Threads = _CORES,
+    workers: Workers = 1,
+    device: DeviceOption = "cpu",
 ) -> None:
-    """Train and evaluate a list of recipes × seeds; what has a result is skipped, a run cut off goes on."""
+    """Train and evaluate a list of recipes × seeds.
+
+    Runs that have a result are skipped; a run that was stopped is resumed.
+    """
     planned = [plan for plan in read_sweep(file) if fnmatchcase(plan.folder, only)]
     if not planned:
         raise RecipeError(f"--only: no run of {file} has a name that matches {only}")
-    running = Running(threads, workers, device=device.value)
-    for path in run_sweep(planned, lambda recipe: _read(data, recipe), runs, results, split, console, running):
-        console.print(f"result in {path}")
+    options = RunOptions(threads, workers, device=device)
+    for path in run_sweep(planned, lambda recipe: _read(data, recipe), runs, results, split, console, options):
+        console.print(f"result: {path}")
 
 
 @app.command(name="report")
 def report_command(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="run folders, or the JSON files of a sweep")],
-    to: Annotated[Path, typer.Option("--to", help="folder for index.html and the images")] = Path("report"),
-    split: Split = "test",
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN…", help="evaluated run folders, or JSON files of a sweep")
+    ],
+    to: Annotated[Path, typer.Option("--to", help="folder for index.html and the figures")] = Path("report"),
+    split: SplitName = "test",
 ) -> None:
-    """Write one page that compares finished runs: matrices, accuracy against cost, ablation, curves."""
-    console.print(f"written to {write_report([read_result(run, split) for run in runs], to)}")
+    """Write a page that compares finished runs: matrices, accuracy against cost, ablation, curves."""
+    console.print(f"report written to {write_report([read_result(run, split) for run in runs], to)}")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""What one image costs at a width."""
+"""The cost of embedding one image."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ __all__ = ["macs", "parameters"]
 
 
 def macs(module: nn.Module, example: Tensor) -> int:
-    """Multiply-accumulates of one pass."""
+    """Multiply-accumulates of a forward pass on `example`, a batch of one image."""
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         module(example)
@@ -16,5 +16,5 @@ def macs(module: nn.Module, example: Tensor) -> int:
 
 
 def parameters(module: nn.Module) -> int:
-    """How many numbers the module is made of."""
+    """Number of parameters of a module."""
     return sum(parameter.numel() for parameter in module.parameters())

@@ -1,14 +1,15 @@
-"""Data-parallel training under torchrun, over one machine or several; one process without it."""
+"""Data-parallel training: the processes that torchrun started, on one machine or several; else this one alone."""
 
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 from torch import Tensor, distributed
 
+from sfsc_training.device import Device
 from sfsc_training.errors import TrainingError
 
 __all__ = ["World", "join_world"]
@@ -16,7 +17,7 @@ __all__ = ["World", "join_world"]
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """This process among all that train one run."""
+    """The number of this process (`rank`) among all `size` processes that train one run."""
 
     rank: int = 0
     size: int = 1
@@ -30,7 +31,7 @@ class World:
             tensor.div_(self.size)
 
     def from_first(self, value: Any) -> Any:
-        """The first process's value, in every process."""
+        """Send the value of the first process to all; returns it in every one."""
         if self.size == 1:
             return value
         holder = [value]
@@ -39,18 +40,28 @@ class World:
 
 
 @contextmanager
-def join_world(device: str) -> Iterator[World]:
-    """Join the processes that torchrun started (RANK, WORLD_SIZE), with gloo on the CPU and NCCL on CUDA."""
+def join_world(device: Device) -> Iterator[World]:
+    """Join the processes that torchrun started (RANK, WORLD_SIZE): by gloo on the CPU, by NCCL on CUDA.
+
+    Raises:
+        TrainingError: the processes cannot reach each other.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World()
         return
-    if device == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    match device:
+        case "cpu":
+            backend = "gloo"
+        case "cuda":
+            backend = "nccl"
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        case _:
+            assert_never(device)
     try:
-        distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+        distributed.init_process_group(backend)
     except (ValueError, RuntimeError) as error:
-        raise TrainingError(f"the processes of torchrun cannot meet: {error}") from error
+        raise TrainingError(f"the processes that torchrun started cannot reach each other: {error}") from error
     try:
         yield World(distributed.get_rank(), size)
     finally:

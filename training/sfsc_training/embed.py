@@ -1,4 +1,4 @@
-"""Run images through every width."""
+"""Embed images with a network in memory."""
 
 from collections.abc import Callable
 
@@ -24,8 +24,8 @@ def embed(
     """Embed images uint8 [n, H, W, 3] at one width: float32 [n, D], rows of unit length.
 
     Args:
-        index: position of the width in the family.
-        advance: called once a batch.
+        index: position of the width among those of the family.
+        advance: called after each batch.
     """
     family.eval()
     device = next(family.parameters()).device

@@ -1,12 +1,12 @@
-"""Everything that training raises on purpose; each message is one sentence that names the cause.
+"""The errors of training. Every message is one sentence that names the cause.
 
-TrainingError
+TrainingError         also by itself: the device or the processes
 ├── RecipeError       the recipe is missing, has an unknown key or a value out of range
-├── DataError         the folder, an identity or an image is not as it must be
-├── NetworkError      the backbone cannot be made switchable at these widths
-├── CheckpointError   a run folder or checkpoint that does not belong to this recipe or network
-├── DivergenceError   a loss stopped being a number
-└── ExportError       a sub-model that does not reproduce the network that was trained
+├── DataError         the data folder, an identity or an image cannot be used
+├── NetworkError      the backbone cannot be built, or not be made switchable at these widths
+├── CheckpointError   a run folder cannot be used: damaged, or of another recipe, network, data set or teacher
+├── DivergenceError   a loss is no longer finite, or far too large
+└── ExportError       an exported sub-model does not reproduce the trained network
 """
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
 
 
 class TrainingError(Exception):
-    """Base of all."""
+    """Base class of all errors of training."""
 
 
 class RecipeError(TrainingError):
@@ -29,15 +29,15 @@ class RecipeError(TrainingError):
 
 
 class DataError(TrainingError):
-    """The images cannot be used."""
+    """The data cannot be used."""
 
 
 class NetworkError(TrainingError):
-    """The network cannot be made switchable."""
+    """The network cannot be built."""
 
 
 class CheckpointError(TrainingError):
-    """A run that cannot be continued or read."""
+    """A run folder cannot be used."""
 
 
 class DivergenceError(TrainingError):
@@ -45,4 +45,4 @@ class DivergenceError(TrainingError):
 
 
 class ExportError(TrainingError):
-    """A sub-model failed its parity check."""
+    """An exported sub-model differs from the trained network."""

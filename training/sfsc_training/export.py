@@ -1,4 +1,4 @@
-"""Export: every width sliced into a static module, as ONNX, with its parity proved on real images."""
+"""Export: each width as a static ONNX graph that is checked against the trained network on real images."""
 
 import copy
 import hashlib
@@ -28,8 +28,9 @@ from sfsc_training.cost import macs, parameters
 from sfsc_training.data.images import load_images
 from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import DataError, ExportError
-from sfsc_training.evaluation import Run, embed_split, evaluate_split
+from sfsc_training.evaluation import embed_split, evaluate_split
 from sfsc_training.progress import bar
+from sfsc_training.run import Run
 
 __all__ = ["Servable", "export", "to_onnx"]
 
@@ -40,23 +41,24 @@ _ONNX_LIMIT = 0.9999
 
 
 class Servable(nn.Module):
-    """What a graph holds: uint8 [n, H, W, 3] → float32 [n, D] of unit length."""
+    """What a graph computes: uint8 [n, H, W, 3] → float32 [n, D], rows of unit length."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Channels first, network, unit length."""
+        """Move channels first, embed, normalise."""
         return F.normalize(self.network(images.permute(0, 3, 1, 2)))
 
 
 def export(run: Run, dataset: Dataset, folder: Path, console: Console, *, replace: bool = False) -> Bundle:
-    """Write the bundle of a run; its quality matrix is measured on the test split here.
+    """Write the bundle of a run, with the quality matrix that it measures on the test split.
 
     Raises:
-        ExportError: a sub-model does not reproduce the network: sliced against switchable ≤ 1e-5, ONNX against
-            sliced cosine ≥ 0.9999, both on test images.
+        DataError: there are no test images.
+        ExportError: a sub-model differs from the trained network on test images: sliced and switchable embeddings
+            by more than 1e-5, or ONNX and sliced ones by a cosine below 0.9999.
         BundleError: the folder exists and `replace` is false.
     """
     if not dataset.test.paths:
@@ -117,7 +119,7 @@ def _embed_switchable(run: Run, index: int, images: Tensor) -> Tensor:
 
 
 def to_onnx(servable: Servable, example: Tensor) -> bytes:
-    """A graph with uint8 [n, H, W, 3] in and float32 [n, D] out, dynamic in n only."""
+    """An ONNX graph: uint8 [n, H, W, 3] → float32 [n, D], dynamic in n only."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own deprecations

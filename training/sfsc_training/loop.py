@@ -1,6 +1,15 @@
-"""The training loop: all of a run in one screen. Everything it knows is in the checkpoint."""
+"""Training, from the recipe to the weights: read this file from the top.
 
-import json
+`train` opens a run and loops over its steps. A step is `compute_gradients`, then `update_weights`:
+
+    each width, widest first    forward → loss → gradient over the weights that it uses       (docs/method.md §2)
+    all widths together         mean over micro-batches and processes → one update vector     (docs/method.md §3)
+    optimiser                   clip → step → average of the weights
+
+All state of the loop is in the checkpoint, and everything random is a function of (seed, step): a run that was
+stopped at any moment continues to the same result.
+"""
+
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,37 +17,48 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 
+from sfsc_training.aggregation.aggregate import Update, aggregate
 from sfsc_training.checkpoint import write_checkpoint
 from sfsc_training.config import Recipe
 from sfsc_training.data.augmentation import Augmentation
-from sfsc_training.data.batches import Batches, make_loader
+from sfsc_training.data.batches import Batches, MicroBatch, make_loader
 from sfsc_training.data.images import load_split
 from sfsc_training.data.reader import Dataset
-from sfsc_training.data.sampling import make_sampler
+from sfsc_training.data.sampling import make_sampler, sampling_unit
+from sfsc_training.device import Device, check_device
 from sfsc_training.distributed import World, join_world
-from sfsc_training.errors import TrainingError
-from sfsc_training.gradients import Step, WidthGradients
+from sfsc_training.errors import DivergenceError, TrainingError
+from sfsc_training.history import History, StepSummary
+from sfsc_training.losses.objective import WidthLoss, needs_widest, width_loss
 from sfsc_training.networks.family import Family
 from sfsc_training.optimisers import learning_rate
 from sfsc_training.progress import bar
-from sfsc_training.state import State, make_state, open_folder
-from sfsc_training.teacher import Teacher, load_teacher
+from sfsc_training.resume import start_or_resume
+from sfsc_training.sandwich import sandwich
+from sfsc_training.state import make_state
+from sfsc_training.step_setup import StepSetup, prepare_steps
+from sfsc_training.teacher import load_teacher
 
-__all__ = ["Running", "train"]
+__all__ = ["RunOptions", "compute_gradients", "train", "update_weights"]
 
-_LOG_EVERY = 25
+_LOG_EVERY = 25  # steps
+_EXPLODED = 1e6  # a loss above this has diverged
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
-    """How a run is carried out; nothing here changes its result on one machine."""
+class RunOptions:
+    """How a run is carried out. None of it changes the result on one machine.
+
+    `threads`: cores to compute on; `workers`: processes that prepare batches; `checkpoint_every`: in steps;
+    `compiled`: compile the network with torch.compile.
+    """
 
     threads: int = 2
     workers: int = 1
     checkpoint_every: int = 250
-    device: str = "cpu"
+    device: Device = "cpu"
     compiled: bool = False
 
 
@@ -47,139 +67,187 @@ def train(
     dataset: Dataset,
     folder: Path,
     console: Console,
-    running: Running,
+    options: RunOptions,
     teacher_folder: Path | None = None,
 ) -> Family:
-    """Train a recipe, or go on from the folder's checkpoint; under torchrun, on all its processes.
+    """Train a recipe in a run folder, or resume the run in it; under torchrun, with all its processes.
 
     Raises:
-        CheckpointError: the folder holds a run of another recipe, network, data or teacher.
-        DataError: an image cannot be read, or a batch cannot be made.
-        DivergenceError: a loss is no longer finite or has exploded; names width and step.
+        CheckpointError: the folder holds a run of another recipe, network, data set or teacher.
+        DataError: an image cannot be read, or the data is too small for a batch.
+        DivergenceError: a loss is no longer finite, or above 10⁶; the message names width and step.
         NetworkError: the backbone cannot be made switchable.
-        RecipeError: the recipe's teacher is missing.
-        TrainingError: CUDA is asked for and not there.
+        RecipeError: the recipe needs a teacher and there is none, or the other way round.
+        TrainingError: CUDA is asked for and there is none, or the micro-batches do not divide among the processes.
     """
-    if running.device not in ("cpu", "cuda"):
-        raise TrainingError(f"device must be cpu or cuda, found {running.device!r}")
-    if running.device == "cuda" and not torch.cuda.is_available():
-        raise TrainingError("device cuda is asked for, and torch finds none")
-    torch.set_num_threads(running.threads)
-    with join_world(running.device) as world:
+    check_device(options.device)
+    torch.set_num_threads(options.threads)
+    with join_world(options.device) as world:
         console = console if world.rank == 0 else Console(quiet=True)
         teacher = load_teacher(teacher_folder, recipe, dataset.train, console)
         torch.manual_seed(recipe.seed)
-        state = make_state(recipe, len(dataset.train.identities), teacher, running.device)
-        # The first process alone owns the folder, which the others need not even see.
-        found = open_folder(folder, recipe, dataset, teacher) if world.rank == 0 else None
-        checkpoint = world.from_first(found)
-        if checkpoint is not None:
-            state.load(checkpoint, folder)
-        elif recipe.network.start is not None:
-            state.start_from(recipe.network.start, dataset.train.identities)
-        start = checkpoint.step if checkpoint else 0
-        batches = _make_batches(recipe, dataset, start, world, console)
-        gradients = WidthGradients(
-            state.family, state.classifier, recipe, teacher, world, compiled=running.compiled
-        )
-        history = _History(folder if world.rank == 0 else None, recipe.width_names)
+        state = make_state(recipe, len(dataset.train.identities), teacher, options.device)
+        start = start_or_resume(state, folder, recipe, dataset, teacher, world)
+        batches = _read_batches(recipe, dataset, start, world, console)
+        setup = prepare_steps(state, recipe, teacher, world, compiled=options.compiled)
+        setup.train_mode()
+        history = History(folder if world.rank == 0 else None, recipe.width_names)
         with history, bar(console, recipe.name, recipe.optimiser.steps, done=start) as progress:
             began = time.monotonic()
-            gradients.train_mode()
-            for step, parts in enumerate(make_loader(batches, running.workers), start):
-                rate = learning_rate(step, recipe.optimiser)
-                found_step = gradients.step(parts, step)
-                if recipe.optimiser.clip_norm:
-                    nn.utils.clip_grad_norm_(gradients.parameters, recipe.optimiser.clip_norm)
-                for group in state.optimiser.param_groups:
-                    group["lr"] = rate
-                state.optimiser.step()
-                state.average()
+            for step, micro_batches in enumerate(make_loader(batches, options.workers), start):
+                summary = compute_gradients(setup, micro_batches, step)
+                rate = update_weights(setup, step)
                 speed = (step - start + 1) * recipe.optimiser.batch / (time.monotonic() - began)
-                progress.advance(
-                    f"loss {max(found_step.losses.values()):.3f}  lr {rate:.1e}  {speed:.0f} images/s"
-                )
+                loss = max(summary.losses.values())
+                progress.advance(f"loss {loss:.3f}  lr {rate:.1e}  {speed:.0f} images/s")
                 last = step + 1 == recipe.optimiser.steps
                 if step % _LOG_EVERY == 0 or last:
-                    history.write(step, rate, speed, found_step)
-                if last or (step + 1) % running.checkpoint_every == 0:
+                    history.write(step, rate, speed, summary)
+                if last or (step + 1) % options.checkpoint_every == 0:
                     history.flush()
-                    _save(folder, step + 1, recipe, dataset, teacher, state, world)
+                    world.average(state.buffers())  # each process has running statistics of its own images
+                    if world.rank == 0:
+                        write_checkpoint(folder, state.checkpoint(step + 1, recipe, dataset, teacher))
     return state.family
 
 
-def _make_batches(recipe: Recipe, dataset: Dataset, start: int, world: World, console: Console) -> Batches:
-    split, section = dataset.train, recipe.optimiser
-    parts, each = section.micro_batches, section.micro_batches // world.size
-    if parts % world.size:
-        raise TrainingError(f"optimiser.micro_batches = {parts} must divide among {world.size} processes")
-    with bar(console, "reading images", len(split.paths)) as progress:
-        split, images = load_split(split, recipe.data, progress.advance)
-    unit = parts * (recipe.sampler.images if recipe.sampler.kind == "identities" else 1)
-    size = min(section.batch, len(split.classes) // unit * unit)
-    sampler = make_sampler(recipe.sampler, split.classes, size, recipe.seed)
-    augmentation = Augmentation(recipe.augmentation, recipe.data.height, recipe.data.width)
-    return Batches(
-        images,
-        split.classes,
-        augmentation,
-        sampler,
-        seed=recipe.seed,
-        start=start,
-        stop=section.steps,
-        parts=parts,
-        mine=range(world.rank * each, (world.rank + 1) * each),
+def compute_gradients(setup: StepSetup, micro_batches: Sequence[MicroBatch], step: int) -> StepSummary:
+    """Set `.grad` of every trained parameter from this process's micro-batches.
+
+    Raises:
+        DivergenceError: a loss is no longer finite, or above 10⁶; the message names width and step.
+    """
+    recipe = setup.recipe
+    generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
+    chosen = sandwich(setup.trained, recipe.optimiser.sandwich, generator)
+    for parameter in setup.private(index for index in setup.trained if index not in chosen):
+        parameter.grad = None
+
+    found = [_width_gradients(setup, batch, step, chosen, add=n > 0) for n, batch in enumerate(micro_batches)]
+
+    gradients = setup.gradients.values
+    if len(chosen) < len(gradients):
+        gradients = gradients[[setup.trained.index(index) for index in chosen]]
+    private = [parameter.grad for parameter in setup.private(chosen) if parameter.grad is not None]
+    for gradient in (gradients, *private) if len(micro_batches) > 1 else ():
+        gradient.div_(len(micro_batches))
+    setup.world.average([gradients, *private])
+
+    update = aggregate(gradients, recipe.aggregation, generator, setup.regions)
+    for parameter, gradient in zip(setup.shared, setup.gradients.split(update.vector, setup.shared), strict=True):
+        parameter.grad = gradient
+    return _summary(setup, found[0], chosen, update)
+
+
+def _width_gradients(
+    setup: StepSetup, batch: MicroBatch, step: int, chosen: Sequence[int], *, add: bool
+) -> dict[int, WidthLoss]:
+    """Forward, loss and gradient of each chosen width on one micro-batch.
+
+    Args:
+        add: add to the gradients of the micro-batches before, instead of replacing those of the last step.
+    """
+    device = setup.gradients.values.device
+    images, classes = (values.to(device, non_blocking=True) for values in batch)
+    full, widest = len(setup.widths) - 1, None
+    if full not in setup.trained and needs_widest(setup.recipe.loss):
+        with torch.no_grad():
+            widest = _forward(setup, images, full)
+    losses: dict[int, WidthLoss] = {}
+    for index in reversed(chosen):  # widest first: the losses of narrower widths refer to its features
+        width = setup.widths[index]
+        features = _forward(setup, images, index)
+        loss, uncertainty = _loss(setup, features, images, classes, index, widest, step)
+        used = [*width.leading.values(), *setup.uncropped]
+        found = torch.autograd.grad(loss, [*used, *width.private], materialize_grads=True)
+        setup.gradients.put(setup.trained.index(index), list(found[: len(used)]), add=add)
+        for parameter, gradient in zip(width.private, found[len(used) :], strict=True):
+            parameter.grad = parameter.grad + gradient if add and parameter.grad is not None else gradient
+        losses[index] = WidthLoss(loss.detach(), uncertainty)
+        if index == full:
+            widest = features.detach()
+    return losses
+
+
+def _forward(setup: StepSetup, images: Tensor, index: int) -> Tensor:
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=setup.recipe.optimiser.bf16):
+        features: Tensor = setup.forward(setup.state.family, setup.widths[index].leading, (images, index))
+    return features
+
+
+def _loss(
+    setup: StepSetup,
+    features: Tensor,
+    images: Tensor,
+    classes: Tensor,
+    index: int,
+    widest: Tensor | None,
+    step: int,
+) -> WidthLoss:
+    recipe, teacher = setup.recipe, setup.teacher
+    kappa, full = setup.widths[index].classifier, index == len(setup.widths) - 1
+    loss, uncertainty = width_loss(
+        features, classes, kappa, full=full, widest=widest, step=step, section=recipe.loss
+    )
+    if recipe.teacher is not None and teacher is not None:
+        if recipe.teacher.classify:
+            loss = loss + recipe.teacher.classify * nn.functional.cross_entropy(
+                teacher.classifier(features), classes
+            )
+        if recipe.teacher.distil:
+            loss = loss + recipe.teacher.distil * teacher.distance(features, images, recipe.widths[index])
+    if not torch.isfinite(loss) or loss.abs() > _EXPLODED:
+        raise DivergenceError(
+            f"training diverged: the loss of width {recipe.width_names[index]} is {float(loss.detach())} at step "
+            f"{step}; lower optimiser.lr or set optimiser.clip_norm"
+        )
+    return WidthLoss(loss, uncertainty)
+
+
+def update_weights(setup: StepSetup, step: int) -> float:
+    """Move the weights along their `.grad`, and their average after them; returns the learning rate."""
+    section, state = setup.recipe.optimiser, setup.state
+    rate = learning_rate(step, section)
+    if section.clip_norm:
+        nn.utils.clip_grad_norm_([*setup.shared, *setup.private(setup.trained)], section.clip_norm)
+    for group in state.optimiser.param_groups:
+        group["lr"] = rate
+    state.optimiser.step()
+    state.average()
+    return rate
+
+
+def _summary(setup: StepSetup, losses: dict[int, WidthLoss], chosen: Sequence[int], update: Update) -> StepSummary:
+    norms = dict(zip(chosen, update.norms.tolist(), strict=True))
+    if not setup.shared:  # separate networks: the norm of a width's own gradient
+        own = {i: [p.grad.reshape(-1) for p in setup.private([i]) if p.grad is not None] for i in norms}
+        norms = {i: float(torch.linalg.vector_norm(torch.cat(gradients))) for i, gradients in own.items()}
+    return StepSummary(
+        {index: float(found.loss) for index, found in sorted(losses.items())},
+        {i: float(found.uncertainty) for i, found in sorted(losses.items()) if found.uncertainty is not None},
+        norms,
+        update.conflicts,
     )
 
 
-def _save(
-    folder: Path,
-    step: int,
-    recipe: Recipe,
-    dataset: Dataset,
-    teacher: Teacher | None,
-    state: State,
-    world: World,
-) -> None:
-    world.average(state.buffers())
-    if world.rank == 0:
-        write_checkpoint(folder, state.checkpoint(step, recipe, dataset, teacher))
-
-
-class _History:
-    """`history.jsonl`; without a folder it writes nothing."""
-
-    def __init__(self, folder: Path | None, widths: Sequence[str]) -> None:
-        self._file = None if folder is None else (folder / "history.jsonl").open("a")
-        self._widths = widths
-
-    def __enter__(self) -> "_History":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def flush(self) -> None:
-        if self._file is not None:
-            self._file.flush()
-
-    def write(self, step: int, rate: float, speed: float, found: Step) -> None:
-        """One line."""
-        by_width = {
-            name: {self._widths[index]: value for index, value in values.items()}
-            for name, values in (
-                ("loss", found.losses),
-                ("uncertainty", found.uncertainty),
-                ("gradient_norm", found.norms),
-            )
-        }
-        line = {
-            "step": step,
-            "lr": rate,
-            "images_per_s": round(speed, 1),
-            **by_width,
-            "conflicts": found.conflicts,
-        }
-        if self._file is not None:
-            self._file.write(json.dumps(line) + "\n")
+def _read_batches(recipe: Recipe, dataset: Dataset, start: int, world: World, console: Console) -> Batches:
+    """Decode the training images, and plan the batches from step `start` on."""
+    split, section = dataset.train, recipe.optimiser
+    count, each = section.micro_batches, section.micro_batches // world.size
+    if count % world.size:
+        raise TrainingError(f"optimiser.micro_batches = {count} must divide among {world.size} processes")
+    with bar(console, "reading images", len(split.paths)) as progress:
+        split, images = load_split(split, recipe.data, progress.advance)
+    unit = count * sampling_unit(recipe.sampler)
+    size = min(section.batch, len(split.classes) // unit * unit)  # a small data set has smaller batches
+    return Batches(
+        images,
+        split.classes,
+        Augmentation(recipe.augmentation, recipe.data.height, recipe.data.width),
+        make_sampler(recipe.sampler, split.classes, size, recipe.seed),
+        seed=recipe.seed,
+        start=start,
+        stop=section.steps,
+        micro_batches=count,
+        mine=range(world.rank * each, (world.rank + 1) * each),
+    )

@@ -1,4 +1,4 @@
-"""Which widths one step trains."""
+"""The sandwich rule: which widths a step trains (docs/method.md §3.4)."""
 
 from collections.abc import Sequence
 
@@ -8,11 +8,13 @@ __all__ = ["sandwich"]
 
 
 def sandwich(trained: Sequence[int], between: int | None, generator: torch.Generator) -> tuple[int, ...]:
-    """The widths of one step, ascending (Yu & Huang 2019, §3.1): the narrowest, the widest, some drawn between.
+    """The widths of one step, ascending: the narrowest, the widest and some drawn from those between.
+
+    Yu & Huang 2019, "Universally Slimmable Networks", §3.1.
 
     Args:
         trained: positions of the widths that the run trains, ascending.
-        between: how many are drawn; None, or as many as there are: all widths, and nothing is drawn.
+        between: how many are drawn; None, or at least as many as there are: every width, without a draw.
     """
     middle = trained[1:-1]
     if between is None or between >= len(middle):

@@ -1,11 +1,11 @@
-"""A list of recipes × seeds: trained, evaluated, one JSON each; what is there already is skipped.
+"""Sweeps: recipes × seeds from a list, trained and evaluated, with one JSON per run.
 
-settings = ["optimiser.steps=1000"]      # optional, as --set, for every run
+settings = ["optimiser.steps=1000"]     # optional: as --set, for every run
 [[run]]
 recipe = "omniglot28-bct"
-seeds = [0, 1]
-settings = ["name=bct-long", "optimiser.steps=3000"]      # optional, of this run alone, after the common ones
-teacher = "omniglot28-independent"       # optional, the name of an earlier recipe of the list; same seed
+seeds = [0, 1]                          # optional: [0] if not given
+settings = ["name=bct-long"]            # optional: for these runs only, after the common settings
+teacher = "omniglot28-independent"      # optional: the name of an earlier run of the list, with the same seed
 """
 
 import json
@@ -25,20 +25,23 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.console import Console
 
+from sfsc_bundle.broken_rule import first_broken_rule
 from sfsc_bundle.machine import processor
 from sfsc_bundle.retrieval import summarise
 from sfsc_training.checkpoint import read_checkpoint, write_json
 from sfsc_training.config import Recipe, load_recipe
 from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import CheckpointError, RecipeError
-from sfsc_training.evaluation import cost, cross_generation, embed_split, evaluate_split, open_run, report
-from sfsc_training.loop import Running, train
-from sfsc_training.results import read_history, versions
+from sfsc_training.evaluation import cost, cross_generation, embed_split, evaluate_split, report
+from sfsc_training.history import read_history
+from sfsc_training.loop import RunOptions, train
+from sfsc_training.results import versions
+from sfsc_training.run import open_run
 
 __all__ = ["Planned", "read_sweep", "run_sweep"]
 
 
-class _Entry(BaseModel):
+class _SweepRun(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     recipe: str
@@ -47,16 +50,16 @@ class _Entry(BaseModel):
     teacher: str | None = None
 
 
-class _File(BaseModel):
+class _SweepFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     settings: tuple[str, ...] = ()
-    run: tuple[_Entry, ...] = Field(min_length=1)
+    run: tuple[_SweepRun, ...] = Field(min_length=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One run of a sweep; `folder` is below the sweep's own."""
+    """One run of a sweep; `folder` and `teacher`: names of its own run folder and of its teacher's."""
 
     recipe: Recipe
     folder: str
@@ -64,11 +67,11 @@ class Planned:
 
 
 def read_sweep(path: Path) -> list[Planned]:
-    """Every recipe × seed of a sweep file, all checked before the first is trained. Raises RecipeError."""
+    """All runs of a sweep file, checked before the first is trained. Raises RecipeError."""
     try:
-        file = _File.model_validate(tomllib.loads(path.read_text()))
+        file = _SweepFile.model_validate(tomllib.loads(path.read_text()))
     except (OSError, ValueError) as error:
-        what = error.errors()[0] if isinstance(error, ValidationError) else error
+        what = first_broken_rule(error) if isinstance(error, ValidationError) else error
         raise RecipeError(f"sweep {path} cannot be used: {what}") from error
     planned: dict[str, Planned] = {}
     for entry in file.run:
@@ -76,12 +79,10 @@ def read_sweep(path: Path) -> list[Planned]:
             recipe = load_recipe(entry.recipe, [*file.settings, *entry.settings, f"seed={seed}"])
             teacher = None if entry.teacher is None else _folder(entry.teacher, seed)
             if teacher is not None and teacher not in planned:
-                raise RecipeError(
-                    f"sweep {path}: {recipe.name} is taught by {entry.teacher}, which must come before"
-                )
+                raise RecipeError(f"sweep {path}: {recipe.name} must come after its teacher, {entry.teacher}")
             folder = _folder(recipe.name, seed)
             if folder in planned:
-                raise RecipeError(f"sweep {path}: two runs are named {folder}; set another name")
+                raise RecipeError(f"sweep {path}: two runs are named {folder}; give one another name")
             planned[folder] = Planned(recipe, folder, teacher)
     return list(planned.values())
 
@@ -93,17 +94,16 @@ def run_sweep(
     results: Path,
     split: str,
     console: Console,
-    running: Running,
+    options: RunOptions,
 ) -> Iterator[Path]:
-    """Train and evaluate what has no result yet, in order; the path of each result as it comes.
+    """Train and evaluate the runs that have no result yet, in order; yields the path of each result.
 
-    A run that was cut off goes on from its checkpoint. A run that teaches a later one is trained again where its
-    result is there but its folder is gone.
+    A run that was stopped is resumed. A teacher with a result but without a run folder is trained again.
 
     Args:
         read: the data set of a recipe.
-        runs: run folders go here.
-        results: one JSON for each run.
+        runs: folder for the run folders.
+        results: folder for the results, one JSON per run.
         split: test or validation.
     """
     results.mkdir(parents=True, exist_ok=True)
@@ -113,14 +113,14 @@ def run_sweep(
         path = results / f"{plan.folder}-{split}.json"
         needed = plan.folder in taught and not _finished(runs / plan.folder, plan.recipe)
         if _is_result(path, plan, dataset) and not needed:
-            console.print(f"{plan.folder}: {path} is there")
+            console.print(f"{plan.folder}: the result exists already ({path})")
             yield path
             continue
         began = time.monotonic()
         teacher = None if plan.teacher is None else runs / plan.teacher
-        train(plan.recipe, dataset, runs / plan.folder, console, running, teacher)
+        train(plan.recipe, dataset, runs / plan.folder, console, options, teacher)
         write_json(
-            path, _document(plan, runs / plan.folder, dataset, split, console, running, time.monotonic() - began)
+            path, _document(plan, runs / plan.folder, dataset, split, console, options, time.monotonic() - began)
         )
         yield path
 
@@ -145,9 +145,15 @@ def _is_result(path: Path, plan: Planned, dataset: Dataset) -> bool:
 
 
 def _document(
-    plan: Planned, folder: Path, dataset: Dataset, split: str, console: Console, running: Running, seconds: float
+    plan: Planned,
+    folder: Path,
+    dataset: Dataset,
+    split: str,
+    console: Console,
+    options: RunOptions,
+    seconds: float,
 ) -> dict[str, Any]:
-    run = open_run(folder, dataset, running.device)
+    run = open_run(folder, dataset, options.device)
     embedded = embed_split(run, dataset.part(split), console)
     cross = evaluate_split(embedded)
     summary = summarise(cross.mean_ap) if len(cross.widths) > 1 else None
@@ -156,7 +162,7 @@ def _document(
         figures |= {"mean self-test": summary.mean_self, "mean cross-test": summary.mean_cross}
     evaluation = report(cross, embedded.split) | {"step": run.step, "cost": cost(run)}
     if plan.teacher is not None and plan.recipe.teacher is not None and plan.recipe.teacher.classify:
-        older = open_run(folder.parent / plan.teacher, device=running.device)
+        older = open_run(folder.parent / plan.teacher, device=options.device)
         generations = cross_generation(run, older, dataset.part(split), console)
         evaluation["generations"] = report(generations, embedded.split)
     write_json(folder / f"evaluation-{split}.json", evaluation)
@@ -186,7 +192,7 @@ def _document(
 
 
 def _command() -> str:
-    """As it was called, but for absolute paths, which say nothing on another machine."""
+    """The command line, with absolute paths cut to their last part."""
     words = [Path(word).name if word.startswith("/") else word for word in sys.argv[1:]]
     return shlex.join(["sfsc-train", *words])
 

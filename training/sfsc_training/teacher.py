@@ -1,5 +1,4 @@
-"""A finished run that teaches a new one: its network and classifier stand still (methods BCT, Asymmetric, compact,
-compatible generations)."""
+"""A finished run that teaches a new one, with its network and classifier frozen (docs/method.md §4.2)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,27 +13,28 @@ from torch.nn import functional as F
 from sfsc_training.config import Recipe
 from sfsc_training.data.reader import Split
 from sfsc_training.errors import CheckpointError, RecipeError
-from sfsc_training.evaluation import Run, embed_split, open_run
+from sfsc_training.evaluation import embed_split
 from sfsc_training.losses.classifier import Classifier, classifier_of
 from sfsc_training.losses.distillation import distance_to
 from sfsc_training.networks.family import Family
 from sfsc_training.networks.separate import Separate
+from sfsc_training.run import Run, open_run
 
 __all__ = ["Teacher", "freeze_full", "load_teacher"]
 
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """`run`: who teaches. `classifier`: frozen, with a row for each class of the new run."""
+    """`run`: the finished run. `classifier`: frozen, with a class vector for each identity of the new run."""
 
     run: Run
     classifier: Classifier
 
     @torch.no_grad()
     def distance(self, features: Tensor, images: Tensor, ratio: float) -> Tensor:
-        """1 − cosine of features [n, D] to the mean of the teacher's embeddings at the widths above `ratio`.
+        """Mean of 1 − cosine between features [n, D] and the teacher's mean embedding at the widths above `ratio`.
 
-        Where it has none above, its widest counts.
+        If the teacher has no wider width, its widest one is used.
         """
         widths = self.run.recipe.widths
         above = [index for index, width in enumerate(widths) if width > ratio] or [len(widths) - 1]
@@ -43,34 +43,34 @@ class Teacher:
             return distance_to(features, found)
 
     def describe(self) -> dict[str, object]:
-        """What the new run notes of it."""
+        """What the new run stores about its teacher in teacher.json."""
         return {"name": self.run.recipe.name, "space": self.run.space, "sha256": self.run.weights_sha256}
 
 
 def load_teacher(folder: Path | None, recipe: Recipe, split: Split, console: Console) -> Teacher | None:
-    """Open the teacher that a recipe asks for.
+    """Open the teacher that a recipe asks for; None where it asks for none.
 
-    Classes that it does not know get the mean of its embeddings of their images as their row (the synthesised
-    classifier of BCT, Shen et al. 2020).
+    An identity that the teacher does not know gets the mean of the teacher's embeddings of its images as class
+    vector (the synthesised classifier of BCT, Shen et al. 2020).
 
     Raises:
-        RecipeError: the recipe has a [teacher] and no run is given, or the other way round.
-        CheckpointError: it has another dimension or, for the uses that need the same ones, other classes.
+        RecipeError: the recipe has a section [teacher] and no run is given, or the other way round.
+        CheckpointError: the teacher has another dimension, or other identities where teacher.classifier is set.
     """
     section = recipe.teacher
     if section is None or folder is None:
         if section is None and folder is None:
             return None
         raise RecipeError(
-            f"recipe {recipe.name} needs a finished run as its teacher: give --teacher RUN"
+            f"recipe {recipe.name} needs a finished run as its teacher; give --teacher RUN"
             if folder is None
-            else f"recipe {recipe.name} has no [teacher] section to say what {folder} is for"
+            else f"recipe {recipe.name} has no section [teacher] that says how to use {folder}"
         )
     run = open_run(folder)
     if run.recipe.network.dimension != recipe.network.dimension:
         raise CheckpointError(
-            f"the teacher {folder} has embeddings of {run.recipe.network.dimension} numbers, "
-            f"the recipe asks for {recipe.network.dimension}"
+            f"the teacher {folder} has embeddings of dimension {run.recipe.network.dimension}; the recipe has "
+            f"network.dimension = {recipe.network.dimension}"
         )
     if section.classifier and run.labels != split.identities:
         raise CheckpointError(
@@ -80,30 +80,28 @@ def load_teacher(folder: Path | None, recipe: Recipe, split: Split, console: Con
     known = classifier_of(run.classifier, len(run.recipe.widths) - 1)
     whole = Classifier(recipe.network.dimension, len(split.identities), run.recipe.loss)
     with torch.no_grad():
-        whole.weight.copy_(_rows(run, known, split, console))
+        whole.weight.copy_(_class_vectors(run, known, split, console))
     for module in (run.family, whole):
         module.requires_grad_(False)
     return Teacher(run, whole)
 
 
 def freeze_full(family: Family, teacher: Teacher) -> None:
-    """Put the teacher's widest network in the place of this family's, frozen.
-
-    Raises:
-        CheckpointError: it is another network.
-    """
+    """Replace the widest network of a family by the teacher's, frozen. Raises CheckpointError if they differ."""
     assert isinstance(family, Separate)
     source, index = teacher.run.family, len(teacher.run.recipe.widths) - 1
     plain, target = source.sliced(index), family.members[-1]
     try:
         _copy_plain(plain, target)
     except (KeyError, RuntimeError) as error:
-        raise CheckpointError("the teacher's widest network is not this recipe's width 1") from error
+        raise CheckpointError(
+            "teacher.full: the teacher's widest network differs from width 1 of this recipe"
+        ) from error
     target.requires_grad_(False)
 
 
 def _copy_plain(plain: nn.Sequential, member: nn.Module) -> None:
-    """Load a sliced network into a family of one width, whose switchable layers add a level to the names."""
+    """Load a sliced network into a family of one width, whose weights have longer names (`….widths.0.…`)."""
     parts = ("normalise", "backbone", "embedding", "neck")
     values = {
         f"{part}.{name}" if name else part: value
@@ -115,10 +113,10 @@ def _copy_plain(plain: nn.Sequential, member: nn.Module) -> None:
         {name: values[name.replace("widths.0.", "").replace("switched.", "")] for name in state}
     )
     if len(values) != len(state):
-        raise KeyError("a layer is left over")
+        raise KeyError("the sliced network has further layers")
 
 
-def _rows(run: Run, known: Classifier, split: Split, console: Console) -> Tensor:
+def _class_vectors(run: Run, known: Classifier, split: Split, console: Console) -> Tensor:
     places = {name: number for number, name in enumerate(run.labels)}
     unknown = [number for number, name in enumerate(split.identities) if name not in places]
     rows = torch.empty(len(split.identities), known.weight.shape[1])

@@ -10,9 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from sfsc_bundle.image_formats import SUFFIXES
 from sfsc_service.client import Client
 from sfsc_service.errors import StartError
-from sfsc_service.gallery.listing import SUFFIXES, read_listing
+from sfsc_service.gallery.listing import read_listing
 
 __all__ = ["Entry", "demo_entries", "folder_entries", "load"]
 

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from sfsc_bundle.broken_rule import first_broken_rule
 from sfsc_bundle.errors import SfscError
 from sfsc_bundle.folder import open_bundle
 from sfsc_service.cli.demo import Entry, demo_entries, folder_entries, load
@@ -41,9 +42,7 @@ def main() -> None:
     except EXPECTED as error:
         _fail(str(error), 1)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else "settings"
-        _fail(f"{name}: {first['msg']}, found {str(first['input'])[:100]!r}", 2)
+        _fail(str(first_broken_rule(error)), 2)
 
 
 def _commands() -> typer.Typer:

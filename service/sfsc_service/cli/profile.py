@@ -8,8 +8,8 @@ from rich.table import Table
 
 from sfsc_service.engine.cost_file import CostFile, fingerprint
 from sfsc_service.engine.costs import BUCKETS
-from sfsc_service.engine.networks import Networks, open_networks
-from sfsc_service.engine.threads import check_device, split_threads
+from sfsc_service.engine.networks import Networks, check_device, open_networks
+from sfsc_service.engine.threads import split_threads
 from sfsc_service.settings import Settings
 
 __all__ = ["profile"]

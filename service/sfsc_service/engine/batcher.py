@@ -1,20 +1,22 @@
 """Requests become batches. Generic: knows neither images nor widths nor numpy.
 
 Invariants:
-- No wait timer: a batch is cut when a worker is free, from whatever waits then. Nothing is cut earlier, so
-  every decision is taken with what is known last; each worker has one batch and no more are ahead of it.
+- There is no wait timer: a batch is planned when a worker is idle, from whatever waits then. Every decision is so
+  taken with the latest knowledge, and no batch is ahead of the one that a worker has.
 - Every admitted entry is answered exactly once, with a result or an exception, whatever `run` does.
-- When a batch fails, its halves are run again until the poisonous entry stands alone; the others get results.
-- A worker never dies of a request. One that dies of something else, or whose run takes longer than `patience`,
-  is replaced and its batch answered; what a late run still gives is thrown away. See crew.py for the bounds.
-- Where no worker is left, nothing is admitted and nothing waits.
+- When a batch fails, its halves are run again until the entry that fails stands alone; the others get results.
+- A worker never dies of a request. One that dies of something else, or whose run takes longer than `hang_after`
+  allows, is replaced and its batch answered; a later result is discarded. worker_pool.py states the bounds.
+- When no worker is left, nothing is admitted and nothing waits.
 - The queue is bounded in predicted milliseconds. An entry whose caller has gone (its future was cancelled) or
-  whose deadline has passed is dropped before it costs anything.
-- `submit` is called in an event loop, and answers arrive there; `plan`, `run` and the observers are called in
-  workers, `plan` and `dropped` while the queue is locked.
+  whose deadline has passed leaves the queue, and the bound, before it costs anything.
+- What happened is told to the observers before it is answered.
+- `submit` is called in an event loop, and answers arrive there. `plan`, `run` and the observers are called in
+  workers, `plan` and `dropped` while the queue is locked; `dropped` also in the event loop.
 """
 
 import asyncio
+import functools
 import math
 import threading
 import time
@@ -23,27 +25,41 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sfsc_service.engine.queue import Dropped, Entry, RequestQueue
+from sfsc_service.engine.batch_problems import (
+    deadline_passed,
+    no_worker,
+    queue_full,
+    shutting_down,
+    worker_lost,
+)
+from sfsc_service.engine.queue import DropReason, QueueEntry, RequestQueue
 from sfsc_service.engine.worker_pool import Loss, Worker, WorkerPool
 from sfsc_service.errors import Problem
 
-__all__ = ["Answer", "Batch", "Batcher", "Limits", "queue_full"]
+__all__ = ["BatchRun", "BatchedResult", "Batcher", "BatcherLimits"]
 
-K = TypeVar("K")
-W = TypeVar("W")
-P = TypeVar("P")
-R = TypeVar("R")
+KeyT = TypeVar("KeyT")
+"""What the members of a batch have in common and `run` needs to know, such as a width."""
+WorkT = TypeVar("WorkT")
+"""What `plan` needs to know of a request, such as the widths that it may get."""
+PayloadT = TypeVar("PayloadT")
+"""What `run` computes with, such as an image."""
+ResultT = TypeVar("ResultT")
+"""What comes out of it, such as a vector."""
 
 HORIZON = 128
-"""How far into the queue a plan looks; keeps the cost of a cut independent of the queue's length."""
+"""How many entries of the queue a plan looks at: its cost must not grow with the queue's length."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """`workers`: threads. `queue_ms`: predicted waiting time above which nothing more is admitted.
+class BatcherLimits:
+    """The bounds of a batcher.
 
-    `spare`: workers that may hang or die at the same time before the batcher counts as dead. `nice`: by how much
-    workers give way to the event loop.
+    Attributes:
+        workers: threads.
+        queue_ms: predicted waiting time above which nothing more is admitted.
+        spare: workers that may hang or have died before the batcher counts as dead.
+        nice: what the workers add to their niceness.
     """
 
     workers: int
@@ -53,66 +69,67 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Generic[K, R]):
-    """A result, the key of its batch and what it took."""
+class BatchedResult(Generic[KeyT, ResultT]):
+    """The result of one request, with the key and size of its batch and the times that it took."""
 
-    result: R
-    key: K
+    result: ResultT
+    key: KeyT
     queue_ms: float
     compute_ms: float
     batch: int
 
 
 @dataclass(frozen=True, slots=True)
-class Batch(Generic[K]):
+class BatchRun(Generic[KeyT]):
     """One call of `run`, for observers."""
 
-    key: K
+    key: KeyT
     size: int
     compute_ms: float
     failed: bool
 
 
 @dataclass(frozen=True, slots=True)
-class _Held(Generic[K, W, P]):
-    """A batch that a worker has cut."""
+class _TakenBatch(Generic[KeyT, WorkT, PayloadT]):
+    """A batch that a worker has taken out of the queue."""
 
-    key: K
-    entries: list[Entry[W, P]]
+    key: KeyT
+    entries: list[QueueEntry[WorkT, PayloadT]]
 
 
-class Batcher(Generic[K, W, P, R]):
+class Batcher(Generic[KeyT, WorkT, PayloadT, ResultT]):
     """A queue and its workers.
 
     Args:
-        plan: (waiting works, most urgent first; now in seconds; free workers) → (key, positions to take).
+        plan: (waiting works, most urgent first; now in seconds; idle workers) → (key, positions to take).
         run: (key, payloads) → one result or exception per payload, in order. May raise.
-        patience: (key, payloads) → seconds after which a call of `run` counts as hanging.
-        observe: told of every call of `run` that came to an end in time.
+        hang_after: (key, number of payloads) → seconds after which a call of `run` counts as hanging.
+        observe: told of every call of `run` that ended in time.
         dropped: told of every entry that was dropped before it was computed.
         lost: told of every worker that was lost, with the key of its batch.
+        clock: seconds.
     """
 
     def __init__(
         self,
-        plan: Callable[[Sequence[W], float, int], tuple[K, Sequence[int]]],
-        run: Callable[[K, list[P]], Sequence[R | Exception]],
-        limits: Limits,
+        plan: Callable[[Sequence[WorkT], float, int], tuple[KeyT, Sequence[int]]],
+        run: Callable[[KeyT, list[PayloadT]], Sequence[ResultT | Exception]],
+        limits: BatcherLimits,
         *,
-        patience: Callable[[K, int], float] = lambda _key, _images: math.inf,
-        observe: Callable[[Batch[K]], None] = lambda _: None,
-        dropped: Callable[[Dropped], None] = lambda _: None,
-        lost: Callable[[K, Loss], None] = lambda _key, _cause: None,
+        hang_after: Callable[[KeyT, int], float] = lambda _key, _size: math.inf,
+        observe: Callable[[BatchRun[KeyT]], None] = lambda _: None,
+        dropped: Callable[[DropReason], None] = lambda _: None,
+        lost: Callable[[KeyT, Loss], None] = lambda _key, _cause: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._plan, self._run, self._limits = plan, run, limits
-        self._patience, self._observe, self._dropped, self._clock = patience, observe, dropped, clock
-        self._report_lost = lost
-        self._queue: RequestQueue[W, P] = RequestQueue()
+        self._hang_after, self._observe, self._dropped, self._clock = hang_after, observe, dropped, clock
+        self._observe_lost = lost
+        self._queue: RequestQueue[WorkT, PayloadT] = RequestQueue()
         self._changed = threading.Condition()
         self._idle = 0
         self._closing = False
-        self.worker_pool: WorkerPool[_Held[K, W, P]] = WorkerPool(
+        self.worker_pool: WorkerPool[_TakenBatch[KeyT, WorkT, PayloadT]] = WorkerPool(
             limits.workers, limits.spare, self._work, self._lost, clock, limits.nice
         )
         self.worker_pool.start()
@@ -128,87 +145,98 @@ class Batcher(Generic[K, W, P, R]):
         return len(self._queue)
 
     def backlog_ms(self, *, bulk: bool = False) -> float:
-        """Predicted time until what waits now, and counts, has been started. Never waits."""
-        return self._queue.weight_ms(bulk=bulk) / self._limits.workers
+        """Predicted time until what waits now has been started; bulk counts only for bulk. Never waits."""
+        return self._queue.backlog_ms(bulk=bulk) / self._limits.workers
 
-    def ahead_ms(self, due: float) -> float:
-        """What waits and is more urgent is predicted to cost. Never waits."""
-        return self._queue.weight_before(due)
+    def backlog_before_ms(self, due: float) -> float:
+        """The predicted cost of what waits and is more urgent. Never waits."""
+        return self._queue.backlog_before_ms(due)
 
     def submit(
         self,
-        payload: P,
-        work: W,
+        payload: PayloadT,
+        work: WorkT,
         *,
         due: float,
-        weight_ms: float,
+        cost_ms: float,
         expires: float | None = None,
         bulk: bool = False,
-    ) -> "asyncio.Future[Answer[K, R]]":
+    ) -> "asyncio.Future[BatchedResult[KeyT, ResultT]]":
         """Admit a request; the future belongs to the running event loop.
 
         Args:
             due: seconds on the clock; orders the queue.
-            weight_ms: what it is predicted to cost at least.
-            expires: seconds on the clock; where it still waits then, it is answered with deadline_passed.
-            patient: the room that it takes is not missing to those that are not; they may have all of it.
+            cost_ms: what it is predicted to cost at least.
+            expires: seconds on the clock; if it still waits then, it is answered with deadline_passed.
+            bulk: low priority: its queue space does not count against normal requests.
 
         Raises:
             Problem: queue_full, no_worker, shutting_down.
         """
         loop = asyncio.get_running_loop()
         now = self._clock()
-        future: asyncio.Future[Answer[K, R]] = loop.create_future()
-        entry = Entry(payload, work, due, expires, weight_ms, now, future, bulk)
+        future: asyncio.Future[BatchedResult[KeyT, ResultT]] = loop.create_future()
+        entry = QueueEntry(payload, work, due, expires, cost_ms, now, future, bulk)
         with self._changed:
             if self._closing:
-                raise Problem("shutting_down", "the service is shutting down and takes no further work")
+                raise shutting_down()
             if not self.worker_pool.working:
-                raise _no_worker()
-            self.check_room(bulk=bulk)
+                raise no_worker()
+            self.check_not_full(bulk=bulk)
             self._queue.insert(entry)
             self._changed.notify()
+        future.add_done_callback(functools.partial(self._remove_done, entry))
         if expires is not None:
             timer = loop.call_later(max(0.0, expires - now), self._expire, entry)
             future.add_done_callback(lambda _: timer.cancel())
         return future
 
-    def check_room(self, *, bulk: bool = False) -> None:
+    def check_not_full(self, *, bulk: bool = False) -> None:
         """Refuse when the queue is full, before anything is spent. Never waits. Raises Problem: queue_full."""
         waiting_ms = self.backlog_ms(bulk=bulk)
         if waiting_ms > self._limits.queue_ms:
             raise queue_full(waiting_ms, self._limits.queue_ms)
 
     def close(self, timeout_s: float) -> None:
-        """Work off what waits, then end the workers. What is left after `timeout_s` gets shutting_down."""
+        """Compute what waits, then end the workers. What is left after `timeout_s` is answered shutting_down."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         self.worker_pool.close(timeout_s)
-        self._answer_waiting(_shutting_down)
+        self._answer_waiting(shutting_down)
 
-    def _expire(self, entry: Entry[W, P]) -> None:
+    def _remove_done(self, entry: QueueEntry[WorkT, PayloadT], future: "asyncio.Future[Any]") -> None:
+        """Remove an entry whose future was done before a worker took it."""
+        if entry.waiting:  # hardly ever, so the lock is left alone
+            with self._changed:
+                if entry.waiting:
+                    self._queue.remove(entry)
+                    self._dropped("client_gone" if future.cancelled() else "deadline_passed")
+
+    def _expire(self, entry: QueueEntry[WorkT, PayloadT]) -> None:
         with self._changed:
             passed = entry.waiting and not entry.future.done()
-        # The worker that comes across the finished future drops and counts it.
         if passed:
-            entry.future.set_exception(_deadline_passed())
+            entry.future.set_exception(deadline_passed())
 
-    def _work(self, worker: "Worker[_Held[K, W, P]]") -> None:
-        counts = True
-        while counts and (held := self._next(worker)) is not None:
-            counts = self._compute(worker, held.key, held.entries)
+    def _work(self, worker: "Worker[_TakenBatch[KeyT, WorkT, PayloadT]]") -> None:
+        goes_on = True
+        while goes_on and (batch := self._next(worker)) is not None:
+            goes_on = self._compute(worker, batch.key, batch.entries)
             worker.held = []
 
-    def _next(self, worker: "Worker[_Held[K, W, P]]") -> "_Held[K, W, P] | None":
+    def _next(
+        self, worker: "Worker[_TakenBatch[KeyT, WorkT, PayloadT]]"
+    ) -> "_TakenBatch[KeyT, WorkT, PayloadT] | None":
+        """Wait for work and take a batch of it; None once closed and empty."""
         with self._changed:
             while True:
                 self._drop()
                 if len(self._queue):
-                    cut = self._cut()
-                    if cut is not None:
-                        worker.held = [cut]
-                        return cut
+                    batch = self._take_batch()
+                    if batch is not None:
+                        worker.held = [batch]
+                        return batch
                 elif self._closing:
                     return None
                 else:
@@ -216,12 +244,12 @@ class Batcher(Generic[K, W, P, R]):
                     self._changed.wait()
                     self._idle -= 1
 
-    def _lost(self, worker: "Worker[_Held[K, W, P]]", cause: Loss) -> None:
-        for held in worker.held:
-            self._answer([(entry, _given_up() if cause == "hung" else _died()) for entry in held.entries])
-            self._report_lost(held.key, cause)
+    def _lost(self, worker: "Worker[_TakenBatch[KeyT, WorkT, PayloadT]]", cause: Loss) -> None:
+        for batch in worker.held:
+            self._observe_lost(batch.key, cause)
+            self._answer([(entry, worker_lost(cause)) for entry in batch.entries])
         if not self.worker_pool.working:
-            self._answer_waiting(_no_worker)
+            self._answer_waiting(no_worker)
 
     def _answer_waiting(self, outcome: Callable[[], Problem]) -> None:
         with self._changed:
@@ -229,14 +257,16 @@ class Batcher(Generic[K, W, P, R]):
         self._answer([(entry, outcome()) for entry in left])
 
     def _drop(self) -> None:
-        while dead := self._queue.take_dropped(HORIZON, self._clock()):
-            self._answer([(entry, _deadline_passed()) for entry, cause in dead if cause == "deadline_passed"])
-            for _, cause in dead:
-                self._dropped(cause)
+        """Drop what expired, or lost its caller, and was not removed yet by its event loop."""
+        while dropped := self._queue.take_dropped(HORIZON, self._clock()):
+            for _, reason in dropped:
+                self._dropped(reason)
+            self._answer([(entry, deadline_passed()) for entry, reason in dropped if reason == "deadline_passed"])
 
-    def _cut(self) -> "_Held[K, W, P] | None":
+    def _take_batch(self) -> "_TakenBatch[KeyT, WorkT, PayloadT] | None":
+        """Plan a batch and take it; a plan that fails costs the most urgent entry."""
         now = self._clock()
-        waiting = self._queue.view(HORIZON, now)
+        waiting = self._queue.most_urgent(HORIZON, now)
         try:
             key, positions = self._plan([entry.work for _, entry in waiting], now, self._idle + 1)
             if not positions:
@@ -244,17 +274,22 @@ class Batcher(Generic[K, W, P, R]):
         except Exception as error:
             self._answer([(entry, error) for entry in self._queue.take([0])])
             return None
-        return _Held(key, self._queue.take([waiting[member][0] for member in positions]))
+        return _TakenBatch(key, self._queue.take([waiting[member][0] for member in positions]))
 
-    def _compute(self, worker: "Worker[_Held[K, W, P]]", key: K, entries: list[Entry[W, P]]) -> bool:
-        """Run a batch and answer it; where it fails, halve it until the poisonous entry stands alone.
+    def _compute(
+        self,
+        worker: "Worker[_TakenBatch[KeyT, WorkT, PayloadT]]",
+        key: KeyT,
+        entries: list[QueueEntry[WorkT, PayloadT]],
+    ) -> bool:
+        """Run a batch and answer it; if it fails, halve it until the entry that fails stands alone.
 
-        Returns whether the worker may go on: false if it was given up meanwhile.
+        Returns whether the worker may go on: false if it was abandoned meanwhile.
         """
         started = self._clock()
-        self.worker_pool.begin(worker, self._patience(key, len(entries)))
+        self.worker_pool.begin(worker, self._hang_after(key, len(entries)))
         failure: Exception | None = None
-        results: Sequence[R | Exception] = ()
+        results: Sequence[ResultT | Exception] = ()
         try:
             results = self._run(key, [entry.payload for entry in entries])
             if len(results) != len(entries):
@@ -264,7 +299,7 @@ class Batcher(Generic[K, W, P, R]):
         if not self.worker_pool.end(worker):
             return False
         took_ms = 1000 * (self._clock() - started)
-        self._observe(Batch(key, len(entries), took_ms, failure is not None))
+        self._observe(BatchRun(key, len(entries), took_ms, failure is not None))
         if failure is None:
             self._answer(
                 [
@@ -280,29 +315,26 @@ class Batcher(Generic[K, W, P, R]):
         return True
 
     def _outcome(
-        self, entry: Entry[W, P], result: R | Exception, key: K, started: float, took_ms: float, size: int
-    ) -> Answer[K, R] | Exception:
+        self,
+        entry: QueueEntry[WorkT, PayloadT],
+        result: ResultT | Exception,
+        key: KeyT,
+        started: float,
+        took_ms: float,
+        size: int,
+    ) -> BatchedResult[KeyT, ResultT] | Exception:
         if isinstance(result, Exception):
             return result
-        return Answer(result, key, 1000 * (started - entry.admitted), took_ms, size)
+        return BatchedResult(result, key, 1000 * (started - entry.admitted), took_ms, size)
 
-    def _answer(self, outcomes: list[tuple[Entry[W, P], Any]]) -> None:
-        """Hand outcomes to the loops that wait for them; one wake-up per loop."""
+    def _answer(self, outcomes: list[tuple[QueueEntry[WorkT, PayloadT], Any]]) -> None:
+        """Hand outcomes to the event loops that wait for them; one wake-up per loop."""
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = defaultdict(list)
         for entry, outcome in outcomes:
             by_loop[entry.future.get_loop()].append((entry.future, outcome))
         for loop, pairs in by_loop.items():
             if not loop.is_closed():
                 loop.call_soon_threadsafe(_resolve, pairs)
-
-
-def queue_full(waiting_ms: float, most_ms: float) -> Problem:
-    """The problem of too much work that waits."""
-    return Problem(
-        "queue_full",
-        f"the work that waits is predicted to take {waiting_ms:.0f} ms, at most {most_ms:.0f} ms are allowed",
-        retry_after_s=waiting_ms / 1000,
-    )
 
 
 def _resolve(pairs: list[tuple["asyncio.Future[Any]", Any]]) -> None:
@@ -313,25 +345,3 @@ def _resolve(pairs: list[tuple["asyncio.Future[Any]", Any]]) -> None:
             future.set_exception(outcome)
         else:
             future.set_result(outcome)
-
-
-def _deadline_passed() -> Problem:
-    return Problem("deadline_passed", "deadline_ms: it passed while the request waited", "deadline_ms")
-
-
-def _shutting_down() -> Problem:
-    return Problem("shutting_down", "the service was shut down before the request was computed")
-
-
-def _died() -> Problem:
-    return Problem("inference_failed", "the worker that computed this request has died")
-
-
-def _given_up() -> Problem:
-    return Problem(
-        "inference_hung", "the network did not come back in time; the batch with this request is given up"
-    )
-
-
-def _no_worker() -> Problem:
-    return Problem("no_worker", "every worker hangs or has died and can be replaced no more; restart the service")

@@ -1,7 +1,7 @@
 """What batches cost, kept on disk for the next start: `costs.json` in the data folder.
 
-Costs hold for one machine and one bundle: the file carries the fingerprint of both. One that is broken, or of
-another fingerprint, is as good as none. Writing is atomic; a reader sees the old or the new file.
+Costs are valid for one machine and one bundle: the file holds a fingerprint of both. A file that is damaged or has
+another fingerprint is ignored. Writing is atomic: a reader sees the old or the new file.
 """
 
 import logging
@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 import onnxruntime
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sfsc_bundle.atomic_file import write_file
+from sfsc_bundle.broken_rule import first_broken_rule
 from sfsc_bundle.machine import processor
 from sfsc_bundle.manifest import Manifest
 from sfsc_service.engine.costs import Measured
@@ -43,7 +45,7 @@ class _Document(BaseModel):
 
 
 def fingerprint(manifest: Manifest, device: str, threads: int) -> dict[str, Any]:
-    """What the costs of a bundle depend on here; `threads`: that one run may use."""
+    """What the costs of a bundle depend on; `threads`: threads of one run."""
     return {
         "processor": processor(),
         "cores": os.cpu_count(),
@@ -62,19 +64,24 @@ class CostFile:
         self._fingerprint = dict(wanted)
 
     def read(self) -> dict[str, dict[int, Measured]] | None:
-        """Milliseconds per (width, images); None where there is no file for this fingerprint. Raises nothing."""
+        """Costs per width and batch size; None if there is no file with this fingerprint. Raises nothing."""
         try:
             if not self.path.exists():
                 return None
             if self.path.stat().st_size > LARGEST_BYTES:
                 raise ValueError(f"more than {LARGEST_BYTES} bytes")
             document = _Document.model_validate_json(self.path.read_bytes())
-        except (OSError, ValueError, ValidationError) as error:
-            log.warning("%s cannot be used, costs are measured anew: %s", self.path, str(error).splitlines()[0])
+        except (OSError, ValueError) as error:
+            reason = first_broken_rule(error) if isinstance(error, ValidationError) else error
+            log.warning("ignoring %s, costs will be measured again: %s", self.path, reason)
             return None
         changed = [name for name, value in self._fingerprint.items() if document.fingerprint.get(name) != value]
         if changed or document.costs.keys() != self._fingerprint["graphs"].keys():
-            log.info("%s is of another %s, costs are measured anew", self.path, ", ".join(changed) or "bundle")
+            log.info(
+                "ignoring %s, it was written for another %s; costs will be measured again",
+                self.path,
+                ", ".join(changed) or "bundle",
+            )
             return None
         return {
             width: {images: Measured(cell.median_ms, cell.p95_ms) for images, cell in cells.items()}
@@ -82,19 +89,11 @@ class CostFile:
         }
 
     def write(self, costs: Mapping[str, Mapping[int, Measured]]) -> None:
-        """Put costs in the place of what the file held; creates the folder. Raises OSError."""
+        """Replace the file; creates its folder. Raises OSError."""
         cells = {
             width: {images: _Cell(median_ms=one.median_ms, p95_ms=one.p95_ms) for images, one in sizes.items()}
             for width, sizes in costs.items()
         }
         document = _Document(fingerprint=self._fingerprint, costs=cells)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{NAME}.{os.getpid()}")
-        try:
-            with temporary.open("w") as file:
-                file.write(document.model_dump_json(indent=1))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_file(self.path, document.model_dump_json(indent=1).encode())

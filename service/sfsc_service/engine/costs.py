@@ -1,15 +1,15 @@
 """What a batch costs on this machine: milliseconds per (width, images), measured and then corrected.
 
-Two corrections by what real batches take: one factor for the whole machine, which follows quickly, because what
-else wants the cores (decoding, HTTP, neighbours) slows all widths down alike; and each size's own cost, which
-follows slowly. The mean error of the predictions (to begin with: how far the p95s lie from their medians) is
-the margin that a cautious estimate adds.
+Every real batch corrects two things. One slowdown factor for the whole machine adapts quickly, because whatever
+else uses the cores (decoding, HTTP, other processes) slows all widths down alike. The cost of the batch's own size
+adapts slowly. The mean error of the predictions (initially: how far the p95s lie from their medians) is the margin
+that a cautious estimate adds.
 
 Thread-safe; reading never waits. Between measured batch sizes it interpolates; above the largest one, and for
 widths measured at one size only, it takes the cost per image of the nearest measured size.
 
-What looks too slow is not chosen, so its batches cannot correct it: widths that have not been seen for a while
-are `stale`, and somebody has to measure them again.
+A width that looks too slow is never chosen, so no batch corrects its cost: a width that has not been seen for a
+while is `stale` and has to be measured again.
 """
 
 import math
@@ -25,35 +25,39 @@ __all__ = ["BUCKETS", "CostTable", "Measured", "measure"]
 
 BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 
-MACHINE_WEIGHT = 0.1
-"""How much one batch moves the machine's factor; about twenty batches forget a changed load."""
+SLOWDOWN_SMOOTHING = 0.1
+"""The weight of one batch in the machine's slowdown, which so follows a changed load within about 20 batches."""
 
-SIZE_WEIGHT = 0.02
-"""How much one batch moves its own size's cost."""
+SIZE_SMOOTHING = 0.02
+"""The weight of one batch in the cost of its own size."""
 
-CLAMP = 4.0
-"""No observation counts for more than this factor off the estimate: one swapped-out batch is no trend."""
+MAX_RATIO = 4.0
+"""An observation counts as at most this factor off the estimate: one batch that was swapped out is no trend."""
 
-MOST_DOUBT = 0.5
-"""The largest error to begin with; a few runs disturbed by something else say little."""
+MAX_INITIAL_ERROR = 0.5
+"""The largest initial error: a few runs disturbed by something else say little."""
 
-SLOWEST = 16.0
-"""The bound of the machine's factor, both ways."""
+MAX_SLOWDOWN = 16.0
+"""The bound of the machine's slowdown; its reciprocal bounds a speed-up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Milliseconds of a batch, each over several runs."""
+    """What a batch of one size takes, in milliseconds over several runs."""
 
     median_ms: float
     p95_ms: float
 
 
 class CostTable:
-    """Costs of several widths; before the first measurement a width costs nothing that is known: 0 ms.
+    """Costs of several widths; a width that was never measured is estimated at 0 ms.
 
     Args:
-        largest: images; estimates up to there are looked up, not computed.
+        largest: batch size up to which estimates are looked up, not computed.
+
+    Attributes:
+        slowdown: how long batches take now, in multiples of an idle machine's.
+        error: the mean relative error of late predictions.
     """
 
     def __init__(
@@ -67,11 +71,6 @@ class CostTable:
         self.slowdown = 1.0
         self.error = 0.0
 
-    @property
-    def widths(self) -> tuple[str, ...]:
-        """The widths that it was made for."""
-        return tuple(self._known)
-
     def estimate(self, width: str, images: int) -> float:
         """Expected milliseconds of a batch of so many images, now."""
         curve = self._curves[width]
@@ -80,59 +79,59 @@ class CostTable:
         return curve[-1] * images / (len(curve) - 1) * self.slowdown
 
     def cautious(self, width: str, images: int) -> float:
-        """The estimate with the mean error of late predictions on top."""
+        """The estimate plus the mean error of recent predictions."""
         return self.estimate(width, images) * (1.0 + self.error)
 
-    def measured(self, width: str, images: int, found: Measured) -> None:
+    def set_measured(self, width: str, images: int, found: Measured) -> None:
         """Set what a batch of exactly so many images takes on an otherwise idle machine.
 
-        Other sizes of the width change in proportion to what was known of this one.
+        If the size was known, the width's other sizes change in the same proportion.
         """
         with self._lock:
             known = self._known[width]
             factor = found.median_ms / known[images].median_ms if images in known else 1.0
             if not known:
-                self._doubt([found])
+                self._raise_error([found])
             self._set(width, {size: _scaled(old, factor) for size, old in known.items()} | {images: found})
             self.slowdown = 1.0
             self._seen[width] = self._clock()
 
     def load(self, measured: Mapping[str, Mapping[int, Measured]]) -> None:
-        """Take over what was measured earlier, of every width."""
+        """Replace the costs of these widths by what was measured earlier."""
         with self._lock:
             for width, cells in measured.items():
                 self._set(width, dict(cells))
-                self._doubt(list(cells.values()))
+                self._raise_error(list(cells.values()))
                 self._seen[width] = self._clock()
 
     def observe(self, width: str, images: int, ms: float) -> float:
-        """Correct by what a real batch took. Returns actual ÷ predicted; 1 where nothing was predicted."""
+        """Correct by what a real batch took. Returns actual ÷ predicted; 1 if nothing was predicted."""
         with self._lock:
             self._seen[width] = self._clock()
             predicted = self.estimate(width, images)
             if predicted <= 0:
                 self._set(width, {**self._known[width], images: Measured(ms, ms)})
                 return 1.0
-            ratio = min(max(ms / predicted, 1 / CLAMP), CLAMP)
-            self.error += MACHINE_WEIGHT * (abs(ratio - 1) - self.error)
-            self.slowdown *= 1 + MACHINE_WEIGHT * (ratio - 1)
-            self.slowdown = min(max(self.slowdown, 1 / SLOWEST), SLOWEST)
-            self._correct(width, images, 1 + SIZE_WEIGHT * (ratio - 1))
+            ratio = min(max(ms / predicted, 1 / MAX_RATIO), MAX_RATIO)
+            self.error += SLOWDOWN_SMOOTHING * (abs(ratio - 1) - self.error)
+            self.slowdown *= 1 + SLOWDOWN_SMOOTHING * (ratio - 1)
+            self.slowdown = min(max(self.slowdown, 1 / MAX_SLOWDOWN), MAX_SLOWDOWN)
+            self._correct(width, images, 1 + SIZE_SMOOTHING * (ratio - 1))
             return ms / predicted
 
     def stale(self, after_s: float) -> str | None:
-        """A width that nothing has been learned of for so long, if there is one."""
+        """The width that was not measured or observed for longest, if that is more than so long ago."""
         width = min(self._seen, key=lambda name: self._seen[name])
         return width if self._clock() - self._seen[width] > after_s else None
 
     def table(self) -> dict[str, dict[int, Measured]]:
-        """A copy, without the machine's factor of this moment."""
+        """A copy of the costs by width and batch size, without the present slowdown."""
         return {width: dict(sorted(known.items())) for width, known in self._known.items()}
 
-    def _doubt(self, cells: Sequence[Measured]) -> None:
-        """Begin with an error as large as the usual distance of a p95 from its median."""
+    def _raise_error(self, cells: Sequence[Measured]) -> None:
+        """Raise the error to the usual distance of a p95 from its median."""
         usual = median(cell.p95_ms / cell.median_ms - 1.0 for cell in cells) if cells else 0.0
-        self.error = max(self.error, min(usual, MOST_DOUBT))
+        self.error = max(self.error, min(usual, MAX_INITIAL_ERROR))
 
     def _correct(self, width: str, images: int, factor: float) -> None:
         known = self._known[width]
@@ -149,12 +148,12 @@ class CostTable:
 
 
 def measure(run: Callable[[], object], clock: Callable[[], float], budget_s: float, runs: int = 5) -> Measured:
-    """Time a call, after one unmeasured call that pays for what only the first one needs.
+    """Time a call, after an unmeasured one that bears the cost of a first call.
 
     Args:
         clock: seconds.
-        budget_s: no further call is made after so long; at least one is measured.
-        runs: no more calls than that are measured.
+        budget_s: no further call is started after so long; at least one is measured.
+        runs: the largest number of measured calls.
     """
     run()
     taken: list[float] = []
@@ -171,7 +170,7 @@ def _scaled(cell: Measured, factor: float) -> Measured:
 
 
 def _curve(known: Mapping[int, float], largest: int) -> list[float]:
-    """Milliseconds of 0, 1, … `largest` images: straight between known sizes, through zero beyond them."""
+    """Milliseconds of 0, 1, … `largest` images: linear between known sizes, proportional beyond the last one."""
     sizes = [0, *sorted(known)]
     costs = [0.0, *(known[size] for size in sizes[1:])]
     if 0 < sizes[-1] < largest:

@@ -1,21 +1,18 @@
 """Encoded images → pixels, in threads of their own and within bounds on time and memory.
 
 Invariants:
-- Small baseline JPEGs never wait: they are decoded where they arrive.
-- Who is due first is decoded first; a fixed time per request, so nobody is starved.
-- What waits is bounded in predicted milliseconds by those who ask for `backlog_ms`, and in number here.
-- At most `threads` images are decoded at a time, and of the large ones only so many that together they have no
-  more pixels than two of the largest allowed.
-- All but the decoding itself happens in one event loop.
+- Small baseline JPEGs never wait: they are decoded in the event loop, where they arrive.
+- The image that is due first is decoded first; due times are fixed, so no image waits for ever.
+- The queue is bounded in number here, and in predicted milliseconds by callers that ask for `backlog_ms`.
+- At most `threads` images are decoded at a time, and no more large ones than have, together, twice the pixels that
+  one image may have.
+- An image whose caller has gone leaves the queue at once.
 """
 
-import asyncio
 import contextlib
-import heapq
-import itertools
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import ParamSpec, TypeVar
 
 from sfsc_bundle.header import ImageLimits, open_header
@@ -23,7 +20,6 @@ from sfsc_bundle.manifest import Preprocessing
 from sfsc_bundle.preprocess import load, squash
 from sfsc_service.engine.blocking_calls import BlockingCalls
 from sfsc_service.engine.networks import Image
-from sfsc_service.errors import Problem
 
 __all__ = ["Decoding"]
 
@@ -33,56 +29,51 @@ T = TypeVar("T")
 JPEG = b"\xff\xd8\xff"
 SMALL_BYTES = 2**15
 SMALL_PIXELS = 2**16
-"""Within both, a baseline JPEG is decoded in well under a millisecond; a progressive one may have many scans."""
+"""A baseline JPEG within both is decoded in well under a millisecond; a progressive one may have many scans."""
 LARGE_PIXELS = 2_000_000
-"""An image of so many pixels or more has to wait for room."""
-AHEAD = 2
-"""Calls in the pool for each thread, so that none has to wait for the event loop between two images."""
-WEIGHT = 0.05
-"""How much one image moves the prediction of what the next ones take."""
+"""An image of so many pixels or more counts as large."""
+SMOOTHING = 0.05
+"""The weight of one image in the predicted time of the next ones."""
 
 
 class Decoding:
-    """A pool for decoding.
+    """A pool of threads that decode.
 
     Args:
-        waiting: images that may wait to be given to it.
-        nice: by how much its threads give way to the event loop.
+        waiting: images that may wait for a thread.
+        nice: what its threads add to their niceness.
     """
 
     def __init__(self, threads: int, waiting: int, limits: ImageLimits, nice: int = 0) -> None:
-        self._threads, self._limits, self._most = threads, limits, waiting
-        self._pool = BlockingCalls("decode", threads, (AHEAD - 1) * threads + 1, nice)
-        self._free = AHEAD * threads
-        self._turns: list[tuple[float, int, asyncio.Future[None]]] = []
-        self._arrivals = itertools.count()
-        self._room = _Room(2 * limits.max_pixels)
-        self._inside = {False: 0, True: 0}
+        self._threads, self._limits = threads, limits
+        self._pool = BlockingCalls("decode", threads, waiting, nice)
+        self._large = _PixelQuota(2 * limits.max_pixels)
+        self._images = {False: 0, True: 0}
+        """Those whose callers wait, by whether they are bulk."""
         self._mean_ms = 0.0
 
     def backlog_ms(self, *, bulk: bool = False) -> float:
-        """Predicted time until what waits now, and counts, has been decoded. Never waits."""
-        waiting = self._inside[False] + (self._inside[True] if bulk else 0) - self._threads
+        """Predicted time until a thread is free for one more image; bulk counts only for bulk. Never waits."""
+        waiting = self._images[False] + (self._images[True] if bulk else 0) - self._threads
         return max(0, waiting) * self._mean_ms / self._threads
 
     async def run(self, data: bytes, preprocessing: Preprocessing, due: float, *, bulk: bool = False) -> Image:
-        """Decode and resize: uint8 [H, W, 3]; `patient` ones are not counted against those that are not.
+        """Decode and resize to uint8 [H, W, 3]. Bulk images do not count against others.
 
         Raises:
-            ImageError: the image cannot be taken.
+            ImageError: the image is not accepted.
             Problem: queue_full, shutting_down.
         """
-        self._inside[bulk] += 1
+        self._images[bulk] += 1
         try:
-            async with self._turn(due):
-                return await self._pool.run(self._decode, data, preprocessing)
+            return await self._pool.run_by(due, self._decode, data, preprocessing)
         finally:
-            self._inside[bulk] -= 1
+            self._images[bulk] -= 1
 
     def decode_now(self, data: bytes, preprocessing: Preprocessing) -> Image | None:
-        """Decode a small baseline JPEG here and now, which takes no longer than handing it to a thread and back.
+        """Decode a small baseline JPEG in the calling thread: that takes no longer than the way to another one.
 
-        None: it is something else, and has to be `run`. Raises ImageError.
+        Returns None for anything else, which has to be `run`. Raises ImageError.
         """
         if len(data) > SMALL_BYTES or not data.startswith(JPEG):
             return None
@@ -91,72 +82,42 @@ class Decoding:
             return None
         return squash(load(image), preprocessing)
 
-    async def run_other(self, call: Callable[A, T], *args: A.args, **kwargs: A.kwargs) -> T:
-        """Something else that computes, in one of the same threads."""
-        return await self._pool.run(call, *args, **kwargs)
+    def run_other(self, call: Callable[A, T], *args: A.args, **kwargs: A.kwargs) -> Awaitable[T]:
+        """Run something else that computes in one of these threads, before the images that wait."""
+        return self._pool.run(call, *args, **kwargs)
 
     def close(self) -> None:
-        """Wait for what is being decoded; what has not begun never is."""
+        """Wait for what is being decoded; what has not begun is cancelled."""
         self._pool.close()
-
-    @contextlib.asynccontextmanager
-    async def _turn(self, due: float) -> AsyncIterator[None]:
-        if self._free:
-            self._free -= 1
-        else:
-            await self._wait(due)
-        try:
-            yield
-        finally:
-            self._pass_on()
-
-    async def _wait(self, due: float) -> None:
-        if len(self._turns) >= self._most:
-            raise Problem("queue_full", f"decode: {self._most} images wait already", retry_after_s=1.0)
-        turn = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._turns, (due, next(self._arrivals), turn))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._pass_on()  # it was this one's turn, and it has left
-            raise
-
-    def _pass_on(self) -> None:
-        while self._turns:
-            _, _, turn = heapq.heappop(self._turns)
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._free += 1
 
     def _decode(self, data: bytes, preprocessing: Preprocessing) -> Image:
         image = open_header(data, self._limits)
         pixels = image.width * image.height
-        with self._room.of(pixels) if pixels >= LARGE_PIXELS else contextlib.nullcontext():
+        with self._large.reserved(pixels) if pixels >= LARGE_PIXELS else contextlib.nullcontext():
             began = time.perf_counter()
             squashed = squash(load(image), preprocessing)
-            # Two threads at once may lose an observation here; nothing depends on one.
-            self._mean_ms += WEIGHT * (1000 * (time.perf_counter() - began) - self._mean_ms)
+            # Two threads at once may lose an observation here; nothing depends on a single one.
+            self._mean_ms += SMOOTHING * (1000 * (time.perf_counter() - began) - self._mean_ms)
             return squashed
 
 
-class _Room:
-    """Pixels that may be decoded at a time; one image alone always fits."""
+class _PixelQuota:
+    """How many pixels may be decoded at a time; an image alone is always let in."""
 
     def __init__(self, pixels: int) -> None:
         self._pixels = pixels
-        self._held = 0
+        self._reserved = 0
         self._changed = threading.Condition()
 
     @contextlib.contextmanager
-    def of(self, pixels: int) -> Iterator[None]:
+    def reserved(self, pixels: int) -> Iterator[None]:
+        """Wait until there is room for so many pixels, and hold it."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._held or self._held + pixels <= self._pixels)
-            self._held += pixels
+            self._changed.wait_for(lambda: not self._reserved or self._reserved + pixels <= self._pixels)
+            self._reserved += pixels
         try:
             yield
         finally:
             with self._changed:
-                self._held -= pixels
+                self._reserved -= pixels
                 self._changed.notify_all()

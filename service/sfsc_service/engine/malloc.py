@@ -1,8 +1,8 @@
-"""Memory that was freed, given back to the system.
+"""Return freed memory to the operating system.
 
-glibc keeps what its arenas have freed, and raises by itself the size from which it asks the system for each block
-alone. Large images, decoded in many threads, then leave more of it behind every minute, and a process that holds
-nothing looks as if it leaked.
+glibc's arenas keep the memory that was freed in them, and glibc raises by itself the size from which a block gets
+a mapping of its own. Large images, decoded in many threads, then leave more freed memory behind every minute, and
+the process looks as if it leaked.
 """
 
 import ctypes
@@ -16,22 +16,22 @@ LARGE_BYTES = 2**20
 
 
 def return_large_blocks() -> bool:
-    """Have blocks of a megabyte and more, images above all, go back as soon as they are freed.
+    """Make blocks of a megabyte and more, images above all, return to the system as soon as they are freed.
 
-    To be called before there is much of a heap. Returns whether the C library took it.
+    To be called before the heap has grown. Returns whether the C library accepted it.
     """
     set_option = _of_glibc("mallopt")
     return set_option is not None and bool(set_option(MMAP_THRESHOLD, LARGE_BYTES))
 
 
 def trim_heap() -> bool:
-    """Trim the C library's heap; whether it could give anything back. Takes milliseconds, without the GIL."""
+    """Trim the C library's heap; returns whether memory was returned. Takes milliseconds, without the GIL."""
     trim = _of_glibc("malloc_trim")
     return trim is not None and bool(trim(0))
 
 
 def _of_glibc(name: str) -> Callable[..., int] | None:
-    """None where the C library is another one, whose functions of the same name may mean something else."""
+    """A function of glibc; None with another C library, whose function of that name may do something else."""
     if platform.libc_ver()[0] != "glibc":
         return None
     function: Callable[..., int] = getattr(ctypes.CDLL(None), name)

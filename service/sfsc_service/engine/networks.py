@@ -1,18 +1,20 @@
-"""The networks of one bundle, opened: what they are, what they offer, and what they cost on this machine.
+"""The networks of one bundle, opened: one runner per width, and what each costs on this machine.
 
-Whoever works for a request keeps the networks that it was admitted with, so a swap changes nothing for it; what
-was swapped out is released with the last request that still has it.
+A request keeps a reference to the networks that it was admitted with, so a swap changes nothing for it; networks
+that were swapped out are released with the last such request.
 """
 
 import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import assert_never
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime
 
-from sfsc_bundle.errors import BundleError
+from sfsc_bundle.errors import BundleError, DeviceError
 from sfsc_bundle.folder import Bundle, open_bundle
 from sfsc_bundle.runner import Device, make_runner
 from sfsc_service.engine.cost_file import CostFile, fingerprint
@@ -20,7 +22,7 @@ from sfsc_service.engine.costs import BUCKETS, CostTable, measure
 from sfsc_service.engine.policy import WidthCatalog
 from sfsc_service.errors import Problem
 
-__all__ = ["Image", "Networks", "Vector", "open_networks"]
+__all__ = ["Image", "Networks", "Vector", "check_device", "open_networks"]
 
 Image = npt.NDArray[np.uint8]
 Vector = npt.NDArray[np.float32]
@@ -28,21 +30,27 @@ Vector = npt.NDArray[np.float32]
 log = logging.getLogger(__name__)
 
 LENGTH_TOLERANCE = 1e-3
+"""How far from 1 the length of a usable vector may be."""
 MEASURE_S = 0.25
 MEASURE_RUNS = 5
+MAX_IDLE_MEASUREMENT_MS = 250.0
+"""Batches that are predicted to take longer are not measured while the service is idle: a request may come."""
+STALE_S = 60.0
+"""Seconds after which the cost of a width that no batch had is measured again."""
 
 
 class Networks:
     """One runner per width of a bundle, each warmed up and measured with a batch of one.
 
     Args:
-        floor_width: the narrowest width on offer; None = the bundle's narrowest.
-        threads: that one run may use.
-        data: the folder with what was measured earlier on this machine, which counts for more than a first run.
+        floor_width: the narrowest width that the service may choose; None = the bundle's narrowest.
+        threads: threads of one run.
+        data: the folder of the cost file; costs measured earlier on this machine are preferred to a first run's.
 
     Raises:
-        BundleError, DeviceError: a graph or the device cannot be had.
-        Problem: the floor width is none of the bundle's.
+        BundleError: a graph cannot be opened.
+        DeviceError: the device is not available.
+        Problem: unknown_width, if the bundle has no such floor width.
     """
 
     def __init__(
@@ -67,8 +75,8 @@ class Networks:
             self.costs.load(kept)
 
     def run(self, width: str, images: Sequence[Image]) -> list[Vector | Exception]:
-        """Embed uint8 [H, W, 3] each; what is not of unit length is a Problem in its place."""
-        # For so large a copy numpy would let go of the interpreter, and then have to wait for it.
+        """Embed images, uint8 [H, W, 3] each, into float32 [D]; a vector not of unit length becomes a Problem."""
+        # For a copy this large numpy would release the GIL, and then have to wait for it.
         joined = np.frombuffer(b"".join([image.data for image in images]), np.uint8)
         vectors = self.runners[width](joined.reshape(len(images), *images[0].shape))
         lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
@@ -76,43 +84,75 @@ class Networks:
         return [vector if good else _unusable(width) for vector, good in zip(vectors, usable, strict=True)]
 
     def measure(self, width: str, images: int, budget_s: float = MEASURE_S, runs: int = MEASURE_RUNS) -> None:
-        """Take the time of a batch, and so warm its size up."""
+        """Measure what a batch costs, which also warms its size up."""
         size = self.manifest.preprocessing
         batch = np.zeros((images, size.height, size.width, 3), np.uint8)
         found = measure(lambda: self.runners[width](batch), time.perf_counter, budget_s, runs)
-        self.costs.measured(width, images, found)
+        self.costs.set_measured(width, images, found)
 
     def keep_costs(self) -> None:
-        """Write what is known of costs for the next start; failing is no more than a line in the log."""
+        """Write the costs to the cost file for the next start. A failure is only logged."""
         if self._file is not None:
             try:
                 self._file.write(self.costs.table())
             except OSError as error:
-                log.warning("%s: costs cannot be kept for the next start: %s", self._file.path, error)
+                log.warning(
+                    "cannot write %s: %s; the next start will measure the costs again", self._file.path, error
+                )
 
     def warm_up(self, max_batch: int, go_on: Callable[[], bool]) -> None:
-        """Measure every width at every batch size that will be used, as long as `go_on`."""
+        """Measure every width at every batch size up to `max_batch`, as long as `go_on` returns true."""
         for images in BUCKETS:
             for width in self.manifest.widths:
                 if 1 < images <= max_batch and go_on():
                     self.measure(width, images)
 
+    def next_measurement(self, max_batch: int) -> tuple[str, int] | None:
+        """The (width, images) to measure next while idle: a size that is not known yet, else a stale width."""
+        for images in BUCKETS:
+            for width, known in self.costs.table().items():
+                wanted = images <= max_batch and images not in known
+                if wanted and self.costs.estimate(width, images) <= MAX_IDLE_MEASUREMENT_MS:
+                    return width, images
+        stale = self.costs.stale(STALE_S)
+        return None if stale is None else (stale, 1)
+
+
+def check_device(device: Device) -> None:
+    """Refuse a device that this build of onnxruntime does not have. Raises DeviceError.
+
+    Runner and index each probe the device again with a run of their own; this check comes first and is free.
+    """
+    match device:
+        case "cpu":
+            return
+        case "cuda":
+            if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+                raise DeviceError(
+                    "device: cuda was asked for, but this onnxruntime has no CUDAExecutionProvider; "
+                    "install the gpu extra in place of cpu, or set the device to cpu"
+                )
+        case _:
+            assert_never(device)
+
 
 def open_networks(
     folder: Path, floor_width: str | None, device: Device, threads: int, data: Path | None = None
 ) -> Networks:
-    """The networks of a bundle folder that somebody may be replacing.
+    """Open the networks of a bundle folder, which another process may be replacing.
 
     Raises:
-        BundleError: also where the folder was replaced while it was being read.
+        BundleError: a graph cannot be opened, or the folder was replaced while it was read.
         DeviceError, Problem: as `Networks`.
     """
     bundle = open_bundle(folder)
     networks = Networks(bundle, floor_width, device, threads, data)
     if open_bundle(folder).manifest != bundle.manifest:
-        raise BundleError(f"{folder} was replaced while it was being read")
+        raise BundleError(f"{folder} was replaced while it was read")
     return networks
 
 
 def _unusable(width: str) -> Problem:
-    return Problem("inference_failed", f"the network of width {width} gave a vector that is not of unit length")
+    return Problem(
+        "inference_failed", f"the network of width {width} returned a vector that is not of unit length"
+    )

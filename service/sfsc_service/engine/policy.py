@@ -1,44 +1,47 @@
-"""Which widths may answer a request. Pure: facts and wish in, choice out; no clock, no queue, no I/O.
+"""Which widths may answer a request. Pure: budget and catalog in, choice out; no clock, no queue, no I/O.
 
 Rules:
-- `width` is honoured exactly or refused; only a `deadline_ms` may go with it.
-- Soft limits (`latency_ms`, `gflops`): of the widths that fit, the widest; if none does, the floor width.
-- `min_quality`: the cheapest width whose mAP, averaged over the gallery's mix of widths, reaches it; if none
-  does, the widest. It fixes the width: load does not take promised quality away.
-- `deadline_ms` is hard: no width can meet it → refused on arrival.
-- Nothing given: the service's own target, as a soft limit.
-- No choice that is left to the service goes below its floor width.
+- `width` is honoured exactly or refused; only a `deadline_ms` may be combined with it.
+- Soft limits (`latency_ms`, `gflops`): the widest of the widths that fit; the floor width if none fits.
+- `min_quality`: the cheapest width whose mAP, averaged over the gallery's mix of widths, reaches it; the widest
+  if none does. It fixes the width: load never takes promised quality away.
+- `deadline_ms` is hard: a request that no width can answer in time is refused on arrival.
+- Without a budget, the service's own latency target is a soft limit.
+- Where the service chooses, it never goes below its floor width.
+
+A new kind of budget is one field of `Budget` and one rule in `choose_widths`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from sfsc_bundle.manifest import Manifest
 from sfsc_service.errors import Problem
 
 __all__ = [
+    "LIMITS",
+    "BatchCost",
     "Budget",
     "Choice",
-    "Cost",
     "Reason",
     "WidthCatalog",
-    "admit",
-    "check_deadline",
-    "choose",
+    "check_deadline_not_passed",
+    "check_deadline_reachable",
+    "choose_widths",
     "expected_quality",
     "ideal_width",
 ]
 
 Reason = Literal["requested", "budget", "load"]
 
-Cost = Callable[[str, int], float]
+BatchCost = Callable[[str, int], float]
 """(width, images in the batch) → predicted milliseconds of the batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a request asks for; every limit that is None is not set."""
+    """The limits of a request; None = not set."""
 
     width: str | None = None
     latency_ms: float | None = None
@@ -47,11 +50,15 @@ class Budget:
     min_quality: float | None = None
 
 
+LIMITS = tuple(field.name for field in fields(Budget) if field.name != "width")
+"""Every limit that a budget may set beside the width itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class WidthCatalog:
-    """What a bundle and the operator's floor have to offer.
+    """The widths of a bundle with their cost and quality, and the operator's floor.
 
-    `widths` ascend; `gflops` is for one image; `mean_ap[query width][gallery width]` is in points.
+    `widths` ascend; `gflops` is for one image; `mean_ap[query width][gallery width]` is in points (0–100).
     """
 
     widths: tuple[str, ...]
@@ -61,7 +68,7 @@ class WidthCatalog:
 
     @classmethod
     def of(cls, manifest: Manifest, floor: str | None = None) -> "WidthCatalog":
-        """Read a manifest. Raises Problem where the bundle has no such floor width."""
+        """Read a manifest. Raises Problem (unknown_width) if the bundle has no such floor width."""
         widths = manifest.widths
         if floor is not None and floor not in widths:
             raise _unknown_width("floor_width", floor, widths)
@@ -81,11 +88,13 @@ class WidthCatalog:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What scheduling may do with a request.
+    """The widths that may answer a request, and the times that it is held to.
 
-    `widths`: allowed, ascending, never empty. `target_ms`: from arrival to answer, what to aim at. `soft`:
-    whether missing the target breaks a limit that counts for `budget_met`. `met`: whether every limit that
-    does not depend on time is kept.
+    Attributes:
+        widths: ascending, never empty.
+        target_ms: the latency to aim at, from arrival to answer.
+        soft: whether an answer later than `target_ms` breaks the budget.
+        met: whether every limit that does not depend on time is kept.
     """
 
     widths: tuple[str, ...]
@@ -97,53 +106,55 @@ class Choice:
 
     @property
     def limit(self) -> Literal["hard", "soft"]:
-        """Whether an answer that comes too late is worth nothing, or only less."""
+        """Hard: an answer after `limit_ms` is worthless. Soft: it is only worth less."""
         return "soft" if self.deadline_ms is None else "hard"
 
     @property
     def limit_ms(self) -> float:
-        """What decides whether an answer is in time, from arrival."""
+        """The latency up to which an answer is in time."""
         return self.target_ms if self.deadline_ms is None else self.deadline_ms
 
     def budget_met(self, elapsed_ms: float) -> bool:
-        """Whether an answer after so long keeps every limit."""
+        """Whether an answer with this latency keeps every limit."""
         in_time = not self.soft or elapsed_ms <= self.target_ms
         return self.met and in_time and (self.deadline_ms is None or elapsed_ms <= self.deadline_ms)
 
 
-def choose(
-    budget: Budget, catalog: WidthCatalog, cost: Cost, slo_ms: float, mix: Mapping[str, int] | None = None
+def choose_widths(
+    budget: Budget, catalog: WidthCatalog, cost: BatchCost, slo_ms: float, mix: Mapping[str, int] | None = None
 ) -> Choice:
-    """Turn a wish into the widths that may answer it.
+    """Turn a budget into the widths that may answer it.
 
     Args:
-        cost: asked only for what a batch of one takes, to give limits without a time room to be kept.
-        slo_ms: the service's own target.
+        cost: predicted milliseconds. Only the cost of one image is asked for, so that a budget without a time
+            limit gets enough time for the width that it allows.
+        slo_ms: the service's own latency target.
         mix: the gallery's number of items per width; None or empty = all at the bundle's full width.
 
     Raises:
         Problem: unknown_width, contradictory_limits.
     """
+    given = [name for name in LIMITS if getattr(budget, name) is not None]
     if budget.width is not None:
-        return _explicit(budget, catalog, slo_ms)
+        return _explicit(budget, budget.width, given, catalog, slo_ms)
     allowed, met = catalog.flexible, True
     if budget.gflops is not None:
         allowed = tuple(width for width in catalog.flexible if catalog.gflops[width] <= budget.gflops)
         if not allowed:
             allowed, met = (catalog.floor,), False
     if budget.min_quality is not None:
-        allowed, met = _good_enough(budget, catalog, allowed, met, mix or {})
+        allowed, met = _good_enough(budget.min_quality, budget.gflops, catalog, allowed, met, mix or {})
     timed = [limit for limit in (budget.latency_ms, budget.deadline_ms) if limit is not None]
-    untimed_budget = not timed and (budget.gflops is not None or budget.min_quality is not None)
+    untimed_budget = bool(given) and not timed
     target = min(timed, default=max(slo_ms, 2 * cost(allowed[-1], 1)) if untimed_budget else slo_ms)
     return Choice(allowed, "budget", target, not untimed_budget, met, budget.deadline_ms)
 
 
-def ideal_width(choice: Choice, cost: Cost, spent_ms: float = 0.0) -> str:
+def ideal_width(choice: Choice, cost: BatchCost, spent_ms: float = 0.0) -> str:
     """The widest allowed width with which an idle server keeps the target; the narrowest if none does.
 
     Args:
-        spent_ms: what the request has used of its target, plus what it will need after its batch.
+        spent_ms: the part of the target that is used up, plus what the request needs after its batch.
     """
     for width in reversed(choice.widths):
         if spent_ms + cost(width, 1) <= choice.target_ms:
@@ -151,8 +162,10 @@ def ideal_width(choice: Choice, cost: Cost, spent_ms: float = 0.0) -> str:
     return choice.widths[0]
 
 
-def admit(choice: Choice, cost: Cost, wait_ms: float, spent_ms: float = 0.0, after_ms: float = 0.0) -> None:
-    """Refuse a hard deadline that not even the cheapest allowed width can meet.
+def check_deadline_reachable(
+    choice: Choice, cost: BatchCost, wait_ms: float, spent_ms: float = 0.0, after_ms: float = 0.0
+) -> None:
+    """Refuse a hard deadline that not even the narrowest allowed width can meet.
 
     Args:
         wait_ms: predicted time in the queue.
@@ -175,12 +188,12 @@ def admit(choice: Choice, cost: Cost, wait_ms: float, spent_ms: float = 0.0, aft
         )
 
 
-def check_deadline(choice: Choice, spent_ms: float) -> None:
-    """Stop work on an admitted request whose hard deadline is over. Raises Problem: deadline_passed."""
+def check_deadline_not_passed(choice: Choice, spent_ms: float) -> None:
+    """Stop work on a request whose hard deadline passed while it was decoded. Raises Problem: deadline_passed."""
     if choice.deadline_ms is not None and spent_ms > choice.deadline_ms:
         raise Problem(
             "deadline_passed",
-            f"deadline_ms: {choice.deadline_ms:g} ms had passed before the image was decoded",
+            f"deadline_ms: {choice.deadline_ms:g} ms had passed when the image was decoded",
             "deadline_ms",
         )
 
@@ -188,7 +201,7 @@ def check_deadline(choice: Choice, spent_ms: float) -> None:
 def expected_quality(catalog: WidthCatalog, width: str, mix: Mapping[str, int]) -> float:
     """mAP in points of a query width, averaged over the gallery's items by their widths.
 
-    Items at widths that the matrix does not have are left out; with none left, all count as full width.
+    Items at widths that the matrix does not have are left out; if none is left, all count as full width.
     """
     row = catalog.mean_ap[width]
     known = {other: count for other, count in mix.items() if other in row and count > 0}
@@ -198,34 +211,37 @@ def expected_quality(catalog: WidthCatalog, width: str, mix: Mapping[str, int]) 
     return sum(row[other] * count for other, count in known.items()) / total
 
 
-def _explicit(budget: Budget, catalog: WidthCatalog, slo_ms: float) -> Choice:
-    assert budget.width is not None
-    if budget.width not in catalog.widths:
-        raise _unknown_width("width", budget.width, catalog.widths)
-    others = [name for name in ("latency_ms", "gflops", "min_quality") if getattr(budget, name) is not None]
-    if others:
+def _explicit(budget: Budget, width: str, given: list[str], catalog: WidthCatalog, slo_ms: float) -> Choice:
+    if width not in catalog.widths:
+        raise _unknown_width("width", width, catalog.widths)
+    if others := [name for name in given if name != "deadline_ms"]:
         raise Problem(
             "contradictory_limits",
-            f"width: fixes the model, so it cannot go with {' and '.join(others)}; give one or the other",
+            f"width: fixes the model, so it cannot be combined with {' and '.join(others)}; give one or the other",
             "width",
         )
     target = slo_ms if budget.deadline_ms is None else budget.deadline_ms
-    return Choice((budget.width,), "requested", target, False, True, budget.deadline_ms)
+    return Choice((width,), "requested", target, False, True, budget.deadline_ms)
 
 
 def _good_enough(
-    budget: Budget, catalog: WidthCatalog, allowed: tuple[str, ...], met: bool, mix: Mapping[str, int]
+    min_quality: float,
+    gflops: float | None,
+    catalog: WidthCatalog,
+    allowed: tuple[str, ...],
+    met: bool,
+    mix: Mapping[str, int],
 ) -> tuple[tuple[str, ...], bool]:
-    assert budget.min_quality is not None
+    """The one width that `min_quality` leaves of those allowed so far, and whether it reaches it."""
     points = {width: expected_quality(catalog, width, mix) for width in catalog.flexible}
-    reached = [width for width in catalog.flexible if points[width] >= budget.min_quality]
-    if not reached and budget.gflops is None:
+    reached = [width for width in catalog.flexible if points[width] >= min_quality]
+    if not reached and gflops is None:
         return (catalog.widths[-1],), False
     if not met or not set(reached) & set(allowed):
         best = max(allowed, key=lambda width: points[width])
         raise Problem(
             "contradictory_limits",
-            f"min_quality: {budget.min_quality:g} points of mAP cannot be had within gflops {budget.gflops:g}; "
+            f"min_quality: {min_quality:g} points of mAP cannot be reached within gflops {gflops:g}; "
             f"there width {best} reaches {points[best]:.4g} at {catalog.gflops[best]:.3g} GFLOP",
             "min_quality",
         )

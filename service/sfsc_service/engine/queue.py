@@ -1,6 +1,6 @@
-"""The batcher's queue: entries ordered by urgency, their predicted cost, and what became of each.
+"""The batcher's queue: entries in order of urgency, their predicted cost, and why some are dropped.
 
-Not thread-safe: the batcher's lock is held around every call.
+Not thread-safe: the batcher's lock is held around every call but `backlog_before_ms` and the length.
 """
 
 import asyncio
@@ -10,34 +10,39 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
-__all__ = ["Dropped", "Entry", "RequestQueue"]
+__all__ = ["DropReason", "QueueEntry", "RequestQueue"]
 
-W = TypeVar("W")
-P = TypeVar("P")
+WorkT = TypeVar("WorkT")
+PayloadT = TypeVar("PayloadT")
 
-Dropped = Literal["client_gone", "deadline_passed"]
+DropReason = Literal["client_gone", "deadline_passed"]
 
 
 @dataclass(slots=True, eq=False)
-class Entry(Generic[W, P]):
-    """One admitted request.
+class QueueEntry(Generic[WorkT, PayloadT]):
+    """One admitted request; times in seconds on the batcher's clock.
 
-    Times in seconds. `patient` entries give way: they are not counted against those that are not. `waiting` is
-    false once a worker has it or it was dropped.
+    Attributes:
+        work: what the planner needs to know of it.
+        due: orders the queue.
+        expires: when it is no longer worth computing; None = never.
+        cost_ms: what it is predicted to cost at least.
+        bulk: low priority: it does not count against entries that are not bulk.
+        waiting: whether it is in the queue; false once a worker has taken it or it was removed.
     """
 
-    payload: P
-    work: W
+    payload: PayloadT
+    work: WorkT
     due: float
     expires: float | None
-    weight_ms: float
+    cost_ms: float
     admitted: float
     future: "asyncio.Future[Any]"
     bulk: bool = False
     waiting: bool = True
 
-    def dropped(self, now: float) -> Dropped | None:
-        """Why it is not worth computing any more, if it is not."""
+    def drop_reason(self, now: float) -> DropReason | None:
+        """Why it is not worth computing any more; None if it is."""
         if self.future.cancelled():
             return "client_gone"
         if self.future.done() or (self.expires is not None and now >= self.expires):
@@ -45,38 +50,38 @@ class Entry(Generic[W, P]):
         return None
 
 
-class RequestQueue(Generic[W, P]):
+class RequestQueue(Generic[WorkT, PayloadT]):
     """Entries ascending by (due, arrival)."""
 
     def __init__(self) -> None:
-        self._entries: list[Entry[W, P]] = []
+        self._entries: list[QueueEntry[WorkT, PayloadT]] = []
         self._keys: list[tuple[float, int]] = []  # bisecting tuples of numbers is faster than asking entries
         self._arrivals = itertools.count()
-        self._weight_ms = {False: 0.0, True: 0.0}
+        self._backlog_ms = {False: 0.0, True: 0.0}
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def weight_ms(self, *, bulk: bool) -> float:
-        """What waits and counts against a new entry: everything for a patient one, else all that are not."""
-        return self._weight_ms[False] + (self._weight_ms[True] if bulk else 0.0)
+    def backlog_ms(self, *, bulk: bool) -> float:
+        """The cost of what waits and counts against a new entry: everything for bulk, else what is not bulk."""
+        return self._backlog_ms[False] + (self._backlog_ms[True] if bulk else 0.0)
 
-    def weight_before(self, due: float) -> float:
-        """What waits and is more urgent. May be asked without the lock: it can only be out of date."""
-        return sum(entry.weight_ms for entry in self._entries[: bisect.bisect(self._keys, (due, -1))])
+    def backlog_before_ms(self, due: float) -> float:
+        """The cost of what waits and is more urgent. Without the lock the answer may be out of date, no worse."""
+        return sum(entry.cost_ms for entry in self._entries[: bisect.bisect(self._keys, (due, -1))])
 
-    def insert(self, entry: Entry[W, P]) -> None:
+    def insert(self, entry: QueueEntry[WorkT, PayloadT]) -> None:
         """Put an entry in its place."""
         key = (entry.due, next(self._arrivals))
         at = bisect.bisect(self._keys, key)
         self._keys.insert(at, key)
         self._entries.insert(at, entry)
-        self._weight_ms[entry.bulk] += entry.weight_ms
+        self._backlog_ms[entry.bulk] += entry.cost_ms
 
-    def view(self, count: int, now: float) -> list[tuple[int, Entry[W, P]]]:
-        """The most urgent entries with their positions; they stay.
+    def most_urgent(self, count: int, now: float) -> list[tuple[int, QueueEntry[WorkT, PayloadT]]]:
+        """So many of the most urgent entries with their positions, ascending; they stay in the queue.
 
-        Where so many are overdue that they would fill the view, half of it is for those that are not.
+        If overdue entries alone would fill more than half, the other half is for entries that are not overdue.
         """
         overdue = bisect.bisect(self._keys, (now, -1))
         if overdue <= count // 2:
@@ -85,25 +90,29 @@ class RequestQueue(Generic[W, P]):
         first = self._entries[: min(overdue, count - len(timely))]
         return [*enumerate(first), *enumerate(timely, overdue)]
 
-    def take(self, positions: Sequence[int]) -> list[Entry[W, P]]:
+    def take(self, positions: Sequence[int]) -> list[QueueEntry[WorkT, PayloadT]]:
         """Remove entries by position and return them, most urgent first."""
-        taken: list[Entry[W, P]] = []
+        taken: list[QueueEntry[WorkT, PayloadT]] = []
         for at in sorted(set(positions), reverse=True):
             entry = self._entries.pop(at)
             del self._keys[at]
             entry.waiting = False
             taken.append(entry)
-            self._weight_ms[entry.bulk] -= entry.weight_ms
+            self._backlog_ms[entry.bulk] -= entry.cost_ms
         if not self._entries:
-            self._weight_ms = {False: 0.0, True: 0.0}  # rounding errors must not add up over days
+            self._backlog_ms = {False: 0.0, True: 0.0}  # rounding errors must not add up over days
         return taken[::-1]
 
-    def take_dropped(self, count: int, now: float) -> list[tuple[Entry[W, P], Dropped]]:
-        """Remove those in a view of `count` entries that are not worth computing any more."""
-        seen = self.view(count, now)
-        # Nearly always none; asking each for its cause would be much of what a small batch costs.
+    def remove(self, entry: QueueEntry[WorkT, PayloadT]) -> None:
+        """Remove an entry that waits."""
+        self.take([self._entries.index(entry, bisect.bisect(self._keys, (entry.due, -1)))])
+
+    def take_dropped(self, count: int, now: float) -> list[tuple[QueueEntry[WorkT, PayloadT], DropReason]]:
+        """Remove those of the `count` most urgent entries that are not worth computing any more."""
+        seen = self.most_urgent(count, now)
+        # Nearly always there is none; asking each for its reason would be much of what a small batch costs.
         if not any(entry.future.done() or entry.expires is not None for _, entry in seen):
             return []
-        dead = [(at, cause) for at, entry in seen if (cause := entry.dropped(now)) is not None]
-        entries = self.take([at for at, _ in dead])
-        return [(entry, cause) for entry, (_, cause) in zip(entries, dead, strict=True)]
+        dropped = [(at, reason) for at, entry in seen if (reason := entry.drop_reason(now)) is not None]
+        entries = self.take([at for at, _ in dropped])
+        return [(entry, reason) for entry, (_, reason) in zip(entries, dropped, strict=True)]

@@ -1,7 +1,8 @@
-"""Threads that compute give way to the event loop.
+"""Raise the niceness of compute threads.
 
-Where every core is busy, a request is read, and an answer sent, sooner than the next batch is computed: the loop
-needs little, and what it brings makes larger batches. Only among threads that want the same core at the same time.
+When every core is busy, reading a request or sending an answer takes precedence over computing the next batch: the
+event loop needs little time, and the requests that it reads make larger batches. Niceness matters only between
+threads that want the same core at the same time.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ __all__ = ["lower_priority"]
 
 
 def lower_priority(nice: int) -> None:
-    """Add so much to the calling thread's niceness, up to 19, for its whole life. Not on Linux: nothing."""
+    """Add so much to the calling thread's niceness, up to 19, for the rest of its life; on Linux only."""
     if nice and sys.platform == "linux":  # elsewhere niceness belongs to the whole process
         own = threading.get_native_id()
         with contextlib.suppress(OSError):  # a sandbox that forbids it is no reason not to serve

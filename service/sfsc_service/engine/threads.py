@@ -1,47 +1,37 @@
-"""Where networks and index compute: `SFSC_DEVICE` is checked once, at start, for both."""
+"""Thread budgets: how `SFSC_THREADS` is divided among workers and searches, and the threads inside each."""
 
-import onnxruntime
+import math
+from typing import assert_never
 
-from sfsc_bundle.errors import DeviceError
 from sfsc_bundle.runner import Device
 
-__all__ = ["check_device", "search_threads", "split_threads"]
-
-
-def check_device(device: Device) -> None:
-    """Refuse a device that this build of onnxruntime does not have. Raises DeviceError.
-
-    The runner and the index check again with a probe of their own; this one costs nothing and comes first.
-    """
-    if device == "cuda" and "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        raise DeviceError(
-            "device: cuda was asked for, but this onnxruntime has no CUDAExecutionProvider; "
-            "install the gpu extra in place of cpu, or set the device to cpu"
-        )
+__all__ = ["search_threads", "split_threads"]
 
 
 def split_threads(threads: int, device: Device) -> tuple[int, int]:
     """Split a thread budget into (workers, threads inside each worker's run).
 
-    More workers use cores better than more threads inside one run, yet one request alone should profit
-    from several cores: about the square root each way. On a GPU two workers keep one batch ahead: one
-    stacks and copies while the other computes.
+    More workers use the cores better than more threads inside one run, yet a single request should also profit
+    from several cores: about the square root for each. A GPU gets two workers, so that one stacks and copies its
+    batch while the other computes.
 
     >>> split_threads(1, "cpu"), split_threads(2, "cpu"), split_threads(4, "cpu"), split_threads(16, "cpu")
     ((1, 1), (2, 1), (2, 2), (4, 4))
     """
-    if device == "cuda":
-        return 2, 1
-    workers = 1
-    while workers * workers < threads:
-        workers += 1
-    return workers, max(1, threads // workers)
+    match device:
+        case "cuda":
+            return 2, 1
+        case "cpu":
+            workers = math.isqrt(max(1, threads) - 1) + 1  # the square root, rounded up
+            return workers, max(1, threads // workers)
+        case _:
+            assert_never(device)
 
 
 def search_threads(threads: int) -> tuple[int, int]:
     """Split the same budget into (searches at a time, threads inside each of them).
 
-    Reading an item or a page takes a search's place, and should not wait for a long search: two at least.
+    There are two searches at least: reading an item or a page counts as one and should not wait for a long search.
 
     >>> search_threads(1), search_threads(2), search_threads(16)
     ((2, 1), (2, 1), (4, 4))

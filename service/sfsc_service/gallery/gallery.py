@@ -136,7 +136,7 @@ class Gallery:
         took_ms = 1000 * (time.monotonic() - started)
         self._search_ms += SMOOTHING * (took_ms - self._search_ms)
         self._metrics.search_seconds.observe(took_ms / 1000)
-        self._metrics.searches.labels(query.width).inc()
+        self._metrics.searches.labels(self._metrics.width_label(query.width)).inc()
         return found, took_ms
 
     async def get(self, id: str) -> StoredItem:

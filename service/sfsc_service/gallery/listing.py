@@ -13,11 +13,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from sfsc_bundle.broken_rule import first_broken_rule
+from sfsc_bundle.image_formats import SUFFIXES
 from sfsc_service.errors import StartError
 
-__all__ = ["SUFFIXES", "Listed", "Listing", "read_listing"]
+__all__ = ["Listed", "Listing", "read_listing"]
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 MAX_BYTES = 16 * 2**20
 
 
@@ -58,9 +59,7 @@ def read_listing(path: Path) -> Listing:
     except OSError as error:
         raise StartError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise StartError(f"{path}: {where}: {first['msg']}") from error
+        raise StartError(f"{path}: {first_broken_rule(error)}") from error
     return Listing(_images(path, document.items), _images(path, document.queries))
 
 

@@ -1,4 +1,4 @@
-"""When a request arrived: when its head was read, which may be long before its handler has its turn."""
+"""When a request arrived: when its head was complete, which under load is long before its endpoint runs."""
 
 import time
 
@@ -9,9 +9,9 @@ from sfsc_service.engine.embedder import Arrival
 __all__ = ["ARRIVED", "arrival_of"]
 
 ARRIVED = "sfsc.arrived"
-"""The key of an ASGI scope that holds it: seconds, monotonic."""
+"""Key of the ASGI scope that holds the time of arrival in seconds, monotonic."""
 
 
 def arrival_of(request: Request, *, bulk: bool = False) -> Arrival:
-    """The moment that the connection has noted; now, where the server is another one."""
+    """The arrival that the connection noted; the present time under a server that notes none."""
     return Arrival(request.scope.get(ARRIVED) or time.monotonic(), bulk=bulk)

@@ -1,4 +1,4 @@
-"""Work for a client ends when the client has gone."""
+"""Cancel the work for a client that has closed its connection."""
 
 import asyncio
 from types import TracebackType
@@ -9,15 +9,14 @@ from sfsc_service.errors import Problem
 
 __all__ = ["DisconnectWatch"]
 
-GRACE_S = 0.05
-"""Nobody is watched for so long: most answers are there before that, and a watch costs a task."""
+WATCH_AFTER_S = 0.05
+"""When watching begins: most responses are ready before, and watching costs a task."""
 
 
 class DisconnectWatch:
-    """`async with Presence(request):` cancels the block as soon as the client disconnects.
+    """`async with DisconnectWatch(request):` cancels its block as soon as the client disconnects.
 
-    To be entered once the body has been read. Raises Problem: client_gone, which nobody receives but which is
-    counted.
+    Enter it once the body has been read. Raises Problem: client_gone, for the metrics; nobody receives it.
     """
 
     def __init__(self, request: Request) -> None:
@@ -29,7 +28,7 @@ class DisconnectWatch:
         task = asyncio.current_task()
         assert task is not None
         self._task = task
-        self._timer = asyncio.get_running_loop().call_later(GRACE_S, self._begin)
+        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._begin)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -1,4 +1,4 @@
-"""A body as lines, while it arrives; neither the body nor a line is ever held beyond a bound."""
+"""Split a body into lines while it arrives, with a bound on the length of a line."""
 
 from collections.abc import AsyncIterator
 
@@ -7,27 +7,27 @@ from sfsc_service.errors import Problem
 __all__ = ["read_lines"]
 
 
-async def read_lines(chunks: AsyncIterator[bytes], longest: int) -> AsyncIterator[bytes]:
-    """Lines without their ends; empty ones are left out.
+async def read_lines(chunks: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[bytes]:
+    """Lines without their line ends; empty lines are left out.
 
     Raises:
-        Problem: body_too_large, a line is longer than `longest` bytes.
+        Problem: body_too_large, a line is longer than `max_bytes`.
     """
     rest = bytearray()
     async for chunk in chunks:
         *ends, last = chunk.split(b"\n")
         for end in ends:
             rest += end
-            _check(rest, longest)
+            _check(rest, max_bytes)
             if rest.strip():
                 yield bytes(rest)
             rest.clear()
         rest += last
-        _check(rest, longest)
+        _check(rest, max_bytes)
     if rest.strip():
         yield bytes(rest)
 
 
-def _check(line: bytearray, longest: int) -> None:
-    if len(line) > longest:
-        raise Problem("body_too_large", f"body: a line must have at most {longest} bytes", "body")
+def _check(line: bytearray, max_bytes: int) -> None:
+    if len(line) > max_bytes:
+        raise Problem("body_too_large", f"body: a line must have at most {max_bytes} bytes", "body")

@@ -1,34 +1,33 @@
-"""The OpenAPI document: what FastAPI cannot know, because calls are read by routes/incoming.py."""
+"""The OpenAPI document: what FastAPI cannot know, because endpoints read their requests with request_body.py."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
 
+from sfsc_bundle.image_formats import IMAGE_FORMATS
 from sfsc_service.errors import STATUS
-from sfsc_service.http.schemas import BulkCall, BulkItem, EmbedCall, ItemCall, ProblemAnswer, SearchCall
+from sfsc_service.http.response_schemas import ProblemResponse
+from sfsc_service.http.schemas import BulkItem, BulkLine
 
-__all__ = ["bulk_call", "describe", "image_call", "problems", "query_parameters"]
+__all__ = ["bulk_request", "describe", "image_content", "image_request", "problems", "query_parameters"]
 
-REF = "#/components/schemas/{model}"
 BINARY = {"type": "string", "format": "binary"}
-IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp")
 AS_JSON = ("filter", "metadata")
 ONLY_IN_BODIES = ("vector",)
 
 
 def describe(app: FastAPI) -> None:
-    """Give an app its OpenAPI document, built on first use."""
+    """Give an application its OpenAPI document, which is built on first use."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = get_openapi(
                 title=app.title, version=app.version, description=app.description, routes=app.routes
             )
-            document["components"]["schemas"] |= _components()
+            for model in (ProblemResponse, BulkLine):
+                document["components"]["schemas"][model.__name__] = model.model_json_schema()
             app.openapi_schema = document
         return app.openapi_schema
 
@@ -36,54 +35,55 @@ def describe(app: FastAPI) -> None:
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The problems that a route may answer."""
+    """The problem responses of a route, by their statuses."""
+    schema = {"$ref": f"#/components/schemas/{ProblemResponse.__name__}"}
     return {
         status: {
             "description": " / ".join(sorted({title for code, title in STATUS.values() if code == status})),
-            "content": {"application/problem+json": {"schema": _ref("ProblemAnswer")}},
+            "content": {"application/problem+json": {"schema": schema}},
         }
         for status in statuses
     }
 
 
-def query_parameters(model: type[BaseModel]) -> dict[str, Any]:
+def image_content() -> dict[str, Any]:
+    """The response that is an image."""
+    return {"content": {"image/*": {"schema": BINARY}}}
+
+
+def query_parameters(options: type[BaseModel]) -> dict[str, Any]:
     """A model's fields as query parameters."""
-    properties = model.model_json_schema()["properties"]
-    return {"parameters": [_parameter(name, schema) for name, schema in properties.items() if _in_query(name)]}
+    properties = options.model_json_schema()["properties"]
+    parameters = [_parameter(name, schema) for name, schema in properties.items() if name not in ONLY_IN_BODIES]
+    return {"parameters": parameters}
 
 
-def image_call(model: type[BaseModel], json_model: str, *, many: bool = False) -> dict[str, Any]:
-    """The three forms of a call that takes an image."""
-    form = _form(model)
+def image_request(options: type[BaseModel], body: type[BaseModel], *, many: bool = False) -> dict[str, Any]:
+    """The three forms of a request that takes an image; `body` is the JSON form, `many` allows several images."""
+    form = _form(options)
     form["properties"]["image"] = {"type": "array", "items": BINARY} if many else BINARY
-    content: dict[str, Any] = {kind: {"schema": BINARY} for kind in IMAGE_TYPES}
-    content["application/json"] = {"schema": _ref(json_model)}
+    content: dict[str, Any] = {one.media_type: {"schema": BINARY} for one in IMAGE_FORMATS}
+    content["application/json"] = {"schema": body.model_json_schema()}
     content["multipart/form-data"] = {"schema": form}
-    return {**query_parameters(model), "requestBody": {"required": False, "content": content}}
+    return {**query_parameters(options), "requestBody": {"required": False, "content": content}}
 
 
-def bulk_call() -> dict[str, Any]:
-    """The two forms of a bulk call."""
+def bulk_request() -> dict[str, Any]:
+    """The two forms of a bulk request."""
     form = _form(BulkItem)
     texts = {"type": "array", "items": {"type": "string"}}
     form["properties"] |= {"image": {"type": "array", "items": BINARY}, "id": texts, "metadata": texts}
     form["required"] = ["image"]
-    lines = {"type": "string", "description": "one BulkCall a line", "contentMediaType": "application/x-ndjson"}
+    lines = {"type": "string", "description": "a BulkLine per line", "contentMediaType": "application/x-ndjson"}
     content = {"multipart/form-data": {"schema": form}, "application/x-ndjson": {"schema": lines}}
     return {"requestBody": {"required": True, "content": content}}
 
 
-def _components() -> dict[str, Any]:
-    models: Iterable[type[BaseModel]] = (EmbedCall, SearchCall, ItemCall, BulkCall, ProblemAnswer)
-    _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=REF)
-    schemas: dict[str, Any] = definitions["$defs"]
-    return schemas
-
-
-def _form(model: type[BaseModel]) -> dict[str, Any]:
-    properties = model.model_json_schema()["properties"]
+def _form(options: type[BaseModel]) -> dict[str, Any]:
+    properties = options.model_json_schema()["properties"]
     fields = {
-        name: {"type": "string"} if name in AS_JSON else _plain(schema) for name, schema in properties.items()
+        name: {"type": "string"} if name in AS_JSON else _without_null(schema)
+        for name, schema in properties.items()
     }
     return {"type": "object", "properties": fields, "additionalProperties": False}
 
@@ -92,19 +92,11 @@ def _parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     place = {"name": name, "in": "query", "required": False, "description": schema.get("description", "")}
     if name in AS_JSON:
         return {**place, "content": {"application/json": {"schema": {"type": "object"}}}}
-    return {**place, "schema": _plain(schema)}
+    return {**place, "schema": _without_null(schema)}
 
 
-def _plain(schema: dict[str, Any]) -> dict[str, Any]:
-    """Without null, which text cannot say."""
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema without null, which text cannot express."""
     kinds = [kind for kind in schema.get("anyOf", []) if kind.get("type") != "null"]
     rest = {key: value for key, value in schema.items() if key not in ("anyOf", "default", "title")}
     return {**rest, **kinds[0]} if len(kinds) == 1 else {**rest, **({"anyOf": kinds} if kinds else {})}
-
-
-def _in_query(name: str) -> bool:
-    return name not in ONLY_IN_BODIES
-
-
-def _ref(model: str) -> dict[str, str]:
-    return {"$ref": REF.format(model=model)}

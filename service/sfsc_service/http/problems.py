@@ -12,22 +12,23 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from sfsc_bundle.broken_rule import broken_rule, first_broken_rule
 from sfsc_bundle.errors import ImageError
 from sfsc_service.errors import KINDS, STATUS, Kind, Problem
 from sfsc_service.store.errors import InvalidInputError, StoreError
 
 __all__ = [
-    "EXPECTED",
-    "add_problems",
-    "answer_problem",
+    "HANDLED_ERRORS",
+    "add_error_handlers",
     "as_problem",
-    "clear_frames",
+    "error_response",
+    "free_traceback_locals",
     "problem_response",
     "validation_problem",
 ]
 
 MEDIA_TYPE = "application/problem+json"
-HTTP_KINDS: dict[int, Kind] = {
+KIND_OF_STATUS: dict[int, Kind] = {
     404: "not_found",
     405: "method_not_allowed",
     413: "body_too_large",
@@ -35,19 +36,24 @@ HTTP_KINDS: dict[int, Kind] = {
     422: "invalid_parameter",
 }
 
-EXPECTED = (Problem, ImageError, StoreError, RequestValidationError, HTTPException, ClientDisconnect)
+HANDLED_ERRORS = (Problem, ImageError, StoreError, RequestValidationError, HTTPException, ClientDisconnect)
+"""What an endpoint may raise on purpose; any other exception is a fault of the service."""
 
 log = logging.getLogger(__name__)
 
 
-def add_problems(app: FastAPI) -> None:
-    """Make every exception of a route answer as a problem."""
-    for kind in EXPECTED:
-        app.add_exception_handler(kind, answer_problem)
+def add_error_handlers(app: FastAPI) -> None:
+    """Make FastAPI answer every foreseen error of a route with a problem response."""
+    for kind in HANDLED_ERRORS:
+        app.add_exception_handler(kind, error_response)
 
 
-def as_problem(error: Exception) -> Problem:
-    """The problem that an exception is answered with; what is not foreseen is logged and tells nothing."""
+def as_problem(error: Exception, request: str = "a request") -> Problem:
+    """The problem that an exception becomes; an unforeseen one is logged, and the client learns no details.
+
+    Args:
+        request: names the request in the log.
+    """
     match error:
         case Problem():
             return error
@@ -62,41 +68,25 @@ def as_problem(error: Exception) -> Problem:
         case ClientDisconnect():
             return Problem("client_gone", "the client has closed the connection")
         case HTTPException():
-            kind = HTTP_KINDS.get(error.status_code, "invalid_request")
-            return Problem(kind, str(error.detail))
+            return Problem(KIND_OF_STATUS.get(error.status_code, "invalid_request"), str(error.detail))
         case _:
-            log.error("unexpected", exc_info=error)
+            name = type(error).__name__
+            log.error("%s failed with an unforeseen %s; the response is 500", request, name, exc_info=error)
             return Problem("internal_error", "the service failed at this request; its log says why")
 
 
 def validation_problem(error: ValidationError | RequestValidationError) -> Problem:
     """The first rule that was broken, by the name of its parameter."""
-    first = error.errors()[0]
-    places = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
-    parameter = places[0] if places else "body"
-    where = ".".join(part for part in places if "[" not in part and part != "str") or "body"
-    message = str(first["msg"]).removeprefix("Value error, ")
-    found = "" if "found" in message or first["type"] == "missing" else f", found {found_text(first.get('input'))}"
-    return Problem("invalid_parameter", f"{where}: {message}{found}", parameter)
-
-
-def found_text(value: object) -> str:
-    """What was found, short; never descends into containers, which may be nested without end."""
-    match value:
-        case dict():
-            return f"an object of {len(value)}"
-        case list() | tuple():
-            return f"a list of {len(value)}"
-        case str() | bytes():
-            return repr(value[:60]) + ("…" if len(value) > 60 else "")
-        case None:
-            return "null"
-        case _:
-            return str(value)[:60]
+    if isinstance(error, ValidationError):
+        broken = first_broken_rule(error)
+    else:
+        broken = broken_rule(error.errors()[0], ignored=("body", "query", "path"))
+    place = broken.place or ("body",)
+    return Problem("invalid_parameter", f"{'.'.join(place)}: {broken.rule}", place[0])
 
 
 def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
-    """The answer of a problem."""
+    """The response that tells a client of a problem."""
     status, title = STATUS[problem.kind]
     document: dict[str, Any] = {
         "type": f"urn:sfsc:problem:{problem.kind}",
@@ -112,27 +102,28 @@ def problem_response(problem: Problem, headers: Mapping[str, str] | None = None)
     return Response(orjson.dumps(document), status, extra, MEDIA_TYPE)
 
 
-async def answer_problem(request: Request, error: Exception) -> Response:
-    """The answer to one of EXPECTED, counted."""
+async def error_response(request: Request, error: Exception) -> Response:
+    """The response to one of HANDLED_ERRORS, counted in the metrics."""
     problem = as_problem(error)
-    clear_frames(error)
+    free_traceback_locals(error)
     request.app.state.metrics.problems.labels(problem.kind).inc()
     headers = getattr(error, "headers", None) if isinstance(error, HTTPException) else None
-    response = problem_response(problem, headers)
-    if isinstance(error, HTTPException) and error.status_code not in HTTP_KINDS:
-        response.status_code = error.status_code
-    return response
+    return problem_response(problem, headers)
 
 
-def clear_frames(error: BaseException) -> None:
-    """Empty the frames that an exception came through: in a cycle with it, they would keep the body for long."""
+def free_traceback_locals(error: BaseException) -> None:
+    """Drop the local variables of the frames in an error's traceback.
+
+    Error and frames refer to each other, so without this a request's body would stay in memory until the garbage
+    collector finds the cycle.
+    """
     seen: set[int] = set()
-    left: list[BaseException | None] = [error]
-    while left:
-        if (one := left.pop()) is not None and id(one) not in seen:
+    pending: list[BaseException | None] = [error]
+    while pending:
+        if (one := pending.pop()) is not None and id(one) not in seen:
             seen.add(id(one))
             traceback.clear_frames(one.__traceback__)
-            left += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
+            pending += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
 
 
 def _kind(code: str) -> Kind:

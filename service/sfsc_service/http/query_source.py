@@ -1,32 +1,40 @@
-"""Which of image, vector and id a call brings, and what may go with each."""
+"""Where a request's vector comes from (an image, a vector or an item's id), and which options may go with it."""
 
+from dataclasses import fields
+from operator import attrgetter
+
+from sfsc_service.engine.policy import Budget
 from sfsc_service.errors import Problem
 from sfsc_service.gallery.gallery import CallerVector
 from sfsc_service.http.schemas import BudgetOptions, ItemOptions, SearchOptions
 
-__all__ = ["caller_vector", "one_source", "refuse_budget"]
+__all__ = ["budget_of", "caller_vector", "refuse_budget", "require_one"]
 
-LIMITS = ("latency_ms", "gflops", "deadline_ms", "min_quality")
+LIMITS = tuple(field.name for field in fields(Budget))
+"""Names of all limits of a budget, `width` among them; each is an option of the same name."""
+
+_limits_of = attrgetter(*LIMITS)
 
 
-def one_source(**present: bool) -> str:
-    """The only one that is there. Raises Problem: invalid_parameter where none is, or several are."""
-    found = [name for name, there in present.items() if there]
+def budget_of(options: BudgetOptions) -> Budget:
+    """The budget that a request's options set."""
+    return Budget(*_limits_of(options))
+
+
+def require_one(**present: bool) -> str:
+    """The name of the only source present. Raises Problem: invalid_parameter where there is none or several."""
+    found = [name for name, is_present in present.items() if is_present]
     if len(found) != 1:
-        names = ", ".join(present)
-        raise Problem(
-            "invalid_parameter",
-            f"{found[1] if found else next(iter(present))}: exactly one of {names} is required, "
-            f"found {' and '.join(found) or 'none'}",
-            found[1] if found else next(iter(present)),
-        )
+        blamed = found[1] if found else next(iter(present))
+        rule = f"exactly one of {', '.join(present)} is required"
+        raise Problem("invalid_parameter", f"{blamed}: {rule}, found {' and '.join(found) or 'none'}", blamed)
     return found[0]
 
 
 def caller_vector(options: SearchOptions | ItemOptions) -> CallerVector:
-    """The vector of a call, with the width and space it cannot do without."""
+    """The caller's vector with its width and space. Raises Problem: invalid_parameter where one is missing."""
     assert options.vector is not None
-    refuse_budget(options, "vector")
+    refuse_budget(options, "vector", allowed=("width",))
     if options.width is None:
         raise Problem("invalid_parameter", "width: is required with a vector, found none", "width")
     if options.space is None:
@@ -34,8 +42,9 @@ def caller_vector(options: SearchOptions | ItemOptions) -> CallerVector:
     return CallerVector(options.vector, options.width, options.space)
 
 
-def refuse_budget(options: BudgetOptions, source: str, *further: str) -> None:
-    """A limit on computing means nothing where nothing is computed."""
-    for name in (*LIMITS, *further):
-        if getattr(options, name) is not None:
-            raise Problem("invalid_parameter", f"{name}: does not go with {source}, nothing is embedded", name)
+def refuse_budget(options: BudgetOptions, source: str, allowed: tuple[str, ...] = ()) -> None:
+    """Check that no limit is set where nothing is embedded. Raises Problem: invalid_parameter."""
+    for name in LIMITS:
+        if name not in allowed and getattr(options, name) is not None:
+            detail = f"{name}: must not be set with {source}, because nothing is embedded"
+            raise Problem("invalid_parameter", detail, name)

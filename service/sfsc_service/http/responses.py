@@ -1,4 +1,4 @@
-"""JSON answers, written by orjson; nothing is validated on the way out."""
+"""JSON responses, written by orjson; what goes out is not validated again."""
 
 from typing import Any
 from urllib.parse import quote
@@ -11,16 +11,16 @@ from sfsc_service.gallery.gallery import Query
 from sfsc_service.gallery.vectors import encode_vector
 from sfsc_service.store.protocol import Hit, StoredItem
 
-__all__ = ["hits_json", "item_answer", "json_response", "query_answer", "server_timing", "timing"]
+__all__ = ["hits_json", "item_json", "json_response", "query_json", "server_timing", "timing"]
 
 
 def json_response(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """An answer; numpy arrays and fragments may be in it."""
-    return _Json(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), status, headers or {})
+    """A JSON response; the document may hold numpy arrays and orjson fragments."""
+    return _JsonResponse(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), status, headers or {})
 
 
-class _Json(Response):
-    """Writes its headers itself; what Response does for any header takes as long as orjson."""
+class _JsonResponse(Response):
+    """Writes its headers itself: starlette's general way takes as long as serialising a vector."""
 
     def __init__(self, body: bytes, status: int, headers: dict[str, str]) -> None:
         self.body, self.status_code, self.background = body, status, None
@@ -39,12 +39,12 @@ def server_timing(times: dict[str, float], embedded: list[EmbeddedImage]) -> dic
 
 
 def image_link(id: str) -> str:
-    """Where an item's image is, relative to the service's root."""
+    """The path of an item's image, relative to the service's root."""
     return f"items/{quote(id, safe='')}/image"
 
 
 def hits_json(hits: list[Hit]) -> bytes:
-    """Hits as a JSON list; their metadata are passed on unparsed."""
+    """Hits as a JSON list; their metadata, which is JSON already, is not parsed."""
     return orjson.dumps(
         [
             {
@@ -59,23 +59,23 @@ def hits_json(hits: list[Hit]) -> bytes:
     )
 
 
-def query_answer(query: Query, arrival: Arrival) -> dict[str, Any]:
-    """How a query, or a new item, came to its width."""
+def query_json(query: Query, arrival: Arrival) -> dict[str, Any]:
+    """The width of a query or of a new item, why it was chosen, and whether the budget is met."""
     return {"width": query.width, "reason": query.reason, "budget_met": query.budget_met(arrival)}
 
 
-def item_answer(record: StoredItem, encoding: str | None) -> dict[str, Any]:
-    """An item; `encoding` None leaves the vector out."""
-    answer: dict[str, Any] = {
-        "id": record.id,
-        "space": record.space,
-        "width": record.width,
-        "metadata": record.metadata,
-        "image": image_link(record.id) if record.image_digest else None,
+def item_json(item: StoredItem, encoding: str | None) -> dict[str, Any]:
+    """An item, with its vector unless `encoding` is None."""
+    document: dict[str, Any] = {
+        "id": item.id,
+        "space": item.space,
+        "width": item.width,
+        "metadata": item.metadata,
+        "image": image_link(item.id) if item.image_digest else None,
     }
     if encoding is not None:
-        answer["embedding"] = encode_vector(record.vector, encoding)
-    return answer
+        document["embedding"] = encode_vector(item.vector, encoding)
+    return document
 
 
 def timing(arrival: Arrival, embedded: list[EmbeddedImage], **further: float) -> dict[str, float]:

@@ -1,64 +1,43 @@
-"""What comes in and goes out, as pydantic models. Unknown fields are errors; everything is bounded.
+"""The options of every request, as pydantic models: unknown options are errors, and every value is bounded.
 
-Requests: what a call's options are, however its image travels (see routes/incoming.py). Answers: for the
-OpenAPI document; routes write them as plain JSON, because checking thousands of hits on the way out is waste.
+Classes named Options hold what any form of a request may say; classes named Body or Line are its JSON form.
 """
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from sfsc_bundle.widths import canonical_width
+from sfsc_service.store.errors import InvalidIdError
+from sfsc_service.store.protocol import MAX_ID_LENGTH
+from sfsc_service.store.validation import check_id
 
 __all__ = [
-    "MAX_ID_CHARACTERS",
     "BudgetOptions",
-    "BulkAnswer",
-    "BulkCall",
     "BulkItem",
-    "BulkResult",
-    "EmbedAnswer",
-    "EmbedCall",
+    "BulkLine",
+    "EmbedBody",
     "EmbedOptions",
-    "EmbedResult",
-    "HealthAnswer",
-    "HitAnswer",
-    "ItemAnswer",
-    "ItemCall",
+    "GetItemOptions",
+    "ItemBody",
     "ItemId",
     "ItemOptions",
-    "ItemView",
-    "PageAnswer",
-    "PageOptions",
-    "ProblemAnswer",
-    "QueryAnswer",
-    "SampleAnswer",
-    "SamplesAnswer",
-    "SearchAnswer",
-    "SearchCall",
+    "ListItemsOptions",
+    "Metadata",
+    "SearchBody",
     "SearchOptions",
-    "StoredAnswer",
-    "WidthsAnswer",
 ]
 
-MAX_ID_CHARACTERS = 256
 MAX_NUMBERS = 8192
 MAX_BASE64 = 4 * 4 * MAX_NUMBERS // 3 + 4
 HOUR_MS = 3_600_000.0
 
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-
 
 def _id(value: str) -> str:
-    if not 1 <= len(value) <= MAX_ID_CHARACTERS:
-        raise ValueError(f"must have 1 to {MAX_ID_CHARACTERS} characters, found {len(value)}")
-    if found := _UNPRINTABLE.search(value):
-        raise ValueError(
-            f"must be UTF-8 text without control characters, found U+{ord(found[0]):04X} at {found.start()}"
-        )
-    if value in (".", ".."):
-        raise ValueError(f"must not be . or .., which addresses cannot hold, found {value}")
+    try:
+        check_id(value)
+    except InvalidIdError as error:
+        raise ValueError(f"{error.rule}, found {error.found}") from None
     return value
 
 
@@ -81,7 +60,7 @@ ItemId = Annotated[
         {
             "type": "string",
             "minLength": 1,
-            "maxLength": MAX_ID_CHARACTERS,
+            "maxLength": MAX_ID_LENGTH,
             "pattern": r"^[^\u0000-\u001f\u007f-\u009f]+$",
         }
     ),
@@ -109,31 +88,42 @@ class _Request(BaseModel):
 
 
 class BudgetOptions(_Request):
-    """Which width may answer: exactly one, or whichever keeps the limits; nothing = the service's own target."""
+    """Limits that decide the width: an exact width, or limits to be kept; none = the service's own target.
 
-    width: WidthName | None = Field(None, description="exactly this width, or refused")
-    latency_ms: Ms | None = Field(None, description="soft: from arrival to answer")
+    Each field has the name of a field of `engine.policy.Budget`.
+    """
+
+    width: WidthName | None = Field(None, description="exactly this width; refused where the bundle has none such")
+    latency_ms: Ms | None = Field(None, description="soft: from arrival to response")
     gflops: Annotated[float, BeforeValidator(_number)] | None = Field(
         None, gt=0, le=1e9, allow_inf_nan=False, description="soft: 2 × MACs for one image"
     )
-    deadline_ms: Ms | None = Field(None, description="hard: 503 if it cannot be met, 504 if it passes")
+    deadline_ms: Ms | None = Field(
+        None, description="hard: 503 if it cannot be met, 504 if it passes while the request waits"
+    )
     min_quality: Annotated[float, BeforeValidator(_number)] | None = Field(
-        None, ge=0, le=100, allow_inf_nan=False, description="mAP in points: the cheapest width that reaches it"
+        None,
+        ge=0,
+        le=100,
+        allow_inf_nan=False,
+        description="mAP in points, 0 to 100: the cheapest width that reaches it",
     )
 
 
 class EmbedOptions(BudgetOptions):
-    """Options of /embed."""
+    """Options of POST /embed."""
 
     encoding: Encoding = Field("float", description="JSON numbers, or base64 of little-endian float32")
 
 
 class SearchOptions(BudgetOptions):
-    """Options of /search; with `vector`, `width` and `space` say where the vector comes from."""
+    """Options of POST /search; with `vector`, `width` and `space` say where the vector comes from."""
 
-    k: Annotated[int, BeforeValidator(_number)] = Field(10, ge=1, le=1_000_000, description="hits wanted")
+    k: Annotated[int, BeforeValidator(_number)] = Field(
+        10, ge=1, le=1_000_000, description="the greatest number of hits"
+    )
     filter: dict[str, Any] | None = Field(None, description='such as {"match": {"colour": "red"}}')
-    exact: bool = Field(True, description="whether the exact search is wanted; every search is exact today")
+    exact: bool = Field(True, description="search exactly; every search is exact")
     id: ItemId | None = Field(None, description="search with the vector of this item")
     vector: VectorField | None = Field(None, description="JSON numbers, or base64 of little-endian float32")
     space: SpaceName | None = Field(None, description="the vector's embedding space")
@@ -148,189 +138,47 @@ class ItemOptions(BudgetOptions):
 
 
 class BulkItem(ItemOptions):
-    """One line of a bulk call, beside `image`."""
+    """Options of one item of POST /items."""
 
     id: ItemId
 
 
-class EmbedCall(EmbedOptions):
-    """The body of /embed as JSON."""
+class EmbedBody(EmbedOptions):
+    """The JSON form of POST /embed."""
 
     image: Base64Image | list[Base64Image] | None = None
 
 
-class SearchCall(SearchOptions):
-    """The body of /search as JSON; one of `image`, `vector` and `id`."""
+class SearchBody(SearchOptions):
+    """The JSON form of POST /search; exactly one of `image`, `vector` and `id`."""
 
     image: Base64Image | None = None
 
 
-class ItemCall(ItemOptions):
-    """The body of PUT /items/{id} as JSON; either `image` or `vector`."""
+class ItemBody(ItemOptions):
+    """The JSON form of PUT /items/{id}; exactly one of `image` and `vector`."""
 
     image: Base64Image | None = None
 
 
-class BulkCall(BulkItem):
-    """One line of POST /items; either `image` or `vector`."""
+class BulkLine(BulkItem):
+    """One line of POST /items as NDJSON; exactly one of `image` and `vector`."""
 
     image: Base64Image | None = None
 
 
-class ItemView(_Request):
+class GetItemOptions(_Request):
     """Options of GET /items/{id}."""
 
-    vectors: bool = Field(False, description="whether to answer the vectors too")
+    vectors: bool = Field(False, description="whether the response holds vectors")
     encoding: Encoding = Field("float", description="JSON numbers, or base64 of little-endian float32")
 
 
-class PageOptions(ItemView):
+class ListItemsOptions(GetItemOptions):
     """Options of GET /items."""
 
-    limit: int = Field(100, ge=1, le=1000, description="items on a page")
+    limit: int = Field(100, ge=1, le=1000, description="the greatest number of items on a page")
     cursor: Annotated[str, Field(min_length=1, max_length=2048)] | None = Field(
-        None, description="`next` of the page before"
+        None, description="`next` of the previous page"
     )
     filter: dict[str, Any] | None = Field(None, description='such as {"match": {"colour": "red"}}')
-
-
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-
-Reason = Literal["requested", "budget", "load"]
-Timing = dict[str, float]
-
-
-class EmbedResult(_Answer):
-    """One image's vector."""
-
-    embedding: list[float] | str
-    width: str
-    reason: Reason
-    budget_met: bool
-
-
-class EmbedAnswer(_Answer):
-    """The answer of /embed; results are in the order of the images."""
-
-    model: str
-    space: str
-    dim: int
-    results: list[EmbedResult]
-    timing_ms: Timing
-
-
-class QueryAnswer(_Answer):
-    """How the query came to its width."""
-
-    width: str
-    reason: Reason
-    budget_met: bool
-
-
-class HitAnswer(_Answer):
-    """One hit; `image` is relative to the service's root, null where the item has no image."""
-
-    id: str
-    score: float
-    width: str
-    metadata: Metadata
-    image: str | None
-
-
-class SearchAnswer(_Answer):
-    """The answer of /search, best hit first."""
-
-    query: QueryAnswer
-    hits: list[HitAnswer]
-    exact: bool
-    timing_ms: Timing
-
-
-class StoredAnswer(_Answer):
-    """The answer of PUT /items/{id}: committed and searchable."""
-
-    id: str
-    width: str
-    reason: Reason
-    budget_met: bool
-    created: bool
-    timing_ms: Timing
-
-
-class BulkResult(_Answer):
-    """One item's outcome: `width`, `reason` and `created`, or `code` and `detail` of its problem."""
-
-    id: str | None
-    status: int
-
-
-class BulkAnswer(_Answer):
-    """The answer of POST /items; results are in the order of the items."""
-
-    stored: int
-    failed: int
-    results: list[BulkResult]
-    timing_ms: Timing
-
-
-class ItemAnswer(_Answer):
-    """One item; `embedding` only where vectors were asked for."""
-
-    id: str
-    space: str
-    width: str
-    metadata: Metadata
-    image: str | None
-
-
-class PageAnswer(_Answer):
-    """One page of items; `next` is null on the last one."""
-
-    items: list[ItemAnswer]
-    next: str | None
-
-
-class SampleAnswer(_Answer):
-    """One image to search with; `image` is relative to the service's root."""
-
-    name: str
-    metadata: Metadata
-    image: str
-
-
-class SamplesAnswer(_Answer):
-    """Images to search with; empty where the bundle brings none."""
-
-    samples: list[SampleAnswer]
-
-
-class WidthsAnswer(_Answer):
-    """What the bundle offers, what it costs here and now, and what the gallery is made of."""
-
-    model: str
-    space: str
-    dim: int
-    widths: list[dict[str, Any]]
-    quality: dict[str, Any]
-    gallery: dict[str, Any]
-
-
-class HealthAnswer(_Answer):
-    """`reasons` is empty while all is well; `notes` tell of workers that were lost and replaced."""
-
-    status: Literal["ok", "failing"]
-    reasons: list[str]
-    notes: list[str]
-
-
-class ProblemAnswer(_Answer):
-    """RFC 9457; `code` is stable, `detail` names the parameter, the rule and what was found."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
-    parameter: str | None = None

@@ -1,11 +1,11 @@
-"""One uvicorn process: bound socket, quiet logs, another bundle on SIGHUP, and an end in good order.
+"""The server process: one uvicorn server on a bound socket, with its reactions to signals.
 
-SIGTERM or SIGINT: unready at once → `drain_delay_s` for whoever balances load to notice → no more connections →
-running requests are answered, for at most `shutdown_grace_s` → the store is closed → exit code 0. A second signal
-leaves the delay out.
+SIGTERM or SIGINT: /readyz turns 503 → `drain_delay_s`, in which a load balancer notices → no new connections →
+open requests get their responses, for at most `shutdown_grace_s` → the store is closed → exit code 0. A further
+signal skips the delay or, once it is over, the open requests.
 
-SIGHUP: the bundle is swapped (see swap.py); one that comes during a swap leads to another one after it, one that
-comes before the service serves is ignored.
+SIGHUP: the bundle is swapped (see lifecycle/swap.py). During a swap it causes another swap afterwards; before the
+service serves it is ignored.
 """
 
 import asyncio
@@ -30,16 +30,16 @@ from sfsc_service.settings import Settings
 __all__ = ["address", "bind", "ignore_hangups", "serve"]
 
 SPARE_FILES = 512
-"""Beside those of connections: the store's connections and images, large parts of multipart bodies."""
+"""Files beyond those of connections: the database, images, large parts of multipart bodies."""
 
 log = logging.getLogger(__name__)
 
 
 def bind(settings: Settings) -> socket.socket:
-    """A bound socket that does not listen: until the service serves, connections are refused, not kept waiting.
+    """A socket that is bound but does not listen: until the service serves, connections are refused at once.
 
     Raises:
-        StartError: the address cannot be had.
+        StartError: the address is not available.
     """
     bound = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -60,12 +60,12 @@ def address(bound: socket.socket) -> str:
 
 
 def ignore_hangups() -> None:
-    """Until the service serves, SIGHUP means nothing; by itself it would end the process."""
+    """Ignore SIGHUP until the service serves; by default it would end the process."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def serve(settings: Settings, service: Service, bound: socket.socket) -> None:
-    """Serve until a signal ends it, then close the service."""
+    """Serve until a signal ends the server; the service is closed then."""
     _allow_files(settings.max_connections + SPARE_FILES)
     config = uvicorn.Config(
         create_app(settings, service),
@@ -85,13 +85,17 @@ def serve(settings: Settings, service: Service, bound: socket.socket) -> None:
 
 
 def _allow_files(wanted: int) -> None:
-    """Raise the process's own limit on open files as far as it may; what is missing is a line in the log."""
+    """Raise the process's limit on open files as far as the system permits; log where that is too little."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     if allowed < wanted:
-        log.warning("max_connections: needs %d open files, the system allows %d", wanted, allowed)
+        log.warning(
+            "max_connections needs %d open files, the system allows %d; connections beyond that will fail",
+            wanted,
+            allowed,
+        )
 
 
 @contextlib.contextmanager
@@ -104,32 +108,35 @@ def _on_hangup(server: "_Server") -> Iterator[None]:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's own server ends by the signal that it caught, which is no exit code 0, and without a delay."""
+    """uvicorn's server with a delay before it stops, exit code 0, and swaps.
+
+    uvicorn by itself stops at once and raises the signal again, so that the exit code is not 0.
+    """
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self._service = service
-        self._leave_at: float | None = None
+        self._stop_at: float | None = None
         self._swap_wanted = False
         self._swap: asyncio.Task[object] | None = None
 
     def handle_hangup(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a handler's signature
-        """Remember that a swap is wanted; a signal handler may do no more."""
+        """Note that a swap is wanted; `on_tick` starts it, because a signal handler must not."""
         self._swap_wanted = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - both signals mean the same
-        if self._leave_at is None:
+        if self._stop_at is None:
             self._service.health.draining = True
-            self._leave_at = time.monotonic() + self._service.settings.drain_delay_s
+            self._stop_at = time.monotonic() + self._service.settings.drain_delay_s
         elif self.should_exit:
             self.force_exit = True
         else:
             self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
-        if self._leave_at is not None and time.monotonic() >= self._leave_at:
+        if self._stop_at is not None and time.monotonic() >= self._stop_at:
             self.should_exit = True
-        if self._swap_wanted and self._leave_at is None and (self._swap is None or self._swap.done()):
+        if self._swap_wanted and self._stop_at is None and (self._swap is None or self._swap.done()):
             self._swap_wanted = False
             self._swap = asyncio.create_task(self._service.swap.run())
         return await super().on_tick(counter)

@@ -70,7 +70,9 @@ class Health:
         """Send the canary through the narrowest width's real path."""
         try:
             budget = Budget(width=self._embedder.catalog.widths[0])
-            await asyncio.wait_for(self._embedder.embed(_canary(), budget, Arrival.now()), CANARY_FRESH_S)
+            await asyncio.wait_for(
+                self._embedder.embed(_canary(), budget, Arrival.now(canary=True)), CANARY_FRESH_S
+            )
         except Problem as problem:
             # A full queue was made by work that is being done.
             if problem.kind != "queue_full":

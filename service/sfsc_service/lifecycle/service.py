@@ -7,8 +7,8 @@ import numpy as np
 
 from sfsc_bundle.manifest import Manifest
 from sfsc_service.engine.embedder import Embedder
-from sfsc_service.engine.networks import open_networks
-from sfsc_service.engine.threads import check_device, search_threads, split_threads
+from sfsc_service.engine.networks import check_device, open_networks
+from sfsc_service.engine.threads import search_threads, split_threads
 from sfsc_service.errors import Problem, StartError
 from sfsc_service.gallery.gallery import Gallery
 from sfsc_service.lifecycle.health import Health

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from sfsc_bundle.described import describe_value
 from sfsc_service.store.errors import (
     DimensionMismatchError,
     InvalidIdError,
@@ -36,7 +37,7 @@ from sfsc_service.store.protocol import (
     Item,
 )
 
-__all__ = ["CheckedItems", "check_count", "check_ids", "check_items", "check_queries"]
+__all__ = ["CheckedItems", "check_count", "check_id", "check_ids", "check_items", "check_queries"]
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _WIDTH = re.compile(r"[0-9A-Za-z._-]{1,16}")
@@ -76,7 +77,7 @@ def check_items(items: Sequence[Item], spaces: Collection[str], dimension: int) 
 def check_queries(vectors: Float32, dimension: int) -> Float32:
     """A checked copy of the queries, float32 [n, dimension], C order."""
     if not isinstance(vectors, np.ndarray) or vectors.dtype != np.float32:
-        raise InvalidVectorError("vectors", "must be a float32 array", _type(vectors))
+        raise InvalidVectorError("vectors", "must be a float32 array", describe_value(vectors))
     if vectors.ndim != 2 or vectors.shape[1] != dimension:
         raise DimensionMismatchError("vectors", f"must be [n, {dimension}]", f"{list(vectors.shape)}")
     if len(vectors) > MAX_QUERIES:
@@ -91,7 +92,7 @@ def check_ids(ids: Sequence[str]) -> list[str]:
     check_count(len(ids), "ids")
     for position, identifier in enumerate(ids):
         try:
-            _check_id(identifier)
+            check_id(identifier)
         except InvalidIdError as error:
             error.position = position
             raise
@@ -105,7 +106,7 @@ def check_count(count: int, parameter: str) -> None:
 
 def _check_item(item: Item, spaces: Collection[str], dimension: int) -> str:
     """The metadata as text; the vector's values are checked for all items together."""
-    _check_id(item.id)
+    check_id(item.id)
     if item.space not in spaces:
         rule = f"must be one of {', '.join(sorted(spaces))}"
         raise SpaceMismatchError("space", rule, f"{str(item.space)[:80]!r}")
@@ -113,7 +114,7 @@ def _check_item(item: Item, spaces: Collection[str], dimension: int) -> str:
         rule = "must be 1 .. 16 letters, digits, dots, dashes or underscores"
         raise InvalidWidthError("width", rule, f"{str(item.width)[:40]!r}")
     if not isinstance(item.vector, np.ndarray) or item.vector.dtype != np.float32:
-        raise InvalidVectorError("vector", "must be a float32 array", _type(item.vector))
+        raise InvalidVectorError("vector", "must be a float32 array", describe_value(item.vector))
     if item.vector.shape != (dimension,):
         rule = f"must have {dimension} components"
         raise DimensionMismatchError("vector", rule, f"shape {list(item.vector.shape)}")
@@ -121,13 +122,16 @@ def _check_item(item: Item, spaces: Collection[str], dimension: int) -> str:
     return _metadata_text(item.metadata)
 
 
-def _check_id(identifier: object) -> None:
+def check_id(identifier: object) -> None:
+    """The one rule for ids. Raises InvalidIdError."""
     if not isinstance(identifier, str) or not 1 <= len(identifier) <= MAX_ID_LENGTH:
-        found = f"{len(identifier)} characters" if isinstance(identifier, str) else _type(identifier)
+        found = f"{len(identifier)} characters" if isinstance(identifier, str) else describe_value(identifier)
         raise InvalidIdError("id", f"must be a string of 1 .. {MAX_ID_LENGTH} characters", found)
     if bad := _CONTROL.search(identifier):
-        rule = "must hold no control characters and no lone surrogates"
+        rule = "must be UTF-8 text without control characters"
         raise InvalidIdError("id", rule, f"U+{ord(bad[0]):04X} at {bad.start()}")
+    if identifier in (".", ".."):
+        raise InvalidIdError("id", "must not be . or .., which an address cannot hold", identifier)
 
 
 def _check_image(item: Item) -> None:
@@ -135,7 +139,7 @@ def _check_image(item: Item) -> None:
         return
     data, media_type = item.image.data, item.image.media_type
     if not isinstance(data, bytes) or not 1 <= len(data) <= MAX_IMAGE_BYTES:
-        found = f"{len(data)}" if isinstance(data, bytes) else _type(data)
+        found = f"{len(data)}" if isinstance(data, bytes) else describe_value(data)
         raise InvalidImageError("image", f"must be 1 .. {MAX_IMAGE_BYTES} bytes", found)
     if not isinstance(media_type, str) or not _MEDIA_TYPE.fullmatch(media_type):
         rule = "the media type must look like image/jpeg"
@@ -157,7 +161,7 @@ def _vector_error(parameter: str, position: int, length: float) -> InvalidVector
 
 def _metadata_text(metadata: object) -> str:
     if not isinstance(metadata, dict):
-        raise InvalidMetadataError("metadata", "must be a JSON object", _type(metadata))
+        raise InvalidMetadataError("metadata", "must be a JSON object", describe_value(metadata))
     _check_object(metadata, _Budget(MAX_METADATA_BYTES), 1)
     text = _ENCODER.encode(metadata)
     try:
@@ -189,13 +193,13 @@ def _check_json(value: Any, budget: _Budget, depth: int) -> None:
     if check := _CHECKS.get(kind):
         check(value, budget, depth)
         return
-    raise InvalidMetadataError("metadata", "must hold nothing but JSON's own types", _type(value))
+    raise InvalidMetadataError("metadata", "must hold nothing but JSON's own types", kind.__name__)
 
 
 def _check_object(value: dict[Any, Any], budget: _Budget, depth: int) -> None:
     for key in value:
         if type(key) is not str:
-            raise InvalidMetadataError("metadata", "must have strings as keys", _type(key))
+            raise InvalidMetadataError("metadata", "must have strings as keys", describe_value(key))
     _check_array(value.values(), budget, depth)
 
 
@@ -223,9 +227,3 @@ _CHECKS: dict[type, Callable[[Any, _Budget, int], None]] = {
     int: _check_integer,
     float: _check_number,
 }
-
-
-def _type(value: object) -> str:
-    if isinstance(value, np.ndarray):
-        return f"an array of {value.dtype} {list(value.shape)}"
-    return type(value).__name__

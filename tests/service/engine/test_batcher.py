@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfsc_service.engine.batcher import Answer, Batch, Batcher, Limits
+from sfsc_service.engine.batcher import HORIZON, BatchedResult, Batcher, BatcherLimits, BatchRun
 from sfsc_service.errors import Problem
 from tests.service.numbers import START_TIMEOUT_S, Gate, Numbers, batcher, first_key, submit
 
@@ -59,7 +59,7 @@ def test_a_failing_batch_answers_everybody_and_only_the_poisonous_fail(poison: s
             raise ValueError("poisoned")
         return [2 * payload for payload in payloads]
 
-    async def scenario() -> list[Answer[str, int] | BaseException]:
+    async def scenario() -> list[BatchedResult[str, int] | BaseException]:
         gate = Gate(run)
         with batcher(gate) as made:
             blocker = submit(made, 99)
@@ -73,7 +73,7 @@ def test_a_failing_batch_answers_everybody_and_only_the_poisonous_fail(poison: s
         if n in poison:
             assert isinstance(answer, ValueError)
         else:
-            assert isinstance(answer, Answer)
+            assert isinstance(answer, BatchedResult)
             assert answer.result == 2 * n
 
 
@@ -92,8 +92,8 @@ def test_a_result_that_is_an_exception_concerns_its_entry_alone() -> None:
             return list(await asyncio.gather(*waiting, return_exceptions=True))
 
     zero, one, two = asyncio.run(scenario())
-    assert isinstance(zero, Answer)
-    assert isinstance(two, Answer)
+    assert isinstance(zero, BatchedResult)
+    assert isinstance(two, BatchedResult)
     assert isinstance(one, ValueError)
 
 
@@ -145,6 +145,34 @@ def test_a_caller_that_has_gone_costs_nothing_and_is_counted() -> None:
     assert dropped == ["client_gone"]
 
 
+@pytest.mark.parametrize("reason", ["client_gone", "deadline_passed"])
+def test_an_entry_that_is_done_leaves_the_queue_at_once_wherever_it_stands(reason: str) -> None:
+    """More entries than a plan looks at, all dead, while the only worker is busy: none counts or is kept."""
+    dropped: list[str] = []
+
+    async def scenario() -> list[list[int]]:
+        gate = Gate()
+        with batcher(gate, queue_ms=1000.0, dropped=dropped.append) as made:
+            blocker = submit(made, 0, due=-1.0)
+            await gate.busy()
+            expires = {} if reason == "client_gone" else {"expires": made._clock() + 0.05}
+            dead = [submit(made, n, due=float(n), cost_ms=2.0, **expires) for n in range(1, 2 * HORIZON)]
+            stays = submit(made, 500, due=0.5)
+            if reason == "client_gone":
+                for future in dead:
+                    future.cancel()
+            await asyncio.gather(*dead, return_exceptions=True)
+            await asyncio.sleep(0)
+            assert (made.waiting, made.backlog_ms(), made.backlog_before_ms(1e9)) == (1, 1.0, 1.0)
+            assert dropped == [reason] * len(dead)
+            gate.open()
+            await asyncio.gather(blocker, stays)
+            return [payloads for _, payloads in gate.batches]
+
+    assert asyncio.run(scenario()) == [[0], [500]]
+    assert set(dropped) == {reason}
+
+
 def test_a_deadline_that_passes_in_the_queue_is_answered_while_the_worker_is_busy() -> None:
     dropped: list[str] = []
 
@@ -185,7 +213,7 @@ def test_the_queue_is_bounded_in_predicted_milliseconds_not_in_entries() -> None
         with batcher(gate, queue_ms=100.0) as made:
             entries = [submit(made, 0)]
             await gate.busy()
-            entries += [submit(made, n, weight_ms=1.0) for n in range(1, 102)]
+            entries += [submit(made, n, cost_ms=1.0) for n in range(1, 102)]
             with pytest.raises(Problem) as caught:
                 submit(made, 200)
             assert caught.value.kind == "queue_full"
@@ -198,17 +226,17 @@ def test_the_queue_is_bounded_in_predicted_milliseconds_not_in_entries() -> None
     asyncio.run(scenario())
 
 
-def test_patient_entries_take_no_room_from_the_others() -> None:
+def test_bulk_entries_take_no_room_from_the_others() -> None:
     async def scenario() -> None:
         gate = Gate()
         with batcher(gate, queue_ms=100.0) as made:
             entries = [submit(made, 0)]
             await gate.busy()
-            entries += [made.submit(n, "a", due=9.0, weight_ms=60.0, bulk=True) for n in (1, 2)]
+            entries += [made.submit(n, "a", due=9.0, cost_ms=60.0, bulk=True) for n in (1, 2)]
             assert (made.backlog_ms(), made.backlog_ms(bulk=True)) == (0.0, 120.0)
             with pytest.raises(Problem):
-                made.submit(3, "a", due=9.0, weight_ms=60.0, bulk=True)
-            entries += [submit(made, n, weight_ms=60.0) for n in (4, 5)]
+                made.submit(3, "a", due=9.0, cost_ms=60.0, bulk=True)
+            entries += [submit(made, n, cost_ms=60.0) for n in (4, 5)]
             with pytest.raises(Problem):
                 submit(made, 6)
             gate.open()
@@ -221,7 +249,7 @@ def test_patient_entries_take_no_room_from_the_others() -> None:
 def test_closing_works_off_what_waits_and_takes_nothing_more() -> None:
     async def scenario() -> list[int]:
         gate = Gate()
-        made: Numbers = Batcher(first_key, gate, Limits(1, 1e9))
+        made: Numbers = Batcher(first_key, gate, BatcherLimits(1, 1e9))
         waiting = [submit(made, n) for n in range(5)]
         await gate.busy()
         closing = asyncio.create_task(asyncio.to_thread(made.close, START_TIMEOUT_S))
@@ -240,7 +268,7 @@ def test_closing_works_off_what_waits_and_takes_nothing_more() -> None:
 def test_what_is_left_when_closing_takes_too_long_is_told_so() -> None:
     async def scenario() -> None:
         gate = Gate()
-        made: Numbers = Batcher(first_key, gate, Limits(1, 1e9))
+        made: Numbers = Batcher(first_key, gate, BatcherLimits(1, 1e9))
         first = submit(made, 0)
         await gate.busy()
         second = submit(made, 1)
@@ -256,7 +284,7 @@ def test_what_is_left_when_closing_takes_too_long_is_told_so() -> None:
 
 
 def test_observers_see_every_run() -> None:
-    seen: list[Batch[str]] = []
+    seen: list[BatchRun[str]] = []
 
     def run(_key: str, payloads: list[int]) -> list[int | Exception]:
         if 1 in payloads:

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfsc_service.engine.costs import CLAMP, MACHINE_WEIGHT, SIZE_WEIGHT, CostTable, Measured, measure
+from sfsc_service.engine.costs import MAX_RATIO, SIZE_SMOOTHING, SLOWDOWN_SMOOTHING, CostTable, Measured, measure
 
 
 def table(**measured: float) -> CostTable:
     made = CostTable(["0.5"])
     for size, ms in measured.items():
-        made.measured("0.5", int(size[1:]), Measured(ms, ms))
+        made.set_measured("0.5", int(size[1:]), Measured(ms, ms))
     return made
 
 
@@ -63,7 +63,7 @@ def test_it_comes_to_what_batches_really_take(true_ms: float, start_ms: float, s
 def test_a_busy_machine_slows_every_width_down_at_once() -> None:
     made = CostTable(["0.5", "1.0"])
     for width, ms in (("0.5", 2.0), ("1.0", 8.0)):
-        made.measured(width, 1, Measured(ms, ms))
+        made.set_measured(width, 1, Measured(ms, ms))
     for _ in range(40):
         made.observe("0.5", 1, 3.0)
     assert made.estimate("0.5", 1) == pytest.approx(3.0, rel=0.02)
@@ -84,20 +84,20 @@ def test_a_cautious_estimate_grows_with_the_error_and_comes_back() -> None:
 
 def test_a_wide_p95_makes_the_first_estimates_cautious() -> None:
     made = CostTable(["0.5"])
-    made.measured("0.5", 1, Measured(2.0, 3.0))
+    made.set_measured("0.5", 1, Measured(2.0, 3.0))
     assert made.cautious("0.5", 1) == pytest.approx(3.0)
 
 
 def test_one_outlier_moves_it_by_no_more_than_the_clamp_allows() -> None:
     made = table(n1=1.0)
     assert made.observe("0.5", 1, 10_000.0) == 10_000.0
-    most = (1 + MACHINE_WEIGHT * (CLAMP - 1)) * (1 + SIZE_WEIGHT * (CLAMP - 1))
+    most = (1 + SLOWDOWN_SMOOTHING * (MAX_RATIO - 1)) * (1 + SIZE_SMOOTHING * (MAX_RATIO - 1))
     assert made.estimate("0.5", 1) == pytest.approx(most)
 
 
 def test_measuring_one_size_again_moves_the_others_in_proportion() -> None:
     made = table(n1=2.0, n8=12.0)
-    made.measured("0.5", 1, Measured(3.0, 3.0))
+    made.set_measured("0.5", 1, Measured(3.0, 3.0))
     assert (made.estimate("0.5", 1), made.estimate("0.5", 8)) == (3.0, 18.0)
 
 
@@ -113,9 +113,9 @@ def test_a_width_that_has_not_been_seen_becomes_stale() -> None:
     now = [0.0]
     made = CostTable(["0.5", "1.0"], clock=lambda: now[0])
     assert made.stale(10.0) == "0.5"
-    made.measured("0.5", 1, Measured(1.0, 1.0))
+    made.set_measured("0.5", 1, Measured(1.0, 1.0))
     assert made.stale(10.0) == "1.0"
-    made.measured("1.0", 1, Measured(1.0, 1.0))
+    made.set_measured("1.0", 1, Measured(1.0, 1.0))
     assert made.stale(10.0) is None
     now[0] = 11.0
     made.observe("1.0", 1, 1.0)

@@ -23,7 +23,7 @@ from tests.service.images import draw_image, half_a_jpeg
 
 SIZE = Preprocessing(height=16, width=16)
 START_TIMEOUT_S = 20.0
-BLOCKED = 2  # images that a pool of one thread takes in before others have to wait
+BLOCKED = 1  # images that a pool of one thread takes in before others have to wait
 
 
 class Gate:
@@ -143,7 +143,29 @@ def test_too_many_that_wait_are_refused(gate: Gate) -> None:
     asyncio.run(scenario())
 
 
-def test_the_backlog_is_predicted_from_what_was_decoded_and_patient_ones_do_not_count(gate: Gate) -> None:
+def test_images_whose_callers_have_gone_take_nobodys_place(gate: Gate) -> None:
+    async def scenario() -> None:
+        made = decoding(waiting=3)
+        blockers = [start(made, 8 + n) for n in range(BLOCKED)]
+        await until(lambda: gate.inside == 1)
+        for _ in range(20):
+            gone = [start(made, 16 + n) for n in range(3)]
+            await asyncio.sleep(0)
+            for task in gone:
+                task.cancel()
+            outcomes = await asyncio.gather(*gone, return_exceptions=True)
+            assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError] * 3
+        assert made.backlog_ms(bulk=True) == 0.0
+        stay = [start(made, 20 + n) for n in range(3)]
+        gate.open()
+        await asyncio.gather(*blockers, *stay)
+        made.close()
+
+    asyncio.run(scenario())
+    assert sorted(gate.sides[BLOCKED:]) == [20, 21, 22]
+
+
+def test_the_backlog_is_predicted_from_what_was_decoded_and_bulk_ones_do_not_count(gate: Gate) -> None:
     async def scenario() -> None:
         made = decoding()
         first = [start(made, 64) for _ in range(3)]

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from sfsc_service.engine.policy import (
     Budget,
     WidthCatalog,
-    admit,
-    check_deadline,
-    choose,
+    check_deadline_not_passed,
+    check_deadline_reachable,
+    choose_widths,
     expected_quality,
     ideal_width,
 )
@@ -38,7 +38,7 @@ def cost(width: str, images: int) -> float:
 
 def pick(budget: Budget, catalog: WidthCatalog = CATALOG, mix: dict[str, int] | None = None) -> tuple[str, bool]:
     """The width that an idle server takes, and whether limits that do not depend on time are kept."""
-    choice = choose(budget, catalog, cost, SLO_MS, mix)
+    choice = choose_widths(budget, catalog, cost, SLO_MS, mix)
     return ideal_width(choice, cost), choice.met
 
 
@@ -83,14 +83,14 @@ def test_on_an_idle_server(budget: Budget, width: str, met: bool) -> None:
 )
 def test_refusals_name_the_parameter(budget: Budget, kind: str, parameter: str) -> None:
     with pytest.raises(Problem) as caught:
-        choose(budget, CATALOG, cost, SLO_MS)
+        choose_widths(budget, CATALOG, cost, SLO_MS)
     assert (caught.value.kind, caught.value.parameter) == (kind, parameter)
     assert parameter in caught.value.detail
 
 
 def test_an_unknown_width_lists_the_widths() -> None:
     with pytest.raises(Problem, match=r"must be one of 0\.25, 0\.5, 0\.75, 1\.0, found 0\.3"):
-        choose(Budget(width="0.3"), CATALOG, cost, SLO_MS)
+        choose_widths(Budget(width="0.3"), CATALOG, cost, SLO_MS)
 
 
 def test_quality_is_averaged_over_the_gallery_as_it_is() -> None:
@@ -109,27 +109,27 @@ def test_items_of_widths_that_the_matrix_does_not_have_do_not_count() -> None:
 
 @pytest.mark.parametrize("budget", [Budget(latency_ms=0.01), Budget(gflops=0.2), Budget(min_quality=1), Budget()])
 def test_the_service_never_chooses_below_its_floor(budget: Budget) -> None:
-    choice = choose(budget, FLOORED, cost, SLO_MS)
+    choice = choose_widths(budget, FLOORED, cost, SLO_MS)
     assert "0.25" not in choice.widths
 
 
 def test_a_caller_may_go_below_the_floor() -> None:
-    assert choose(Budget(width="0.25"), FLOORED, cost, SLO_MS).widths == ("0.25",)
+    assert choose_widths(Budget(width="0.25"), FLOORED, cost, SLO_MS).widths == ("0.25",)
 
 
 def test_only_the_limits_that_were_given_decide_whether_the_budget_is_met() -> None:
-    assert choose(Budget(), CATALOG, cost, SLO_MS).budget_met(99.0)
-    assert not choose(Budget(), CATALOG, cost, SLO_MS).budget_met(101.0)
-    assert not choose(Budget(latency_ms=5), CATALOG, cost, SLO_MS).budget_met(5.1)
-    assert choose(Budget(gflops=5), CATALOG, cost, SLO_MS).budget_met(1e6)
-    assert not choose(Budget(gflops=0.01), CATALOG, cost, SLO_MS).budget_met(0.0)
-    assert choose(Budget(width="0.5"), CATALOG, cost, SLO_MS).budget_met(1e6)
-    assert not choose(Budget(width="0.5", deadline_ms=5), CATALOG, cost, SLO_MS).budget_met(6.0)
+    assert choose_widths(Budget(), CATALOG, cost, SLO_MS).budget_met(99.0)
+    assert not choose_widths(Budget(), CATALOG, cost, SLO_MS).budget_met(101.0)
+    assert not choose_widths(Budget(latency_ms=5), CATALOG, cost, SLO_MS).budget_met(5.1)
+    assert choose_widths(Budget(gflops=5), CATALOG, cost, SLO_MS).budget_met(1e6)
+    assert not choose_widths(Budget(gflops=0.01), CATALOG, cost, SLO_MS).budget_met(0.0)
+    assert choose_widths(Budget(width="0.5"), CATALOG, cost, SLO_MS).budget_met(1e6)
+    assert not choose_widths(Budget(width="0.5", deadline_ms=5), CATALOG, cost, SLO_MS).budget_met(6.0)
 
 
 def test_a_limit_without_time_leaves_room_for_the_width_that_it_allows() -> None:
     """On a machine where full width takes longer than the service's target, gflops still means gflops."""
-    slow = choose(Budget(gflops=5), CATALOG, lambda width, n: 100 * cost(width, n), SLO_MS)
+    slow = choose_widths(Budget(gflops=5), CATALOG, lambda width, n: 100 * cost(width, n), SLO_MS)
     assert ideal_width(slow, lambda width, n: 100 * cost(width, n)) == "1.0"
 
 
@@ -149,28 +149,28 @@ def test_a_limit_without_time_leaves_room_for_the_width_that_it_allows() -> None
 def test_only_a_hard_deadline_is_refused_on_arrival(
     budget: Budget, wait_ms: float, spent_ms: float, refused: bool
 ) -> None:
-    choice = choose(budget, CATALOG, cost, SLO_MS)
+    choice = choose_widths(budget, CATALOG, cost, SLO_MS)
     if not refused:
-        admit(choice, cost, wait_ms, spent_ms)
+        check_deadline_reachable(choice, cost, wait_ms, spent_ms)
         return
     with pytest.raises(Problem) as caught:
-        admit(choice, cost, wait_ms, spent_ms)
+        check_deadline_reachable(choice, cost, wait_ms, spent_ms)
     assert (caught.value.kind, caught.value.parameter) == ("deadline_unreachable", "deadline_ms")
 
 
 def test_a_deadline_that_has_passed_already_is_told_so() -> None:
     with pytest.raises(Problem) as caught:
-        check_deadline(choose(Budget(deadline_ms=10), CATALOG, cost, SLO_MS), 10.1)
+        check_deadline_not_passed(choose_widths(Budget(deadline_ms=10), CATALOG, cost, SLO_MS), 10.1)
     assert caught.value.kind == "deadline_passed"
-    check_deadline(choose(Budget(deadline_ms=10), CATALOG, cost, SLO_MS), 9.9)
-    check_deadline(choose(Budget(), CATALOG, cost, SLO_MS), 1e9)
+    check_deadline_not_passed(choose_widths(Budget(deadline_ms=10), CATALOG, cost, SLO_MS), 9.9)
+    check_deadline_not_passed(choose_widths(Budget(), CATALOG, cost, SLO_MS), 1e9)
 
 
 def test_what_follows_the_batch_counts_too() -> None:
-    choice = choose(Budget(deadline_ms=10), CATALOG, cost, SLO_MS)
-    admit(choice, cost, 0.0, 0.0, after_ms=8.0)
+    choice = choose_widths(Budget(deadline_ms=10), CATALOG, cost, SLO_MS)
+    check_deadline_reachable(choice, cost, 0.0, 0.0, after_ms=8.0)
     with pytest.raises(Problem) as caught:
-        admit(choice, cost, 0.0, 0.0, after_ms=9.5)
+        check_deadline_reachable(choice, cost, 0.0, 0.0, after_ms=9.5)
     assert caught.value.kind == "deadline_unreachable"
 
 
@@ -197,7 +197,7 @@ def test_whatever_is_wished_for(
     catalog = WidthCatalog(CATALOG.widths, CATALOG.gflops, CATALOG.mean_ap, floor)
     budget = Budget(None, latency_ms, gflops, deadline_ms, min_quality)
     try:
-        choice = choose(budget, catalog, cost, SLO_MS, mix)
+        choice = choose_widths(budget, catalog, cost, SLO_MS, mix)
     except Problem as problem:
         refused = problem.kind
         assert refused == "contradictory_limits"

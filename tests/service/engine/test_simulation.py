@@ -9,7 +9,7 @@ import pytest
 
 from arrivals import PATTERNS, arrivals
 from oracle import best_quality
-from sfsc_service.engine.batch_plan import Machine
+from sfsc_service.engine.batch_plan import Capacity
 from sfsc_service.engine.costs import BUCKETS, CostTable, Measured
 from sfsc_service.engine.policy import Budget, WidthCatalog
 from simulation import Request, Served, simulate
@@ -20,10 +20,10 @@ POINTS = {"0.25": 72.0, "0.5": 80.0, "0.75": 83.0, "1.0": 84.5}
 CATALOG = WidthCatalog(
     WIDTHS, dict.fromkeys(WIDTHS, 1.0), {width: {"1.0": POINTS[width]} for width in WIDTHS}, "0.25"
 )
-MACHINE = Machine(workers=2, max_batch=32, batch_ms=50.0)
+CAPACITY = Capacity(workers=2, max_batch=32, max_batch_ms=50.0)
 SLO_MS = 100.0
-FULL_PER_S = 1000 * MACHINE.workers / PER_IMAGE_MS["1.0"]
-NARROWEST = 1000 * MACHINE.workers / (0.8 * PER_IMAGE_MS["0.25"]) / FULL_PER_S
+FULL_PER_S = 1000 * CAPACITY.workers / PER_IMAGE_MS["1.0"]
+NARROWEST = 1000 * CAPACITY.workers / (0.8 * PER_IMAGE_MS["0.25"]) / FULL_PER_S
 """The load that the narrowest width can just do, in large batches."""
 AUTO = Budget()
 
@@ -40,10 +40,10 @@ def noisy(factor: float, seed: int = 5) -> Callable[[str, int], float]:
 
 
 def measured() -> CostTable:
-    table = CostTable(WIDTHS, MACHINE.max_batch)
+    table = CostTable(WIDTHS, CAPACITY.max_batch)
     for width in WIDTHS:
         for images in BUCKETS:
-            table.measured(width, images, Measured(costs(width, images), costs(width, images)))
+            table.set_measured(width, images, Measured(costs(width, images), costs(width, images)))
     return table
 
 
@@ -56,7 +56,7 @@ def serve(
 ) -> list[Served]:
     times = arrivals(pattern, load * FULL_PER_S, seconds, seed=1)
     requests = [Request(at, budget(n)) for n, at in enumerate(times)]
-    answers = simulate(requests, CATALOG, measured(), MACHINE, actual, slo_ms=SLO_MS, decode_ms=0.5)
+    answers = simulate(requests, CATALOG, measured(), CAPACITY, actual, slo_ms=SLO_MS, decode_ms=0.5)
     assert len(answers) == len(requests), "every request has exactly one outcome"
     return answers
 
@@ -104,7 +104,7 @@ def test_quality_comes_close_to_what_a_clairvoyant_could_reach(load: float, patt
     timely = [one for one in answers if one.in_time]
     times = sorted(one.request.at for one in answers)
     cheapest = {width: costs(width, 32) / 32 for width in WIDTHS}
-    bound = best_quality(times, SLO_MS / 1000, cheapest, POINTS, MACHINE.workers, in_time(answers))
+    bound = best_quality(times, SLO_MS / 1000, cheapest, POINTS, CAPACITY.workers, in_time(answers))
     assert 0.95 * bound <= points(timely) <= bound
 
 
@@ -131,15 +131,15 @@ def test_between_two_widths_the_scheduler_stays_at_each_for_a_while() -> None:
 def test_a_crowd_of_one_width_does_not_starve_another(crowd: str, lonely: str) -> None:
     """Explicit requests at 1.5 × what the machine can do; now and then one of another width."""
     draw = random.Random(3)
-    rate = 1.5 * 1000 * MACHINE.workers / costs(crowd, 32) * 32
+    rate = 1.5 * 1000 * CAPACITY.workers / costs(crowd, 32) * 32
     wishes = {width: Budget(width=width) for width in WIDTHS}
     requests = [
         Request(at, wishes[lonely if draw.random() < 0.02 else crowd]) for at in arrivals("poisson", rate, 2.0, 2)
     ]
-    answers = simulate(requests, CATALOG, measured(), MACHINE, costs, slo_ms=SLO_MS)
+    answers = simulate(requests, CATALOG, measured(), CAPACITY, costs, slo_ms=SLO_MS)
     assert Counter(one.width for one in answers) == Counter(request.budget.width for request in requests)
     waits = {width: max(one.latency_ms for one in answers if one.width == width) for width in (crowd, lonely)}
-    longest_batch_ms = max(MACHINE.batch_ms, costs("1.0", 1))
+    longest_batch_ms = max(CAPACITY.max_batch_ms, costs("1.0", 1))
     assert waits[lonely] <= waits[crowd] + longest_batch_ms
 
 

@@ -2,11 +2,12 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
 
-from sfsc_service.engine.batcher import Answer, Batch, Limits
+from sfsc_service.engine.batcher import BatchedResult, BatcherLimits, BatchRun
 from sfsc_service.errors import Problem
 from tests.service.numbers import START_TIMEOUT_S, Gate, batcher, submit
 
@@ -24,7 +25,7 @@ class Hanging:
             assert self._go.wait(START_TIMEOUT_S)
         return [2 * payload for payload in payloads]
 
-    def clear_frames(self) -> None:
+    def let_go(self) -> None:
         self._go.set()
 
 
@@ -62,21 +63,50 @@ def test_a_worker_that_dies_answers_its_batch_and_is_replaced(monkeypatch: pytes
     assert seen == [("a", "died")]
 
 
+@pytest.mark.parametrize("cause", ["died", "hung"])
+def test_a_lost_worker_is_told_before_its_batch_is_answered(cause: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads the metrics after the answer finds the loss counted."""
+    hanging = Hanging(1)
+
+    def run(key: str, payloads: list[int]) -> list[int | Exception]:
+        if cause == "died":
+            raise SystemExit
+        return hanging(key, payloads)
+
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    answered: list[bool] = []
+    futures: list[asyncio.Future[BatchedResult[str, int]]] = []
+
+    def lost(_key: str, _cause: str) -> None:
+        time.sleep(0.1)
+        answered.append(futures[0].done())
+
+    async def scenario() -> None:
+        with batcher(run, hang_after=impatient, lost=lost) as made:
+            futures.append(submit(made, 1))
+            with pytest.raises(Problem):
+                await futures[0]
+            hanging.let_go()
+
+    asyncio.run(scenario())
+    assert answered == [False]
+
+
 def test_a_hanging_batch_is_answered_its_worker_replaced_and_its_late_result_thrown_away() -> None:
     hanging = Hanging(1)
-    seen: list[Batch[str]] = []
+    seen: list[BatchRun[str]] = []
     lost: list[tuple[str, str]] = []
 
     async def scenario() -> None:
         with batcher(
-            hanging, patience=impatient, observe=seen.append, lost=lambda *told: lost.append(told)
+            hanging, hang_after=impatient, observe=seen.append, lost=lambda *told: lost.append(told)
         ) as made:
             with pytest.raises(Problem) as caught:
                 await submit(made, 1)
             assert caught.value.kind == "inference_hung"
             assert (made.worker_pool.hanging, made.worker_pool.working, made.worker_pool.alive) == (1, 1, True)
             assert (await submit(made, 2)).result == 4
-            hanging.clear_frames()
+            hanging.let_go()
             await until(lambda: made.worker_pool.hanging == 0)
             hanging.threads[0].join(START_TIMEOUT_S)
             assert not hanging.threads[0].is_alive()
@@ -91,14 +121,14 @@ def test_what_waits_behind_a_hanging_batch_is_computed_by_its_replacement() -> N
     hanging = Hanging(0)
 
     async def scenario() -> list[int]:
-        with batcher(hanging, patience=impatient) as made:
+        with batcher(hanging, hang_after=impatient) as made:
             first = submit(made, 0)
             await until(lambda: bool(hanging.threads))
             rest = [submit(made, n) for n in range(1, 9)]
             with pytest.raises(Problem):
                 await first
             answers = await asyncio.gather(*rest)
-            hanging.clear_frames()
+            hanging.let_go()
             return [answer.result for answer in answers]
 
     assert asyncio.run(scenario()) == [2 * n for n in range(1, 9)]
@@ -115,18 +145,18 @@ def test_a_half_that_hangs_takes_nobody_with_it_who_was_answered() -> None:
 
     async def scenario() -> list[object]:
         gate = Gate(run)
-        with batcher(gate, patience=lambda _key, images: 0.1 if images < 4 else START_TIMEOUT_S) as made:
+        with batcher(gate, hang_after=lambda _key, images: 0.1 if images < 4 else START_TIMEOUT_S) as made:
             blocker = submit(made, 9)
             await gate.busy()
             waiting = [submit(made, n) for n in range(4)]
             gate.open()
             await asyncio.gather(blocker, return_exceptions=True)
             answers = await asyncio.gather(*waiting, return_exceptions=True)
-            hanging.clear_frames()
+            hanging.let_go()
             return list(answers)
 
     answers = asyncio.run(scenario())
-    assert [answer.result for answer in answers[:2] if isinstance(answer, Answer)] == [0, 2]
+    assert [answer.result for answer in answers[:2] if isinstance(answer, BatchedResult)] == [0, 2]
     assert [answer.kind for answer in answers[2:] if isinstance(answer, Problem)] == ["inference_hung"] * 2
 
 
@@ -135,7 +165,7 @@ def test_workers_that_hang_are_replaced_a_bounded_number_of_times() -> None:
     before = threading.active_count()
 
     async def scenario() -> None:
-        with batcher(hanging, limits=Limits(1, 1e9, spare=2), patience=impatient) as made:
+        with batcher(hanging, limits=BatcherLimits(1, 1e9, spare=2), hang_after=impatient) as made:
             for lost in range(1, 4):
                 with pytest.raises(Problem):
                     await submit(made, 1)
@@ -145,7 +175,7 @@ def test_workers_that_hang_are_replaced_a_bounded_number_of_times() -> None:
             with pytest.raises(Problem) as caught:
                 submit(made, 2)
             assert caught.value.kind == "no_worker"
-            hanging.clear_frames()
+            hanging.let_go()
             await until(lambda: made.worker_pool.working == 1)
             assert (made.worker_pool.hanging, made.worker_pool.alive) == (0, True)
             assert (await submit(made, 2)).result == 4
@@ -157,12 +187,12 @@ def test_when_the_last_worker_is_lost_nobody_is_left_waiting() -> None:
     hanging = Hanging(1)
 
     async def scenario() -> None:
-        with batcher(hanging, limits=Limits(1, 1e9, spare=0), patience=impatient) as made:
+        with batcher(hanging, limits=BatcherLimits(1, 1e9, spare=0), hang_after=impatient) as made:
             first = submit(made, 1)
             await until(lambda: bool(hanging.threads))
             second = submit(made, 2)
             answers = await asyncio.gather(first, second, return_exceptions=True)
             assert [getattr(answer, "kind", None) for answer in answers] == ["inference_hung", "no_worker"]
-            hanging.clear_frames()
+            hanging.let_go()
 
     asyncio.run(scenario())

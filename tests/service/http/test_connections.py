@@ -1,5 +1,7 @@
 """Connections that take without giving: real sockets against the service's own protocol."""
 
+import http.client
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -7,6 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from sfsc_service.errors import STATUS
 from sfsc_service.settings import Settings
 from tests.service.images import draw_image
 from tests.service.live import Live, running
@@ -18,9 +21,9 @@ HEAD = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
 @pytest.fixture
 def strict(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
     """Looks at its connections every few milliseconds and is quick to close them; six at a time."""
-    monkeypatch.setattr("sfsc_service.http.connections.LOOK_S", 0.05)
-    monkeypatch.setattr("sfsc_service.http.connections.HEAD_S", 0.3)
-    monkeypatch.setattr("sfsc_service.http.connections.UNREAD_S", 0.3)
+    monkeypatch.setattr("sfsc_service.http.connections.CHECK_INTERVAL_S", 0.05)
+    monkeypatch.setattr("sfsc_service.http.connections.HEAD_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("sfsc_service.http.connections.UNREAD_TIMEOUT_S", 0.3)
     with running(settings.model_copy(update={"threads": 1, "max_connections": 6})) as made:
         yield made
 
@@ -78,7 +81,7 @@ def test_who_reads_nothing_is_given_up(strict: Live) -> None:
         until_refused(strict, "unread")
 
 
-def test_connections_above_the_greatest_number_are_told_so(strict: Live) -> None:
+def test_a_connection_too_many_gets_a_problem_of_the_table_of_codes(strict: Live) -> None:
     assert strict.http.get("/livez").status_code == 200  # the client's own connection, kept open
     with ExitStack() as opened:
         others = [opened.enter_context(connect(strict)) for _ in range(5)]
@@ -86,9 +89,19 @@ def test_connections_above_the_greatest_number_are_told_so(strict: Live) -> None
             connection.sendall(HEAD + b"\r\n")
             assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
         with connect(strict) as refused:
-            answer = refused.recv(65_536)
-            assert answer.startswith(b"HTTP/1.1 503 ")
-            assert b'"code":"too_many_connections"' in answer
+            response = http.client.HTTPResponse(refused)
+            response.begin()
+            assert response.status == STATUS["too_many_connections"][0]
+            assert (response.getheader("Connection"), response.getheader("Retry-After")) == ("close", "1")
+            assert response.getheader("Content-Type") == "application/problem+json"
+            assert json.loads(response.read()) == {
+                "type": "urn:sfsc:problem:too_many_connections",
+                "title": STATUS["too_many_connections"][1],
+                "status": 503,
+                "detail": "connections: at most 6 may be open",
+                "code": "too_many_connections",
+                "parameter": None,
+            }
         assert strict.http.get("/livez").status_code == 200
     end = time.monotonic() + START_TIMEOUT_S
     while True:
@@ -100,7 +113,7 @@ def test_connections_above_the_greatest_number_are_told_so(strict: Live) -> None
 
 
 def test_a_body_that_trickles_is_given_up(strict: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sfsc_service.http.edge.STALLED_S", 0.5)
+    monkeypatch.setattr("sfsc_service.http.bounded_request.STALL_TIMEOUT_S", 0.5)
     with connect(strict) as connection:
         connection.sendall(
             b"PUT /items/x HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 9999\r\n\r\n"

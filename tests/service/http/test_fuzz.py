@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sfsc_bundle.image_formats import FORMATS
 from tests.service.images import draw_image
 from tests.service.live import Live
 
@@ -118,7 +119,7 @@ def test_any_bytes(live: Live, route: str, kind: str, body: bytes) -> None:
 @lasting
 @given(
     cuts=st.lists(st.tuples(st.integers(0, 2000), st.binary(max_size=4)), max_size=5),
-    format=st.sampled_from(["JPEG", "PNG", "GIF", "WEBP", "BMP"]),
+    format=st.sampled_from(FORMATS),
 )
 def test_any_damage_to_an_image(live: Live, cuts: list[tuple[int, bytes]], format: str) -> None:
     image = bytearray(draw_image(1, size=24, format=format))

@@ -173,6 +173,7 @@ def test_pages_list_every_item_once_in_order(shop: Live) -> None:
 
 def test_what_is_deleted_is_gone_and_not_found_any_more(shop: Live) -> None:
     put(shop, "raw", "short", draw_image(60), {"width": "1.0"})
+    assert shop.post_image("/search", draw_image(60), width="1.0", k=1).json()["hits"][0]["id"] == "short"
     assert shop.http.delete("/items/short").status_code == 204
     assert shop.http.delete("/items/short").status_code == 404
     hits = shop.post_image("/search", draw_image(60), width="1.0", k=1000).json()["hits"]

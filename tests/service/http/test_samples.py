@@ -70,7 +70,7 @@ def test_a_missing_image_or_a_bad_listing_is_left_out(
         ({"items": [{"file": "/etc/passwd.jpg"}]}, "file: must be an image .* below the listing's folder"),
         ({"items": [{"file": "a/../../b.jpg"}]}, "file: must be an image"),
         ({"items": [{"file": "notes.txt"}]}, "file: must be an image"),
-        ({"items": [{"name": "a.jpg"}]}, r"items\.0\.file: Field required"),
+        ({"items": [{"name": "a.jpg"}]}, r"items\.0\.file: is missing"),
         ({"items": [{"file": "a.jpg"}, {"file": "b/a.png"}]}, "file names must differ, found a 2 times"),
         ([], "valid dictionary|object"),
     ],

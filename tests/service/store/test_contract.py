@@ -47,6 +47,7 @@ BAD_ITEMS: dict[str, tuple[dict[str, Any], type[errors.InvalidInputError]]] = {
     "id with newline": ({"id": "a\nb"}, errors.InvalidIdError),
     "id with C1 control": ({"id": "a\x85b"}, errors.InvalidIdError),
     "id with surrogate": ({"id": "a\ud800"}, errors.InvalidIdError),
+    "id that an address cannot hold": ({"id": ".."}, errors.InvalidIdError),
     "id not a string": ({"id": 7}, errors.InvalidIdError),
     "other space": ({"space": "space-z"}, errors.SpaceMismatchError),
     "space not a string": ({"space": None}, errors.SpaceMismatchError),

@@ -1,4 +1,4 @@
-"""One update out of m flat gradients, over the whole vector or by parts: shells between crops, or tensors."""
+"""One update out of m gradients: over the whole vector, or separately in each of several regions of it."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,18 +7,18 @@ import torch
 from torch import Tensor
 
 from sfsc_training.aggregation.projection import conflict_share
-from sfsc_training.aggregation.weights import aggregation_weights
+from sfsc_training.aggregation.weights import aggregation_weights, needs_nonzero
 from sfsc_training.config import AggregationSection
 
-__all__ = ["Aggregate", "aggregate", "gramian_of", "shells"]
+__all__ = ["Update", "aggregate", "gramian_of", "shells"]
 
-_BLOCK = 8192
+_BLOCK = 8192  # columns
 
 
-class Aggregate(NamedTuple):
-    """`update` [P]; `norms` ‖g_i‖ [m]; `conflicts`: share of conflicting pairs over the whole vectors."""
+class Update(NamedTuple):
+    """`vector` [P]; `norms` ‖g_i‖ [m]; `conflicts`: share of pairs i < j with g_i·g_j < 0, over all of [P]."""
 
-    update: Tensor
+    vector: Tensor
     norms: Tensor
     conflicts: float
 
@@ -27,33 +27,31 @@ def aggregate(
     gradients: Tensor,
     section: AggregationSection,
     generator: torch.Generator,
-    parts: Sequence[Tensor] | None = None,
-) -> Aggregate:
-    """Combine gradients [m, P] of the shared parameters into one update [P].
-
-    By parts, MGDA and CAGrad are over the widths that have a gradient there; the others take them all.
+    regions: Sequence[Tensor] | None = None,
+) -> Update:
+    """Combine gradients [m, P] of the shared parameters into one update [P] (docs/method.md §3).
 
     Args:
         generator: draws the projection orders.
-        parts: for the scopes overlap and tensor, the positions of each part (see `shells`).
+        regions: columns of each region that is aggregated on its own, together all of them; None: one region.
     """
     gramian = gramian_of(gradients)
     norms, conflicts = gramian.diagonal().sqrt(), conflict_share(gramian)
-    if section.scope == "flat" or parts is None:
-        return Aggregate(aggregation_weights(gramian, section, generator) @ gradients, norms, conflicts)
-    update = torch.empty_like(gradients[0])
-    for part in parts:
-        shell = gradients[:, part]
-        if section.kind in ("mgda", "cagrad"):  # a width that ends before this shell would make both nothing
-            shell = shell[shell.any(dim=1)]
-        update[part] = aggregation_weights(gramian_of(shell), section, generator) @ shell
-    return Aggregate(update, norms, conflicts)
+    if regions is None:
+        return Update(aggregation_weights(gramian, section, generator) @ gradients, norms, conflicts)
+    vector = torch.empty_like(gradients[0])
+    for columns in regions:
+        inside = gradients[:, columns]
+        if needs_nonzero(section):  # a width whose crop ends before this region has no gradient in it
+            inside = inside[inside.any(dim=1)]
+        vector[columns] = aggregation_weights(gramian_of(inside), section, generator) @ inside
+    return Update(vector, norms, conflicts)
 
 
 def gramian_of(gradients: Tensor) -> Tensor:
     """Inner products [m, m] of the rows of [m, P].
 
-    By blocks, for the processor multiplies few and very long rows at a fraction of its speed.
+    In blocks of columns: a CPU multiplies a few very long rows at a fraction of its speed.
     """
     blocks = gradients.shape[1] // _BLOCK
     if blocks < 2:
@@ -64,13 +62,13 @@ def gramian_of(gradients: Tensor) -> Tensor:
 
 
 def shells(reached: Tensor) -> list[Tensor]:
-    """Positions of each shell: the parameters that the same widths use.
+    """The columns between consecutive crops: each shell holds the weights that the same widths use.
 
     Args:
-        reached: bool [m, P], which width's crop contains which parameter; crops are nested.
+        reached: bool [m, P], whether a width's crop contains a weight; crops are nested.
 
     Returns:
-        One int64 tensor per non-empty shell, together every position that any width uses.
+        One int64 tensor of columns per non-empty shell, from the widest width's own inwards.
     """
     depth = reached.sum(dim=0)
     groups = (torch.nonzero(depth == count).squeeze(1) for count in range(1, len(reached) + 1))

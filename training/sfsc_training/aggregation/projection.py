@@ -1,7 +1,7 @@
-"""Gradient projection (method §3): PCGrad, Yu et al. 2020, "Gradient Surgery for Multi-Task Learning", alg. 1.
+"""Gradient projection (docs/method.md §3.1): PCGrad, Yu et al. 2020, "Gradient Surgery for Multi-Task Learning".
 
-Works on the Gramian: each projected gradient is a combination of the originals, so m weights are the whole answer
-and no gradient is touched twice.
+Computed on the Gramian: every projected gradient is a linear combination of the original ones, so their inner
+products decide everything and the long vectors are read twice only: for the Gramian, and for the weighted sum.
 """
 
 import torch
@@ -11,9 +11,10 @@ __all__ = ["conflict_share", "projection_weights"]
 
 
 def projection_weights(gramian: Tensor, generator: torch.Generator) -> Tensor:
-    """Weights w [m] so that Σ w_i g_i is the sum of all gradients, each projected off those it conflicts with.
+    """Weights w [m] so that Σ w_i g_i is the sum of the projected gradients.
 
-    For each i, in a random order of j ≠ i: where g·g_j < 0, g ← g − (g·g_j / ‖g_j‖²) g_j, with the original g_j.
+    Algorithm 1: start from g = g_i; for all j ≠ i in random order, if g·g_j < 0: g ← g − (g·g_j / ‖g_j‖²) g_j,
+    with the original g_j.
 
     Args:
         gramian: [m, m], g_i·g_j.
@@ -21,7 +22,7 @@ def projection_weights(gramian: Tensor, generator: torch.Generator) -> Tensor:
     """
     products = gramian.detach().to("cpu", torch.float64)
     size = len(products)
-    combination = torch.eye(size, dtype=torch.float64)
+    combination = torch.eye(size, dtype=torch.float64)  # row i: the projected g_i in terms of the originals
     for i in range(size):
         for j in torch.randperm(size, generator=generator).tolist():
             overlap = combination[i] @ products[:, j]

@@ -1,4 +1,4 @@
-"""Recipes: everything that decides a result, in one TOML file; unknown keys are errors."""
+"""Recipes: everything that decides a training result, in one TOML file; an unknown key is an error."""
 
 from sfsc_training.config.load import load_recipe, packaged_recipes, parse_recipe
 from sfsc_training.config.methods import METHODS
@@ -7,6 +7,7 @@ from sfsc_training.config.sections import (
     AggregationSection,
     AugmentationSection,
     DataSection,
+    EvidenceFunction,
     EvidentialSection,
     LossSection,
     NetworkSection,
@@ -21,6 +22,7 @@ __all__ = [
     "AggregationSection",
     "AugmentationSection",
     "DataSection",
+    "EvidenceFunction",
     "EvidentialSection",
     "LossSection",
     "NetworkSection",

@@ -1,4 +1,4 @@
-"""Recipes from TOML files: the packaged ones, `base`, and settings from the command line."""
+"""Read recipes: TOML files by path or packaged name, `base` recipes merged in, settings from the command line."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sfsc_bundle.broken_rule import first_broken_rule
 from sfsc_training.config.recipe import Recipe
 from sfsc_training.errors import RecipeError
 
@@ -16,20 +17,20 @@ _MAX_BASES = 4
 
 
 def packaged_recipes() -> dict[str, Path]:
-    """The recipes that come with the package, by name."""
+    """The recipes that come with the package: name → file."""
     here = Path(__file__).parent.parent
     folder = here / "recipes" if (here / "recipes").is_dir() else here.parent / "recipes"
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
 def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
-    """Read a recipe by path or by the name of a packaged one; its `base` is merged in first.
+    """Read a recipe by path or packaged name; the recipe that it names as `base` is read first and overridden.
 
     Args:
-        settings: changes in the form `section.key=value`, the value in TOML or a bare string.
+        settings: overrides in the form `section.key=value`; the value is TOML, or else a string.
 
     Raises:
-        RecipeError: not found, not TOML, an unknown key or a value out of range.
+        RecipeError: no such recipe, not TOML, an unknown key or a value out of range.
     """
     path = _find(name, Path())
     document = _read(path, _MAX_BASES)
@@ -39,17 +40,11 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
 
 
 def parse_recipe(document: Mapping[str, Any], source: str = "recipe") -> Recipe:
-    """Validate a recipe. Raises RecipeError that names the key."""
+    """Validate a recipe. Raises RecipeError, which names the key."""
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the recipe"
-        what = "is not a known key" if first["type"] == "extra_forbidden" else first["msg"]
-        found = (
-            "" if first["type"] in ("extra_forbidden", "missing", "value_error") else f", found {first['input']!r}"
-        )
-        raise RecipeError(f"{source}: {where}: {what}{found}") from error
+        raise RecipeError(f"{source}: {first_broken_rule(error)}") from error
 
 
 def _find(name: str, beside: Path) -> Path:
@@ -71,12 +66,12 @@ def _read(path: Path, bases_left: int) -> dict[str, Any]:
     if base is None:
         return document
     if not isinstance(base, str) or bases_left == 0:
-        raise RecipeError(f"recipe {path}: base must name a recipe, at most {_MAX_BASES} deep, found {base!r}")
+        raise RecipeError(f"recipe {path}: base must name a recipe, at most {_MAX_BASES} deep; found {base!r}")
     return _merge(_read(_find(base, path.parent), bases_left - 1), document)
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`above` wins key by key; network.arguments belong to one backbone and are taken whole."""
+    """`above` overrides `below` key by key, but replaces network.arguments whole: they belong to one backbone."""
     merged = dict(below)
     for key, value in above.items():
         both = isinstance(value, dict) and isinstance(below.get(key), dict) and key != "arguments"
@@ -87,7 +82,7 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 def _apply(document: dict[str, Any], setting: str) -> None:
     key, separator, text = setting.partition("=")
     if not separator or not key:
-        raise RecipeError(f"a setting must read section.key=value, found {setting!r}")
+        raise RecipeError(f"a setting must read section.key=value; found {setting!r}")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

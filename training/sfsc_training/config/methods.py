@@ -1,6 +1,6 @@
-"""The methods of the comparison (method §4): what each name stands for, as settings of a recipe.
+"""The compared methods (docs/method.md §4): the settings that a recipe with one of these method names must have.
 
-A recipe of one of these names must have these settings; any other combination names itself.
+A recipe with other settings must have a method name that is not listed here.
 """
 
 from typing import Any

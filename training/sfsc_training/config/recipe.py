@@ -1,4 +1,4 @@
-"""A recipe: one training run, whole."""
+"""A recipe: everything that decides the result of one training run."""
 
 import hashlib
 import json
@@ -24,12 +24,17 @@ __all__ = ["Recipe"]
 
 
 class Recipe(Section):
-    """One training run."""
+    """One training run. Its method is pinned: see `METHODS`."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    method: str = Field("sfsc", description="the names of method §4 are pinned; anything else names itself")
-    widths: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
-    seed: int = Field(0, ge=0, lt=2**31)
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="of the run, in reports")
+    method: str = Field(
+        "sfsc",
+        description="a name from the table of methods fixes the settings of that method; any other name is free",
+    )
+    widths: tuple[float, ...] = Field(
+        (0.25, 0.5, 0.75, 1.0), description="ascending, up to 1.0; one alone may be any"
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="of weights, batches, augmentation and splits")
     data: DataSection = DataSection()
     network: NetworkSection = NetworkSection()
     loss: LossSection = LossSection()
@@ -43,28 +48,28 @@ class Recipe(Section):
     def _check(self) -> Self:
         names = [canonical_width(width) for width in self.widths]
         if list(self.widths) != sorted(set(self.widths)) or not names:
-            raise ValueError(f"widths must ascend without repeats, found {list(self.widths)}")
+            raise ValueError(f"widths must ascend without repeats; found {list(self.widths)}")
         if len(names) > 1 and names[-1] != "1.0":
-            raise ValueError(f"widths must end at 1.0 unless there is one only, found {list(self.widths)}")
+            raise ValueError(f"widths must end at 1.0 unless there is only one; found {list(self.widths)}")
         self._check_parts()
         for key, value in METHODS.get(self.method, {}).items():
             found = len(names) == 1 if key == "one_width" else self._setting(key)
             if found != value:
                 raise ValueError(
-                    f"method {self.method} has {key} = {value!r}, found {found!r}; "
-                    "give anything else a method name of its own"
+                    f"method {self.method} requires {key} = {value!r}; found {found!r}; "
+                    "set another method name for other settings"
                 )
         return self
 
     def _check_parts(self) -> None:
         part = self.optimiser.batch // self.optimiser.micro_batches
         if self.sampler.kind == "identities" and part % self.sampler.images:
-            raise ValueError(f"sampler.images must divide a batch of {part}, found {self.sampler.images}")
+            raise ValueError(f"sampler.images must divide a batch of {part}; found {self.sampler.images}")
         frozen = self.teacher is not None and self.teacher.full
         if frozen and not (self.network.separate and len(self.widths) > 1):
-            raise ValueError("teacher.full needs network.separate and a width below 1 to train")
+            raise ValueError("teacher.full needs network.separate = true and a width below 1 to train")
         if self.loss.classifier == "separate" and self.teacher is not None and self.teacher.classifier:
-            raise ValueError("teacher.classifier is one for all widths; loss.classifier is 'separate'")
+            raise ValueError("teacher.classifier needs loss.classifier = 'shared'; found 'separate'")
 
     def _setting(self, key: str) -> Any:
         found: Any = self
@@ -74,11 +79,11 @@ class Recipe(Section):
 
     @property
     def width_names(self) -> tuple[str, ...]:
-        """Canonical names of the widths, ascending."""
+        """Canonical names of the widths, such as "0.25" and "1.0", ascending."""
         return tuple(canonical_width(width) for width in self.widths)
 
     @property
     def sha256(self) -> str:
-        """Digest of everything in the recipe that is not at its default, so that a new key changes no digest."""
+        """Digest of the keys that are not at their defaults, so that adding a key to recipes changes no digest."""
         content = self.model_dump(mode="json", exclude_defaults=True)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

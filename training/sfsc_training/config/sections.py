@@ -1,4 +1,7 @@
-"""The sections of a recipe. A default never changes: a recipe's digest leaves out what is at its default."""
+"""The sections of a recipe, with every key, default and bound; docs/training.md has them as a table.
+
+A default must never change: a recipe's digest leaves out the keys that are at their defaults.
+"""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -9,6 +12,7 @@ __all__ = [
     "AggregationSection",
     "AugmentationSection",
     "DataSection",
+    "EvidenceFunction",
     "EvidentialSection",
     "LossSection",
     "NetworkSection",
@@ -21,6 +25,7 @@ __all__ = [
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+EvidenceFunction = Literal["softplus", "relu", "exp"]
 
 
 class Section(BaseModel):
@@ -30,139 +35,175 @@ class Section(BaseModel):
 
 
 class VehiclesSection(Section):
-    """Rendered vehicles, drawn into the data folder by the first run."""
+    """Rendered vehicles, drawn into an empty data folder by the first run that reads it."""
 
-    seed: int = Field(0, ge=0, lt=2**31)
-    train: int = Field(400, ge=2, le=1_000_000, description="identities to train on")
-    test: int = Field(100, ge=1, le=1_000_000, description="other identities to test on")
-    shots: int = Field(2, ge=1, le=1000, description="images per identity and camera")
-    twin_share: Probability = Field(0.25, description="share whose twin differs in one sticker")
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of the identities and of all images")
+    train: int = Field(400, ge=2, le=1_000_000, description="number of identities to train on")
+    test: int = Field(100, ge=1, le=1_000_000, description="number of other identities to test on")
+    shots: int = Field(2, ge=1, le=1000, description="images of each identity from each camera")
+    twin_share: Probability = Field(0.25, description="share with a twin that differs in one sticker only")
 
 
 class DataSection(Section):
-    """Which images are queries, gallery, validation; globs and the pattern see the file name only."""
+    """How images are read, and the role of each; globs and the camera pattern are matched against file names."""
 
-    height: int = Field(128, ge=8, le=2048)
-    width: int = Field(128, ge=8, le=2048)
-    reader: Literal["folder", "market1501", "msmt17", "veri776", "vehicleid", "sop", "inshop", "cub"] = "folder"
-    subset: str | None = Field(None, description="of vehicleid: the size of the test list")
-    check_counts: bool = Field(True, description="published sets: as many images as their authors publish")
-    query: str | None = Field(None, description="glob of query images; none: every image is one")
-    gallery: str | None = Field(None, description="glob of gallery images; none: all that are no query")
-    camera: str | None = Field(None, description="regular expression with one group: the camera")
-    validation_share: Share = Field(0.1, description="identities of the training split kept for choices")
-    test_share: Share = Field(0.5, description="identities kept for the test where the folder has no split")
-    licence: str = Field("unknown", description="goes into the bundle's provenance")
-    vehicles: VehiclesSection | None = Field(None, description="draw vehicles into an empty data folder")
-    skip_unreadable: bool = Field(
-        False, description="leave images out that cannot be read; else they are an error"
+    height: int = Field(128, ge=8, le=2048, description="pixels to which every image is resized")
+    width: int = Field(128, ge=8, le=2048, description="pixels to which every image is resized")
+    reader: Literal["folder", "market1501", "msmt17", "veri776", "vehicleid", "sop", "inshop", "cub"] = Field(
+        "folder", description="layout of the data folder: IDENTITY/IMAGE, or a published set as it unpacks"
     )
-    max_cache_gib: float = Field(8.0, gt=0, description="decoded images that may lie in memory")
+    subset: str | None = Field(None, description="size of VehicleID's test list: 800 (if not set), 1600, 2400, …")
+    check_counts: bool = Field(
+        True,
+        description="check a published set against the counts of images and identities that its authors state",
+    )
+    query: str | None = Field(None, description="glob of the query images; not set: every image is a query")
+    gallery: str | None = Field(
+        None, description="glob of the gallery images; not set: all images that are no query"
+    )
+    camera: str | None = Field(
+        None,
+        description="regular expression whose one group is the camera; a query then ignores gallery images of its "
+        "own identity from its own camera",
+    )
+    validation_share: Share = Field(0.1, description="share of the training identities kept apart for validation")
+    test_share: Share = Field(0.5, description="share of the identities to test on, where the folder has no split")
+    licence: str = Field("unknown", description="licence of the images, for the bundle's provenance")
+    vehicles: VehiclesSection | None = Field(None, description="if set, vehicles are drawn into an empty folder")
+    skip_unreadable: bool = Field(
+        False, description="leave out images that cannot be read, instead of stopping with an error"
+    )
+    max_cache_gib: float = Field(8.0, gt=0, description="GiB of memory that the decoded images may take")
 
 
 class NetworkSection(Section):
-    """A timm backbone and the embedding on top of it."""
+    """A timm backbone and the embedding on top of it (docs/method.md §1)."""
 
-    backbone: str = "resnet18"
-    arguments: dict[str, Any] = Field(default_factory=dict, description="passed on to timm.create_model")
-    stem: Literal["timm", "3x3"] = Field("timm", description="3x3: one 3×3 convolution, no pooling")
-    stem_stride: int = Field(1, ge=1, le=4, description="stride of the 3x3 stem")
-    image_channels: Literal[1, 3] = 3
-    dimension: int = Field(128, ge=2, le=8192)
-    pretrained: bool = Field(False, description="timm's weights for this backbone")
-    weights_file: Path | None = Field(None, description="a local file with timm weights for this backbone")
-    start: Path | None = Field(
-        None, description="a run of the same network, of any image size, whose weights this one starts from"
+    backbone: str = Field("resnet18", description="name of a timm model")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="further arguments of timm.create_model")
+    stem: Literal["timm", "3x3"] = Field(
+        "timm", description="timm: the backbone's own; 3x3: one 3×3 convolution without pooling, for small images"
     )
-    separate: bool = Field(False, description="every width is a network of its own: nothing is shared")
+    stem_stride: int = Field(1, ge=1, le=4, description="stride of the 3x3 stem")
+    image_channels: Literal[1, 3] = Field(3, description="1: the network converts its input to grey")
+    dimension: int = Field(128, ge=2, le=8192, description="length D of the embedding at every width")
+    pretrained: bool = Field(False, description="start from timm's weights for this backbone (downloads them)")
+    weights_file: Path | None = Field(None, description="start from a local file of timm weights")
+    start: Path | None = Field(
+        None, description="start from the weights of this run of the same network, at any image size"
+    )
+    separate: bool = Field(False, description="every width is a network of its own and shares no weights")
 
 
 class EvidentialSection(Section):
-    """The compatible loss of the widths below 1 (method: evidential)."""
+    """The evidential loss of the widths below 1 (docs/method.md §2.2)."""
 
-    evidence: Literal["softplus", "relu", "exp"] = "exp"
-    prior_weight: float | Literal["classes"] = Field("classes", description="W; the prior of a class is W/K")
-    kl_weight: float = Field(0.0, ge=0, description="λ, on the KL term")
-    anneal_steps: int = Field(0, ge=0, description="λ grows linearly from 0 over these steps")
+    evidence: EvidenceFunction = Field("exp", description="turns a logit into evidence ≥ 0")
+    prior_weight: float | Literal["classes"] = Field(
+        "classes", description="W; each class has the prior W/K; classes: W = K"
+    )
+    kl_weight: float = Field(0.0, ge=0, description="λ, weight of the KL term")
+    anneal_steps: int = Field(0, ge=0, description="steps over which λ grows linearly from 0; 0: λ is constant")
 
 
 class LossSection(Section):
-    """Base loss on the widest network, compatible loss on the widths below it."""
+    """Base loss of the widest network, compatible loss of the widths below it (docs/method.md §2)."""
 
-    logits: Literal["cosine", "linear"] = "cosine"
-    scale: float = Field(16.0, gt=0, description="factor on cosine logits; gamma of the circle loss")
-    classifier: Literal["shared", "separate"] = Field("shared", description="separate: one for each width")
-    class_vectors: Literal["learned", "simplex"] = Field(
-        "learned", description="simplex: fixed, as far apart as the dimension allows; the same in every run"
+    logits: Literal["cosine", "linear"] = Field(
+        "cosine", description="scale × cosine between feature and class vector, or their inner product"
     )
-    base: Literal["cross-entropy", "arcface", "cosface", "circle"] = "cross-entropy"
-    margin: float | None = Field(None, ge=0, description="of the base loss; radians for arcface; none: the usual")
-    label_smoothing: Share = 0.0
-    triplet: float = Field(0.0, ge=0, description="weight of a hard triplet term in the base loss")
-    triplet_margin: float = Field(0.3, ge=0, le=2, description="in cosine, for every triplet term")
+    scale: float = Field(16.0, gt=0, description="factor of cosine logits; γ of the circle loss")
+    classifier: Literal["shared", "separate"] = Field(
+        "shared", description="one classifier for all widths, or one for each"
+    )
+    class_vectors: Literal["learned", "simplex"] = Field(
+        "learned", description="simplex: fixed, as far apart as the dimension allows, the same in every run"
+    )
+    base: Literal["cross-entropy", "arcface", "cosface", "circle"] = Field(
+        "cross-entropy", description="loss of the widest width"
+    )
+    margin: float | None = Field(
+        None, ge=0, description="of arcface (radians), cosface, circle; not set: 0.5, 0.35, 0.25"
+    )
+    label_smoothing: Share = Field(0.0, description="of cross-entropy")
+    triplet: float = Field(0.0, ge=0, description="weight of a triplet term in the base loss")
+    triplet_margin: float = Field(0.3, ge=0, le=2, description="margin of every triplet term, in cosine")
     compatible: Literal["evidential", "cross-entropy", "base", "triplet", "soft-targets"] = Field(
         "evidential",
-        description="triplet: anchor from the width, positives and negatives from the widest; soft-targets: the "
-        "widest's class probabilities alone (in-place distillation)",
+        description="loss of the widths below 1; base: the base loss; triplet: anchors from the width, positives "
+        "and negatives from the widest; soft-targets: KL to the widest's class probabilities",
     )
-    cross_entropy: float = Field(0.0, ge=0, description="weight of cross-entropy added on the widths below 1")
-    distil: float = Field(0.0, ge=0, description="weight of 1 − cosine to the widest width's feature")
-    soft_targets: float = Field(0.0, ge=0, description="weight of KL to the widest width's class probabilities")
-    temperature: float = Field(1.0, gt=0, description="of both sides of soft targets")
+    cross_entropy: float = Field(0.0, ge=0, description="weight of cross-entropy added at the widths below 1")
+    distil: float = Field(
+        0.0, ge=0, description="weight of 1 − cosine to the widest's feature, added at the widths below 1"
+    )
+    soft_targets: float = Field(
+        0.0, ge=0, description="weight of KL to the widest's class probabilities, added at the widths below 1"
+    )
+    temperature: float = Field(1.0, gt=0, description="temperature T of soft targets")
     evidential: EvidentialSection = EvidentialSection()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.base != "cross-entropy" and (self.logits != "cosine" or self.label_smoothing):
-            raise ValueError(f"base {self.base} needs logits = 'cosine' and no label_smoothing")
+            raise ValueError(f"base = {self.base!r} needs logits = 'cosine' and label_smoothing = 0")
         one = self.class_vectors == "simplex" or self.compatible == "soft-targets" or self.soft_targets > 0
         if one and self.classifier != "shared":
             raise ValueError(
-                "soft targets and class_vectors 'simplex' need one classifier for all widths, found 'separate'"
+                "soft targets and class_vectors = 'simplex' need one classifier for all widths; found "
+                "classifier = 'separate'"
             )
         return self
 
 
 class TeacherSection(Section):
-    """What a finished run (`--teacher`, `--compatible-with`) is used for; it is never trained."""
+    """How a finished run (`--teacher` or `--compatible-with`) is used; it is never trained itself."""
 
-    full: bool = Field(False, description="its widest network stands, frozen, as this run's width 1")
-    classifier: bool = Field(False, description="its classifier stands, frozen, as this run's")
-    classify: float = Field(0.0, ge=0, description="weight of cross-entropy through its classifier, every width")
-    distil: float = Field(0.0, ge=0, description="weight of 1 − cosine to the mean of its embeddings")
+    full: bool = Field(False, description="its widest network, frozen, is width 1 of this run")
+    classifier: bool = Field(False, description="its classifier, frozen, is that of this run")
+    classify: float = Field(
+        0.0, ge=0, description="weight of cross-entropy through its classifier, added at every width"
+    )
+    distil: float = Field(
+        0.0, ge=0, description="weight of 1 − cosine to the mean of its embeddings at the wider widths"
+    )
 
 
 class AggregationSection(Section):
-    """How the gradients of the widths become one update of the shared parameters."""
+    """How the gradients of the widths become one update of the shared weights (docs/method.md §3)."""
 
-    kind: Literal["projection", "sum", "mean", "mgda", "cagrad", "upgrad"] = "projection"
+    kind: Literal["projection", "sum", "mean", "mgda", "cagrad", "upgrad"] = Field(
+        "projection", description="aggregator; the last three need the extra `aggregators`"
+    )
     scope: Literal["flat", "overlap", "tensor"] = Field(
-        "flat", description="over the whole vector, or by itself in each shell between crops or each tensor"
+        "flat", description="over the whole vector, or separately in each shell between crops, or in each tensor"
     )
     cagrad_c: float = Field(0.5, ge=0, description="CAGrad's c: how far from the mean the update may go")
 
 
 class OptimiserSection(Section):
-    """Optimiser and schedule: linear warm-up, then a cosine to zero or steps down."""
+    """Optimiser, learning rate and length of the training."""
 
-    kind: Literal["adamw", "adam", "sgd"] = "adamw"
-    lr: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.05, ge=0)
-    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd, Nesterov's where it is above 0")
-    schedule: Literal["cosine", "step"] = "cosine"
-    milestones: tuple[int, ...] = Field((), description="of the step schedule: where lr falls")
-    decay: float = Field(0.1, gt=0, le=1, description="of the step schedule: factor at each milestone")
-    warmup_steps: int = Field(100, ge=0)
-    clip_norm: float = Field(0.0, ge=0, description="0: no clipping")
-    ema: float = Field(0.0, ge=0, lt=1, description="decay of averaged weights, which then are the result")
-    steps: int = Field(3000, ge=1)
-    batch: int = Field(96, ge=2)
-    micro_batches: int = Field(1, ge=1, description="parts of a batch; own statistics, gradients averaged")
-    sandwich: int | None = Field(
-        None, ge=0, description="widths drawn for each step between the narrowest and the widest; none: all"
+    kind: Literal["adamw", "adam", "sgd"] = Field("adamw", description="optimiser")
+    lr: float = Field(1e-3, gt=0, description="learning rate after the warm-up")
+    weight_decay: float = Field(0.05, ge=0, description="not on biases and normalisation")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd; Nesterov's if above 0")
+    schedule: Literal["cosine", "step"] = Field("cosine", description="after the warm-up: to zero, or by steps")
+    milestones: tuple[int, ...] = Field((), description="of schedule step: the steps at which lr falls")
+    decay: float = Field(0.1, gt=0, le=1, description="of schedule step: factor on lr at each milestone")
+    warmup_steps: int = Field(100, ge=0, description="steps over which lr grows linearly")
+    clip_norm: float = Field(0.0, ge=0, description="largest norm of the update; 0: no clipping")
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of averaged weights, which become the result; 0: none")
+    steps: int = Field(3000, ge=1, description="length of the training")
+    batch: int = Field(96, ge=2, description="images per step")
+    micro_batches: int = Field(
+        1, ge=1, description="parts of a batch, each with its own batch statistics; their gradients are averaged"
     )
-    bf16: bool = Field(True, description="network in bfloat16 autocast; losses are always float32")
-    float64: bool = Field(False, description="everything in float64, to check the arithmetic")
+    sandwich: int | None = Field(
+        None, ge=0, description="widths drawn per step beside the narrowest and the widest; not set: all widths"
+    )
+    bf16: bool = Field(True, description="run the network in bfloat16; losses are always float32")
+    float64: bool = Field(False, description="compute everything in float64, to check the arithmetic")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -176,26 +217,30 @@ class OptimiserSection(Section):
 
 
 class SamplerSection(Section):
-    """What a batch is made of."""
+    """Which images make a batch."""
 
-    kind: Literal["shuffle", "identities"] = "shuffle"
-    images: int = Field(4, ge=2, description="images of each identity in a batch of kind identities")
+    kind: Literal["shuffle", "identities"] = Field(
+        "shuffle", description="shuffled images, or some images of each of some identities (triplet losses)"
+    )
+    images: int = Field(4, ge=2, description="of kind identities: images of each identity in a batch")
 
 
 class AugmentationSection(Section):
-    """torchvision v2 transforms, drawn anew for every image."""
+    """torchvision's v2 transforms, drawn anew for every image."""
 
-    flip: Probability = 0.0
-    degrees: float = Field(0.0, ge=0, le=180)
-    translate: Probability = 0.0
-    scale: tuple[float, float] = (1.0, 1.0)
-    shear: float = Field(0.0, ge=0, le=90)
+    flip: Probability = Field(0.0, description="probability of a horizontal flip")
+    degrees: float = Field(0.0, ge=0, le=180, description="largest rotation")
+    translate: Probability = Field(0.0, description="largest shift, as a share of height and width")
+    scale: tuple[float, float] = Field((1.0, 1.0), description="range of the zoom")
+    shear: float = Field(0.0, ge=0, le=90, description="largest shear in degrees")
     pad_crop: int = Field(0, ge=0, le=256, description="pixels padded on each side before a random crop")
-    crop_scale: tuple[float, float] | None = Field(None, description="random resized crop: share of the area")
-    brightness: float = Field(0.0, ge=0)
-    contrast: float = Field(0.0, ge=0)
-    saturation: float = Field(0.0, ge=0)
-    hue: float = Field(0.0, ge=0, le=0.5)
-    grey: Probability = 0.0
-    erase: Probability = 0.0
-    fill: int = Field(255, ge=0, le=255, description="grey level of what comes in from outside")
+    crop_scale: tuple[float, float] | None = Field(
+        None, description="random resized crop: range of the share of the area that is kept"
+    )
+    brightness: float = Field(0.0, ge=0, description="largest relative change")
+    contrast: float = Field(0.0, ge=0, description="largest relative change")
+    saturation: float = Field(0.0, ge=0, description="largest relative change")
+    hue: float = Field(0.0, ge=0, le=0.5, description="largest shift, as a share of the colour circle")
+    grey: Probability = Field(0.0, description="probability of conversion to grey")
+    erase: Probability = Field(0.0, description="probability that a random rectangle is erased")
+    fill: int = Field(255, ge=0, le=255, description="grey level of padding and erased areas")

@@ -1,1 +1,1 @@
-"""Readers, decoded images, augmentation and batches."""
+"""From a data folder to training batches: readers, decoded images, samplers, augmentation."""

@@ -1,4 +1,4 @@
-"""Augmentation from torchvision's v2 transforms, drawn anew for each image of a batch."""
+"""The augmentation of a recipe, by torchvision's v2 transforms."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ __all__ = ["Augmentation"]
 
 
 class Augmentation:
-    """uint8 [n, 3, H, W] → uint8 [n, 3, H, W]; draws from torch's global generator."""
+    """uint8 [n, 3, H, W] → uint8 [n, 3, H, W], drawn for each image from torch's global generator."""
 
     def __init__(self, section: AugmentationSection, height: int, width: int) -> None:
         steps: list[v2.Transform] = []

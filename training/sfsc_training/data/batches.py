@@ -1,7 +1,6 @@
-"""Training batches, in parts: each part has batch statistics of its own, in this process or in another one.
+"""Training batches, cut into micro-batches with batch statistics of their own.
 
-What a part holds depends on (seed, step, part) alone, so neither a new start nor another number of processes
-changes it.
+What a micro-batch holds depends on (seed, step, number) only: it is the same after a resume and in any process.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,17 +15,19 @@ from sfsc_training.data.augmentation import Augmentation
 from sfsc_training.data.sampling import Sampler
 from sfsc_training.errors import DataError
 
-__all__ = ["Batches", "Part", "make_loader"]
+__all__ = ["Batches", "MicroBatch", "make_loader"]
 
-Part = tuple[Tensor, Tensor]
+MicroBatch = tuple[Tensor, Tensor]  # images uint8 [b, 3, H, W], classes int64 [b]
 
 
-class Batches(IterableDataset[list[Part]]):
-    """Batches of steps `start` … `stop`−1, each a list of parts: uint8 [b, 3, H, W] and classes int64 [b].
+class Batches(IterableDataset[list[MicroBatch]]):
+    """The batches of the steps start … stop − 1, each a list of micro-batches.
 
     Args:
-        parts: into how many parts the rows of a step are cut.
-        mine: which of them this process takes; None: all.
+        pixels: all images, uint8 [n, H, W, 3].
+        classes: int64 [n].
+        micro_batches: how many equal parts a batch is cut into.
+        mine: numbers of those that this process computes; None: all.
     """
 
     def __init__(
@@ -39,23 +40,23 @@ class Batches(IterableDataset[list[Part]]):
         seed: int,
         start: int,
         stop: int,
-        parts: int = 1,
+        micro_batches: int = 1,
         mine: Sequence[int] | None = None,
     ) -> None:
         self._pixels, self._classes = pixels, classes
         self._augmentation, self._sampler = augmentation, sampler
         self._seed, self._steps = seed, range(start, stop)
-        self._parts, self._mine = parts, range(parts) if mine is None else mine
+        self._count, self._mine = micro_batches, range(micro_batches) if mine is None else mine
 
-    def batch(self, step: int) -> list[Part]:
-        """The augmented parts of one step. Raises DataError where the rows cannot be cut into equal parts."""
+    def batch(self, step: int) -> list[MicroBatch]:
+        """The augmented micro-batches of one step. Raises DataError where the batch cannot be cut evenly."""
         rows = self._sampler.rows(step)
-        if len(rows) % self._parts:
-            raise DataError(f"a batch of {len(rows)} images cannot be cut into {self._parts} equal parts")
-        pieces = np.split(rows, self._parts)
-        return [self._part(step, number, pieces[number]) for number in self._mine]
+        if len(rows) % self._count:
+            raise DataError(f"a batch of {len(rows)} images cannot be cut into {self._count} equal micro-batches")
+        pieces = np.split(rows, self._count)
+        return [self._micro_batch(step, number, pieces[number]) for number in self._mine]
 
-    def _part(self, step: int, number: int, rows: npt.NDArray[np.int64]) -> Part:
+    def _micro_batch(self, step: int, number: int, rows: npt.NDArray[np.int64]) -> MicroBatch:
         images = torch.from_numpy(np.ascontiguousarray(self._pixels[rows].transpose(0, 3, 1, 2)))
         key = [self._seed, 2, step, number] if number else [self._seed, 2, step]
         with torch.random.fork_rng(devices=[]):
@@ -63,13 +64,13 @@ class Batches(IterableDataset[list[Part]]):
             images = self._augmentation(images)
         return images, torch.from_numpy(self._classes[rows])
 
-    def __iter__(self) -> Iterator[list[Part]]:
+    def __iter__(self) -> Iterator[list[MicroBatch]]:
         worker = get_worker_info()
         first, stride = (0, 1) if worker is None else (worker.id, worker.num_workers)
         for step in self._steps[first::stride]:
             yield self.batch(step)
 
 
-def make_loader(batches: Batches, workers: int) -> DataLoader[list[Part]]:
-    """Steps in order, prepared ahead by so many processes (0: in this one)."""
+def make_loader(batches: Batches, workers: int) -> DataLoader[list[MicroBatch]]:
+    """The batches in order of steps, prepared ahead by `workers` processes; 0: in this process."""
     return DataLoader(batches, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)

@@ -1,4 +1,4 @@
-"""All images of a split, decoded once by the bundle's preprocessing and kept in memory."""
+"""The images of a split, decoded once by the bundle's preprocessing and kept in memory."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,11 +23,11 @@ def load_images(
     """Decode images to uint8 [n, H, W, 3].
 
     Args:
-        advance: called once an image, for a progress bar.
+        advance: called after each image.
 
     Raises:
-        DataError: some cannot be read (the message names the first and counts them), or all together exceed
-            data.max_cache_gib.
+        DataError: some images cannot be read (the message counts them and names the first), or the decoded images
+            would take more memory than data.max_cache_gib.
     """
     images, failed = _load(paths, section, advance, threads)
     if failed:
@@ -38,10 +38,10 @@ def load_images(
 def load_split(
     split: Split, section: DataSection, advance: Callable[[], None] | None = None, *, threads: int = 2
 ) -> tuple[Split, npt.NDArray[np.uint8]]:
-    """The images of a split; those that cannot be read are left out of both where data.skip_unreadable says so.
+    """A split and its decoded images; with data.skip_unreadable, both without the images that cannot be read.
 
     Raises:
-        DataError: as `load_images`, or an identity of a training split has no readable image left.
+        DataError: as `load_images`, or an identity has no readable image.
     """
     images, failed = _load(split.paths, section, advance, threads)
     if not failed:
@@ -52,7 +52,7 @@ def load_split(
     remaining = split.take(kept)
     lost = set(range(len(split.identities))) - set(remaining.classes.tolist())
     if lost:
-        raise DataError(f"identity {split.identities[min(lost)]} has no readable image: remove its folder")
+        raise DataError(f"identity {split.identities[min(lost)]} has no readable image; remove its folder")
     return remaining, images[kept]
 
 
@@ -62,7 +62,9 @@ def _load(
     shape = (len(paths), section.height, section.width, 3)
     gib = float(np.prod(shape, dtype=np.float64)) / 2**30
     if gib > section.max_cache_gib:
-        raise DataError(f"data.max_cache_gib is {section.max_cache_gib}, the decoded images take {gib:.1f} GiB")
+        raise DataError(
+            f"data.max_cache_gib is {section.max_cache_gib}, but the decoded images take {gib:.1f} GiB"
+        )
     images = np.empty(shape, dtype=np.uint8)
     failed: dict[int, DataError] = {}
     preprocessing = Preprocessing(height=section.height, width=section.width)

@@ -1,7 +1,8 @@
-"""The data set of a recipe, by the reader that it names."""
+"""The data set of a recipe, read by the reader that the recipe names."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import assert_never
 
 from sfsc_training.config import DataSection
 from sfsc_training.data.published.objects import read_cub, read_inshop, read_sop
@@ -17,26 +18,38 @@ __all__ = ["read_dataset"]
 def read_dataset(
     folder: Path, section: DataSection, seed: int, progress: Callable[[int, int], None] | None = None
 ) -> Dataset:
-    """Names and roles of all images; nothing is decoded.
+    """Names and roles of all images; none is decoded.
 
     Args:
-        progress: images done and in all, where images are drawn first.
+        progress: called with the images done and the images in all, where vehicles are drawn first.
 
     Raises:
-        DataError: something is missing or not as the set's authors publish it.
+        DataError: the folder or something in it is missing, or is not as the set's authors publish it.
     """
     if section.vehicles is not None:
         return read_vehicles(folder, section, seed, progress)
-    readers = {
-        "folder": read_folder,
-        "market1501": read_market1501,
-        "msmt17": read_msmt17,
-        "veri776": read_veri776,
-        "vehicleid": read_vehicleid,
-        "sop": read_sop,
-        "inshop": read_inshop,
-        "cub": read_cub,
-    }
     if not folder.is_dir():
         raise DataError(f"data folder {folder} does not exist")
-    return readers[section.reader](folder, section, seed)
+    return _reader(section)(folder, section, seed)
+
+
+def _reader(section: DataSection) -> Callable[[Path, DataSection, int], Dataset]:
+    match section.reader:
+        case "folder":
+            return read_folder
+        case "market1501":
+            return read_market1501
+        case "msmt17":
+            return read_msmt17
+        case "veri776":
+            return read_veri776
+        case "vehicleid":
+            return read_vehicleid
+        case "sop":
+            return read_sop
+        case "inshop":
+            return read_inshop
+        case "cub":
+            return read_cub
+        case _:
+            assert_never(section.reader)

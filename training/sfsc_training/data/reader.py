@@ -1,4 +1,7 @@
-"""The folder reader: `DIR/{train,test}/IDENTITY/IMAGE`, or `DIR/IDENTITY/IMAGE` split by identity by the seed."""
+"""Data sets and their splits, and the reader of plain folders.
+
+A folder is `DIR/{train,test}/IDENTITY/IMAGE`, or `DIR/IDENTITY/IMAGE`, whose identities the seed divides.
+"""
 
 import fnmatch
 import hashlib
@@ -11,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from sfsc_bundle.image_formats import SUFFIXES
 from sfsc_bundle.retrieval import Labels
 from sfsc_training.config import DataSection
 from sfsc_training.errors import DataError
@@ -19,15 +23,14 @@ __all__ = ["Dataset", "Split", "digest", "divide", "read_folder"]
 
 Identity = TypeVar("Identity")
 
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})
-
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Images of disjoint identities and their roles.
+    """The images of one part of a data set, with their identities and roles.
 
-    `paths` [n]; `names` [n]: path below the data folder; `classes` [n]: dense class number; `identities`: the name
-    of each class; `cameras` [n] or None; `query` and `gallery`: positions.
+    `paths` [n]; `names` [n]: paths below the data folder; `classes` [n]: class numbers 0, 1, …, or −1 for images
+    that no metric counts; `identities`: the name of each class; `cameras` [n], or None where they are unknown;
+    `query` and `gallery`: positions of the images with that role.
     """
 
     paths: tuple[Path, ...]
@@ -39,11 +42,11 @@ class Split:
     gallery: npt.NDArray[np.int64]
 
     def labels(self) -> Labels:
-        """What the retrieval metrics need to know of every image."""
+        """Identity, camera and number of every image, for the retrieval metrics."""
         return Labels(self.classes, self.cameras, np.arange(len(self.paths), dtype=np.int64))
 
     def take(self, kept: npt.NDArray[np.int64]) -> "Split":
-        """The split with some of its images only, in the same order; identities keep their numbers."""
+        """The split with the images at positions `kept` only; identities keep their numbers."""
         place = np.full(len(self.paths), -1, dtype=np.int64)
         place[kept] = np.arange(len(kept))
         query, gallery = (place[rows][place[rows] >= 0] for rows in (self.query, self.gallery))
@@ -68,9 +71,9 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Three splits without a common identity. `sha256` covers names and contents of all images.
+    """Three splits without a common identity.
 
-    `licence`: of a published set; None where only the recipe can say it.
+    `sha256`: digest of the names and contents of all images; `licence`: of a published set; None: see the recipe.
     """
 
     train: Split
@@ -80,18 +83,18 @@ class Dataset:
     licence: str | None = None
 
     def part(self, name: str) -> Split:
-        """The split of that name that is evaluated. Raises DataError where there is none."""
+        """The test or validation split. Raises DataError for another name."""
         if name not in ("test", "validation"):
-            raise DataError(f"split must be test or validation, found {name!r}")
+            raise DataError(f"split must be test or validation; found {name!r}")
         return self.test if name == "test" else self.validation
 
 
 def read_folder(folder: Path, section: DataSection, seed: int) -> Dataset:
-    """Read names and roles of all images; nothing is decoded.
+    """Read names and roles of all images of a folder; none is decoded.
 
     Raises:
-        DataError: no such folder, no identities, an identity with no image, a camera pattern that does not
-            match, a split without queries or gallery.
+        DataError: there is no such folder, too few identities, an identity without images, a file name that the
+            camera pattern does not match, or a split without queries or gallery.
     """
     if not folder.is_dir():
         raise DataError(f"data folder {folder} does not exist")
@@ -105,7 +108,7 @@ def read_folder(folder: Path, section: DataSection, seed: int) -> Dataset:
         rest, test = divide(_identities(folder), section.test_share, random)
     train, validation = divide(rest, section.validation_share, random)
     if len(train) < 2:
-        raise DataError(f"{folder}: training needs at least 2 identities, found {len(train)}")
+        raise DataError(f"{folder}: training needs at least 2 identities; found {len(train)}")
     training, choice, final = (_split(folder, part, section) for part in (train, validation, test))
     return Dataset(training, choice, final, digest((training, choice, final)))
 
@@ -113,14 +116,14 @@ def read_folder(folder: Path, section: DataSection, seed: int) -> Dataset:
 def _identities(folder: Path) -> list[Path]:
     found = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not found:
-        raise DataError(f"{folder} has no identity folders; it must hold IDENTITY/IMAGE")
+        raise DataError(f"{folder} has no identity folders; images must lie at IDENTITY/IMAGE")
     return found
 
 
 def divide(
     identities: Sequence[Identity], share: float, random: np.random.Generator
 ) -> tuple[list[Identity], list[Identity]]:
-    """Keep 1 − share of the identities, give the rest away; both in their own order."""
+    """Divide identities at random into 1 − share and share of them; both keep their order."""
     given = set(random.permutation(len(identities))[: round(share * len(identities))].tolist())
     kept = [path for number, path in enumerate(identities) if number not in given]
     return kept, [path for number, path in enumerate(identities) if number in given]
@@ -130,9 +133,9 @@ def _split(root: Path, identities: Sequence[Path], section: DataSection) -> Spli
     paths: list[Path] = []
     classes: list[int] = []
     for number, identity in enumerate(identities):
-        images = sorted(path for path in identity.iterdir() if path.suffix.lower() in _SUFFIXES)
+        images = sorted(path for path in identity.iterdir() if path.suffix.lower() in SUFFIXES)
         if not images:
-            raise DataError(f"identity {identity} has no image ({', '.join(sorted(_SUFFIXES))})")
+            raise DataError(f"identity {identity} has no image: no file ends in {', '.join(SUFFIXES)}")
         paths += images
         classes += [number] * len(images)
     query, gallery = _roles(paths, section)
@@ -164,7 +167,7 @@ def _roles(paths: Sequence[Path], section: DataSection) -> tuple[npt.NDArray[np.
         return everything if is_query is None else everything[is_query], everything[is_gallery]
     if is_query is None:
         return everything, everything
-    # A camera rule needs every image in the gallery: a query's own camera is dropped per query.
+    # With cameras the gallery holds every image: the metrics drop a query's own camera per query.
     return everything[is_query], everything if section.camera else everything[~is_query]
 
 
@@ -176,7 +179,7 @@ def _cameras(paths: Sequence[Path], pattern: str | None) -> npt.NDArray[np.int64
     except re.error as error:
         raise DataError(f"data.camera {pattern!r} is not a regular expression: {error}") from error
     if compiled.groups != 1:
-        raise DataError(f"data.camera {pattern!r} must have one group, found {compiled.groups}")
+        raise DataError(f"data.camera {pattern!r} must have one group; found {compiled.groups}")
     names = [_camera(path, compiled) for path in paths]
     numbers = {name: number for number, name in enumerate(sorted(set(names)))}
     return np.array([numbers[name] for name in names], dtype=np.int64)
@@ -190,7 +193,7 @@ def _camera(path: Path, pattern: re.Pattern[str]) -> str:
 
 
 def digest(splits: Sequence[Split], read: Callable[[Path], bytes] = Path.read_bytes) -> str:
-    """sha256 over the names and contents of all images."""
+    """Digest (sha256) of the names and contents of all images."""
     found = hashlib.sha256()
     images = sorted((name, path) for split in splits for name, path in zip(split.names, split.paths, strict=True))
     for name, path in images:

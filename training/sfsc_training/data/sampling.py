@@ -1,6 +1,6 @@
-"""Which images a batch holds: a function of (seed, step) alone, so a run can go on from any step."""
+"""Which images make the batch of a step: a function of (seed, step) only, so a run can resume at any step."""
 
-from typing import Protocol
+from typing import Protocol, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -8,19 +8,19 @@ import numpy.typing as npt
 from sfsc_training.config import SamplerSection
 from sfsc_training.errors import DataError
 
-__all__ = ["Identities", "Sampler", "Shuffle", "make_sampler"]
+__all__ = ["Identities", "Sampler", "Shuffle", "make_sampler", "sampling_unit"]
 
 Ints = npt.NDArray[np.int64]
 
 
 class Sampler(Protocol):
-    """`rows(step)`: positions of the images of one step, int64 [size]."""
+    """`rows(step)`: positions of the images in the batch of a step, int64 [size]."""
 
     def rows(self, step: int) -> Ints: ...
 
 
 class Shuffle:
-    """Every epoch is a new permutation of all images; what is left over at its end is dropped."""
+    """Every epoch is a new permutation of all images; an incomplete batch at its end is dropped."""
 
     def __init__(self, count: int, size: int, seed: int) -> None:
         self._count, self._size, self._seed = count, size, seed
@@ -33,7 +33,7 @@ class Shuffle:
 
 
 class Identities:
-    """P identities × K images, those of one identity side by side.
+    """P identities × K images, the images of one identity next to each other.
 
     Every epoch is a new permutation of the identities; an identity with fewer than K images repeats them.
     """
@@ -44,7 +44,7 @@ class Identities:
         self._count, self._images, self._seed = size // images, images, seed
         if self._count > len(self._rows_by_identity):
             raise DataError(
-                f"a batch of {size} with sampler.images = {images} needs {self._count} identities, "
+                f"a batch of {size} with sampler.images = {images} needs {self._count} identities; "
                 f"found {len(self._rows_by_identity)}"
             )
         self._per_epoch = len(self._rows_by_identity) // self._count
@@ -63,6 +63,21 @@ class Identities:
 
 def make_sampler(section: SamplerSection, classes: Ints, size: int, seed: int) -> Sampler:
     """The sampler of a recipe. Raises DataError where the split has too few identities for a batch."""
-    if section.kind == "shuffle":
-        return Shuffle(len(classes), size, seed)
-    return Identities(classes, size, section.images, seed)
+    match section.kind:
+        case "shuffle":
+            return Shuffle(len(classes), size, seed)
+        case "identities":
+            return Identities(classes, size, section.images, seed)
+        case _:
+            assert_never(section.kind)
+
+
+def sampling_unit(section: SamplerSection) -> int:
+    """The number of images that a batch must be a multiple of."""
+    match section.kind:
+        case "shuffle":
+            return 1
+        case "identities":
+            return section.images
+        case _:
+            assert_never(section.kind)

@@ -1,6 +1,4 @@
-"""The rendered vehicles as a data set: drawn into the data folder once, then read with the camera protocol."""
-
-from __future__ import annotations
+"""Rendered vehicles as a data set: drawn into the data folder once, then read as a folder with cameras."""
 
 import json
 from collections.abc import Callable
@@ -9,33 +7,33 @@ from pathlib import Path
 from sfsc_training.config import DataSection, VehiclesSection
 from sfsc_training.data.reader import Dataset, read_folder
 from sfsc_training.errors import DataError
-from sfsc_vehicles.dataset import write_dataset
+from sfsc_vehicles import write_dataset
 
 __all__ = ["read_vehicles"]
 
-_DRAWN = "vehicles.json"  # written last: a folder with it is complete
+_DRAWN = "vehicles.json"  # what was drawn; written last, so a folder that has it is complete
 
 
 def read_vehicles(
     folder: Path, section: DataSection, seed: int, progress: Callable[[int, int], None] | None = None
 ) -> Dataset:
-    """Draw the images that the recipe asks for into an empty or new folder, or find them there, and read them.
+    """Read the vehicles of a recipe; they are drawn first if the folder is new or empty.
 
     Args:
         progress: called with the images done and the images in all.
 
     Raises:
-        DataError: the folder holds something else, or the recipe's images are not square.
+        DataError: the folder holds other images, or the recipe's images are not square.
     """
     vehicles = section.vehicles
     if vehicles is None or section.height != section.width:
-        raise DataError(f"vehicles are square images, data asks for {section.height}×{section.width}")
+        raise DataError(f"vehicles are square images; data asks for {section.height}×{section.width}")
     wanted = vehicles.model_dump() | {"size": section.height}
     marker = folder / _DRAWN
     if marker.is_file():
         found = json.loads(marker.read_text())
         if found != wanted:
-            raise DataError(f"{folder} holds vehicles drawn as {found}, the recipe asks for {wanted}")
+            raise DataError(f"{folder} holds vehicles drawn as {found}; the recipe asks for {wanted}")
     else:
         _draw(folder, vehicles, section.height, progress)
         marker.write_text(json.dumps(wanted) + "\n")
@@ -43,7 +41,7 @@ def read_vehicles(
 
 
 def _draw(folder: Path, vehicles: VehiclesSection, size: int, progress: Callable[[int, int], None] | None) -> None:
-    # An even start keeps both of a pair of twins on one side of the split.
+    # Twins have the numbers 2k and 2k + 1: an even first number keeps a pair in one split.
     for split, count, first in (
         ("train", vehicles.train, 0),
         ("test", vehicles.test, vehicles.train + vehicles.train % 2),

@@ -1,4 +1,6 @@
-"""κ: the classifier through which the widths meet (method §1)."""
+"""κ, the classifier whose class vectors all widths share (docs/method.md §1.2)."""
+
+from typing import assert_never
 
 import torch
 from torch import Tensor, nn
@@ -12,40 +14,51 @@ __all__ = ["Classifier", "classifier_of", "make_classifier", "single_precision"]
 
 
 class Classifier(nn.Module):
-    """One vector a class, learned or fixed, never cropped. Logits are cosine × scale, or the plain product."""
+    """One vector per class, learned or fixed, never cropped. Logits are scale × cosine, or the inner product."""
 
     def __init__(self, dimension: int, classes: int, section: LossSection) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(classes, dimension))
-        if section.class_vectors == "simplex":
-            self.weight = nn.Parameter(simplex(classes, dimension), requires_grad=False)
-        else:
-            nn.init.normal_(self.weight, std=dimension**-0.5)
-        self._cosine, self._scale = section.logits == "cosine", section.scale
+        match section.class_vectors:
+            case "learned":
+                self.weight = nn.Parameter(torch.empty(classes, dimension))
+                nn.init.normal_(self.weight, std=dimension**-0.5)
+            case "simplex":
+                self.weight = nn.Parameter(simplex(classes, dimension), requires_grad=False)
+            case _:
+                assert_never(section.class_vectors)
+        self._logits, self._scale = section.logits, section.scale
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features [n, D] → logits [n, K], float32 at least."""
+        """Features [n, D] → logits [n, K], at least float32."""
         features = single_precision(features)
-        if self._cosine:
-            return self._scale * F.linear(F.normalize(features), F.normalize(self.weight))
-        return F.linear(features, self.weight)
+        match self._logits:
+            case "cosine":
+                return self._scale * F.linear(F.normalize(features), F.normalize(self.weight))
+            case "linear":
+                return F.linear(features, self.weight)
+            case _:
+                assert_never(self._logits)
 
 
 def make_classifier(dimension: int, classes: int, widths: int, section: LossSection) -> nn.Module:
-    """One classifier for all widths, or a `ModuleList` of one for each."""
-    if section.classifier == "shared":
-        return Classifier(dimension, classes, section)
-    return nn.ModuleList(Classifier(dimension, classes, section) for _ in range(widths))
+    """One classifier for all widths, or a `ModuleList` with one for each."""
+    match section.classifier:
+        case "shared":
+            return Classifier(dimension, classes, section)
+        case "separate":
+            return nn.ModuleList(Classifier(dimension, classes, section) for _ in range(widths))
+        case _:
+            assert_never(section.classifier)
 
 
 def classifier_of(classifier: nn.Module, index: int) -> Classifier:
-    """The classifier that one width uses. Raises CheckpointError where there is none for it."""
+    """The classifier of one width. Raises CheckpointError where it has none."""
     found = classifier[index] if isinstance(classifier, nn.ModuleList) else classifier
     if not isinstance(found, Classifier):
-        raise CheckpointError(f"there is no classifier for width number {index}")
+        raise CheckpointError(f"the run has no classifier for width number {index}")
     return found
 
 
 def single_precision(values: Tensor) -> Tensor:
-    """float32 unless it is float64: losses are never computed in half precision."""
+    """Convert to float32, but keep float64: losses are never computed in half precision."""
     return values if values.dtype == torch.float64 else values.float()

@@ -1,4 +1,4 @@
-"""Pulls of one network's output towards another's, which stands still."""
+"""Losses that pull one network's output towards that of another, which gets no gradient (docs/method.md §2.3)."""
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -9,19 +9,20 @@ __all__ = ["distance_to", "soft_target_loss"]
 
 
 def distance_to(features: Tensor, reference: Tensor) -> Tensor:
-    """Mean of 1 − cosine between the rows of two [n, D]: scalar."""
+    """Mean over the batch of 1 − cosine(features, reference), both [n, D]: a scalar."""
     return 1 - F.cosine_similarity(single_precision(features), single_precision(reference)).mean()
 
 
 def soft_target_loss(logits: Tensor, reference: Tensor, temperature: float) -> Tensor:
-    """Mean over the batch of T²·KL[softmax(reference / T) ‖ softmax(logits / T)]: scalar.
+    """Mean over the batch of T²·KL[softmax(reference / T) ‖ softmax(logits / T)]: a scalar.
 
     Hinton et al. 2015, eq. 2; with the widest sub-model as reference it is the in-place distillation of
-    Yu & Huang 2019, "Universally Slimmable Networks", §3.3. T² keeps the size of the gradient.
+    Yu & Huang 2019, "Universally Slimmable Networks", §3.3. T² keeps the gradient's size
+    independent of T.
 
     Args:
         logits: [n, K].
-        reference: [n, K]; no gradient flows into it.
+        reference: logits [n, K] of the other network.
     """
     wanted = F.log_softmax(reference.detach() / temperature, dim=1)
     found = F.log_softmax(logits / temperature, dim=1)

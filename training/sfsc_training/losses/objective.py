@@ -1,6 +1,9 @@
-"""The loss of every width: the base loss on the widest, the compatible loss on the others."""
+"""The loss of each width (docs/method.md §2): the base loss at the widest, the compatible loss at the others.
 
-from typing import NamedTuple
+A new loss is a name in `config/sections.py` and a case in `base_loss`, or in `_compatible` and `needs_widest`.
+"""
+
+from typing import NamedTuple, assert_never
 
 import torch
 from torch import Tensor
@@ -17,7 +20,7 @@ __all__ = ["WidthLoss", "needs_widest", "width_loss"]
 
 
 class WidthLoss(NamedTuple):
-    """`loss`: scalar. `uncertainty`: its mean over the batch, detached; None where the loss has none."""
+    """`loss`: a scalar. `uncertainty`: mean of u over the batch, detached; None where the loss estimates none."""
 
     loss: Tensor
     uncertainty: Tensor | None
@@ -37,8 +40,8 @@ def width_loss(
 
     Args:
         full: whether this is the widest, which has the base loss.
-        widest: the widest network's features [n, D] of the same batch, detached, where `needs_widest`.
-        step: for the annealing of λ.
+        widest: features [n, D] of the same batch at the widest width, detached; required where `needs_widest`.
+        step: of the training, for the annealing of λ.
     """
     if full:
         return WidthLoss(_base(features, target, classifier, section), None)
@@ -54,8 +57,16 @@ def width_loss(
 
 
 def needs_widest(section: LossSection) -> bool:
-    """Whether a loss below the widest network refers to its features."""
-    return section.compatible in ("triplet", "soft-targets") or section.distil > 0 or section.soft_targets > 0
+    """Whether the loss of a narrower width refers to the features of the widest."""
+    if section.distil > 0 or section.soft_targets > 0:
+        return True
+    match section.compatible:
+        case "triplet" | "soft-targets":
+            return True
+        case "evidential" | "cross-entropy" | "base":
+            return False
+        case _:
+            assert_never(section.compatible)
 
 
 def _base(features: Tensor, target: Tensor, classifier: Classifier, section: LossSection) -> Tensor:
@@ -79,23 +90,27 @@ def _compatible(
     step: int,
     section: LossSection,
 ) -> WidthLoss:
-    if section.compatible == "base":
-        return WidthLoss(_base(features, target, classifier, section), None)
-    if section.compatible == "cross-entropy":
-        logits = classifier(features)
-        return WidthLoss(F.cross_entropy(logits, target, label_smoothing=section.label_smoothing), None)
-    if section.compatible == "triplet":
-        return WidthLoss(hard_triplet(features, target, section.triplet_margin, widest), None)
-    if section.compatible == "soft-targets":
-        assert widest is not None
-        return WidthLoss(_soft_targets(features, classifier, widest, section), None)
-    settings = section.evidential
-    ramp = min(1.0, step / settings.anneal_steps) if settings.anneal_steps else 1.0
-    result = evidential_loss(
-        classifier(features),
-        target,
-        function=settings.evidence,
-        prior_weight=None if settings.prior_weight == "classes" else float(settings.prior_weight),
-        kl_weight=settings.kl_weight * ramp,
-    )
-    return WidthLoss(result.loss, result.uncertainty.mean())
+    match section.compatible:
+        case "evidential":
+            settings = section.evidential
+            ramp = min(1.0, step / settings.anneal_steps) if settings.anneal_steps else 1.0
+            result = evidential_loss(
+                classifier(features),
+                target,
+                function=settings.evidence,
+                prior_weight=None if settings.prior_weight == "classes" else float(settings.prior_weight),
+                kl_weight=settings.kl_weight * ramp,
+            )
+            return WidthLoss(result.loss, result.uncertainty.mean())
+        case "cross-entropy":
+            logits = classifier(features)
+            return WidthLoss(F.cross_entropy(logits, target, label_smoothing=section.label_smoothing), None)
+        case "base":
+            return WidthLoss(_base(features, target, classifier, section), None)
+        case "triplet":
+            return WidthLoss(hard_triplet(features, target, section.triplet_margin, widest), None)
+        case "soft-targets":
+            assert widest is not None
+            return WidthLoss(_soft_targets(features, classifier, widest, section), None)
+        case _:
+            assert_never(section.compatible)

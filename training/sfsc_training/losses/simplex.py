@@ -1,6 +1,6 @@
 """Fixed class vectors (Pernici et al. 2021, "Regular Polytope Networks"; Biondi et al. 2023, "CoReS").
 
-A classifier that never moves is the same for every width and every run, so all of them meet in one space.
+Class vectors that never move are the same for every width and every run, so that all of them share one space.
 """
 
 import torch
@@ -9,14 +9,14 @@ from torch.nn import functional as F
 
 __all__ = ["simplex"]
 
-_SEED = 0  # of all runs: two runs with the same classes have the same vectors
+_SEED = 0  # fixed, so that two runs with as many classes have the same vectors
 
 
 def simplex(classes: int, dimension: int) -> Tensor:
     """K unit vectors spread evenly over the sphere: float32 [K, D].
 
-    From D = K − 1 on they are the corners of a regular simplex, every cosine −1/(K − 1). With fewer dimensions
-    they are its shadow in a random subspace, each brought back to unit length.
+    If D ≥ K − 1 they are the corners of a regular simplex: every cosine is −1/(K − 1). With fewer dimensions they
+    are the projection of those corners onto a random subspace, scaled back to unit length.
     """
     generator = torch.Generator().manual_seed(_SEED)
     kept = min(dimension, classes - 1)

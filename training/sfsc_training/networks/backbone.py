@@ -1,4 +1,6 @@
-"""A timm backbone as the recipe asks for it, before the surgery."""
+"""The timm backbone of a recipe, before it is made switchable."""
+
+from typing import assert_never
 
 import timm
 from torch import nn
@@ -8,11 +10,11 @@ from sfsc_training.errors import NetworkError
 
 __all__ = ["first_convolution", "make_backbone", "pooled_features"]
 
-_LONGEST_REASON = 300  # torch lists every key that a weights file has too many
+_LONGEST_REASON = 300  # characters; torch lists every key of a weights file that does not fit
 
 
 def make_backbone(section: NetworkSection) -> nn.Module:
-    """A pooled feature extractor: float32 [n, channels, H, W] → [n, pooled_features(it)].
+    """A network that ends at its pooled feature: float32 [n, channels, H, W] → [n, pooled_features(backbone)].
 
     Raises:
         NetworkError: timm does not know the backbone or its arguments, the weights do not fit, or the stem
@@ -30,22 +32,27 @@ def make_backbone(section: NetworkSection) -> nn.Module:
             num_classes=0,
             **section.arguments,
         )
-    except Exception as error:  # timm, its arguments' receivers and torch.load raise many classes
+    except Exception as error:  # timm, its models and torch.load raise many classes
         reason = " ".join(str(error).split())[:_LONGEST_REASON]
-        raise NetworkError(f"network.backbone {section.backbone!r} cannot be made: {reason}") from error
-    if section.stem == "3x3":
-        _replace_stem(backbone, section)
+        raise NetworkError(f"network.backbone {section.backbone!r} cannot be built: {reason}") from error
+    match section.stem:
+        case "timm":
+            pass
+        case "3x3":
+            _replace_stem(backbone, section)
+        case _:
+            assert_never(section.stem)
     return backbone
 
 
 def pooled_features(backbone: nn.Module) -> int:
-    """Length of the feature that a timm model without classes gives."""
+    """Length of the feature that a timm model without its classifier gives."""
     # timm's models have both, nn.Module neither; MobileNetV3 has a layer between pool and classifier
     return int(getattr(backbone, "head_hidden_size", None) or getattr(backbone, "num_features"))  # noqa: B009
 
 
 def first_convolution(backbone: nn.Module, image_channels: int) -> str:
-    """Name of the convolution that sees the image. Raises NetworkError where it is not the first one."""
+    """Name of the convolution that takes the image. Raises NetworkError where the first one does not."""
     for name, module in backbone.named_modules():
         if isinstance(module, nn.Conv2d):
             if module.in_channels == image_channels:
@@ -57,9 +64,9 @@ def first_convolution(backbone: nn.Module, image_channels: int) -> str:
 def _replace_stem(backbone: nn.Module, section: NetworkSection) -> None:
     first, pool = getattr(backbone, "conv1", None), getattr(backbone, "maxpool", None)
     if not isinstance(first, nn.Conv2d) or pool is None:
-        raise NetworkError(f"network.stem 3x3 needs a plain ResNet stem, which {section.backbone} has not")
+        raise NetworkError(f"network.stem 3x3 replaces the stem of a plain ResNet; {section.backbone} has none")
     if section.pretrained or section.weights_file:
-        raise NetworkError("network.stem 3x3 throws pretrained stem weights away: use stem timm with weights")
+        raise NetworkError("network.stem 3x3 would discard pretrained weights; use stem timm with them")
     backbone.conv1 = nn.Conv2d(
         section.image_channels, first.out_channels, 3, section.stem_stride, padding=1, bias=False
     )

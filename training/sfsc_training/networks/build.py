@@ -1,4 +1,4 @@
-"""The family that a recipe asks for."""
+"""Build the family of sub-models of a recipe."""
 
 from collections.abc import Sequence
 
@@ -16,20 +16,20 @@ _LONGEST_REASON = 200
 
 
 def make_family(section: NetworkSection, ratios: Sequence[float]) -> Family:
-    """One switchable network, or a network for each width. Raises NetworkError."""
+    """One switchable network, or a separate network for each width. Raises NetworkError."""
     if section.separate:
         return Separate([make_switchable_family(section, [ratio]) for ratio in ratios])
     return make_switchable_family(section, ratios)
 
 
 def check_widths(family: Family, ratios: Sequence[float], height: int, width: int) -> None:
-    """Embed an empty image of this size at every ratio; nothing of the family changes.
+    """Embed two black images of this size at every width. The family is not changed.
 
-    The surgery knows layers one by one; only a run shows whether a forward pass splits channels at a fixed
-    position, or pools a small image away.
+    Cropping looks at one layer at a time; only a forward pass shows whether the network splits channels at a fixed
+    position, or pools a small image down to nothing.
 
     Raises:
-        NetworkError: a width that does not run; the message names it and the size.
+        NetworkError: a width does not run; the message names the width and the size.
     """
     images, training = torch.zeros(2, 3, height, width, dtype=torch.uint8), family.training
     family.eval()
@@ -37,7 +37,7 @@ def check_widths(family: Family, ratios: Sequence[float], height: int, width: in
         try:
             with torch.no_grad():
                 family(images, index)
-        except Exception as error:  # whatever a forward pass of any backbone may raise
+        except Exception as error:  # a forward pass may raise anything
             reason = " ".join(str(error).split())[:_LONGEST_REASON]
             raise NetworkError(
                 f"the network does not run at width {ratio} on images of {height} x {width}: {reason}"

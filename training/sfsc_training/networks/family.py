@@ -1,4 +1,4 @@
-"""What training, evaluation and export need of a set of sub-models, whether they share weights or not."""
+"""The interface of a set of sub-models, whether they share weights or not."""
 
 from abc import ABC, abstractmethod
 
@@ -9,29 +9,29 @@ __all__ = ["Family"]
 
 
 class Family(nn.Module, ABC):
-    """Sub-models of ascending width; `index` is a position in the list of widths.
+    """Sub-models of ascending width; `index` is the position of a width.
 
-    Called as family(images, index) it embeds uint8 RGB [n, 3, H, W] → [n, D], not yet of unit length.
+    family(images, index) embeds uint8 RGB [n, 3, H, W] → [n, D], not yet of unit length.
     """
 
     @abstractmethod
     def sliced(self, index: int) -> nn.Sequential:
-        """A plain module of one width: uint8 RGB [n, 3, H, W] → [n, D]."""
+        """A plain copy of one sub-model: uint8 RGB [n, 3, H, W] → [n, D]."""
 
     @abstractmethod
     def private_parameters(self, index: int) -> list[nn.Parameter]:
-        """The parameters that only one width has: its normalisation layers, where the rest is shared."""
+        """The parameters that only this width uses; in a switchable network those of its normalisation layers."""
 
     @abstractmethod
     def shared_parameters(self) -> list[nn.Parameter]:
-        """The parameters that more than one width uses."""
+        """The parameters that several widths use."""
 
     @abstractmethod
     def leading(self, index: int) -> list[Tensor]:
-        """What one width uses of each of the shared parameters, in their order: views of their leading parts."""
+        """The part of each shared parameter that a width uses, in their order: views of their leading channels."""
 
     def reached(self, index: int) -> Tensor:
-        """Which of the shared parameters' numbers one width uses: bool [P], in the order of the parameters."""
+        """Whether a width uses a shared weight: bool [P], all shared parameters flattened in their order."""
         masks = []
         for whole, part in zip(self.shared_parameters(), self.leading(index), strict=True):
             mask = torch.zeros_like(whole, dtype=torch.bool)

@@ -1,8 +1,8 @@
-"""Layers that run at any of several crops of one set of weights (method: the leading channels are kept).
+"""Layers that run at several widths, each with the leading channels of one set of weights (docs/method.md §1.1).
 
-Invariants: a convolution or linear layer owns its full weights and shares their leading part among all widths;
-a normalisation owns a private copy for each width. `Switch.index` says which width runs; `sliced` gives a plain
-layer of one width that shares nothing with this one.
+Invariants: a convolution or linear layer has one full weight, of which every width uses the leading part; a
+normalisation has a private copy per width. `Switch.index` selects the width that runs. `sliced` makes a plain
+layer of one width that shares no tensor with this one.
 """
 
 import copy
@@ -33,14 +33,14 @@ Norm = nn.modules.batchnorm._BatchNorm | nn.LayerNorm
 
 @dataclass
 class Switch:
-    """The width that runs now: a position in the ascending list of ratios. One object for a whole network."""
+    """Selects the width that runs, by its position; one object is shared by all layers of a network."""
 
     index: int
 
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """How much of a layer one width keeps: leading output and input channels, and whole groups."""
+    """How many leading output and input channels one width keeps of a layer, and how many groups."""
 
     outputs: int
     inputs: int
@@ -48,7 +48,7 @@ class Crop:
 
 
 class SwitchableLayer(nn.Module, ABC):
-    """A layer that knows every width's crop."""
+    """A layer that runs at every width."""
 
     def __init__(self, switch: Switch) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class SwitchableLayer(nn.Module, ABC):
 
     @abstractmethod
     def sliced(self, index: int) -> nn.Module:
-        """A plain layer with this width's part of the weights."""
+        """A plain layer with a copy of the weights of one width."""
 
 
 class SwitchableWeights(SwitchableLayer):
@@ -64,11 +64,11 @@ class SwitchableWeights(SwitchableLayer):
 
     @abstractmethod
     def leading(self, index: int) -> list[tuple[Tensor, Tensor]]:
-        """Each of the layer's own parameters with its leading part, a view: what this width uses of it."""
+        """Each of the layer's own parameters, with the view of it that a width uses."""
 
 
 class _Kernel(SwitchableWeights):
-    """A weight with output and input channels, and a bias."""
+    """A layer with a weight of output × input channels, and a bias or none."""
 
     weight: Tensor
     bias: Tensor | None
@@ -83,7 +83,7 @@ class _Kernel(SwitchableWeights):
 
 
 class SwitchableConv2d(_Kernel):
-    """`W[:outputs, :inputs / groups]` of one convolution."""
+    """A convolution with `W[:outputs, :inputs / groups]`."""
 
     def __init__(self, full: nn.Conv2d, crops: Sequence[Crop], switch: Switch) -> None:
         super().__init__(switch)
@@ -92,7 +92,9 @@ class SwitchableConv2d(_Kernel):
         self.stride, self.padding, self.dilation = full.stride, full.padding, full.dilation
 
     def forward(self, x: Tensor) -> Tensor:
-        """[n, inputs, h, w] → [n, outputs, h', w'] at the width that is switched on."""
+        """[n, inputs, h, w] → [n, outputs, h', w'] at the selected width."""
+        # The weight is cropped anew in every pass: a kept view would miss the weights that training swaps in
+        # through functional_call, and would hold the graph of the last pass.
         crop = self.crops[self.switch.index]
         weight, bias = _cropped(self.weight, self.bias, crop)
         return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, crop.groups)
@@ -113,7 +115,7 @@ class SwitchableConv2d(_Kernel):
 
 
 class SwitchableLinear(_Kernel):
-    """`W[:outputs, :inputs]` of one linear layer."""
+    """A linear layer with `W[:outputs, :inputs]`."""
 
     def __init__(self, full: nn.Linear, crops: Sequence[Crop], switch: Switch) -> None:
         super().__init__(switch)
@@ -121,7 +123,7 @@ class SwitchableLinear(_Kernel):
         self.crops = tuple(crops)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[…, inputs] → […, outputs] at the width that is switched on."""
+        """[…, inputs] → […, outputs] at the selected width."""
         return F.linear(x, *_cropped(self.weight, self.bias, self.crops[self.switch.index]))
 
     def sliced(self, index: int) -> nn.Module:
@@ -131,9 +133,9 @@ class SwitchableLinear(_Kernel):
 
 
 class SwitchableParameters(SwitchableWeights):
-    """A module with parameters of its own, one number a channel (ConvNeXt's `gamma`), beside its children.
+    """Wraps a module that has parameters of its own, one number per channel (ConvNeXt's `gamma`).
 
-    The module sees the leading part of them, and computes as it always did.
+    During a forward pass the module has the leading part of them in their place.
     """
 
     def __init__(self, module: nn.Module, counts: Mapping[str, Sequence[int]], switch: Switch) -> None:
@@ -141,7 +143,7 @@ class SwitchableParameters(SwitchableWeights):
         self.switched, self.counts = module, dict(counts)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Whatever the module computes, at the width that is switched on."""
+        """What the module computes, at the selected width."""
         result: Tensor = functional_call(self.switched, self._cropped(self.switch.index), (x,))
         return result
 
@@ -159,11 +161,11 @@ class SwitchableParameters(SwitchableWeights):
 
 
 class SwitchableNorm(SwitchableLayer):
-    """One private normalisation per width, of batches or of layers.
+    """One private batch or layer normalisation per width.
 
-    With shared batch statistics the narrow widths collapse at test time; layer normalisation has none,
-    but its scale and shift fit the distribution of one width. Copies the layer whole: a subclass that carries an
-    activation keeps it.
+    With shared batch statistics the narrow widths collapse at test time; layer normalisation has none, but its
+    scale and shift fit one width only. The layer is copied as a whole, so a subclass that
+    includes an activation (timm's BatchNormAct2d) keeps it.
     """
 
     def __init__(self, full: Norm, channels: Sequence[int], switch: Switch) -> None:
@@ -171,7 +173,7 @@ class SwitchableNorm(SwitchableLayer):
         self.widths = nn.ModuleList(_cropped_norm(full, count) for count in channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise with the statistics of the width that is switched on."""
+        """Normalise with the layer of the selected width."""
         normalised: Tensor = self.widths[self.switch.index](x)
         return normalised
 
@@ -180,7 +182,7 @@ class SwitchableNorm(SwitchableLayer):
 
 
 def slice_at(module: nn.Module, index: int) -> nn.Module:
-    """A plain copy of one width of a switchable module; no switch is left in it and no tensor is shared."""
+    """A plain copy of a module at one width, without any switchable layer or shared tensor."""
     if isinstance(module, SwitchableLayer):
         return module.sliced(index)
     plain = copy.copy(module)

@@ -1,4 +1,4 @@
-"""A network for every width and nothing shared: the control (independent), and the one-to-one methods."""
+"""A separate network for each width: for the control `independent` and the one-to-one methods."""
 
 from collections.abc import Sequence
 
@@ -10,19 +10,19 @@ __all__ = ["Separate"]
 
 
 class Separate(Family):
-    """Same calls as a switchable family; width i runs its own member."""
+    """A family without shared weights: width i is member i."""
 
     def __init__(self, members: Sequence[Family]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
 
     def forward(self, images: Tensor, index: int) -> Tensor:
-        """Embed with one member: uint8 RGB [n, 3, H, W] → [n, D], not yet of unit length."""
+        """Embed at one width: uint8 RGB [n, 3, H, W] → [n, D], not yet of unit length."""
         features: Tensor = self.members[index](images, 0)
         return features
 
     def member(self, index: int) -> Family:
-        """The network of one width, a family of one."""
+        """The network of one width, itself a family of one."""
         found = self.members[index]
         assert isinstance(found, Family)
         return found

@@ -1,4 +1,4 @@
-"""Turn any module tree of known layers into a switchable one."""
+"""Make a network switchable, by replacing its layers one by one (docs/method.md §1.1)."""
 
 from collections.abc import Collection, Sequence
 
@@ -27,20 +27,20 @@ def make_switchable(
     whole_inputs: Collection[str] = (),
     whole_outputs: Collection[str] = (),
 ) -> nn.Module:
-    """Replace each convolution, linear layer, normalisation and bare parameter by one that runs at any ratio.
+    """Replace each convolution, linear layer, normalisation and bare parameter by one that runs at every ratio.
 
-    The weights stay the same parameters. `module` itself is changed, and returned (or its replacement, where it
-    is itself such a layer).
+    `module` is changed in place and returned; if it is such a layer itself, its replacement is returned. The
+    replacements hold the same parameters.
 
     Args:
         ratios: crop ratios in ascending order.
-        switch: says which width runs; shared by all layers.
+        switch: selects the width that runs; shared by all layers.
         whole_inputs: names of layers that keep all input channels (the first convolution).
         whole_outputs: names of layers that keep all output channels (the embedding).
 
     Raises:
-        NetworkError: a layer that the surgery does not know, a layer left without channels, or a width that
-            does not cut whole groups; the message names layer and width.
+        NetworkError: a layer is of a kind that cannot be cropped, keeps no channel, or keeps a part of a group;
+            the message names layer and width.
     """
     return _replace(module, "", ratios, switch, frozenset(whole_inputs), frozenset(whole_outputs))
 
@@ -72,15 +72,16 @@ def _replace(
 
 
 def _own_parameters(module: nn.Module, name: str) -> dict[str, int]:
-    """Lengths of a module's own parameters. Raises NetworkError unless each is one number a channel.
+    """Lengths of a module's own parameters. Raises NetworkError unless each has one number per channel.
 
-    A leaf may do anything with its parameters (group normalisation), so only those that merely scale are known.
+    A module without children may do anything with its parameters (group normalisation), so of those only layer
+    scales are accepted.
     """
     own = {key: values for key, values in module._parameters.items() if values is not None}
     known = any(True for _ in module.children()) or isinstance(module, LayerScale | LayerScale2d)
     if own and (not known or any(values.ndim != 1 or len(values) < 2 for values in own.values())):
         raise NetworkError(
-            f"layer {name or 'root'} ({type(module).__name__}) holds parameters that the surgery cannot crop"
+            f"layer {name or 'root'} ({type(module).__name__}) has parameters that cannot be cropped"
         )
     return {key: len(values) for key, values in own.items()}
 
@@ -89,7 +90,7 @@ def _channels(norm: Norm, name: str) -> int:
     if not isinstance(norm, nn.LayerNorm):
         return norm.num_features
     if len(norm.normalized_shape) != 1:
-        raise NetworkError(f"layer {name}: layer normalisation over {norm.normalized_shape} is not known")
+        raise NetworkError(f"layer {name}: layer normalisation over {norm.normalized_shape} cannot be cropped")
     return int(norm.normalized_shape[0])
 
 
@@ -99,7 +100,7 @@ def _crop(layer: nn.Module, name: str, ratio: float, all_inputs: bool, all_outpu
     else:
         assert isinstance(layer, nn.Conv2d)
         if layer.padding_mode != "zeros":
-            raise NetworkError(f"layer {name}: padding mode {layer.padding_mode} is not known to the surgery")
+            raise NetworkError(f"layer {name}: padding mode {layer.padding_mode} is not supported")
         inputs, outputs, groups = layer.in_channels, layer.out_channels, layer.groups
     kept = Crop(
         outputs if all_outputs else _keep(outputs, ratio, name),

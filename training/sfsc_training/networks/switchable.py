@@ -1,6 +1,7 @@
-"""The family of sub-models: switchable backbone, embedding of full dimension at every width, BN-neck.
+"""The switchable network of a recipe (docs/method.md §1).
 
-pooled feature → Linear with cropped input and full output D → private BatchNorm1d (method §1).
+images → normalised pixels → switchable backbone → pooled feature → embedding: linear, cropped input, full output D
+→ neck: a private BatchNorm1d per width
 """
 
 from collections.abc import Sequence
@@ -16,11 +17,11 @@ from sfsc_training.networks.surgery import make_switchable
 
 __all__ = ["Normalise", "Switchable", "make_switchable_family"]
 
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in every 8-bit image library
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in Pillow
 
 
 class Normalise(nn.Module):
-    """uint8 RGB [n, 3, H, W] → float [n, channels, H, W], about −2 … 2; one channel means luma."""
+    """uint8 RGB [n, 3, H, W] → float [n, channels, H, W], about −2 … 2; one channel is luma."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -31,7 +32,7 @@ class Normalise(nn.Module):
         self.channels = channels
 
     def forward(self, images: Tensor) -> Tensor:
-        """Scale to 0–1, turn to luma where asked, subtract the mean, divide by the deviation."""
+        """Scale to 0–1, convert to luma if there is one channel, subtract the mean, divide by the deviation."""
         values = images.to(self.get_buffer("mean").dtype) / 255.0
         if self.channels == 1:
             values = (values * self.get_buffer("luma")).sum(dim=1, keepdim=True)
@@ -39,7 +40,7 @@ class Normalise(nn.Module):
 
 
 class Switchable(Family):
-    """All sub-models in one set of weights."""
+    """A family of sub-models that share one set of weights, but for their normalisation."""
 
     def __init__(
         self, normalise: Normalise, backbone: nn.Module, embedding: nn.Module, neck: nn.Module, switch: Switch

@@ -1,1 +1,1 @@
-"""Finished runs side by side: one self-contained page and its images."""
+"""A page that compares finished runs, with its figures."""

@@ -1,4 +1,4 @@
-"""The page: tables first, then the images, in one HTML file that needs nothing beside it."""
+"""The report: tables and figures in one self-contained HTML file."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -31,13 +31,13 @@ _TITLES = {
 
 
 def write_report(results: Sequence[Result], folder: Path) -> Path:
-    """Write `index.html` and one PNG an image; returns the page's path.
+    """Write `index.html` and each figure as a PNG beside it; returns the path of the page.
 
-    Runs of one recipe name are one group, whose seeds are averaged.
+    Runs with the same recipe name are seeds of one group and are averaged.
 
     Raises:
-        DataError: nothing to report, the runs of one name have different widths, or not all were scored on the
-            same queries and gallery.
+        DataError: there are no results, runs of one name have different widths, or not all were scored on the same
+            queries and gallery.
     """
     groups = _groups(results)
     figures = {"matrices": heat_maps(groups), "cost": cost_curve(groups)} | curves(groups)
@@ -65,7 +65,7 @@ def _groups(results: Sequence[Result]) -> dict[str, list[Result]]:
         groups.setdefault(result.recipe.name, []).append(result)
     for name, members in groups.items():
         if len({member.recipe.widths for member in members}) > 1:
-            raise DataError(f"the runs named {name} have different widths: give them different names")
+            raise DataError(f"the runs named {name} have different widths; give them different names")
     if not groups:
         raise DataError("a report needs at least one run")
     protocols = {result.evaluation["protocol"]: result.recipe.name for result in results}
@@ -85,7 +85,7 @@ def _summary(groups: Mapping[str, Sequence[Result]]) -> str:
 
 
 def _unified(groups: Mapping[str, Sequence[Result]]) -> float | None:
-    """Mean of the one network for everybody: the narrowest width alone; a wider one alone is another thing."""
+    """mAP of the method `unified`: the narrowest width of the report, trained alone."""
     narrowest = min(members[0].recipe.widths[0] for members in groups.values())
     alone = (m for m in groups.values() if m[0].recipe.method == "unified" and m[0].recipe.widths == (narrowest,))
     return next((_mean(members) for members in alone), None)
@@ -111,7 +111,7 @@ def _row(name: str, members: Sequence[Result], unified: float | None) -> list[st
 
 
 def _ablation(groups: Mapping[str, Sequence[Result]]) -> str:
-    """The 2×2 table, of the methods that are there."""
+    """The 2 × 2 table loss × aggregation, from those of its methods that have runs; empty for fewer than two."""
     names = (("bct-s", "sfsc-without-loss"), ("sfsc-without-projection", "sfsc"))
     by_method: dict[str, str] = {}
     chosen = []

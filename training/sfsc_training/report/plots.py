@@ -1,4 +1,4 @@
-"""The images of a report, with matplotlib, without its global state."""
+"""The figures of a report, drawn by matplotlib without its global state."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,13 @@ from sfsc_training.results import Result
 __all__ = ["conflict_curve", "cost_curve", "curves", "heat_maps", "mean_matrix", "png"]
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#222222", "#999999")
-_LINES = ("-", "--", ":")  # taken in turn where the colours are through
+_LINES = ("-", "--", ":")  # the next one once all colours are used
 _MARKERS = "os^Dv<>Pp*"
-_STRETCHES = 20  # one step has few pairs: single shares are 0 or 1/6 and hide each other
+_STRETCHES = 20  # a step has few pairs of widths (6 of 4), so shares are averaged over stretches of steps
 
 
 def heat_maps(groups: Mapping[str, Sequence[Result]]) -> Figure:
-    """Cross-width mAP of each group, the mean over its seeds; one scale of colours for all."""
+    """The matrix of mAP of each group, mean over its seeds, in one scale of colours."""
     shown = {name: results for name, results in groups.items() if len(results[0].recipe.widths) > 1}
     columns = min(3, max(1, len(shown)))
     rows = -(-len(shown) // columns) or 1
@@ -53,7 +53,7 @@ def _heat_map(
 
 
 def cost_curve(groups: Mapping[str, Sequence[Result]]) -> Figure:
-    """Self-test mAP of every width against what an image costs at it; bars are the spread of the seeds."""
+    """mAP of each width against itself over its cost per image; bars are the standard deviation over the seeds."""
     figure = Figure(figsize=(9, 4.8), layout="constrained")
     axes = figure.add_subplot()
     costs: set[float] = set()
@@ -83,7 +83,7 @@ def cost_curve(groups: Mapping[str, Sequence[Result]]) -> Figure:
 
 
 def curves(groups: Mapping[str, Sequence[Result]]) -> dict[str, Figure]:
-    """Over training: conflict share of all seeds; gradient norm, uncertainty and loss by width of the first."""
+    """Curves over training: conflicts of all seeds; gradient norm, uncertainty and loss by width, first seed."""
     figures = {"conflicts": conflict_curve(groups)}
     for key, label in (("gradient_norm", "‖g‖"), ("uncertainty", "mean u"), ("loss", "loss")):
         shown = {name: results[0] for name, results in groups.items() if any(e[key] for e in results[0].history)}
@@ -93,7 +93,7 @@ def curves(groups: Mapping[str, Sequence[Result]]) -> dict[str, Figure]:
 
 
 def conflict_curve(groups: Mapping[str, Sequence[Result]]) -> Figure:
-    """Share of conflicting pairs of widths in each twentieth of the training, mean over steps and seeds."""
+    """Share of conflicting pairs of widths in each of 20 stretches of the training, mean over steps and seeds."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     axes = figure.add_subplot()
     for place, (name, results) in enumerate(_by_short_name(groups).items()):
@@ -147,7 +147,7 @@ def _per_width(shown: Mapping[str, Result], key: str, label: str) -> Figure:
 
 
 def _by_short_name(groups: Mapping[str, Sequence[Result]]) -> dict[str, Sequence[Result]]:
-    """Without the words that all names begin with, which only fill a legend."""
+    """Drop the leading words that all names have in common, for a short legend."""
     words = {name: name.split("-") for name in groups}
     columns = zip(*(parts[:-1] for parts in words.values()), strict=False)
     shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns)) if len(groups) > 1 else 0
@@ -163,13 +163,13 @@ def _plain(value: float, _: int) -> str:
 
 
 def _sparse(value: float, _: int) -> str:
-    """Minor ticks of a logarithmic axis: only 2 and 5."""
+    """Label only the 2 and the 5 of the minor ticks of a logarithmic axis."""
     text = f"{value:g}"
     return text if text.lstrip("0.")[:1] in ("2", "5") else ""
 
 
 def mean_matrix(results: Sequence[Result]) -> list[list[float]]:
-    """Mean over the seeds, cell by cell."""
+    """The matrix of mAP, averaged over the seeds."""
     size = len(results[0].mean_ap)
     return [[fmean(r.mean_ap[i][j] for r in results) for j in range(size)] for i in range(size)]
 

@@ -1,1 +1,1 @@
-"""One module per group of routes; each has an `add_…(app)` function that puts them on an app."""
+"""One module per group of routes; each has a function `add_routes(app)`, and app.py lists the modules."""

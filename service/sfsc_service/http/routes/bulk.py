@@ -1,8 +1,8 @@
-"""POST /items: many items in one call, each with an outcome of its own.
+"""POST /items: many items in one request, each with an outcome of its own.
 
 multipart   parts `image`, and for the n-th of them the n-th field `id` (or the part's file name) and the
             n-th field `metadata`; `width` and the other limits hold for all
-NDJSON      one JSON object a line: `id`, `image` (base64) or `vector`, and the options of PUT /items/{id}
+NDJSON      one JSON object per line: `id`, `image` (base64) or `vector`, and the options of PUT /items/{id}
 """
 
 from collections.abc import AsyncIterator
@@ -16,35 +16,36 @@ from sfsc_service.errors import Problem
 from sfsc_service.gallery.bulk_insert import PutFailure, put_many
 from sfsc_service.gallery.gallery import NewItem, PutResult
 from sfsc_service.http.arrival import arrival_of
-from sfsc_service.http.body_parts import (
+from sfsc_service.http.disconnect import DisconnectWatch
+from sfsc_service.http.ndjson import read_lines
+from sfsc_service.http.openapi import bulk_request, problems
+from sfsc_service.http.problems import as_problem
+from sfsc_service.http.query_source import budget_of, caller_vector, require_one
+from sfsc_service.http.request_body import (
     check_size,
     decode_base64,
     media_type,
+    query_options,
     read_form,
     read_json,
-    read_upload,
     text_options,
-    unsupported,
+    unsupported_media_type,
     uploads,
+    validate,
 )
-from sfsc_service.http.disconnect import DisconnectWatch
-from sfsc_service.http.ndjson import read_lines
-from sfsc_service.http.openapi import bulk_call, problems
-from sfsc_service.http.problems import as_problem
-from sfsc_service.http.query_source import caller_vector, one_source
-from sfsc_service.http.request_body import validate
-from sfsc_service.http.responses import json_response, query_answer, server_timing, timing
-from sfsc_service.http.routes.embed import budget_of
-from sfsc_service.http.schemas import MAX_ID_CHARACTERS, BulkAnswer, BulkItem
+from sfsc_service.http.response_schemas import BulkResponse
+from sfsc_service.http.responses import json_response, query_json, server_timing, timing
+from sfsc_service.http.schemas import BulkItem
 from sfsc_service.lifecycle.service import Service
+from sfsc_service.store.protocol import MAX_ID_LENGTH
 
-__all__ = ["add_bulk"]
+__all__ = ["add_routes"]
 
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 
 
-def add_bulk(app: FastAPI) -> None:
-    """Put the route on an app."""
+def add_routes(app: FastAPI) -> None:
+    """Add the route to an application."""
     app.add_api_route(
         "/items",
         _post,
@@ -52,48 +53,41 @@ def add_bulk(app: FastAPI) -> None:
         tags=["gallery"],
         summary="Insert or replace many items",
         response_model=None,
-        responses={200: {"model": BulkAnswer}, **problems(400, 413, 415, 422, 503)},
-        openapi_extra=bulk_call(),
+        responses={200: {"model": BulkResponse}, **problems(400, 413, 415, 422, 503)},
+        openapi_extra=bulk_request(),
     )
 
 
 async def _post(request: Request) -> Response:
     arrival = arrival_of(request, bulk=True)
     kind = media_type(request)
-    common = text_options(request.query_params.multi_items())
+    common = query_options(request)
     if kind in NDJSON:
-        return await _answer(request, _from_lines(request, common), arrival)
+        return await _put_all(request, _from_lines(request, common), arrival)
     if kind != "multipart/form-data":
-        raise unsupported(kind, "multipart/form-data or application/x-ndjson")
+        raise unsupported_media_type(kind, "multipart/form-data or application/x-ndjson")
     service: Service = request.app.state.service
     async with read_form(request, service.settings.max_items) as form:
         items = _from_form(form, common, service.settings.max_image_bytes)
         async with DisconnectWatch(request):
-            return await _answer(request, items, arrival)
+            return await _put_all(request, items, arrival)
 
 
-async def _answer(request: Request, items: AsyncIterator[NewItem | PutFailure], arrival: Arrival) -> Response:
+async def _put_all(request: Request, items: AsyncIterator[NewItem | PutFailure], arrival: Arrival) -> Response:
     service: Service = request.app.state.service
     outcomes = put_many(service.gallery, items, lambda: not service.health.draining)
     results = [_result(outcome) async for outcome in outcomes]
     failed = sum(result["status"] != 200 for result in results)
     times = timing(arrival, [])
-    return json_response(
-        {
-            "stored": len(results) - failed,
-            "failed": failed,
-            "results": results,
-            "timing_ms": times,
-        },
-        headers=server_timing(times, []),
-    )
+    document = {"stored": len(results) - failed, "failed": failed, "results": results, "timing_ms": times}
+    return json_response(document, headers=server_timing(times, []))
 
 
 def _result(outcome: PutResult | PutFailure) -> dict[str, Any]:
     if isinstance(outcome, PutResult):
-        answer = query_answer(outcome.query, outcome.arrival)
-        return {"id": outcome.id, "status": 200, **answer, "created": outcome.created}
-    problem = as_problem(outcome.error)
+        width = query_json(outcome.query, outcome.arrival)
+        return {"id": outcome.id, "status": 200, **width, "created": outcome.created}
+    problem = as_problem(outcome.error, "POST /items")
     return {
         "id": outcome.id,
         "status": problem.status,
@@ -104,7 +98,7 @@ def _result(outcome: PutResult | PutFailure) -> dict[str, Any]:
 
 
 async def _from_lines(request: Request, common: dict[str, Any]) -> AsyncIterator[NewItem | PutFailure]:
-    """The items of an NDJSON body; where it cannot be read any further, that is the last outcome."""
+    """The items of an NDJSON body; a body that cannot be read to its end has a failure as its last outcome."""
     settings = request.app.state.settings
     chunks = request.stream()
     number = 0
@@ -113,29 +107,29 @@ async def _from_lines(request: Request, common: dict[str, Any]) -> AsyncIterator
             number += 1
             if number > settings.max_items:
                 raise _too_many(settings.max_items)
-            yield _line(line, common, settings.max_image_bytes)
+            yield _item_of_line(line, common, settings.max_image_bytes)
     except Problem as problem:
         yield PutFailure(None, problem)
-        async for _ in chunks:  # read on to the end, so that the answer can be received
+        async for _ in chunks:  # read to the end, so that the client reads the response
             pass
 
 
-def _line(line: bytes, common: dict[str, Any], max_bytes: int) -> NewItem | PutFailure:
-    named = None
+def _item_of_line(line: bytes, common: dict[str, Any], max_bytes: int) -> NewItem | PutFailure:
+    item_id = None
     try:
         fields = {**common, **read_json(line)}
-        named = _name(fields.get("id"))
+        item_id = _reported_id(fields.get("id"))
         encoded = fields.pop("image", None)
         image = None if encoded is None else decode_base64(encoded, "image")
         return _new_item(validate(BulkItem, fields), image, max_bytes)
     except Problem as problem:
-        return PutFailure(named, problem)
+        return PutFailure(item_id, problem)
 
 
 async def _from_form(
     form: FormData, common: dict[str, Any], max_bytes: int
 ) -> AsyncIterator[NewItem | PutFailure]:
-    """The items of a form; what fits no item is an error of the whole call, before the first is stored."""
+    """The items of a form; fields that belong to no item fail the whole request, before an item is stored."""
     parts = uploads(form, "image")
     ids = _per_image(form, "id", len(parts)) or [part.filename or "" for part in parts]
     metadata = _per_image(form, "metadata", len(parts)) or ["{}"] * len(parts)
@@ -144,23 +138,23 @@ async def _from_form(
     validate(BulkItem, {**common, "id": "any"})
     if not parts:
         raise Problem("invalid_parameter", "image: is required, found none", "image")
-    for part, named, described in zip(parts, ids, metadata, strict=True):
-        yield await _part(part, named, described, common, max_bytes)
+    for part, item_id, text in zip(parts, ids, metadata, strict=True):
+        yield _item_of_part(part, item_id, text, common, max_bytes)
 
 
-async def _part(
-    part: UploadFile, named: str, described: str, common: dict[str, Any], max_bytes: int
+def _item_of_part(
+    part: UploadFile, id: str, metadata: str, common: dict[str, Any], max_bytes: int
 ) -> NewItem | PutFailure:
     try:
-        fields = {**common, **text_options([("metadata", described)]), "id": named}
+        fields = {**common, **text_options([("metadata", metadata)]), "id": id}
         check_size(part.size or 0, max_bytes)
-        return _new_item(validate(BulkItem, fields), await read_upload(part), max_bytes)
+        return _new_item(validate(BulkItem, fields), part.file.read(), max_bytes)
     except Problem as problem:
-        return PutFailure(_name(named), problem)
+        return PutFailure(_reported_id(id), problem)
 
 
 def _new_item(options: BulkItem, image: bytes | None, max_bytes: int) -> NewItem:
-    if one_source(image=image is not None, vector=options.vector is not None) == "vector":
+    if require_one(image=image is not None, vector=options.vector is not None) == "vector":
         return NewItem(options.id, caller_vector(options), metadata=options.metadata)
     assert image is not None
     check_size(len(image), max_bytes)
@@ -176,10 +170,11 @@ def _per_image(form: FormData, name: str, images: int) -> list[str]:
     return values
 
 
-def _name(found: object) -> str | None:
-    """An id to report an outcome under, if it is one at all."""
-    return found if isinstance(found, str) and len(found) <= MAX_ID_CHARACTERS else None
+def _reported_id(value: object) -> str | None:
+    """The id that an outcome is reported under, None where the value is no id at all."""
+    return value if isinstance(value, str) and len(value) <= MAX_ID_LENGTH else None
 
 
-def _too_many(most: int) -> Problem:
-    return Problem("limit_exceeded", f"items: at most {most} in a call, found more; the rest is not read", "items")
+def _too_many(max_items: int) -> Problem:
+    detail = f"items: at most {max_items} in a request, found more; the rest is ignored"
+    return Problem("limit_exceeded", detail, "items")

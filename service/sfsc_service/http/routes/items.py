@@ -6,31 +6,22 @@ from fastapi import FastAPI, Path, Request, Response
 
 from sfsc_service.gallery.gallery import NewItem
 from sfsc_service.http.arrival import arrival_of
-from sfsc_service.http.body_parts import text_options
 from sfsc_service.http.disconnect import DisconnectWatch
-from sfsc_service.http.openapi import image_call, problems, query_parameters
-from sfsc_service.http.query_source import caller_vector, one_source
-from sfsc_service.http.request_body import read_call, validate
-from sfsc_service.http.responses import item_answer, json_response, query_answer, server_timing, timing
-from sfsc_service.http.routes.embed import budget_of
-from sfsc_service.http.schemas import (
-    ItemAnswer,
-    ItemId,
-    ItemOptions,
-    ItemView,
-    PageAnswer,
-    PageOptions,
-    StoredAnswer,
-)
+from sfsc_service.http.openapi import image_content, image_request, problems, query_parameters
+from sfsc_service.http.query_source import budget_of, caller_vector, require_one
+from sfsc_service.http.request_body import query_options, read_request, validate
+from sfsc_service.http.response_schemas import ItemPageResponse, ItemResponse, PutResponse
+from sfsc_service.http.responses import item_json, json_response, query_json, server_timing, timing
+from sfsc_service.http.schemas import GetItemOptions, ItemBody, ItemId, ItemOptions, ListItemsOptions
 from sfsc_service.lifecycle.service import Service
 
-__all__ = ["add_items"]
+__all__ = ["add_routes"]
 
 Id = Annotated[ItemId, Path(description="1 to 256 characters; percent-encoded, slashes too")]
 
 
-def add_items(app: FastAPI) -> None:
-    """Put the routes on an app."""
+def add_routes(app: FastAPI) -> None:
+    """Add the routes to an application."""
     app.add_api_route(
         "/items/{id}",
         _put,
@@ -38,8 +29,8 @@ def add_items(app: FastAPI) -> None:
         tags=["gallery"],
         summary="Insert or replace an item",
         response_model=None,
-        responses={200: {"model": StoredAnswer}, **problems(400, 413, 415, 422, 429, 500, 503, 504)},
-        openapi_extra=image_call(ItemOptions, "ItemCall"),
+        responses={200: {"model": PutResponse}, **problems(400, 413, 415, 422, 429, 500, 503, 504)},
+        openapi_extra=image_request(ItemOptions, ItemBody),
     )
     app.add_api_route(
         "/items/{id}",
@@ -48,8 +39,8 @@ def add_items(app: FastAPI) -> None:
         tags=["gallery"],
         summary="One item",
         response_model=None,
-        responses={200: {"model": ItemAnswer}, **problems(404, 422, 429, 503)},
-        openapi_extra=query_parameters(ItemView),
+        responses={200: {"model": ItemResponse}, **problems(404, 422, 429, 503)},
+        openapi_extra=query_parameters(GetItemOptions),
     )
     app.add_api_route(
         "/items/{id}",
@@ -69,8 +60,8 @@ def add_items(app: FastAPI) -> None:
         summary="An item's image, as it came",
         response_model=None,
         responses={
-            200: {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}},
-            304: {"description": "The image is the one with this ETag"},
+            200: image_content(),
+            304: {"description": "The image still has the ETag of If-None-Match"},
             **problems(404, 422, 429, 503),
         },
     )
@@ -81,18 +72,18 @@ def add_items(app: FastAPI) -> None:
         tags=["gallery"],
         summary="Items by id, a page at a time",
         response_model=None,
-        responses={200: {"model": PageAnswer}, **problems(422, 429, 503)},
-        openapi_extra=query_parameters(PageOptions),
+        responses={200: {"model": ItemPageResponse}, **problems(422, 429, 503)},
+        openapi_extra=query_parameters(ListItemsOptions),
     )
 
 
 async def _put(request: Request, id: Id) -> Response:
     arrival = arrival_of(request)
     service: Service = request.app.state.service
-    call = await read_call(request, ItemOptions)
-    options = call.options
-    if one_source(image=bool(call.images), vector=options.vector is not None) == "image":
-        new = NewItem(id, call.images[0], budget_of(options), options.metadata)
+    parsed = await read_request(request, ItemOptions)
+    options = parsed.options
+    if require_one(image=bool(parsed.images), vector=options.vector is not None) == "image":
+        new = NewItem(id, parsed.images[0], budget_of(options), options.metadata)
     else:
         new = NewItem(id, caller_vector(options), metadata=options.metadata)
     async with DisconnectWatch(request):
@@ -102,7 +93,7 @@ async def _put(request: Request, id: Id) -> Response:
     return json_response(
         {
             "id": stored.id,
-            **query_answer(stored.query, arrival),
+            **query_json(stored.query, arrival),
             "created": stored.created,
             "timing_ms": times,
         },
@@ -111,10 +102,10 @@ async def _put(request: Request, id: Id) -> Response:
 
 
 async def _get(request: Request, id: Id) -> Response:
-    options = validate(ItemView, text_options(request.query_params.multi_items()))
+    options = validate(GetItemOptions, query_options(request))
     service: Service = request.app.state.service
-    record = await service.gallery.get(id)
-    return json_response(item_answer(record, options.encoding if options.vectors else None))
+    item = await service.gallery.get(id)
+    return json_response(item_json(item, options.encoding if options.vectors else None))
 
 
 async def _delete(request: Request, id: Id) -> Response:
@@ -136,10 +127,8 @@ async def _image(request: Request, id: Id) -> Response:
 
 
 async def _page(request: Request) -> Response:
-    options = validate(PageOptions, text_options(request.query_params.multi_items()))
+    options = validate(ListItemsOptions, query_options(request))
     service: Service = request.app.state.service
     page = await service.gallery.page(options.cursor, options.limit, options.filter)
     encoding = options.encoding if options.vectors else None
-    return json_response(
-        {"items": [item_answer(record, encoding) for record in page.records], "next": page.cursor}
-    )
+    return json_response({"items": [item_json(item, encoding) for item in page.records], "next": page.cursor})

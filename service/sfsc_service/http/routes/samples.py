@@ -1,7 +1,7 @@
 """/samples: images to search with, for visitors who have none at hand.
 
-They are the queries of a gallery's listing (see listing.py), read once when the app is built; a name that is not
-in it leads nowhere, so no address can reach beyond them. Without a listing there are none.
+They are the queries of a gallery listing (see gallery/listing.py), read once, when the application is built. Only
+names in the listing are served, so no path can reach any other file. Without a listing there are no samples.
 """
 
 import logging
@@ -13,20 +13,20 @@ from fastapi.responses import FileResponse
 
 from sfsc_service.errors import Problem, StartError
 from sfsc_service.gallery.listing import Listed, read_listing
-from sfsc_service.http.openapi import problems
+from sfsc_service.http.openapi import image_content, problems
+from sfsc_service.http.response_schemas import SamplesResponse
 from sfsc_service.http.responses import json_response
-from sfsc_service.http.schemas import SamplesAnswer
 from sfsc_service.settings import Settings
 
-__all__ = ["add_samples"]
+__all__ = ["add_routes"]
 
 MAX_SAMPLES = 48
 
 log = logging.getLogger(__name__)
 
 
-def add_samples(app: FastAPI) -> None:
-    """Put the routes on an app whose `state.settings` are set."""
+def add_routes(app: FastAPI) -> None:
+    """Add the routes to an application whose `state.settings` are set."""
     app.state.samples = _samples(app.state.settings)
     app.add_api_route(
         "/samples",
@@ -35,7 +35,7 @@ def add_samples(app: FastAPI) -> None:
         tags=["gallery"],
         summary="Sample images to search with",
         response_model=None,
-        responses={200: {"model": SamplesAnswer}},
+        responses={200: {"model": SamplesResponse}},
     )
     app.add_api_route(
         "/samples/{name}",
@@ -44,10 +44,7 @@ def add_samples(app: FastAPI) -> None:
         tags=["gallery"],
         summary="A sample image",
         response_model=None,
-        responses={
-            200: {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}},
-            **problems(404),
-        },
+        responses={200: image_content(), **problems(404)},
     )
 
 
@@ -58,15 +55,17 @@ def _samples(settings: Settings) -> dict[str, Listed]:
     try:
         images = read_listing(listing).queries
     except StartError as error:
-        log.warning("no sample images: %s", error)
+        log.warning("the sample images cannot be listed, so there are none: %s", error)
         return {}
-    return {image.name: image for image in images[:MAX_SAMPLES] if _fits(image.path, settings)}
+    return {image.name: image for image in images[:MAX_SAMPLES] if _is_servable(image.path, settings)}
 
 
-def _fits(path: Path, settings: Settings) -> bool:
+def _is_servable(path: Path, settings: Settings) -> bool:
     if path.is_file() and path.stat().st_size <= settings.max_image_bytes:
         return True
-    log.warning("sample image %s is missing or larger than %d bytes", path, settings.max_image_bytes)
+    log.warning(
+        "sample image %s is left out: it is missing or larger than %d bytes", path, settings.max_image_bytes
+    )
     return False
 
 

@@ -1,4 +1,4 @@
-"""POST /search: an image, a vector or an item's id in, hits of every width out."""
+"""POST /search: an image, a vector or an item's id in; hits of every width out."""
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -8,19 +8,19 @@ from sfsc_service.errors import Problem
 from sfsc_service.gallery.gallery import Query
 from sfsc_service.http.arrival import arrival_of
 from sfsc_service.http.disconnect import DisconnectWatch
-from sfsc_service.http.openapi import image_call, problems
-from sfsc_service.http.query_source import caller_vector, one_source, refuse_budget
-from sfsc_service.http.request_body import ParsedCall, read_call
-from sfsc_service.http.responses import hits_json, json_response, query_answer, server_timing, timing
-from sfsc_service.http.routes.embed import budget_of
-from sfsc_service.http.schemas import SearchAnswer, SearchOptions
+from sfsc_service.http.openapi import image_request, problems
+from sfsc_service.http.query_source import budget_of, caller_vector, refuse_budget, require_one
+from sfsc_service.http.request_body import ParsedRequest, read_request
+from sfsc_service.http.response_schemas import SearchResponse
+from sfsc_service.http.responses import hits_json, json_response, query_json, server_timing, timing
+from sfsc_service.http.schemas import SearchBody, SearchOptions
 from sfsc_service.lifecycle.service import Service
 
-__all__ = ["add_search"]
+__all__ = ["add_routes"]
 
 
-def add_search(app: FastAPI) -> None:
-    """Put the route on an app."""
+def add_routes(app: FastAPI) -> None:
+    """Add the route to an application."""
     app.add_api_route(
         "/search",
         _search,
@@ -28,24 +28,24 @@ def add_search(app: FastAPI) -> None:
         tags=["search"],
         summary="Search the gallery with an image, a vector or an item",
         response_model=None,
-        responses={200: {"model": SearchAnswer}, **problems(400, 404, 413, 415, 422, 429, 500, 503, 504)},
-        openapi_extra=image_call(SearchOptions, "SearchCall"),
+        responses={200: {"model": SearchResponse}, **problems(400, 404, 413, 415, 422, 429, 500, 503, 504)},
+        openapi_extra=image_request(SearchOptions, SearchBody),
     )
 
 
 async def _search(request: Request) -> Response:
     arrival = arrival_of(request)
     service: Service = request.app.state.service
-    call = await read_call(request, SearchOptions)
-    _check_k(call.options.k, service.settings.max_k)
+    parsed = await read_request(request, SearchOptions)
+    _check_k(parsed.options.k, service.settings.max_k)
     async with DisconnectWatch(request):
-        query = await _query(service, call, arrival)
-        hits, search_ms = await service.gallery.search(query, call.options.k, call.options.filter, hits_json)
+        query = await _query(service, parsed, arrival)
+        hits, search_ms = await service.gallery.search(query, parsed.options.k, parsed.options.filter, hits_json)
     embedded = [] if query.embedded is None else [query.embedded]
     times = timing(arrival, embedded, search=search_ms)
     return json_response(
         {
-            "query": query_answer(query, arrival),
+            "query": query_json(query, arrival),
             "hits": orjson.Fragment(hits),
             "exact": True,
             "timing_ms": times,
@@ -54,18 +54,18 @@ async def _search(request: Request) -> Response:
     )
 
 
-async def _query(service: Service, call: ParsedCall[SearchOptions], arrival: Arrival) -> Query:
-    options = call.options
-    source = one_source(image=bool(call.images), vector=options.vector is not None, id=options.id is not None)
+async def _query(service: Service, parsed: ParsedRequest[SearchOptions], arrival: Arrival) -> Query:
+    options = parsed.options
+    source = require_one(image=bool(parsed.images), vector=options.vector is not None, id=options.id is not None)
     if source == "image":
-        return await service.gallery.query_image(call.images[0], budget_of(options), arrival)
+        return await service.gallery.query_image(parsed.images[0], budget_of(options), arrival)
     if source == "vector":
         return service.gallery.given(caller_vector(options))
-    refuse_budget(options, "id", "width")
+    refuse_budget(options, "id")
     assert options.id is not None
     return await service.gallery.query_item(options.id)
 
 
-def _check_k(k: int, most: int) -> None:
-    if k > most:
-        raise Problem("invalid_parameter", f"k: must be at most {most} here, found {k}", "k")
+def _check_k(k: int, max_k: int) -> None:
+    if k > max_k:
+        raise Problem("invalid_parameter", f"k: must be at most {max_k} here, found {k}", "k")

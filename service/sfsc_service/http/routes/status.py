@@ -1,31 +1,34 @@
-"""What the service is and how it does: /widths, /livez, /readyz, /metrics."""
+"""State of the service: /widths, /livez, /readyz and /metrics."""
 
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from sfsc_service.http.response_schemas import HealthResponse, WidthsResponse
 from sfsc_service.http.responses import json_response
-from sfsc_service.http.schemas import HealthAnswer, WidthsAnswer
 from sfsc_service.lifecycle.service import Service
 
-__all__ = ["add_about"]
+__all__ = ["add_routes"]
+
+LIMITS = ("max_k", "max_images", "max_items", "max_image_bytes", "max_image_pixels", "max_body_bytes")
+"""Settings that bound what a client may send."""
 
 
-def add_about(app: FastAPI) -> None:
-    """Put the routes on an app."""
+def add_routes(app: FastAPI) -> None:
+    """Add the routes to an application."""
     app.add_api_route(
         "/widths",
         _widths,
         methods=["GET"],
         tags=["service"],
-        summary="What each width is and costs, and what the gallery is made of",
+        summary="What each width is and costs, and how many items the gallery holds of each",
         response_model=None,
-        responses={200: {"model": WidthsAnswer}},
+        responses={200: {"model": WidthsResponse}},
     )
     for path, endpoint, summary in (
         ("/livez", _livez, "Whether the process is alive"),
-        ("/readyz", _readyz, "Whether it can take work"),
+        ("/readyz", _readyz, "Whether the service can take work"),
     ):
         app.add_api_route(
             path,
@@ -34,7 +37,10 @@ def add_about(app: FastAPI) -> None:
             tags=["service"],
             summary=summary,
             response_model=None,
-            responses={200: {"model": HealthAnswer}, 503: {"model": HealthAnswer, "description": "It is not"}},
+            responses={
+                200: {"model": HealthResponse},
+                503: {"model": HealthResponse, "description": "It is not; `reasons` says why"},
+            },
         )
     app.add_api_route(
         "/metrics",
@@ -58,27 +64,17 @@ async def _widths(request: Request) -> Response:
             "space": manifest.space,
             "compatible_with": manifest.compatible_with,
             "dim": manifest.dimension,
-            "widths": _costs(service),
+            "widths": _widths_with_costs(service),
             "floor_width": service.embedder.catalog.floor,
             "slo_ms": settings.slo_ms,
             "quality": manifest.quality.model_dump(mode="json"),
             "gallery": {"items": sum(composition.values()), "widths": composition},
-            "limits": {
-                name: getattr(settings, name)
-                for name in (
-                    "max_k",
-                    "max_images",
-                    "max_items",
-                    "max_image_bytes",
-                    "max_image_pixels",
-                    "max_body_bytes",
-                )
-            },
+            "limits": {name: getattr(settings, name) for name in LIMITS},
         }
     )
 
 
-def _costs(service: Service) -> list[dict[str, Any]]:
+def _widths_with_costs(service: Service) -> list[dict[str, Any]]:
     table = service.embedder.costs.table()
     return [
         {
@@ -88,9 +84,7 @@ def _costs(service: Service) -> list[dict[str, Any]]:
             "macs": submodel.macs,
             "gflops": 2e-9 * submodel.macs,
             "latency_ms": round(service.embedder.costs.estimate(submodel.width, 1), 4),
-            "batch_ms": {
-                str(images): round(found.median_ms, 4) for images, found in table[submodel.width].items()
-            },
+            "batch_ms": {str(images): round(cost.median_ms, 4) for images, cost in table[submodel.width].items()},
         }
         for submodel in service.manifest.submodels
     ]

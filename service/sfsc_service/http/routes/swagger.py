@@ -1,11 +1,13 @@
-"""/docs: Swagger UI from files of this package, without inline scripts, so that the policy on content holds."""
+"""/docs: Swagger UI from files of this package; no inline scripts, which the content security policy forbids."""
 
 from pathlib import Path
 
 from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse
 
-__all__ = ["add_docs"]
+from sfsc_service.errors import Problem
+
+__all__ = ["add_routes"]
 
 VENDOR = Path(__file__).parents[2] / "vendor" / "swagger"
 FILES = ("swagger-ui-bundle.js", "swagger-ui.css")
@@ -30,8 +32,8 @@ START = """SwaggerUIBundle({url: "openapi.json", dom_id: "#swagger-ui", deepLink
 """
 
 
-def add_docs(app: FastAPI) -> None:
-    """Put the page and its files on an app."""
+def add_routes(app: FastAPI) -> None:
+    """Add the page and its files to an application."""
     app.add_api_route("/docs", _page, methods=["GET"], include_in_schema=False)
     app.add_api_route("/docs/start.js", _start, methods=["GET"], include_in_schema=False)
     app.add_api_route("/docs/{name}", _file, methods=["GET"], include_in_schema=False)
@@ -47,5 +49,5 @@ async def _start() -> Response:
 
 async def _file(name: str) -> Response:
     if name not in FILES:
-        return Response(status_code=404)
+        raise Problem("not_found", f"name: must be one of {', '.join(FILES)}, found {name[:100]!r}", "name")
     return FileResponse(VENDOR / name, headers={"Cache-Control": "max-age=86400"})

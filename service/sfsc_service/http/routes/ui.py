@@ -1,4 +1,4 @@
-"""The gallery page: every file of `page/` has a route of its own, so that no address can reach beyond them."""
+"""The gallery page: each file of `page/` has a route of its own, so no path can reach any other file."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -6,18 +6,18 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
 
-__all__ = ["add_page"]
+__all__ = ["add_routes"]
 
 FOLDER = Path(__file__).parents[2] / "page"
 
 
-def add_page(app: FastAPI, folder: Path = FOLDER) -> None:
-    """Put `index.html` at / and the other files beside it."""
+def add_routes(app: FastAPI, folder: Path = FOLDER) -> None:
+    """Add `index.html` at / and the other files beside it."""
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            place = path.relative_to(folder).as_posix()
-            address = "/" if place == "index.html" else f"/{place}"
-            app.add_api_route(address, _file(path), methods=["GET", "HEAD"], include_in_schema=False)
+            name = path.relative_to(folder).as_posix()
+            route = "/" if name == "index.html" else f"/{name}"
+            app.add_api_route(route, _file(path), methods=["GET", "HEAD"], include_in_schema=False)
 
 
 def _file(path: Path) -> Callable[[], Awaitable[FileResponse]]:

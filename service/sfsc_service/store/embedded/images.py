@@ -9,15 +9,13 @@ Invariants:
 
 import hashlib
 import logging
-import os
 import sqlite3
 import threading
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from sfsc_service.store.embedded.fsync import sync
+from sfsc_bundle.atomic_file import sync, write_files
 from sfsc_service.store.errors import StoreFailedError
 
 __all__ = ["ImageFolder", "digest_of"]
@@ -91,19 +89,12 @@ class ImageFolder:
         return self._folder / digest[:2] / digest[2:4] / digest
 
     def _store(self, contents: Mapping[str, bytes]) -> None:
-        unfinished = {
-            self._temporary / uuid.uuid4().hex: digest for digest in contents if not self._has(digest, contents)
+        missing = {
+            self._path(digest): data for digest, data in contents.items() if not self._has(digest, contents)
         }
-        try:
-            for temporary, digest in unfinished.items():
-                temporary.write_bytes(contents[digest])
-            sync(unfinished)
-            for temporary, digest in unfinished.items():
-                self._path(digest).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(temporary, self._path(digest))
-        finally:
-            for temporary in unfinished:
-                temporary.unlink(missing_ok=True)
+        for path in missing:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_files(missing, self._temporary)
         # Of files that were there before, too: whoever put them there may not have come so far.
         sync({folder for digest in contents for folder in self._folders(digest)})
 

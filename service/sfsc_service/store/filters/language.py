@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from sfsc_bundle.described import describe_value
 from sfsc_service.store.errors import InvalidFilterError
 
 __all__ = [
@@ -100,7 +101,7 @@ def _node(document: Any, place: str, depth: int) -> Node:
     if depth > MAX_DEPTH:
         raise InvalidFilterError("filter", f"must be nested at most {MAX_DEPTH} deep", f"more at {place[:200]}")
     if not isinstance(document, dict) or len(document) != 1:
-        raise InvalidFilterError(place, "must be an object with exactly one operator", _kind(document))
+        raise InvalidFilterError(place, "must be an object with exactly one operator", describe_value(document))
     ((operator, operand),) = document.items()
     if operator in _LATER:
         raise InvalidFilterError(place, "knows match and and today", f"{operator}, which is not supported yet")
@@ -111,14 +112,14 @@ def _node(document: Any, place: str, depth: int) -> Node:
 
 def _match(operand: Any, place: str, _depth: int) -> Node:
     if not isinstance(operand, dict) or not 1 <= len(operand) <= MAX_TERMS:
-        raise InvalidFilterError(place, f"must be an object of 1 .. {MAX_TERMS} fields", _kind(operand))
+        raise InvalidFilterError(place, f"must be an object of 1 .. {MAX_TERMS} fields", describe_value(operand))
     terms = tuple(_term(field, value, place) for field, value in operand.items())
     return terms[0] if len(terms) == 1 else And(terms)
 
 
 def _and(operand: Any, place: str, depth: int) -> Node:
     if not isinstance(operand, list) or not 1 <= len(operand) <= MAX_TERMS:
-        raise InvalidFilterError(place, f"must be a list of 1 .. {MAX_TERMS} filters", _kind(operand))
+        raise InvalidFilterError(place, f"must be a list of 1 .. {MAX_TERMS} filters", describe_value(operand))
     return And(tuple(_node(part, f"{place}[{i}]", depth + 1) for i, part in enumerate(operand)))
 
 
@@ -127,14 +128,16 @@ _PARSERS: dict[str, Callable[[Any, str, int], Node]] = {"match": _match, "and": 
 
 def _term(field: Any, value: Any, place: str) -> Match:
     if not isinstance(field, str) or not 1 <= len(field) <= MAX_FIELD_LENGTH:
-        raise InvalidFilterError(place, f"a field must have 1 .. {MAX_FIELD_LENGTH} characters", _kind(field))
+        raise InvalidFilterError(
+            place, f"a field must have 1 .. {MAX_FIELD_LENGTH} characters", describe_value(field)
+        )
     path = tuple(field.split("."))
     if "" in path or _UNREACHABLE.search(field):
         rule = "a field must be names joined by dots, without quotes, backslashes and control characters"
         raise InvalidFilterError(place, rule, f"{field[:80]!r}")
     term = Match(path, _value(value, f"{place}.{field}"))
     if term.reserved and not isinstance(value, str):
-        raise InvalidFilterError(f"{place}.{field}", "must be a string", _kind(value))
+        raise InvalidFilterError(f"{place}.{field}", "must be a string", describe_value(value))
     return term
 
 
@@ -144,14 +147,14 @@ def _value(value: Any, place: str) -> Scalar:
     if isinstance(value, str):
         if len(value) > MAX_VALUE_LENGTH or _UNWRITABLE.search(value):
             rule = f"must be at most {MAX_VALUE_LENGTH} characters of Unicode text"
-            raise InvalidFilterError(place, rule, f"a string of {len(value)}")
+            raise InvalidFilterError(place, rule, f"{len(value)} characters")
         return value
     if isinstance(value, int) and -(2**63) <= value < 2**63:
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value
     rule = "must be a string, a finite number (integers: 64 bits), true, false or null"
-    raise InvalidFilterError(place, rule, _kind(value))
+    raise InvalidFilterError(place, rule, describe_value(value))
 
 
 def _texts(value: Scalar) -> list[str]:
@@ -169,13 +172,3 @@ def _texts(value: Scalar) -> list[str]:
 
 def _count(node: Node) -> int:
     return sum(_count(term) for term in node.terms) if isinstance(node, And) else 1
-
-
-def _kind(value: Any) -> str:
-    match value:
-        case dict() | list() | str():
-            return f"{ {dict: 'an object', list: 'a list', str: 'a string'}[type(value)] } of {len(value)}"
-        case None:
-            return "null"
-        case _:
-            return f"{type(value).__name__} {str(value)[:40]}"

@@ -1,1 +1,1 @@
-"""Readers of published image sets, as their authors distribute them: official splits, roles and camera rule."""
+"""Readers of published image sets in the layout of their archives: official splits, roles and camera rule."""

@@ -34,7 +34,7 @@ _INSHOP_LISTS = ("Eval/list_eval_partition.txt", "list_eval_partition.txt")
 
 
 def read_sop(folder: Path, section: DataSection, seed: int) -> Dataset:
-    """`Ebay_train.txt` and `Ebay_test.txt`: a heading, then `image_id class_id super_class_id path`."""
+    """Reads `Ebay_train.txt` and `Ebay_test.txt`: a heading, then `image_id class_id super_class_id path`."""
     root = SOP.root(folder, ("Ebay_train.txt", "Ebay_test.txt"))
     train, test = (_table(root / name, 4, skip=1) for name in ("Ebay_train.txt", "Ebay_test.txt"))
     made = [[PublishedImage(root / row[3], row[1].zfill(6)) for row in rows] for rows in (train, test)]
@@ -42,9 +42,9 @@ def read_sop(folder: Path, section: DataSection, seed: int) -> Dataset:
 
 
 def read_inshop(folder: Path, section: DataSection, seed: int) -> Dataset:
-    """`list_eval_partition.txt`: a count, a heading, then `img/….jpg id_00000001 train|query|gallery`.
+    """Reads `list_eval_partition.txt`: a count, a heading, then `img/….jpg id_00000001 train|query|gallery`.
 
-    Images lie below `Img/`, as the archive unpacks, or beside the list's `img/`.
+    The folder `img/` lies in `Img/`, as the archive unpacks, or beside the list.
     """
     root = INSHOP.root(folder, ())
     place = next((name for name in _INSHOP_LISTS if (root / name).is_file()), _INSHOP_LISTS[0])
@@ -54,16 +54,16 @@ def read_inshop(folder: Path, section: DataSection, seed: int) -> Dataset:
     for name, identity, status in _table(root / place, 3, skip=2):
         if status not in parts:
             raise DataError(
-                f"{root / place}: evaluation_status must be one of {', '.join(parts)}, found {status!r}"
+                f"{root / place}: evaluation_status must be one of {', '.join(parts)}; found {status!r}"
             )
         parts[status].append(PublishedImage(base / name, identity))
     return make_dataset(root, INSHOP, Parts(parts["train"], parts["gallery"], parts["query"]), section, seed)
 
 
 def read_cub(folder: Path, section: DataSection, seed: int) -> Dataset:
-    """`images.txt` (`1 001.Black_footed_Albatross/….jpg`) and `image_class_labels.txt` (`1 1`).
+    """Reads `images.txt` (`1 001.Black_footed_Albatross/….jpg`) and `image_class_labels.txt` (`1 1`).
 
-    As metric learning splits it: the first half of the classes trains, the second half tests.
+    The usual split of metric learning: the first half of the classes for training, the second for the test.
     """
     root = CUB.root(folder, ("images.txt", "image_class_labels.txt", "images"))
     labels = {image: int(label) for image, label in _table(root / "image_class_labels.txt", 2)}

@@ -15,7 +15,7 @@ MARKET1501 = Source(
     "Market-1501-v15.09.15",
     "https://zheng-lab.cecs.anu.edu.au/Project/project_reid.html",
     "research only (Zheng et al., ICCV 2015)",
-    # The gallery has 750 identities and the distractors, 0000; its 3,819 junk images, -1, are counted as well.
+    # The gallery has 750 identities and distractors (0000); the count includes its 3,819 junk images (-1).
     {"train": ((12936, 751),), "query": ((3368, 750),), "gallery": ((19732, 751),)},
 )
 MSMT17 = Source(
@@ -29,17 +29,17 @@ _MARKET_NAME = re.compile(r"^(-1|\d{4})_c(\d)s\d_\d{6}_\d{2}\.jpg$")
 
 
 def read_market1501(folder: Path, section: DataSection, seed: int) -> Dataset:
-    """`0002_c1s1_000451_03.jpg` = identity, camera, sequence, frame, box; -1 is junk, 0000 are distractors."""
+    """Reads names: `0002_c1s1_000451_03.jpg` is identity 2, camera 1; identity -1 is junk, 0000 distractors."""
     root = MARKET1501.root(folder, ("bounding_box_train", "bounding_box_test", "query"))
     train, gallery, query = (_market(root / part) for part in ("bounding_box_train", "bounding_box_test", "query"))
     return make_dataset(root, MARKET1501, Parts(train, gallery, query), section, seed)
 
 
 def read_msmt17(folder: Path, section: DataSection, seed: int) -> Dataset:
-    """`list_train.txt` (and val, query, gallery): `0000/0000_000_01_0303morning_0015_0_ex.jpg 0` = path, identity.
+    """Reads the lists `list_train.txt` …: `0000/0000_000_01_0303morning_0015_0_ex.jpg 0` is path, identity.
 
-    The third number of the file name is the camera. The official validation list is training data here; this
-    project keeps its own validation identities.
+    The third number of the file name is the camera. The official validation list is used for training: validation
+    identities are drawn from the training part as in every other set.
     """
     lists = {part: f"list_{part}.txt" for part in ("train", "val", "query", "gallery")}
     root = MSMT17.root(folder, (*lists.values(), "train", "test"))
@@ -55,7 +55,7 @@ def _market(folder: Path) -> list[PublishedImage]:
     for path in sorted(folder.glob("*.jpg")):
         match = _MARKET_NAME.match(path.name)
         if match is None:
-            raise DataError(f"{path} is not named as Market-1501 names images: 0002_c1s1_000451_03.jpg")
+            raise DataError(f"{path} is not named like an image of Market-1501 (0002_c1s1_000451_03.jpg)")
         identity = None if match[1] == "-1" else match[1]
         images.append(PublishedImage(path, identity, int(match[2])))
     return images
@@ -68,6 +68,6 @@ def _msmt(root: Path, name: str, folder: str) -> list[PublishedImage]:
         pieces = words[0].rpartition("/")[2].split("_") if words else []
         if len(words) != 2 or len(pieces) < 4 or not pieces[2].isdigit():
             raise DataError(f"{root / name}, line {number}: expected PATH IDENTITY with a camera, found {line!r}")
-        # Identities of both halves count from 0; they are other people.
+        # Training and test identities both count from 0, but are different persons.
         images.append(PublishedImage(root / folder / words[0], f"{folder}-{int(words[1]):04d}", int(pieces[2])))
     return images

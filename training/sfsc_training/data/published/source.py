@@ -1,4 +1,4 @@
-"""What all published sets share: where they come from, their counts, and how images become splits."""
+"""What the readers of published sets share: origin and counts of a set, and how its images become splits."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ Counts = tuple[int, int]  # images, identities
 
 @dataclass(frozen=True, slots=True)
 class PublishedImage:
-    """One image of a published set. `identity` None is junk, which no metric counts."""
+    """One image of a published set; `identity` is None for junk images, which no metric counts."""
 
     path: Path
     identity: str | None
@@ -28,7 +28,7 @@ class PublishedImage:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The official parts; where `query` is None every test image queries all others."""
+    """The official parts; if `query` is None, every gallery image queries all others."""
 
     train: Sequence[PublishedImage]
     gallery: Sequence[PublishedImage]
@@ -37,7 +37,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a set comes from. `folder`: what its archive unpacks to; `counts`: every published count by part."""
+    """Origin of a set. `folder`: what its archive unpacks to; `counts`: the published counts of each part."""
 
     name: str
     folder: str
@@ -46,7 +46,7 @@ class Source:
     counts: Mapping[str, tuple[Counts, ...]]
 
     def root(self, given: Path, needed: Sequence[str]) -> Path:
-        """The set's own folder: the one given, or below it. Raises DataError that names what is missing where."""
+        """The folder of the set: `given` or one in it. Raises DataError, which names what is missing."""
         root = given / self.folder if (given / self.folder).is_dir() else given
         missing = [name for name in needed if not (root / name).exists()]
         if missing:
@@ -56,23 +56,23 @@ class Source:
         return root
 
     def check(self, part: str, images: Sequence[PublishedImage]) -> None:
-        """Raises DataError where a part has not the published number of images and identities."""
+        """Raises DataError where the counts of a part are not the published ones."""
         found = (len(images), len({p.identity for p in images if p.identity is not None}))
         known = self.counts.get(part, ())
         if known and found not in known:
             wanted = " or ".join(f"{count} of {identities}" for count, identities in known)
             raise DataError(
-                f"{self.name}: {part} has {found[0]} images of {found[1]} identities, published are {wanted}; "
+                f"{self.name}: {part} has {found[0]} images of {found[1]} identities; published: {wanted}; "
                 "complete the folder or set data.check_counts = false"
             )
 
 
 def make_dataset(root: Path, source: Source, parts: Parts, section: DataSection, seed: int) -> Dataset:
-    """Check the parts, keep validation identities of the training part aside, and number the identities.
+    """Check the parts, keep some training identities apart for validation, and number the identities.
 
     Raises:
-        DataError: counts differ from the published ones, a listed image is missing, training and test identities
-            overlap.
+        DataError: a listed image is missing or listed twice, counts differ from the published ones, or training
+            and test share an identity.
     """
     named = {"train": parts.train, "gallery": parts.gallery, "query": parts.query or ()}
     for part, images in named.items():
@@ -91,7 +91,7 @@ def make_dataset(root: Path, source: Source, parts: Parts, section: DataSection,
             f"{source.name}: train and test must not share identities, both have {min(map(str, shared))}"
         )
     if len(train.identities) < 2:
-        raise DataError(f"{root}: training needs at least 2 identities, found {len(train.identities)}")
+        raise DataError(f"{root}: training needs at least 2 identities; found {len(train.identities)}")
     return Dataset(train, validation, test, digest((train, validation, test)), source.licence)
 
 
@@ -125,7 +125,7 @@ def _cameras(images: Sequence[PublishedImage]) -> npt.NDArray[np.int64] | None:
 def _exist(images: Sequence[PublishedImage], source: Source, part: str) -> None:
     missing = [image.path for image in images if not image.path.is_file()]
     if missing:
-        raise DataError(f"{source.name}: {len(missing)} {part} images are missing, the first is {missing[0]}")
+        raise DataError(f"{source.name}: {len(missing)} {part} images are missing; the first is {missing[0]}")
     twice = [path for path, count in Counter(image.path for image in images).items() if count > 1]
     if twice:
         raise DataError(f"{source.name}: {part} lists {twice[0]} more than once")

@@ -18,7 +18,7 @@ VERI776 = Source(
     "VeRi",
     "https://vehiclereid.github.io/VeRi/",
     "research only, on request (Liu et al., ECCV 2016)",
-    # The paper's count of the training part, and that of the archive in circulation.
+    # The count in the paper, and the count of the archive that is distributed.
     {"train": ((37778, 576), (37746, 575)), "query": ((1678, 200),), "gallery": ((11579, 200),)},
 )
 VEHICLEID = Source(
@@ -33,7 +33,7 @@ _SUBSETS = ("800", "1600", "2400", "3200", "6000", "13164")
 
 
 def read_veri776(folder: Path, section: DataSection, seed: int) -> Dataset:
-    """`name_train.txt` (and query, test) list `0001_c001_00016450_0.jpg` = identity, camera, time, box."""
+    """Reads `name_train.txt` (query, test), lists of `0001_c001_00016450_0.jpg`: identity, camera, time, box."""
     parts = ("train", "test", "query")
     root = VERI776.root(folder, [f"{kind}_{part}{end}" for part in parts for kind, end in _VERI_PIECES])
     train, gallery, query = (_veri(root, part) for part in parts)
@@ -41,14 +41,14 @@ def read_veri776(folder: Path, section: DataSection, seed: int) -> Dataset:
 
 
 def read_vehicleid(folder: Path, section: DataSection, seed: int) -> Dataset:
-    """`train_test_split/train_list.txt` and `test_list_800.txt` …: `IMAGE VEHICLE`, images in `image/IMAGE.jpg`.
+    """Reads `train_test_split/train_list.txt`, `test_list_800.txt` …: `IMAGE VEHICLE` is `image/IMAGE.jpg`.
 
-    The protocol's gallery has one image of each vehicle, drawn by the seed; all others are queries. No cameras.
-    `data.subset` is the size of the test list, 800 where it is not given.
+    The gallery has one image of each vehicle, drawn by the seed; all others are queries. There are no cameras.
+    `data.subset` is the size of the test list, 800 if it is not set.
     """
     subset = section.subset or _SUBSETS[0]
     if subset not in _SUBSETS:
-        raise DataError(f"data.subset of vehicleid must be one of {', '.join(_SUBSETS)}, found {subset!r}")
+        raise DataError(f"data.subset of vehicleid must be one of {', '.join(_SUBSETS)}; found {subset!r}")
     lists = ("train_test_split/train_list.txt", f"train_test_split/test_list_{subset}.txt")
     root = VEHICLEID.root(folder, (*lists, "image"))
     train, test = (_vehicleid(root, name) for name in lists)
@@ -65,7 +65,7 @@ def _veri(root: Path, part: str) -> list[PublishedImage]:
     for name in (root / f"name_{part}.txt").read_text().split():
         match = _VERI_NAME.match(name)
         if match is None:
-            raise DataError(f"{root}/name_{part}.txt: {name!r} is no VeRi name such as 0001_c001_00016450_0.jpg")
+            raise DataError(f"{root}/name_{part}.txt: {name!r} is not named like 0001_c001_00016450_0.jpg")
         images.append(PublishedImage(root / f"image_{part}" / name, match[1], int(match[2])))
     return images
 

@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 import mmap
-import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sfsc_bundle.atomic_file import replacing
 from sfsc_service.store.embedded.changes import Int64
-from sfsc_service.store.embedded.fsync import sync
 from sfsc_service.store.embedded.index.vector_index import VectorIndex
 from sfsc_service.store.protocol import Float32
 
@@ -43,19 +42,12 @@ class Snapshot:
 
 def write_snapshot(path: Path, index: VectorIndex, sequence: int) -> None:
     """Replace the file at `path`; for the thread that changes the index."""
-    temporary = path.with_suffix(".temporary")
-    try:
-        with temporary.open("wb") as file:
-            digest = hashlib.sha256()
-            for part in _parts(index, sequence):
-                digest.update(part)
-                file.write(part)
-            file.write(digest.digest())
-        sync([temporary])
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync([path.parent])
+    digest = hashlib.sha256()
+    with replacing(path) as file:
+        for part in _parts(index, sequence):
+            digest.update(part)
+            file.write(part)
+        file.write(digest.digest())
 
 
 def read_snapshot(path: Path, dimension: int) -> Snapshot | None:

@@ -92,8 +92,25 @@ def test_a_refused_body_is_not_kept_by_the_exception_that_refused_it(weak: Live)
         gc.enable()
 
 
+def test_a_client_that_is_still_sending_reads_why_it_is_refused(
+    weak: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing a connection with unread bytes resets it, and the response is lost."""
+    monkeypatch.setattr("sfsc_service.http.bounded_request.DISCARD_TIMEOUT_S", START_TIMEOUT_S)
+    size = weak.service.settings.max_body_bytes + 1
+    host, port = weak.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=START_TIMEOUT_S) as connection:
+        head = f"PUT /items/x HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {size}\r\n\r\n"
+        connection.sendall(head.encode())
+        for _ in range(8):
+            time.sleep(0.02)
+            connection.sendall(bytes(size // 8))
+        connection.sendall(bytes(size % 8))
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 413 ")
+
+
 def test_a_body_that_stops_coming_is_given_up(weak: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sfsc_service.http.edge.STALLED_S", 0.1)
+    monkeypatch.setattr("sfsc_service.http.bounded_request.STALL_TIMEOUT_S", 0.1)
     host, port = weak.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=START_TIMEOUT_S) as connection:
         connection.sendall(

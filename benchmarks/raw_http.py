@@ -1,6 +1,6 @@
-"""HTTP/1.1 over plain asyncio streams: as cheap as a load generator wants it, as rude as a vanishing client is.
+"""HTTP/1.1 over asyncio streams, for generating load: cheap, and able to disconnect in the middle of a call.
 
-A call is bytes that were made before; nothing is parsed of an answer but its status and length.
+A call is bytes that were built beforehand; of an answer only status and length are parsed.
 """
 
 import asyncio
@@ -10,29 +10,33 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlencode
 
-__all__ = ["Answer", "Call", "Caller", "Manners", "make_call"]
+__all__ = ["Answer", "Call", "Caller", "Departure", "make_call"]
 
 IDLE_S = 3.0  # shorter than the server's own keep-alive, so that no call meets a connection being closed
-FAREWELL_S = 0.2
+LINGER_S = 0.2
+"""Between half a body and closing the connection, so that the server has begun to read."""
 
-Manners = Literal["polite", "leaves sending", "leaves waiting", "leaves reading"]
+Departure = Literal["never", "while sending", "while waiting", "while reading"]
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request on the wire. `route` is the path template that the server counts it under."""
+    """A request on the wire.
+
+    `route`: the path template that the server counts it under. `leaves`: when the client disconnects.
+    """
 
     kind: str
     method: str
     route: str
     head: bytes
     body: bytes = b""
-    manners: Manners = "polite"
+    leaves: Departure = "never"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`status` is None where the caller left, or where no answer came (`failure` says how)."""
+    """`status` is None where the client disconnected, or where no answer came (`failure` says why)."""
 
     call: Call
     status: int | None
@@ -51,7 +55,7 @@ def make_call(
     announced: int | None = None,
     **options: object,
 ) -> Call:
-    """A call of a path with options in its query; `announced` is a content length that is not the body's own."""
+    """A call of a path with options in its query; `announced` is a Content-Length other than the body's."""
     query = f"?{urlencode(options)}" if options else ""
     lines = [f"{method} {path}{query} HTTP/1.1", "Host: endurance"]
     if body or announced is not None:
@@ -84,33 +88,33 @@ class _Connection:
 
 
 class Caller:
-    """Sends calls to one server over connections that it keeps open."""
+    """Sends calls to one server over a pool of keep-alive connections."""
 
-    def __init__(self, port: int, queue_timeout_s: float) -> None:
-        self._port, self._queue_timeout_s = port, queue_timeout_s
+    def __init__(self, port: int, timeout_s: float) -> None:
+        self._port, self._timeout_s = port, timeout_s
         self._idle: list[_Connection] = []
 
     async def call(self, call: Call) -> Answer:
-        """Send one call and take its answer, as its manners are. Raises nothing."""
+        """Send one call and read its answer, unless the client leaves before. Raises nothing."""
         try:
-            async with asyncio.timeout(self._queue_timeout_s):
-                if call.manners != "polite":
-                    return await self._rude(call)
-                return await self._polite(call)
+            async with asyncio.timeout(self._timeout_s):
+                if call.leaves != "never":
+                    return await self._leave(call)
+                return await self._complete(call)
         except TimeoutError:
             return Answer(call, None, failure="stuck")
         except (OSError, asyncio.IncompleteReadError) as error:
             return Answer(call, None, failure=type(error).__name__)
 
     def close(self) -> None:
-        """Close what is kept open."""
+        """Close the idle connections."""
         while self._idle:
             self._idle.pop().leave()
 
-    async def _polite(self, call: Call) -> Answer:
+    async def _complete(self, call: Call) -> Answer:
         connection = await self._connection()
         try:
-            # Who is refused early may be closed on while still sending; the answer is there all the same.
+            # A server that refuses early may close while we still send; its answer can be read all the same.
             with contextlib.suppress(ConnectionError):
                 await connection.send(call.head + call.body)
             status, body, again = await connection.answer()
@@ -123,15 +127,15 @@ class Caller:
             connection.leave()
         return Answer(call, status, body)
 
-    async def _rude(self, call: Call) -> Answer:
+    async def _leave(self, call: Call) -> Answer:
         connection = await self._connection()
         try:
-            if call.manners == "leaves sending":
+            if call.leaves == "while sending":
                 await connection.send(call.head + call.body[: len(call.body) // 2])
-                await asyncio.sleep(FAREWELL_S)
+                await asyncio.sleep(LINGER_S)
             else:
                 await connection.send(call.head + call.body)
-            if call.manners == "leaves reading":
+            if call.leaves == "while reading":
                 await connection.reader.readexactly(20)
         finally:
             connection.writer.close()

@@ -1,0 +1,261 @@
+"""Mutation testing: which changes of the code does no test notice? Every one in a rule is a missing test.
+
+    python benchmarks/mutation.py                       # all modules; resumable: run it again to go on
+    python benchmarks/mutation.py --only engine.policy  # modules whose name contains this
+    python benchmarks/mutation.py --survivors           # tests were only added: run the survivors again
+    python benchmarks/mutation.py --report              # run nothing, write the result from what there is
+
+cosmic-ray makes the mutants. Each is tested in a fork of this process (forked_tests.py) by the test files of its
+own module, up to the first failure; what only a test of another module would notice counts as survived. A timeout,
+a crash and a failed import count as killed. There are two groups: all mutants of the pure modules, and a sample
+drawn over the rest of `engine/` and `store/`. Not counted: LEFT_OUT in mutants.py. cosmic-ray has no operators for
+strings, keyword arguments and whole statements. Mutants that change no behaviour stand in equivalent_mutants.toml
+with the reason and are counted separately.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tomllib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cosmic_ray.work_db import WorkDB
+from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkItem, WorkResult
+
+from forked_tests import Replacement, preload, run_forked, stale_modules
+from mutants import LEFT_OUT, Target, changed_lines, drawn, left_out, mutated, open_session
+from result_file import RESULTS, Figure, write_result
+
+ROOT = Path(__file__).resolve().parents[1]
+EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
+PACKAGES = {
+    "sfsc_bundle": ROOT / "bundle",
+    "sfsc_service": ROOT / "service",
+    "sfsc_training": ROOT / "training",
+}
+SEED, SAMPLE = 20261127, 300
+GOAL = ">= 90"
+
+_BATCHER = ("engine/test_batcher*", "engine/test_watchdog*", "engine/test_deadlines*", "engine/test_hanging*")
+_STORE = ("store/test_contract.py", "store/embedded/test_write_queue*", "store/embedded/test_images*")
+_INDEX = ("store/embedded/test_vector_index*", "store/embedded/test_snapshot*")
+_ENGINE = {
+    "batcher": _BATCHER,
+    "blocking_calls": ("engine/test_threads*",),
+    "cost_file": ("engine/test_cost_file*",),
+    "decoding": ("engine/test_decoding*", "engine/test_deadlines*"),
+    "embedder": ("engine/test_deadlines*", "engine/test_hanging*", "http/test_embed*", "http/test_search*"),
+    "malloc": ("engine/test_malloc*",),
+    "networks": ("engine/test_hanging*", "http/test_embed*"),
+    "scheduler": ("engine/test_scheduler*",),
+    "thread_priority": ("engine/test_threads*",),
+    "threads": ("engine/test_threads*",),
+    "worker_pool": _BATCHER,
+}
+_EMBEDDED = {
+    **dict.fromkeys(("changes", "committer", "in_flight", "searcher", "store", "write_queue"), _STORE),
+    "fsync": ("store/embedded/test_images*", "store/embedded/test_folder*"),
+    "images": ("store/embedded/test_images*",),
+    "lock": ("store/embedded/test_folder*",),
+    **{f"index.{name}": (*_INDEX, *_STORE) for name in ("faiss_rows", "growable_array", "rows", "vector_index")},
+    **{f"index.{name}": ("store/embedded/test_snapshot*", *_STORE) for name in ("snapshot", "recovery")},
+    "index.rwlock": ("store/embedded/test_concurrency*", *_INDEX),
+    **{f"sqlite.{name}": (*_STORE, "store/embedded/test_folder*") for name in ("reader", "schema", "writer")},
+}
+_SERVICE = "tests/service"
+PURE: dict[str, Sequence[str]] = {
+    "sfsc_bundle.retrieval": ("tests/bundle/test_retrieval*",),
+    "sfsc_service.engine.policy": (f"{_SERVICE}/engine/test_policy*",),
+    "sfsc_service.engine.queue": (f"{_SERVICE}/engine/test_queue*",),
+    "sfsc_service.engine.costs": (f"{_SERVICE}/engine/test_costs*",),
+    "sfsc_service.store.filters.language": (f"{_SERVICE}/store/filters/test_language*",),
+    "sfsc_service.engine.batch_plan": (
+        f"{_SERVICE}/engine/test_batch_plan*",
+        f"{_SERVICE}/engine/test_scheduler*",
+    ),
+    **{
+        f"sfsc_training.aggregation.{name}": ("tests/training/test_aggregation*",)
+        for name in ("aggregate", "projection", "weights")
+    },
+    **{
+        f"sfsc_training.losses.{name}": ("tests/training/test_losses*", "tests/training/test_evidential*")
+        for name in ("base", "classifier", "distillation", "evidential", "objective", "simplex", "triplet")
+    },
+}
+"""Module → patterns of the test files that should notice a change of it, quick ones first."""
+
+REST: dict[str, Sequence[str]] = {
+    **{f"sfsc_service.engine.{name}": [f"{_SERVICE}/{at}" for at in tests] for name, tests in _ENGINE.items()},
+    **{
+        f"sfsc_service.store.embedded.{name}": [f"{_SERVICE}/{at}" for at in tests]
+        for name, tests in _EMBEDDED.items()
+    },
+    "sfsc_service.store.errors": (f"{_SERVICE}/store/test_contract.py", f"{_SERVICE}/http/test_bad_input*"),
+    "sfsc_service.store.validation": (f"{_SERVICE}/store/test_contract.py", f"{_SERVICE}/http/test_bad_input*"),
+}
+"""The same for the modules that are sampled."""
+
+
+def main() -> None:
+    """Run what has not been run, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="modules whose name contains this")
+    parser.add_argument("--survivors", action="store_true", help="tests were only added: take over older kills")
+    parser.add_argument("--report", action="store_true", help="run nothing")
+    parser.add_argument("--sessions", type=Path, default=ROOT / ".mutation", help="where sessions are kept")
+    parser.add_argument("--before", type=Path, help="result file of an earlier commit, to stand beside this one")
+    parser.add_argument("--name", default="mutation", help="of the result file")
+    arguments = parser.parse_args()
+    os.chdir(ROOT)
+    if missing := unlisted():
+        parser.error(f"say in PURE or REST which tests should notice a change of {', '.join(missing)}")
+    os.nice(10)
+    groups = {"pure modules": (PURE, None), "sample of engine and store": (REST, SAMPLE)}
+    reports = {}
+    for group, (table, count) in groups.items():
+        targets = [target(module, patterns) for module, patterns in table.items()]
+        sessions = {
+            each: open_session(each, arguments.sessions, survivors=arguments.survivors) for each in targets
+        }
+        jobs = drawn(sessions, count, SEED)
+        for each in targets:
+            if not arguments.report and arguments.only in each.module:
+                run(each, sessions[each], jobs)
+        reports[group] = [report(each, sessions[each], jobs) for each in targets]
+    if not arguments.only:
+        figures = [figure(group, rows) for group, rows in reports.items()]
+        figures += [figure(row["module"], [row]) for row in reports["pure modules"]]
+        data = {"left out": LEFT_OUT, "before": before(arguments.before, arguments.name), **reports}
+        print(write_result(arguments.name, figures, data, seed=SEED))
+
+
+def before(earlier: Path | None, name: str) -> dict[str, Any] | None:
+    """The numbers of an earlier commit: of its result, or those that the present result has of it."""
+    if earlier is None:
+        present = RESULTS / f"{name}.json"
+        kept: dict[str, Any] | None = (
+            json.loads(present.read_text())["data"]["before"] if present.is_file() else None
+        )
+        return kept
+    result = json.loads(earlier.read_text())
+    modules = {
+        group: {row["module"]: {key: row[key] for key in ("drawn", "tested", "killed")} for row in rows}
+        for group, rows in result["data"].items()
+        if isinstance(rows, list)
+    }
+    return {"commit": result["commit"], "date": result["date"], **modules}
+
+
+def unlisted() -> list[str]:
+    """Modules of engine/ and store/ that neither table has."""
+    service = PACKAGES["sfsc_service"]
+    paths = [path for wing in ("engine", "store") for path in (service / "sfsc_service" / wing).rglob("*.py")]
+    names = [".".join(path.relative_to(service).with_suffix("").parts) for path in sorted(paths)]
+    return [
+        name for name in names if not name.endswith(("__init__", "store.protocol")) and name not in PURE | REST
+    ]
+
+
+def target(module: str, patterns: Sequence[str]) -> Target:
+    """A module with its test files. Raises SystemExit where a pattern has none."""
+    folder = PACKAGES[module.partition(".")[0]]
+    tests: list[Path] = []
+    for pattern in patterns:
+        found = sorted(ROOT.glob(pattern if pattern.endswith(".py") else f"{pattern}.py"))
+        if not found:
+            sys.exit(f"{module}: no test file matches {pattern}; correct the table in benchmarks/mutation.py")
+        tests += found
+    return Target(module, folder / Path(*module.split(".")).with_suffix(".py"), tuple(dict.fromkeys(tests)))
+
+
+def run(each: Target, session: WorkDB, jobs: set[str]) -> None:
+    """Test every mutant of a module that is drawn and has no result yet."""
+    pending = sorted((item for item in session.pending_work_items if item.job_id in jobs), key=_place)
+    if not pending:
+        return
+    tests = [str(path.relative_to(ROOT)) for path in each.tests]
+    first = preload(tests, list(PACKAGES))
+    usual = run_forked(tests, 900.0)
+    if usual.code != 0:
+        sys.exit(
+            f"{each.module}: its tests must pass before anything is mutated, found: {usual.last or first.last}"
+        )
+    timeout_s = 5 + 3 * usual.seconds
+    print(f"{each.module}: {len(pending)} mutants, its tests take {usual.seconds:.1f} s", flush=True)
+    source, stale = each.source, stale_modules(each.module, list(PACKAGES))
+    for done, item in enumerate(pending, 1):
+        (mutation,) = item.mutations
+        text = mutated(source, mutation)
+        outcome = run_forked(tests, timeout_s, Replacement(each.module, text, stale))
+        survived = outcome.code == 0
+        why = "timeout" if outcome.code is None else outcome.last
+        session.set_result(
+            item.job_id,
+            WorkResult(
+                WorkerOutcome.NORMAL,
+                why,
+                TestOutcome.SURVIVED if survived else TestOutcome.KILLED,
+                "\n".join(changed_lines(source, text)),
+            ),
+        )
+        if survived:
+            print(f"  {done}/{len(pending)} survived, line {mutation.start_pos[0]}", flush=True)
+
+
+def _place(item: WorkItem) -> tuple[int, int, str]:
+    (mutation,) = item.mutations
+    return (*mutation.start_pos, mutation.operator_name)
+
+
+def report(each: Target, session: WorkDB, jobs: set[str]) -> dict[str, Any]:
+    """One module's numbers and its survivors."""
+    known, cause = equivalents(each.module), left_out(each.source)
+    causes = Counter(why for item in session.work_items if (why := cause(item.mutations[0])) is not None)
+    killed, survivors = 0, []
+    for item, result in sorted(session.completed_work_items, key=lambda pair: _place(pair[0])):
+        if item.job_id not in jobs:
+            continue
+        if result.test_outcome is TestOutcome.SURVIVED:
+            change = tuple((result.diff or "").splitlines())
+            (mutation,) = item.mutations
+            survivors.append(
+                {
+                    "line": mutation.start_pos[0],
+                    "in": mutation.definition_name,
+                    "change": change,
+                    "equivalent": known.get(change),
+                }
+            )
+        else:
+            killed += 1
+    return {
+        "module": each.module,
+        "drawn": sum(item.job_id in jobs for item in session.work_items),
+        "tested": killed + len(survivors),
+        "killed": killed,
+        "equivalent": sum(each["equivalent"] is not None for each in survivors),
+        "left out": dict(causes),
+        "survivors": survivors,
+    }
+
+
+def equivalents(module: str) -> Mapping[tuple[str, ...], str]:
+    """Changed lines → why they change no behaviour."""
+    entries = tomllib.loads(EQUIVALENT.read_text()).get(module, []) if EQUIVALENT.is_file() else []
+    return {tuple(change): entry["why"] for entry in entries for change in entry["changes"]}
+
+
+def figure(name: str, rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """The share killed of all that change behaviour."""
+    total = sum(row["tested"] - row["equivalent"] for row in rows)
+    return Figure(
+        f"mutants killed, {name}", round(100 * sum(row["killed"] for row in rows) / max(1, total), 1), "%", GOAL
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Start `sfsc` with one of its shortcuts taken out, to measure what the shortcut saves.
+
+    python benchmarks/without.py SHORTCUT serve BUNDLE …
+
+The product has no switch for them: `REPLACEMENTS` names what is put in the place of what. A name that the service
+does not have is an error, so that a renamed shortcut is never measured against itself.
+"""
+
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from sfsc_service.cli.main import main
+from sfsc_service.engine import embedder
+from sfsc_service.http import connections, edge, fast_path
+
+__all__ = ["NOTHING", "REPLACEMENTS", "take_out"]
+
+NOTHING = "nothing"
+
+
+def _same(given: Any) -> Any:
+    return given
+
+
+def _observe_by_labels(self: Any, scope: Scope, status: int, seconds: float) -> None:
+    """What `Edge._observe` does, with each series looked up by its labels."""
+    route = getattr(scope.get("route"), "path", "unmatched")
+    method = scope["method"] if scope["method"] in edge.METHODS else "other"
+    self._metrics.http_requests.labels(method, route, str(status)).inc()
+    self._metrics.http_seconds.labels(route).observe(seconds)
+
+
+REPLACEMENTS: dict[str, list[tuple[object, str, object]]] = {
+    NOTHING: [],
+    "the fast path": [(fast_path, "HOT", ())],
+    "joined writes": [
+        (connections, "_Joining", _same),
+        (connections.BoundedConnection, "on_response_complete", HttpToolsProtocol.on_response_complete),
+    ],
+    "cached series": [
+        (edge.Edge, "_observe", _observe_by_labels),
+        (embedder, "functools", SimpleNamespace(cache=_same)),
+    ],
+}
+"""By shortcut: (module or class, name, what takes its place)."""
+
+
+def take_out(shortcut: str) -> None:
+    """Replace a shortcut for the rest of this process.
+
+    Raises:
+        AttributeError: the service has no such name.
+    """
+    for owner, name, replacement in REPLACEMENTS[shortcut]:
+        getattr(owner, name)
+        setattr(owner, name, replacement)
+
+
+if __name__ == "__main__":
+    take_out(sys.argv.pop(1))
+    main()

@@ -1,0 +1,34 @@
+"""When a request arrived, and what kind of request it is."""
+
+import time
+from dataclasses import dataclass
+
+__all__ = ["Arrival"]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """The arrival of a request.
+
+    Attributes:
+        at: seconds, monotonic.
+        after_ms: predicted for what the request needs after its batch, such as a search.
+        bulk: low priority: an image of a bulk call.
+        canary: the service's own check of its path; it counts neither in the metrics of requests nor as an arrival
+            from which more are predicted.
+    """
+
+    at: float
+    after_ms: float = 0.0
+    bulk: bool = False
+    canary: bool = False
+
+    @classmethod
+    def now(cls, *, bulk: bool = False, canary: bool = False) -> "Arrival":
+        """A request that arrives at this moment."""
+        return cls(time.monotonic(), bulk=bulk, canary=canary)
+
+    @property
+    def elapsed_ms(self) -> float:
+        """Milliseconds since."""
+        return 1000 * (time.monotonic() - self.at)

@@ -1,0 +1,170 @@
+"""The responses, as pydantic models for the OpenAPI document alone.
+
+Endpoints write plain JSON: checking thousands of hits on the way out would be waste. Fields may be added.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from sfsc_service.http.schemas import Metadata
+
+__all__ = [
+    "BulkResponse",
+    "BulkResult",
+    "EmbedResponse",
+    "EmbedResult",
+    "HealthResponse",
+    "HitResult",
+    "ItemPageResponse",
+    "ItemResponse",
+    "ProblemResponse",
+    "PutResponse",
+    "QueryWidth",
+    "Sample",
+    "SamplesResponse",
+    "SearchResponse",
+    "WidthsResponse",
+]
+
+
+class _Response(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+Reason = Literal["requested", "budget", "load"]
+Timing = dict[str, float]
+
+
+class EmbedResult(_Response):
+    """One image's vector."""
+
+    embedding: list[float] | str
+    width: str
+    reason: Reason
+    budget_met: bool
+
+
+class EmbedResponse(_Response):
+    """The response of POST /embed; results are in the order of the images."""
+
+    model: str
+    space: str
+    dim: int
+    results: list[EmbedResult]
+    timing_ms: Timing
+
+
+class QueryWidth(_Response):
+    """The query's width, why it was chosen, and whether the budget is met."""
+
+    width: str
+    reason: Reason
+    budget_met: bool
+
+
+class HitResult(_Response):
+    """One hit; `image` is relative to the service's root, null where the item has no image."""
+
+    id: str
+    score: float
+    width: str
+    metadata: Metadata
+    image: str | None
+
+
+class SearchResponse(_Response):
+    """The response of POST /search, best hit first."""
+
+    query: QueryWidth
+    hits: list[HitResult]
+    exact: bool
+    timing_ms: Timing
+
+
+class PutResponse(_Response):
+    """The response of PUT /items/{id}: the item is committed and searchable."""
+
+    id: str
+    width: str
+    reason: Reason
+    budget_met: bool
+    created: bool
+    timing_ms: Timing
+
+
+class BulkResult(_Response):
+    """One item's outcome: `width`, `reason` and `created`, or `code` and `detail` of its problem."""
+
+    id: str | None
+    status: int
+
+
+class BulkResponse(_Response):
+    """The response of POST /items; results are in the order of the items."""
+
+    stored: int
+    failed: int
+    results: list[BulkResult]
+    timing_ms: Timing
+
+
+class ItemResponse(_Response):
+    """One item; `embedding` is there only where `vectors` was set."""
+
+    id: str
+    space: str
+    width: str
+    metadata: Metadata
+    image: str | None
+
+
+class ItemPageResponse(_Response):
+    """One page of items; `next` is null on the last one."""
+
+    items: list[ItemResponse]
+    next: str | None
+
+
+class Sample(_Response):
+    """One image to search with; `image` is relative to the service's root."""
+
+    name: str
+    metadata: Metadata
+    image: str
+
+
+class SamplesResponse(_Response):
+    """Images to search with; none where the bundle has none."""
+
+    samples: list[Sample]
+
+
+class WidthsResponse(_Response):
+    """The bundle's widths, what they cost on this machine now, and how many items the gallery holds of each."""
+
+    model: str
+    space: str
+    dim: int
+    widths: list[dict[str, Any]]
+    quality: dict[str, Any]
+    gallery: dict[str, Any]
+
+
+class HealthResponse(_Response):
+    """`reasons` says what is wrong, and is empty while nothing is; `notes` tells of workers that were replaced."""
+
+    status: Literal["ok", "failing"]
+    reasons: list[str]
+    notes: list[str]
+
+
+class ProblemResponse(_Response):
+    """RFC 9457; `code` is stable, `detail` names the parameter, the rule and what was found."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    parameter: str | None = None

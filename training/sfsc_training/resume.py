@@ -1,0 +1,61 @@
+"""Start a run folder, or resume the run in it."""
+
+from pathlib import Path
+
+from sfsc_training.checkpoint import Checkpoint, read_checkpoint, read_labels, read_recipe, write_json
+from sfsc_training.config import Recipe
+from sfsc_training.data.reader import Dataset
+from sfsc_training.distributed import World
+from sfsc_training.errors import CheckpointError
+from sfsc_training.state import State
+from sfsc_training.teacher import Teacher
+
+__all__ = ["start_or_resume"]
+
+
+def start_or_resume(
+    state: State, folder: Path, recipe: Recipe, dataset: Dataset, teacher: Teacher | None, world: World
+) -> int:
+    """The step to go on from: 0 in a new folder, else that of the checkpoint, which is loaded into `state`.
+
+    Only the first process reads and writes the folder; it need not exist on the machines of the others.
+
+    Raises:
+        CheckpointError: the folder holds a run of another recipe, network, data set or teacher.
+    """
+    found = _open_folder(folder, recipe, dataset, teacher) if world.rank == 0 else None
+    checkpoint: Checkpoint | None = world.from_first(found)
+    if checkpoint is not None:
+        state.load(checkpoint, folder)
+        return checkpoint.step
+    if recipe.network.start is not None:
+        state.start_from(recipe.network.start, dataset.train.identities)
+    return 0
+
+
+def _open_folder(folder: Path, recipe: Recipe, dataset: Dataset, teacher: Teacher | None) -> Checkpoint | None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "recipe.json").exists() and read_recipe(folder).sha256 != recipe.sha256:
+        raise CheckpointError(f"{folder} holds a run of another recipe; give another --out")
+    checkpoint = read_checkpoint(folder)
+    if checkpoint is None:
+        write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
+        write_json(folder / "labels.json", dataset.train.identities)
+        if teacher is not None and recipe.teacher is not None:
+            compatible = recipe.teacher.full or recipe.teacher.classifier or recipe.teacher.classify > 0
+            write_json(folder / "teacher.json", teacher.describe() | {"compatible": compatible})
+        return None
+    labels, here = len(read_labels(folder)), len(dataset.train.identities)
+    if labels != here:
+        raise CheckpointError(
+            f"the run in {folder} classifies {labels} identities, but --data has {here} to train on; "
+            "give another --out"
+        )
+    wanted = {
+        "another data set": (checkpoint.data_sha256, dataset.sha256),
+        "another teacher": (checkpoint.teacher_sha256, teacher.run.weights_sha256 if teacher else None),
+    }
+    for what, (there, now) in wanted.items():
+        if there != now:
+            raise CheckpointError(f"the run in {folder} was trained with {what}; give another --out")
+    return checkpoint

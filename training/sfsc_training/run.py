@@ -1,0 +1,69 @@
+"""A finished or unfinished run, opened from its folder to be evaluated, exported or used as a teacher."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sfsc_training.checkpoint import read_checkpoint, read_labels, read_recipe
+from sfsc_training.config import Recipe
+from sfsc_training.data.reader import Dataset
+from sfsc_training.device import Device, check_device
+from sfsc_training.errors import CheckpointError
+from sfsc_training.losses.classifier import make_classifier
+from sfsc_training.networks.build import make_family
+from sfsc_training.networks.family import Family
+
+__all__ = ["Run", "open_run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A trained network with its recipe.
+
+    `step`: how many steps it was trained for; `labels`: the identity of each class of `classifier`.
+    """
+
+    folder: Path
+    recipe: Recipe
+    family: Family
+    step: int
+    classifier: nn.Module
+    labels: tuple[str, ...]
+    weights_sha256: str
+
+    @property
+    def space(self) -> str:
+        """Id of the embedding space; every training result has its own."""
+        return f"{self.recipe.name}-{self.weights_sha256[:12]}"
+
+
+def open_run(folder: Path, dataset: Dataset | None = None, device: Device = "cpu") -> Run:
+    """Load the network of a run, in evaluation mode.
+
+    Args:
+        dataset: if given, it must be the data that the run was trained on.
+
+    Raises:
+        CheckpointError: the folder holds no usable run, or the run was trained on other data.
+        TrainingError: CUDA is asked for and there is none.
+    """
+    check_device(device)
+    recipe = read_recipe(folder)
+    checkpoint = read_checkpoint(folder)
+    if checkpoint is None:
+        raise CheckpointError(f"{folder} has no checkpoint yet: train first")
+    if dataset is not None and checkpoint.data_sha256 != dataset.sha256:
+        raise CheckpointError(f"{folder} was trained on other data than --data holds now")
+    untrained = recipe.network.model_copy(update={"pretrained": False, "weights_file": None})
+    family, labels = make_family(untrained, recipe.widths), read_labels(folder)
+    classifier = make_classifier(recipe.network.dimension, len(labels), len(recipe.widths), recipe.loss)
+    network, class_vectors = checkpoint.result()
+    try:
+        family.load_state_dict(network)
+        classifier.load_state_dict(class_vectors)
+    except RuntimeError as error:
+        raise CheckpointError(f"{folder}: the checkpoint does not fit the recipe's network") from error
+    family = family.to(memory_format=torch.channels_last).to(device).eval()
+    return Run(folder, recipe, family, checkpoint.step, classifier, labels, checkpoint.weights_sha256)
