@@ -25,8 +25,12 @@ class _Model(BaseModel):
 
 
 class Preprocessing(_Model):
-    """How bytes become the graph's input, uint8 [H, W, 3]; scaling and normalisation are inside the graph."""
+    """How bytes become the graph's input, uint8 [H, W, 3]; scaling and normalisation are inside the graph.
 
+    `version` 2 is what `sfsc_bundle.preprocess` says, step by step.
+    """
+
+    version: Literal[2] = 2
     height: int = Field(ge=8, le=2048)
     width: int = Field(ge=8, le=2048)
     resize: Literal["squash"] = "squash"
