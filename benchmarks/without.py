@@ -10,9 +10,6 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
-from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from sfsc_service.cli.main import main
 from sfsc_service.engine import embedder
 from sfsc_service.http import connections, edge, fast_path
@@ -26,25 +23,18 @@ def _same(given: Any) -> Any:
     return given
 
 
-def _observe_by_labels(self: Any, scope: Scope, status: int, seconds: float) -> None:
-    """What `Edge._observe` does, with each series looked up by its labels."""
-    route = getattr(scope.get("route"), "path", "unmatched")
-    method = scope["method"] if scope["method"] in edge.METHODS else "other"
-    self._metrics.http_requests.labels(method, route, str(status)).inc()
-    self._metrics.http_seconds.labels(route).observe(seconds)
+class _OwnTransport:
+    """In the place of `CoalescingTransport`: making one gives the connection's own transport."""
+
+    def __new__(cls, transport: Any) -> Any:
+        return transport
 
 
 REPLACEMENTS: dict[str, list[tuple[object, str, object]]] = {
     NOTHING: [],
-    "the fast path": [(fast_path, "HOT", ())],
-    "joined writes": [
-        (connections, "_Joining", _same),
-        (connections.BoundedConnection, "on_response_complete", HttpToolsProtocol.on_response_complete),
-    ],
-    "cached series": [
-        (edge.Edge, "_observe", _observe_by_labels),
-        (embedder, "functools", SimpleNamespace(cache=_same)),
-    ],
+    "the fast path": [(fast_path, "FAST_PATHS", ())],
+    "joined writes": [(connections, "CoalescingTransport", _OwnTransport)],
+    "cached series": [(edge, "cache", _same), (embedder, "functools", SimpleNamespace(cache=_same))],
 }
 """By shortcut: (module or class, name, what takes its place)."""
 

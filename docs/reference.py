@@ -8,7 +8,7 @@ from markdown_tables import table
 from sfsc_service.errors import STATUS
 from sfsc_service.http.app import create_app
 from sfsc_service.metrics import Metrics
-from sfsc_service.settings import Settings, unit_of
+from sfsc_service.settings import Settings
 
 __all__ = ["REFERENCE"]
 
@@ -19,8 +19,8 @@ def settings() -> str:
     for name, field in Settings.model_fields.items():
         option = f"`--{name.replace('_', '-')}`" if name != "bundle" else "argument"
         default = "unset" if field.default is None else str(field.default)
-        rows.append([f"`SFSC_{name.upper()}`", option, default, unit_of(name), str(field.description)])
-    return table(["setting", "option of `sfsc serve`", "default", "unit", "what for"], rows)
+        rows.append([f"`SFSC_{name.upper()}`", option, default, str(field.description)])
+    return table(["setting", "option of `sfsc serve`", "default", "what for [unit]"], rows)
 
 
 def metrics() -> str:

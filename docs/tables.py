@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from markdown_tables import table
+from recipe_keys import recipe_keys
 
 __all__ = ["TABLES"]
 
@@ -132,6 +133,7 @@ def spread(values: Sequence[float] | None) -> str:
 
 
 TABLES = {
+    "recipe-keys": recipe_keys,
     "validation-omniglot28": lambda: validation_trials("omniglot28"),
     "methods-omniglot28": lambda: comparison("omniglot28_methods"),
     "methods-omniglot28-asked": lambda: asked("omniglot28_methods"),

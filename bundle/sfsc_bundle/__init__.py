@@ -2,5 +2,5 @@
 
 import os
 
-# From 1.29 on onnxruntime reports models, errors and a device id to its maker unless this is set before import.
+# From 1.29 on, onnxruntime sends telemetry (models, errors, a device id) unless this is set before its import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -1,9 +1,9 @@
-"""Everything that this package raises on purpose.
+"""The errors of this package.
 
 SfscError
 ├── BundleError            a bundle is missing, incomplete, altered or of another schema
-├── DeviceError            a device was asked for that is not there
-└── ImageError             an image that cannot be taken; `code` is stable
+├── DeviceError            the device asked for is missing
+└── ImageError             an image is refused; `code` is stable
     ├── image_not_recognised    not an image of an accepted format and encoding
     ├── image_too_large         more bytes than the cap
     ├── image_too_many_pixels   more pixels than the cap, or too long a side, seen in the header
@@ -18,19 +18,19 @@ ImageCode = Literal["image_not_recognised", "image_too_large", "image_too_many_p
 
 
 class SfscError(Exception):
-    """Base of all; the message is a sentence for the person who caused it."""
+    """Base of all; the message is a sentence for whoever sent the input or started the program."""
 
 
 class BundleError(SfscError):
-    """A bundle that cannot be opened or written."""
+    """A bundle cannot be opened or written."""
 
 
 class DeviceError(SfscError):
-    """A device was asked for that this machine or this build does not have."""
+    """This machine or this build of onnxruntime does not have the device asked for."""
 
 
 class ImageError(SfscError):
-    """An image that cannot be taken."""
+    """An image is refused."""
 
     def __init__(self, code: ImageCode, message: str) -> None:
         super().__init__(message)

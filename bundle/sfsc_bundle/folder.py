@@ -1,4 +1,4 @@
-"""A bundle on disk: `manifest.json` and one ONNX file per width. Written atomically, opened verified."""
+"""A bundle on disk: `manifest.json` and one ONNX file per width; written atomically, verified when opened."""
 
 import hashlib
 import os
@@ -22,13 +22,13 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A folder whose manifest has been read and whose files have the digests that it names."""
+    """A verified folder: the manifest is valid and every file has the digest that it names."""
 
     folder: Path
     manifest: Manifest
 
     def graph(self, width: str) -> Path:
-        """The ONNX file of a canonical width. Raises KeyError where there is none."""
+        """The ONNX file of a canonical width. Raises KeyError if the bundle has no such width."""
         return self.folder / self.manifest.submodel(width).file
 
 
@@ -36,7 +36,7 @@ def open_bundle(folder: Path) -> Bundle:
     """Read the manifest and check every file's digest.
 
     Raises:
-        BundleError: no such folder, no or a wrong manifest, a file missing or altered.
+        BundleError: the folder or the manifest is missing or invalid, or a file is missing or altered.
     """
     manifest = _read_manifest(folder)
     for submodel in manifest.submodels:
@@ -48,15 +48,16 @@ def open_bundle(folder: Path) -> Bundle:
 
 
 def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes], *, replace: bool = False) -> Bundle:
-    """Write a bundle so that at every moment `folder` is absent, the old bundle or the whole new one.
+    """Write a bundle atomically: at every moment `folder` is absent, the old bundle, or the whole new one.
 
     Args:
         files: content by the names that the manifest gives.
-        replace: whether a bundle that is already there may be replaced; what else lies in its folder stays.
+        replace: whether an existing bundle may be replaced; other files in its folder are kept.
 
     Raises:
-        BundleError: the folder exists and `replace` is false or it is not a bundle, or files and manifest
-            do not agree. An OSError of the disk leaves no temporary folder behind.
+        BundleError: the folder exists and `replace` is false, or it is not a bundle; or files and manifest do not
+            agree.
+        OSError: the disk refused; no temporary folder is left behind.
     """
     _check_files(manifest, files)
     _check_target(folder, replace)
@@ -106,18 +107,20 @@ def _check_target(folder: Path, replace: bool) -> None:
     if not folder.exists():
         return
     if not replace:
-        raise BundleError(f"{folder} exists already; choose another name or allow it to be replaced")
+        raise BundleError(f"{folder} already exists; choose another name or allow it to be replaced")
     if not (folder / MANIFEST).is_file():
-        raise BundleError(f"{folder} is not a bundle (it has no {MANIFEST}) and is not replaced by one")
+        raise BundleError(f"{folder} is not a bundle (it has no {MANIFEST}), so it is not replaced")
 
 
 def _check_files(manifest: Manifest, files: Mapping[str, bytes]) -> None:
     named = {submodel.file: submodel.sha256 for submodel in manifest.submodels}
     if set(named) != set(files):
-        raise BundleError(f"the manifest names {sorted(named)}, the files are {sorted(files)}")
+        raise BundleError(
+            f"the files must be those that the manifest names, {sorted(named)}; found {sorted(files)}"
+        )
     for name, content in files.items():
         if hashlib.sha256(content).hexdigest() != named[name]:
-            raise BundleError(f"{name}: the manifest has another sha256 than the content")
+            raise BundleError(f"{name}: its sha256 must be the one in the manifest; found another")
 
 
 def _swap(temporary: Path, folder: Path) -> None:
@@ -138,7 +141,7 @@ def _swap(temporary: Path, folder: Path) -> None:
 
 
 def _carry_over(old: Path, new: Path) -> None:
-    """Copy what lies in the old folder beside the bundle itself, such as a gallery."""
+    """Copy everything but the bundle's own files, such as a gallery."""
     for path in sorted(old.rglob("*")):
         place = path.relative_to(old)
         if place.parent == Path() and (place.name == MANIFEST or place.suffix == ".onnx"):

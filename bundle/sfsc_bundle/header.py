@@ -1,4 +1,4 @@
-"""The header of an encoded image: format and caps are checked here, before a pixel is decoded."""
+"""Read the header of an encoded image and check its format and the caps, before any pixel is decoded."""
 
 import io
 import re
@@ -21,18 +21,18 @@ _PILLOWS_MODULES = re.compile(r"PIL\.")
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """Caps on one encoded image. Pillow itself refuses more than 178 million pixels."""
+    """Caps on one encoded image; Pillow refuses more than 178 million pixels in any case."""
 
     max_bytes: int = 20 * 2**20
     max_pixels: int = 40_000_000
 
 
 def open_header(data: bytes, limits: ImageLimits) -> Image.Image:
-    """Return the image with nothing but its header read, all caps checked.
+    """Open an image, of which only the header is read, and check all caps.
 
     Raises:
-        ImageError: image_too_large, image_not_recognised, image_too_many_pixels; image_damaged for a JPEG of
-            absurdly many scans.
+        ImageError: image_too_large, image_not_recognised, image_too_many_pixels; image_damaged for a JPEG with
+            more than MAX_SCANS scans.
     """
     if len(data) > limits.max_bytes:
         raise ImageError("image_too_large", f"image must have at most {limits.max_bytes} bytes, found {len(data)}")
@@ -52,7 +52,7 @@ def _open(data: bytes, limits: ImageLimits) -> Image.Image:
         raise ImageError(
             "image_too_many_pixels", f"image must have at most {limits.max_pixels} pixels: {error}"
         ) from error
-    except Exception as error:  # a hostile header reaches many corners of Pillow
+    except Exception as error:  # on a hostile header Pillow raises almost anything
         raise ImageError(
             "image_not_recognised",
             f"image must be one of {', '.join(FORMATS)}: found {len(data)} bytes that are none of them",
@@ -72,7 +72,7 @@ def _check_size(width: int, height: int, limits: ImageLimits) -> None:
 
 
 def _check_encoding(image: Image.Image, data: bytes) -> None:
-    """Refuse what a small file turns into minutes of computing."""
+    """Refuse encodings with which a small file takes minutes to decode."""
     if image.format in ("JPEG", "MPO") and (scans := data.count(_SCAN_MARKER)) > MAX_SCANS:
         raise ImageError("image_damaged", f"a JPEG must have at most {MAX_SCANS} scans, found {scans}")
     if image.format == "BMP" and image.info.get("compression") in (1, 2):
@@ -80,8 +80,8 @@ def _check_encoding(image: Image.Image, data: bytes) -> None:
 
 
 def _ignore_pillows_warnings() -> None:
-    # Whether an image is taken must not depend on the caller's filters, and its own warnings say nothing that
-    # an ImageError does not. `catch_warnings` would restore the filters under another thread's feet.
+    # Whether an image is accepted must not depend on the caller's filters, and Pillow's warnings add nothing to an
+    # ImageError. `catch_warnings` would not do: it changes and restores the filters of all threads.
     ours = ("ignore", None, Warning, _PILLOWS_MODULES, 0)
     if list(warnings.filters[:1]) != [ours]:
         warnings.filterwarnings("ignore", module=_PILLOWS_MODULES.pattern)

@@ -1,4 +1,4 @@
-"""Which machine a measurement belongs to."""
+"""The machine that a measurement was made on."""
 
 import platform
 from pathlib import Path
@@ -7,7 +7,7 @@ __all__ = ["processor"]
 
 
 def processor() -> str:
-    """The processor's name: Linux says it in /proc only, platform.processor() is empty on most distributions."""
+    """The processor's name: on Linux it stands in /proc; platform.processor() is empty on most distributions."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

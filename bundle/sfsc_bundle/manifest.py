@@ -1,6 +1,6 @@
-"""`manifest.json`: what a bundle says of itself.
+"""The models of `manifest.json`, which describes a bundle.
 
-Frozen models; an unknown field or another schema version is an error, never ignored.
+They are frozen; an unknown field or another schema version is an error.
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -68,7 +68,7 @@ class Normalisation(_Model):
 
 
 class Parity(_Model):
-    """The worst difference found at export, over real images, against the network that was trained."""
+    """The largest differences to the trained network that export measured on real images."""
 
     sliced_max_abs: float = Field(ge=0, description="sliced static module against the switchable network")
     onnx_min_cosine: float = Field(le=1.0001, description="ONNX graph against the sliced static module")

@@ -1,4 +1,4 @@
-"""Bytes → uint8 [H, W, 3]. The only preprocessing there is: training, export and service all call it.
+"""Encoded image → uint8 [H, W, 3]. The only preprocessing: training, export and service all call it.
 
 Version 2, step by step: header, with the caps on bytes and pixels checked before anything is decoded → pixels, a JPEG
 at the smallest scale of its DCT (1, 1/2, 1/4 or 1/8) that leaves at least twice the wanted size on both sides → RGB,
@@ -94,7 +94,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _grey16_to_rgb(image: Image.Image) -> Image.Image:
-    # Pillow's own conversion clips 16-bit grey at 255 instead of scaling it, and forgets the transparent value.
+    # Pillow's own conversion clips 16-bit grey at 255 instead of scaling it, and loses the transparent value.
     grey = np.clip(np.asarray(image).astype(np.int32), 0, 65535)
     grey[grey == image.info.get("transparency", -1)] = 65535
     return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")

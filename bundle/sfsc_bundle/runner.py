@@ -1,12 +1,12 @@
 """One width's ONNX graph, ready to run: uint8 [n, H, W, 3] → float32 [n, D] of unit length.
 
-`make_runner` is the only place that knows which execution provider belongs to which device.
+Only this module knows which execution provider belongs to which device.
 A runner may be called from several threads at once.
 """
 
 import functools
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -20,15 +20,9 @@ __all__ = ["INPUT", "OUTPUT", "Device", "Runner", "make_runner"]
 Device = Literal["cpu", "cuda"]
 INPUT, OUTPUT = "images", "embeddings"
 
-_PROVIDERS: dict[Device, list[Any]] = {
-    "cpu": ["CPUExecutionProvider"],
-    # Exhaustive convolution search times every algorithm for every new batch size.
-    "cuda": [("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}), "CPUExecutionProvider"],
-}
-
 
 class Runner:
-    """A verified session of one graph."""
+    """A session of one graph whose names, shapes and types are those of the manifest."""
 
     def __init__(self, session: Any, height: int, width: int, dimension: int) -> None:
         self._session = session
@@ -49,15 +43,15 @@ class Runner:
 
 
 def make_runner(bundle: Bundle, width: str, *, device: Device = "cpu", threads: int = 1) -> Runner:
-    """Open the graph of a width and check that it is what the manifest says.
+    """Open the graph of a width and check it against the manifest.
 
     Args:
         width: canonical name of a width of the bundle.
-        threads: threads that one call may use inside onnxruntime.
+        threads: threads that onnxruntime may use for one call.
 
     Raises:
         BundleError: onnxruntime refuses the graph, or names, shapes or types differ from the manifest.
-        DeviceError: the device is not there.
+        DeviceError: this machine or this build of onnxruntime does not have the device.
     """
     path = bundle.graph(width)
     session = _open_session(path, device, threads)
@@ -68,19 +62,18 @@ def make_runner(bundle: Bundle, width: str, *, device: Device = "cpu", threads: 
 
 
 def _open_session(path: Path, device: Device, threads: int) -> Any:
-    if device == "cuda":
-        _preload_cuda()
+    providers = _providers(device)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # A spinning pool per width would burn the very cores that the other widths compute on.
+    # A spinning pool per width would take the cores that the other widths compute on.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # An arena never shrinks; one per width, and again for each bundle swapped in, would be held at its largest.
+    # An arena never shrinks. One per width, and again for each bundle swapped in, would each stay at its largest.
     _share_arena()
     options.add_session_config_entry("session.use_env_allocators", "1")
     options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=_PROVIDERS[device])
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # onnxruntime raises a class of its own per kind of refusal
         raise BundleError(f"{path}: onnxruntime cannot open this graph: {error}") from error
     if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
@@ -88,9 +81,23 @@ def _open_session(path: Path, device: Device, threads: int) -> Any:
     return session
 
 
+def _providers(device: Device) -> list[Any]:
+    match device:
+        case "cpu":
+            return ["CPUExecutionProvider"]
+        case "cuda":
+            if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+                raise DeviceError(_NO_CUDA)
+            onnxruntime.preload_dlls()
+            # Exhaustive convolution search times every algorithm for every new batch size.
+            return [("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}), "CPUExecutionProvider"]
+        case _:
+            assert_never(device)
+
+
 @functools.cache
 def _share_arena() -> None:
-    """Make the process's one arena in main memory; onnxruntime refuses a second one."""
+    """Create the arena that all sessions of the process share; onnxruntime refuses a second one."""
     memory = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
@@ -101,12 +108,6 @@ _NO_CUDA = (
     "device is cuda, but onnxruntime offers no CUDAExecutionProvider here: "
     "install the gpu extra in place of cpu and check the driver, or set the device to cpu"
 )
-
-
-def _preload_cuda() -> None:
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        raise DeviceError(_NO_CUDA)
-    onnxruntime.preload_dlls()
 
 
 def _check_signature(path: Path, session: Any, image: list[int], dimension: int) -> None:

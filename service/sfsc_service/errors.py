@@ -1,17 +1,17 @@
-"""What a start or a request can fail of, and the answer that each cause gets.
+"""Why a start or a request fails, and how each cause is answered.
 
-StartError       the service cannot start as asked; the command ends with exit code 1 and this sentence
-Problem          a request that is refused; `kind` is the stable code of the answer
+StartError       the service cannot start with these settings; the command prints the message and exits with 1
+Problem          a request is refused; `kind` is the stable code in the answer
     the request is wrong      invalid_parameter invalid_json invalid_request unknown_width unknown_space
                               contradictory_limits not_found item_not_found method_not_allowed
                               unsupported_media_type body_too_large body_stalled
-    the image is wrong      the codes of sfsc_bundle.errors.ImageError
+    the image is wrong        the codes of sfsc_bundle.errors.ImageError
     the store refuses         the codes of sfsc_service.store.errors
     the service cannot now    queue_full deadline_unreachable deadline_passed client_gone shutting_down
                               too_many_connections no_worker inference_failed inference_hung internal_error
-ServiceError     what the client makes of a problem that it was answered
+ServiceError     raised by the client for a problem that the service answered
 
-`STATUS` is the only place that knows which HTTP status and title a code has.
+`STATUS` alone maps a code to its HTTP status and title.
 """
 
 from typing import Literal, get_args
@@ -49,6 +49,7 @@ Kind = Literal[
     "store_busy",
     "store_closed",
     "store_failed",
+    "outcome_unknown",
     "store_unavailable",
     "queue_full",
     "deadline_unreachable",
@@ -69,13 +70,13 @@ STATUS: dict[Kind, tuple[int, str]] = {
     "unknown_width": (422, "The bundle has no such width"),
     "unknown_space": (422, "The gallery does not hold this embedding space"),
     "contradictory_limits": (422, "The limits contradict each other"),
-    "not_found": (404, "There is nothing at this address"),
+    "not_found": (404, "Nothing exists at this address"),
     "item_not_found": (404, "The gallery has no such item"),
     "method_not_allowed": (405, "The method is not allowed here"),
     "unsupported_media_type": (415, "The body's media type is not accepted here"),
     "body_too_large": (413, "The body is too large"),
-    "body_stalled": (408, "The body stopped coming"),
-    "image_not_recognised": (422, "The image is of no accepted format"),
+    "body_stalled": (408, "The body stopped arriving"),
+    "image_not_recognised": (422, "The image has no accepted format"),
     "image_too_large": (413, "The image has too many bytes"),
     "image_too_many_pixels": (413, "The image has too many pixels"),
     "image_damaged": (422, "The image is damaged"),
@@ -84,25 +85,26 @@ STATUS: dict[Kind, tuple[int, str]] = {
     "dimension_mismatch": (422, "The vector has another dimension than the gallery"),
     "width_invalid": (422, "The width breaks a rule"),
     "vector_invalid": (422, "The vector breaks a rule"),
-    "metadata_invalid": (422, "The metadata break a rule"),
+    "metadata_invalid": (422, "The metadata breaks a rule"),
     "picture_invalid": (422, "The image breaks a rule"),
     "filter_invalid": (422, "The filter breaks a rule"),
     "cursor_invalid": (422, "The cursor breaks a rule"),
     "limit_exceeded": (422, "A limit is exceeded"),
     "input_refused": (422, "A parameter breaks a rule"),
-    "store_busy": (429, "Too many changes wait already"),
+    "store_busy": (429, "Too many changes are waiting"),
     "store_closed": (503, "The store is closed"),
     "store_failed": (503, "The store cannot answer"),
+    "outcome_unknown": (503, "The change may or may not have been stored"),
     "store_unavailable": (503, "The store cannot answer"),
     "queue_full": (429, "The queue is full"),
     "deadline_unreachable": (503, "The deadline cannot be met"),
     "deadline_passed": (504, "The deadline has passed"),
-    "client_gone": (499, "The client has gone"),
+    "client_gone": (499, "The client has disconnected"),
     "shutting_down": (503, "The service is shutting down"),
     "too_many_connections": (503, "Too many connections are open"),
     "no_worker": (503, "No worker is left"),
-    "inference_failed": (500, "The network gave no usable answer"),
-    "inference_hung": (500, "The network did not come back in time"),
+    "inference_failed": (500, "The network returned no usable vector"),
+    "inference_hung": (500, "The network did not finish in time"),
     "internal_error": (500, "Something went wrong inside the service"),
 }
 
@@ -110,7 +112,7 @@ KINDS: frozenset[str] = frozenset(get_args(Kind))
 
 
 class StartError(Exception):
-    """The service cannot start as asked; the message is a sentence."""
+    """The service cannot start with these settings; the message is a sentence that says why."""
 
 
 class Problem(Exception):  # noqa: N818 - RFC 9457's own word
@@ -119,7 +121,7 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's own word
     Args:
         kind: the stable code; `STATUS` gives its status and title.
         detail: names the parameter, the rule and what was found.
-        parameter: the parameter alone, where one is to blame.
+        parameter: the name of the parameter that breaks the rule, if one does.
         retry_after_s: seconds after which the same request may succeed.
     """
 
@@ -143,7 +145,7 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's own word
 
 
 class ServiceError(Exception):
-    """A problem that a service answered, as its client sees it.
+    """A problem that the service answered, raised by the client.
 
     `code` and `detail` are the problem's; `status` is the HTTP status, 0 where no answer came at all.
     """

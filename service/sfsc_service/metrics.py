@@ -1,4 +1,4 @@
-"""Every Prometheus name, label and bucket of the service. One registry per app, none at import."""
+"""Every Prometheus metric of the service: name, labels, buckets. Each app has a registry of its own."""
 
 from collections.abc import Mapping
 
@@ -33,15 +33,20 @@ class Metrics:
         self.registry = registry
         self._widths: frozenset[str] = frozenset()
         self.http_requests = Counter(
-            "sfsc_http_requests", "Requests answered", ["method", "route", "status"], registry=registry
+            "sfsc_http_requests",
+            "Requests answered, by route and status",
+            ["method", "route", "status"],
+            registry=registry,
         )
         self.http_seconds = Histogram(
             "sfsc_http_seconds", "Seconds from request to answer", ["route"], buckets=SECONDS, registry=registry
         )
         self.open_requests = Gauge(
-            "sfsc_open_requests", "Requests that have come and are not answered yet", registry=registry
+            "sfsc_open_requests", "Requests received and not answered yet", registry=registry
         )
-        self.problems = Counter("sfsc_problems", "Refused requests by code", ["code"], registry=registry)
+        self.problems = Counter(
+            "sfsc_problems", "Requests answered with a problem, by its code", ["code"], registry=registry
+        )
         self.embeddings = Counter(
             "sfsc_embeddings", "Images embedded, by width and why it was chosen", ["width", "reason"],
             registry=registry,
@@ -50,57 +55,86 @@ class Metrics:
             "sfsc_preprocess_seconds", "Seconds to decode and resize one image", buckets=SECONDS, registry=registry
         )
         self.queue_seconds = Histogram(
-            "sfsc_queue_seconds", "Seconds an image waited for a worker", ["width"], buckets=SECONDS,
+            "sfsc_queue_seconds", "Seconds an image waited in the queue for a worker", ["width"], buckets=SECONDS,
             registry=registry,
         )  # fmt: skip
         self.compute_seconds = Histogram(
-            "sfsc_compute_seconds", "Seconds a batch computed", ["width"], buckets=SECONDS, registry=registry
+            "sfsc_compute_seconds",
+            "Seconds a worker took for a batch",
+            ["width"],
+            buckets=SECONDS,
+            registry=registry,
         )
         self.batch_images = Histogram(
             "sfsc_batch_images", "Images in a batch", ["width"], buckets=SIZES, registry=registry
         )
         self.cost_ratio = Histogram(
-            "sfsc_cost_ratio", "What a batch took, in multiples of what was predicted", ["width"], buckets=RATIOS,
+            "sfsc_cost_ratio", "Time of a batch divided by its predicted time", ["width"], buckets=RATIOS,
             registry=registry,
         )  # fmt: skip
         self.deadlines = Counter(
-            "sfsc_deadlines", "Images by what became of their time limit (met, missed, refused); hard or soft",
+            "sfsc_deadlines", "Images by kind of time limit (hard: deadline_ms, soft: others) and outcome",
             ["width", "limit", "outcome"], registry=registry,
         )  # fmt: skip
         self.slowdown = Gauge(
-            "sfsc_slowdown", "What batches take now, in multiples of an idle machine's", registry=registry
+            "sfsc_slowdown", "Time of batches now divided by their time on an idle machine", registry=registry
         )
         self.level = Gauge(
-            "sfsc_degradation_steps", "Steps that the load takes off flexible requests' widths", registry=registry
+            "sfsc_degradation_steps",
+            "By how many widths the load narrows requests that leave the width open",
+            registry=registry,
         )
-        self.failed_batches = Counter("sfsc_failed_batches", "Runs that raised", ["width"], registry=registry)
+        self.failed_batches = Counter(
+            "sfsc_failed_batches",
+            "Runs of a network that raised an error or gave unusable vectors",
+            ["width"],
+            registry=registry,
+        )
         self.lost_workers = Counter(
-            "sfsc_lost_workers", "Workers that hung or died and were replaced", ["cause"], registry=registry
+            "sfsc_lost_workers", "Workers that hung or died, by cause", ["cause"], registry=registry
         )
-        self.hanging = Gauge(
-            "sfsc_hanging_workers", "Workers that were given up and still hang", registry=registry
-        )
+        self.hanging = Gauge("sfsc_hanging_workers", "Abandoned workers that still hang", registry=registry)
         self.refused_connections = Counter(
-            "sfsc_refused_connections", "Connections closed for breaking a rule", ["cause"], registry=registry
+            "sfsc_refused_connections",
+            "Connections closed for breaking a limit, by cause",
+            ["cause"],
+            registry=registry,
         )
         self.swaps = Counter(
-            "sfsc_swaps", "Bundles read again on SIGHUP, by outcome", ["outcome"], registry=registry
+            "sfsc_swaps",
+            "Bundle swaps on SIGHUP, by outcome (done, refused, failed)",
+            ["outcome"],
+            registry=registry,
         )
         self.bundle = Gauge("sfsc_bundle", "1 for the bundle being served", ["model", "space"], registry=registry)
-        self.dropped = Counter("sfsc_dropped", "Images dropped before compute", ["cause"], registry=registry)
-        self.waiting = Gauge("sfsc_queue_images", "Images that wait for a worker", registry=registry)
-        self.backlog = Gauge(
-            "sfsc_queue_predicted_seconds", "Predicted seconds until they are all started", registry=registry
+        self.dropped = Counter(
+            "sfsc_dropped", "Images dropped before they were computed, by cause", ["cause"], registry=registry
         )
-        self.searches = Counter("sfsc_searches", "Searches, by the query's width", ["width"], registry=registry)
+        self.waiting = Gauge("sfsc_queue_images", "Images waiting in the queue", registry=registry)
+        self.backlog = Gauge(
+            "sfsc_queue_predicted_seconds",
+            "Predicted seconds until every image in the queue has been started",
+            registry=registry,
+        )
+        self.searches = Counter(
+            "sfsc_searches", "Searches, by the width of the query's vector", ["width"], registry=registry
+        )
         self.search_seconds = Histogram(
             "sfsc_search_seconds", "Seconds in the store per search", buckets=SECONDS, registry=registry
         )
-        self.items = Gauge("sfsc_gallery_items", "Items in the gallery", ["width"], registry=registry)
+        self.items = Gauge(
+            "sfsc_gallery_items",
+            "Items in the gallery, by the width of their vector",
+            ["width"],
+            registry=registry,
+        )
+        self.health_failures = Counter(
+            "sfsc_health_failures", "Rounds of the health check that raised an unexpected error", registry=registry
+        )
         self.ready = Gauge("sfsc_ready", "1 while the service can take work", registry=registry)
 
     def announce(self, manifest: Manifest) -> None:
-        """Make every width's series exist from the start, at zero, and tell what is served."""
+        """Export which bundle is served, and create the series of all its widths, so that they start at zero."""
         self._widths = frozenset(manifest.widths)
         self.bundle.clear()
         self.bundle.labels(manifest.name, manifest.space).set(1)
@@ -123,7 +157,7 @@ class Metrics:
         return width if width in self._widths else "other"
 
     def set_items(self, composition: Mapping[str, int]) -> None:
-        """Take over the gallery's number of items per width."""
+        """Set the number of items per width, as the gallery counts them."""
         self.items.clear()
         for width, count in composition.items():
             self.items.labels(self.width_label(width)).inc(count)

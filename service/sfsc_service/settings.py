@@ -1,4 +1,4 @@
-"""Every setting of the service: an environment variable `SFSC_NAME` and an option `--name` of `sfsc serve`.
+"""Every setting of the service: an environment variable `SFSC_NAME` and an option `--name` of the command.
 
 Built by a function of its arguments: `Settings(bundle=..., data=...)`; arguments win over the environment.
 """
@@ -10,16 +10,19 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from sfsc_bundle.runner import Device
 from sfsc_bundle.widths import canonical_width
 
-__all__ = ["Settings", "unit_of"]
+__all__ = ["LogLevel", "Settings", "setting"]
 
 LogLevel = Literal["debug", "info", "warning", "error"]
+StoreKind = Literal["embedded"]
 Width = Annotated[str, AfterValidator(canonical_width)]
 
 
-def _setting(default: Any, unit: str, description: str, **bounds: Any) -> Any:
-    return Field(default, description=description, json_schema_extra={"unit": unit}, **bounds)
+def setting(default: Any, unit: str, description: str, **bounds: Any) -> Any:
+    """A field of settings; help and documentation show the unit in brackets behind the description."""
+    return Field(default, description=f"{description} [{unit}]", **bounds)
 
 
 class Settings(BaseSettings):
@@ -27,77 +30,72 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SFSC_", extra="forbid", frozen=True)
 
-    bundle: Path = _setting(Path("models/demo"), "folder", "the bundle to serve")
-    samples: Path | None = _setting(
+    bundle: Path = setting(Path("models/demo"), "folder", "the bundle to serve")
+    samples: Path | None = setting(
         None,
         "file",
-        "the listing whose queries the page offers as samples; unset = the bundle's gallery/gallery.json",
+        "a listing whose queries the gallery page offers as samples; unset: gallery/gallery.json of the bundle",
     )
-    data: Path = _setting(Path("data"), "folder", "where the embedded store keeps the gallery; created")
-    store: str = _setting(
-        "embedded", "embedded or URL", "the gallery's store: embedded, or milvus://host:port", max_length=500
+    data: Path = setting(Path("data"), "folder", "where the store keeps the gallery; created if it is missing")
+    store: StoreKind = setting("embedded", "store", "which store keeps the gallery: embedded, in this process")
+    host: str = setting("127.0.0.1", "address", "the address to listen on", min_length=1, max_length=255)
+    port: int = setting(8000, "TCP port", "the port to listen on; 0: any free port", ge=0, le=65535)
+    device: Device = setting(
+        "cpu", "device", "where networks and index compute: cpu or cuda; the start fails where it is missing"
     )
-    host: str = _setting("127.0.0.1", "address", "the address to listen on", min_length=1, max_length=255)
-    port: int = _setting(8000, "TCP port", "the port to listen on; 0 takes a free one", ge=0, le=65535)
-    device: Literal["cpu", "cuda"] = _setting(
-        "cpu", "device", "where networks and index compute; one that is missing is an error at start"
+    threads: int = setting(
+        0, "threads", "threads for decoding, networks and searches, each; 0: as many as cores", ge=0, le=1024
     )
-    threads: int = _setting(
-        0, "threads", "how many threads decode and compute together; 0 = as many as there are cores", ge=0, le=1024
-    )
-    nice: int = _setting(
+    nice: int = setting(
         10,
         "nice levels",
-        "by how much threads that compute give way to the event loop, and to other processes of the same control "
-        "group; 19 where the machine or container is the service's own",
+        "how much lower the priority of compute threads is than the event loop's; it also counts against other "
+        "processes of the same control group: 19 on a machine of the service's own, 0 beside others",
         ge=0,
         le=19,
     )
-    slo_ms: float = _setting(
-        100.0, "ms", "target from arrival to answer for requests that set no limit of their own", gt=0, le=3.6e6
+    slo_ms: float = setting(
+        100.0,
+        "ms",
+        "latency target, arrival to answer, of requests without a limit of their own",
+        gt=0,
+        le=3.6e6,
     )
-    floor_width: Width | None = _setting(
-        None, "width", "the narrowest width that budgets and load may choose; unset = the bundle's narrowest"
+    floor_width: Width | None = setting(
+        None, "width", "the narrowest width that budgets and load may choose; unset: the bundle's narrowest"
     )
-    queue_ms: float = _setting(
-        2000.0, "ms", "predicted waiting time above which requests are refused with 429", gt=0, le=3.6e6
+    queue_ms: float = setting(
+        2000.0, "ms", "predicted time in the queue above which requests are refused with 429", gt=0, le=3.6e6
     )
-    hang_after_s: float = _setting(
+    hang_after_s: float = setting(
         10.0,
         "s",
-        "a batch that computes for longer, and for twenty times what it is predicted to, is given up",
+        "a batch is abandoned, and its worker replaced, after this time and 20 × its predicted time",
         ge=0.01,
         le=3600,
     )
-    max_batch: int = _setting(32, "images", "the largest batch", ge=1, le=1024)
-    max_k: int = _setting(1024, "hits", "the largest k of a search", ge=1, le=1_000_000)
-    max_images: int = _setting(64, "images", "the most images in one call of /embed", ge=1, le=10_000)
-    max_items: int = _setting(10_000, "items", "the most items in one bulk call", ge=1, le=1_000_000)
-    max_image_bytes: int = _setting(20 * 2**20, "bytes", "the largest encoded image", ge=64, le=32 * 2**20)
-    max_image_pixels: int = _setting(
-        40_000_000, "pixels", "the largest image; checked before it is decoded", ge=1, le=178_000_000
+    max_batch: int = setting(32, "images", "the largest batch", ge=1, le=1024)
+    max_k: int = setting(1024, "hits", "the largest k of a search", ge=1, le=1_000_000)
+    max_images: int = setting(64, "images", "the most images in one call of /embed", ge=1, le=10_000)
+    max_items: int = setting(10_000, "items", "the most items in one bulk call", ge=1, le=1_000_000)
+    max_image_bytes: int = setting(20 * 2**20, "bytes", "the largest encoded image", ge=64, le=32 * 2**20)
+    max_image_pixels: int = setting(
+        40_000_000, "pixels", "the largest image, checked before it is decoded", ge=1, le=178_000_000
     )
-    max_body_bytes: int = _setting(64 * 2**20, "bytes", "the largest request body", ge=1024, le=2**34)
-    max_connections: int = _setting(
-        1000, "connections", "the most connections that are open at a time; more are told 503", ge=1, le=1_000_000
+    max_body_bytes: int = setting(64 * 2**20, "bytes", "the largest request body", ge=1024, le=2**34)
+    max_connections: int = setting(
+        1000, "connections", "the most open connections; further ones are answered with 503", ge=1, le=1_000_000
     )
-    drain_delay_s: float = _setting(
-        0.5, "s", "time between turning unready and refusing connections after SIGTERM", ge=0, le=600
+    drain_delay_s: float = setting(
+        0.5, "s", "time from SIGTERM, when /readyz turns 503, until connections are refused", ge=0, le=600
     )
-    shutdown_grace_s: float = _setting(
-        5.0, "s", "time that running requests are given after SIGTERM", ge=0, le=600
+    shutdown_grace_s: float = setting(
+        5.0, "s", "time that running requests have to finish after SIGTERM", ge=0, le=600
     )
-    log_level: LogLevel = _setting("info", "level", "how much is logged: debug, info, warning or error")
+    log_level: LogLevel = setting("info", "level", "the least severe messages to log: debug, info, warning, error")
 
     @property
     def thread_count(self) -> int:
         """`threads`, with 0 replaced by the number of cores that this process may use."""
         allowed = getattr(os, "sched_getaffinity", None)  # Linux only; counts what a container may use
         return self.threads or (len(allowed(0)) if allowed else os.cpu_count() or 1)
-
-
-def unit_of(name: str) -> str:
-    """The unit of a setting, for help texts."""
-    extra = Settings.model_fields[name].json_schema_extra
-    assert isinstance(extra, dict)
-    return str(extra["unit"])

@@ -18,6 +18,7 @@ README_LINES = 200
 GENERATED = ["settings", "metrics", "routes", "codes", "layers", "tree", "goals", "demo-matrix"]
 # A file of the repository between backticks, alone or with a test in it: `store/protocol.py`, `test_x.py::test_y`.
 NAMED_FILE = re.compile(r"`([\w./*-]+\.(?:py|toml|md|sh|yml|lua))(?:::(\w+))?`")
+SAVED_BY_THE_READER = re.compile(r"Save this as `([\w.]+)`")
 GENERATED_BLOCK = re.compile(r"<!-- generated: [\w-]+ -->.*?<!-- /generated -->", re.DOTALL)
 SENTENCES = {
     "κ: the classifier through which the widths meet (method §1). It is shared.": (
@@ -73,8 +74,11 @@ def missing_links(page: Path) -> list[str]:
 def missing_files(text: str) -> list[str]:
     """The named files that no path of the repository ends in, and named tests that their file does not define."""
     missing = []
+    saved = SAVED_BY_THE_READER.findall(text)
     for path, test in NAMED_FILE.findall(text):
         found = [name for name in tracked() if fnmatch.fnmatchcase(f"/{name}", f"*/{path}")]
+        if path in saved:
+            continue
         if not found or (test and not any(defines(ROOT / name, test) for name in found)):
             missing.append(f"{path}::{test}" if test else path)
     return missing
@@ -111,6 +115,7 @@ def test_every_file_that_a_page_names_exists(page: Path):
 def test_a_file_or_a_test_that_does_not_exist_is_found():
     here = "`tests/system/test_docs.py`, `test_docs.py::test_a_file_or_a_test_that_does_not_exist_is_found`"
     assert missing_files(here) == []
+    assert missing_files("Save this as `mine.toml`. Then `mine.toml` is read.") == []
     assert missing_files(f"{here} `routes/direct.py` `test_docs.py::test_of_something`") == [
         "routes/direct.py",
         "test_docs.py::test_of_something",

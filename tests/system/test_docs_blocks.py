@@ -33,6 +33,7 @@ from sfsc_vehicles.dataset import write_dataset
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", *(page.relative_to(ROOT).as_posix() for page in sorted((ROOT / "docs").glob("*.md")))]
+OWN_TESTS = {"docs/training.md": "tests/training/test_guide.py"}  # one recipe from its text to a sweep's report
 BIN = Path(sys.executable).parent
 ADDRESS = "http://127.0.0.1:8000"
 FENCE = re.compile(r"^ *```(\w+)([^\n]*)\n(.*?)^ *```\n", re.MULTILINE | re.DOTALL)
@@ -200,9 +201,15 @@ def test_a_page_has_blocks_and_each_runs_or_says_why_not(page: str):
         assert block.mark in ("", "background") or NO_RUN.fullmatch(block.mark), block.mark
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", OWN_TESTS)
+def test_a_page_that_is_not_run_here_has_a_test_of_its_own(page: str):
+    assert Path(page).name in (ROOT / OWN_TESTS[page]).read_text()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in OWN_TESTS])
 def test_the_blocks_of_a_page_run(page: str, typed):
-    if "sfsc-train" in (ROOT / page).read_text():
+    text = (ROOT / page).read_text()
+    if "sfsc-train" in text or "sfsc_training" in text:
         pytest.importorskip("torch", reason="the training extra is not installed")
     typed(page)
 
@@ -270,5 +277,5 @@ def test_the_readmes_training_makes_a_bundle_that_is_served(typed):
     (training,) = (out for code, out in outputs.items() if code.startswith("sfsc-train"))
     assert "18 images of 3 identities" in training  # of eight, four are held out for the test, one for validation
     assert "query \\ gallery" in training
-    assert "next: sfsc serve models/mine" in training
+    assert "next: sfsc serve models/mine" in " ".join(training.split())  # lines are wrapped to the terminal
     assert any("sfsc serve models/mine" in code for code in outputs)

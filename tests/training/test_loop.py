@@ -113,7 +113,9 @@ def test_clipping_bounds_the_step(small_recipe, small_data, tmp_path):
 
 def test_an_exploding_loss_names_width_and_step(small_recipe, small_data, tmp_path):
     settings = ("loss.logits=linear", "loss.compatible=base", "method=x", "optimiser.kind=sgd", "optimiser.lr=1e5")
-    with pytest.raises(DivergenceError, match=r"diverged: the loss of width (0.5|1.0) is [0-9e.+naif]+ at step [1-9]"):
+    with pytest.raises(
+        DivergenceError, match=r"diverged: the loss of width (0.5|1.0) is [0-9e.+naif]+ at step [1-9]"
+    ):
         run(small_recipe, small_data, tmp_path / "run", *settings)
 
 

@@ -14,6 +14,7 @@ from sfsc_training.evaluation import embed_split
 from sfsc_training.export import export
 from sfsc_training.loop import RunOptions, train
 from sfsc_training.run import open_run
+from sfsc_training.state import make_state
 
 QUIET = Console(quiet=True)
 STEPS = ("optimiser.steps=3", "optimiser.warmup_steps=0")
@@ -51,14 +52,37 @@ def independent(small_recipe, small_data, tmp_path_factory):
     return run(small_recipe, small_data, folder, *INDEPENDENT)
 
 
+@pytest.fixture(scope="module")
+def joint(small_recipe, small_data, tmp_path_factory):
+    """Each joint method after three steps; without weight decay a weight moves by its gradient only."""
+    place = tmp_path_factory.mktemp("joint")
+    return {
+        method: run(
+            small_recipe, small_data, place / method, f"method={method}", "optimiser.weight_decay=0", *settings
+        )
+        for method, settings in JOINT.items()
+    }
+
+
 @pytest.mark.parametrize("method", sorted(JOINT))
-def test_joint_methods_move_every_shared_weight(small_recipe, small_data, tmp_path, method):
-    opened, _ = run(small_recipe, small_data, tmp_path / "run", f"method={method}", *JOINT[method])
+def test_joint_methods_move_every_weight(joint, method):
+    opened, dataset = joint[method]
     torch.manual_seed(opened.recipe.seed)
-    line = json.loads((tmp_path / "run/history.jsonl").read_text().splitlines()[-1])
+    fresh = make_state(opened.recipe, len(dataset.train.identities), None, "cpu")
+    before = dict(fresh.family.named_parameters())
+    trained = dict(opened.family.named_parameters())
+    assert [name for name in trained if torch.equal(trained[name], before[name])] == []
+    assert all(torch.isfinite(parameter).all() for parameter in trained.values())
+    fixed = opened.recipe.loss.class_vectors == "simplex"
+    assert torch.equal(opened.classifier.weight, fresh.classifier.weight) == fixed
+    line = json.loads((opened.folder / "history.jsonl").read_text().splitlines()[-1])
     assert set(line["loss"]) == {"0.5", "1.0"}
     assert all(norm > 0 for norm in line["gradient_norm"].values())
-    assert all(torch.isfinite(parameter).all() for parameter in opened.family.parameters())
+
+
+def test_no_two_joint_methods_train_the_same_weights(joint):
+    digests = {method: opened.weights_sha256 for method, (opened, _) in joint.items()}
+    assert len(set(digests.values())) == len(JOINT), digests
 
 
 def test_a_sandwich_leaves_the_other_widths_alone(small_recipe, small_data, tmp_path):
@@ -162,7 +186,9 @@ def test_what_does_not_fit_the_teacher_is_refused(small_recipe, small_data, inde
         run(small_recipe, small_data, tmp_path / "run", *BCT)
     with pytest.raises(RecipeError, match=r"has no section \[teacher\] that says how to use"):
         run(small_recipe, small_data, tmp_path / "run", teacher=teacher)
-    with pytest.raises(CheckpointError, match="embeddings of dimension 16; the recipe has network.dimension = 8"):
+    with pytest.raises(
+        CheckpointError, match=r"embeddings of dimension 16; the recipe has network\.dimension = 8"
+    ):
         run(small_recipe, small_data, tmp_path / "run", *BCT, "network.dimension=8", teacher=teacher)
     with pytest.raises(CheckpointError, match="classifies 6 identities"):
         run(small_recipe, small_data, tmp_path / "run", *BCT, "data.validation_share=0.5", teacher=teacher)

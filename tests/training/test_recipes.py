@@ -30,7 +30,10 @@ def test_packaged_recipes_are_valid_and_named_after_their_file(name):
         ({"method": "x", "teacher": {"full": True}}, r"teacher.full needs network.separate"),
         ({"optimiser": {"batch": 9, "micro_batches": 2}}, "batch must divide into micro_batches"),
         ({"sampler": {"kind": "identities", "images": 5}}, r"sampler.images must divide a batch of 96; found 5"),
-        ({"method": "x", "loss": {"base": "arcface", "logits": "linear"}}, "base = 'arcface' needs logits = 'cosine'"),
+        (
+            {"method": "x", "loss": {"base": "arcface", "logits": "linear"}},
+            "base = 'arcface' needs logits = 'cosine'",
+        ),
         ({"loss": {"soft_targets": 1.0}}, r"method sfsc requires loss.soft_targets = 0.0; found 1.0"),
         ({"loss": {"class_vectors": "simplex"}}, "method sfsc requires loss.class_vectors = 'learned'"),
         ({"optimiser": {"sandwich": 1}}, "method sfsc requires optimiser.sandwich = None; found 1"),

@@ -197,7 +197,7 @@ def test_the_command_from_recipe_to_bundle(small_recipe, small_data, tmp_path):
     assert open_bundle(bundle).manifest.quality.mean_ap[0][1] == pytest.approx(stored["mean_ap"][0][1])
     again = command("export", run, "--data", small_data, "--to", bundle)
     assert again.returncode == 2
-    assert "exists already" in again.stderr
+    assert "already exists" in again.stderr
 
 
 def spoken(capsys, monkeypatch, *words):
@@ -244,7 +244,9 @@ def test_what_no_longer_fits_is_one_sentence(small_recipe, small_data, finished,
     checkpoint["network"].popitem()
     torch.save(checkpoint, tmp_path / "r/checkpoint.pt")
     assert "has another network" in train_again(small_data)
-    assert "does not fit the recipe's network" in spoken(capsys, monkeypatch, "evaluate", tmp_path / "r", "--data", small_data)
+    assert "does not fit the recipe's network" in spoken(
+        capsys, monkeypatch, "evaluate", tmp_path / "r", "--data", small_data
+    )
 
 
 # A run may be killed at any moment, also while it writes its checkpoint: the one before stays usable, and going on

@@ -169,7 +169,10 @@ def test_a_sweep_cut_off_goes_on_with_the_run_it_was_at(results, folder, small_d
         ("", "cannot be used"),
         ('run = [{ recipe = "small.toml", colour = 1 }]', "colour"),
         ('run = [{ recipe = "nothing" }]', "no recipe 'nothing'"),
-        ('run = [{ recipe = "DIR/bct.toml", teacher = "independent" }]', "bct must come after its teacher, independent"),
+        (
+            'run = [{ recipe = "DIR/bct.toml", teacher = "independent" }]',
+            "bct must come after its teacher, independent",
+        ),
         ('run = [{ recipe = "DIR/sfsc.toml", seeds = [1, 1] }]', "two runs are named sfsc-seed1"),
     ],
 )

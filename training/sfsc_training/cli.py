@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from sfsc_bundle.errors import SfscError
+from sfsc_bundle.progress import counting
 from sfsc_training.checkpoint import read_recipe, write_json
 from sfsc_training.config import Recipe, load_recipe, packaged_recipes
 from sfsc_training.data.read import read_dataset
@@ -28,7 +29,6 @@ from sfsc_training.evaluation import (
 from sfsc_training.export import export as export_run
 from sfsc_training.loop import RunOptions
 from sfsc_training.loop import train as train_run
-from sfsc_training.progress import counting
 from sfsc_training.report.page import write_report
 from sfsc_training.results import read_result
 from sfsc_training.run import open_run

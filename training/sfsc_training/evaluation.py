@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from sfsc_bundle.progress import bar
 from sfsc_bundle.retrieval import CrossWidth, Scores, cross_width, evaluate, summarise
 from sfsc_bundle.widths import canonical_width
 from sfsc_training.cost import macs, parameters
@@ -19,7 +20,6 @@ from sfsc_training.data.images import load_split
 from sfsc_training.data.reader import Split
 from sfsc_training.embed import embed
 from sfsc_training.errors import DataError
-from sfsc_training.progress import bar
 from sfsc_training.run import Run
 
 __all__ = [

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from sfsc_bundle.folder import Bundle, write_bundle
 from sfsc_bundle.manifest import Manifest, Parity, Preprocessing, Provenance, Quality, Submodel
+from sfsc_bundle.progress import bar
 from sfsc_bundle.retrieval import CrossWidth
 from sfsc_bundle.runner import INPUT, OUTPUT
 from sfsc_training.checkpoint import compatible_spaces
@@ -29,7 +30,6 @@ from sfsc_training.data.images import load_images
 from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import DataError, ExportError
 from sfsc_training.evaluation import embed_split, evaluate_split
-from sfsc_training.progress import bar
 from sfsc_training.run import Run
 
 __all__ = ["Servable", "export", "to_onnx"]

@@ -19,6 +19,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from sfsc_bundle.progress import bar
 from sfsc_training.aggregation.aggregate import Update, aggregate
 from sfsc_training.checkpoint import write_checkpoint
 from sfsc_training.config import Recipe
@@ -34,7 +35,6 @@ from sfsc_training.history import History, StepSummary
 from sfsc_training.losses.objective import WidthLoss, needs_widest, width_loss
 from sfsc_training.networks.family import Family
 from sfsc_training.optimisers import learning_rate
-from sfsc_training.progress import bar
 from sfsc_training.resume import start_or_resume
 from sfsc_training.sandwich import sandwich
 from sfsc_training.state import make_state

@@ -1,10 +1,10 @@
-"""Rendered toy vehicles: a re-identification set of any size, drawn from numbers alone.
+"""Rendered toy vehicles: a re-identification data set of any size, drawn with numpy and Pillow.
 
-Images are functions of (seed, identity, camera, shot). Only `reader` knows sibling modules; nothing knows torch.
+An image is a function of (seed, identity, camera, shot).
 """
 
 from sfsc_vehicles.camera import CAMERAS
-from sfsc_vehicles.dataset import contact_sheet, write_dataset
+from sfsc_vehicles.dataset import contact_sheet, write_dataset, write_splits
 from sfsc_vehicles.gallery import write_gallery
 from sfsc_vehicles.identity import Identity, Sticker, make_identity
 from sfsc_vehicles.render import render, render_jpeg
@@ -19,4 +19,5 @@ __all__ = [
     "render_jpeg",
     "write_dataset",
     "write_gallery",
+    "write_splits",
 ]

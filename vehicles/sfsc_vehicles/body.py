@@ -1,4 +1,4 @@
-"""Bodywork: half cross-sections along the vehicle's axis, on whose flanks everything else is laid."""
+"""The bodywork: half cross-sections along the vehicle's axis; parts and marks are laid on its flanks."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def loft(x: Floats, half: Floats, sill: float, deck: Floats, roof: Floats, lean:
 
 
 def cells(body: Body, skin: Skin, on_top: Mapping[int, Sequence[Face]], bed: float | None = None) -> Node:
-    """The shell, slice by slice, with both end caps; `bed`: height of an open load floor instead of a top."""
+    """The shell, slice by slice, with front and rear; `bed`: height of an open load bed instead of a top."""
     x = np.broadcast_to(body.x[:, None], body.y.shape)
     ring = np.stack([np.stack([x, side * body.y, body.z], axis=2) for side in (1, -1)])
     last = len(body.x) - 2
@@ -90,7 +90,7 @@ def _top(pair: Floats, colour: Colour, gloss: float) -> list[Face]:
 
 
 def _bed(pair: Floats, floor: float, colour: Colour) -> list[Face]:
-    """Floor and inner walls of an open load bed; the flanks, drawn later, hide what they must."""
+    """Floor and inner walls of an open load bed, to be drawn before the flanks."""
     rim = np.concatenate([pair[0, :, 3], pair[1, ::-1, 3]]) * (1.0, 0.93, 1.0)
     ground = rim * (1.0, 1.0, 0.0) + (0.0, 0.0, floor)
     red, green, blue = (0.55 * c for c in colour)

@@ -1,4 +1,4 @@
-"""Six cameras, and what one shot of theirs adds: stance, light, weather, place, what stands in the way."""
+"""The six cameras, and the conditions of a shot: view, light, weather, place and occlusion."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WEATHERS = ("clear", "overcast", "rain", "fog", "dusk")
 
 @dataclass(frozen=True)
 class Lens:
-    """A fixed camera. Angles in degrees, azimuth from the front to the left; `reach`: how far off, 1 is close."""
+    """A fixed camera. Angles in degrees, azimuth from front to left; `reach`: relative distance, 1 is close."""
 
     azimuth: float
     elevation: float
@@ -40,13 +40,13 @@ CAMERAS = len(LENSES)
 
 @dataclass(frozen=True)
 class Shot:
-    """Everything of one image that is not the vehicle; `detail` seeds what has no field of its own."""
+    """The conditions of one image; `detail` seeds the details that have no field of their own."""
 
     lens: Lens
     azimuth: float
     elevation: float
     roll: float
-    fill: float  # share of the frame that the vehicle's longer side takes
+    fill: float  # longer side of the vehicle, as a share of the frame
     shift: tuple[float, float]  # of the vehicle's centre, in shares of the frame
     sun: tuple[float, float, float]  # unit vector towards the sun
     strength: float  # of the direct light
@@ -58,13 +58,14 @@ class Shot:
 
 
 def take(seed: int, index: int, camera: int, shot: int) -> Shot:
-    """The conditions of one image, a function of nothing but the four numbers.
+    """The conditions of one image, a function of these four numbers.
 
-    Raises ValueError where one is negative or no such camera exists.
+    Raises:
+        ValueError: a number is negative, or there is no such camera.
     """
     if min(seed, index, camera, shot) < 0 or camera >= CAMERAS:
         found = f"{seed}, {index}, {camera}, {shot}"
-        raise ValueError(f"seed, index, camera and shot must be >= 0 and camera < {CAMERAS}, found {found}")
+        raise ValueError(f"seed, index, camera and shot must be >= 0 and camera < {CAMERAS}; found {found}")
     rng = np.random.default_rng([seed, index, camera, shot, 3])
     weather = str(rng.choice(WEATHERS, p=(0.46, 0.24, 0.10, 0.08, 0.12)))
     direct = {"clear": rng.uniform(0.55, 0.80), "dusk": 0.30}.get(weather, rng.uniform(0.10, 0.22))
@@ -88,7 +89,7 @@ def take(seed: int, index: int, camera: int, shot: int) -> Shot:
 
 
 def plain(camera: int) -> Shot:
-    """A camera's stance in even daylight on an empty road: no jitter, nothing in the way, the same every time."""
+    """A camera's view in even daylight on an empty road, without any random variation."""
     lens = LENSES[camera]
     return Shot(
         lens=replace(lens, cast=(1.0, 1.0, 1.0), saturation=1.0, contrast=1.0, blur=0.0, noise=0.0),

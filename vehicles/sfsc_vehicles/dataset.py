@@ -1,4 +1,4 @@
-"""The set as a folder: FOLDER/SPLIT/IDENTITY/c{camera}s{shot}.jpg, cameras c1 to c6, and as a contact sheet."""
+"""The data set as a folder FOLDER/SPLIT/IDENTITY/c{camera}s{shot}.jpg, cameras c1 to c6; and a contact sheet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sfsc_vehicles.camera import CAMERAS
 from sfsc_vehicles.identity import make_identity
 from sfsc_vehicles.render import SIZES, render, render_jpeg
 
-__all__ = ["Progress", "check", "contact_sheet", "file_name", "write_dataset"]
+__all__ = ["Progress", "check", "contact_sheet", "first_test", "write_dataset", "write_splits"]
 
 Progress = Callable[[int, int], None]  # images done, images in all
 LIMITS = {"identities": (1, 1_000_000), "shots": (1, 1000), "workers": (1, 256), "size": SIZES}
@@ -31,6 +31,47 @@ class _Task:
     twin_share: float
 
 
+def write_splits(
+    folder: Path,
+    seed: int,
+    *,
+    train: int,
+    test: int,
+    shots: int,
+    size: int,
+    twin_share: float,
+    workers: int,
+    progress: Callable[[str], Progress | None],
+) -> None:
+    """Write the identities 0 … train − 1 as `train`, and `test` others as `test`.
+
+    Args:
+        progress: what to call with the images done and the images in all, for each split.
+
+    Raises:
+        ValueError: a number is out of bounds.
+        FileExistsError: a split has files already.
+    """
+    for split, count, first in (("train", train, 0), ("test", test, first_test(train))):
+        write_dataset(
+            folder,
+            seed,
+            count,
+            shots,
+            size,
+            split,
+            first=first,
+            twin_share=twin_share,
+            workers=workers,
+            progress=progress(split),
+        )
+
+
+def first_test(train: int) -> int:
+    """Number of the first test identity. Even, so that twins, 2k and 2k + 1, stay in one split."""
+    return train + train % 2
+
+
 def write_dataset(
     folder: Path,
     seed: int,
@@ -44,17 +85,23 @@ def write_dataset(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> int:
-    """Writes identities first..first+identities-1, `shots` images from each camera; returns how many images.
+    """Write `shots` images from each camera of the identities first … first + identities − 1.
 
-    The files are the same for any number of `workers` (processes started by spawn). Raises ValueError for a number
-    outside its bounds or a split that is no folder name, FileExistsError if the split has anything in it.
+    The files do not depend on `workers`, the number of processes (started by spawn).
+
+    Returns:
+        The number of images.
+
+    Raises:
+        ValueError: a number is out of bounds, or `split` is not a plain folder name.
+        FileExistsError: the split has files already.
     """
     check(identities=identities, shots=shots, size=size, workers=workers)
     if split in ("", ".", "..") or Path(split).name != split:
-        raise ValueError(f"split must be a plain folder name, found {split!r}")
+        raise ValueError(f"split must be a plain folder name; found {split!r}")
     target = folder / split
     if target.exists() and any(target.iterdir()):
-        raise FileExistsError(f"folder must be new or empty, found files in {target}")
+        raise FileExistsError(f"folder must be new or empty; found files in {target}")
     tasks = [_Task(target, seed, first + k, shots, size, twin_share) for k in range(identities)]
     done, total = 0, identities * shots * CAMERAS
     for written in _run(tasks, workers):
@@ -65,20 +112,15 @@ def write_dataset(
 
 
 def check(**numbers: int) -> None:
-    """Raises ValueError for a number outside its bounds."""
+    """Raises ValueError for a number that is out of its bounds."""
     for name, value in numbers.items():
         low, high = LIMITS[name]
         if not low <= value <= high:
-            raise ValueError(f"{name} must lie in {low}..{high}, found {value}")
-
-
-def file_name(camera: int, shot: int) -> str:
-    """Cameras and shots count from 1 in file names."""
-    return f"c{camera + 1}s{shot + 1}.jpg"
+            raise ValueError(f"{name} must lie in {low}..{high}; found {value}")
 
 
 def contact_sheet(seed: int, identities: int, size: int = 96, *, first: int = 0, shot: int = 0) -> Image.Image:
-    """One row of images per identity, one column per camera."""
+    """An image with a row per identity and a column per camera."""
     check(identities=identities, size=size)
     vehicles = [make_identity(seed, first + k) for k in range(identities)]
     rows = [np.concatenate([render(seed, v, c, shot, size) for c in range(CAMERAS)], axis=1) for v in vehicles]
@@ -94,12 +136,12 @@ def _run(tasks: list[_Task], workers: int) -> Iterator[int]:
 
 
 def _write(task: _Task) -> int:
-    """All images of one identity."""
+    """Write all images of one identity; returns how many."""
     identity = make_identity(task.seed, task.index, task.twin_share)
     folder = task.folder / f"v{task.index:06d}"
     folder.mkdir(parents=True)
     for camera in range(CAMERAS):
         for shot in range(task.shots):
             data = render_jpeg(task.seed, identity, camera, shot, task.size)
-            (folder / file_name(camera, shot)).write_bytes(data)
+            (folder / f"c{camera + 1}s{shot + 1}.jpg").write_bytes(data)
     return task.shots * CAMERAS

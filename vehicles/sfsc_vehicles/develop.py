@@ -1,4 +1,4 @@
-"""What air, lens and sensor do to an image."""
+"""The effects of weather, lens and sensor on an image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LUMA: NDArray[np.float32] = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
 def develop(image: Image.Image, shot: Shot) -> NDArray[np.uint8]:
-    """The image as this camera delivers it: rain, blur, exposure, fog, colour response, noise, vignette."""
+    """The image as the camera delivers it, uint8 [n, n, 3]: rain, blur, exposure, fog, colours, noise."""
     rng, lens, size = np.random.default_rng([shot.detail, 3]), shot.lens, image.width
     if shot.weather == "rain":
         _rain(image, rng)

@@ -1,4 +1,4 @@
-"""Between vehicle and camera, and at its feet: shadow, the glow of lamps, things in the way."""
+"""What is drawn over the background and the vehicle: shadow, glow of lamps, occluding objects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["halos", "occlude", "shadow"]
 
 
 def shadow(image: Image.Image, mesh: Mesh, view: View, shot: Shot) -> None:
-    """Darkens the ground: the shadow that the sun casts and the one close under the vehicle, both soft-edged."""
+    """Darken the ground by the shadow that the sun casts and by the contact shadow, both with soft edges."""
     small = image.width // 3
     cast, near = Image.new("L", (small, small)), Image.new("L", (small, small))
     draw = ImageDraw.Draw(cast)
@@ -36,7 +36,7 @@ def shadow(image: Image.Image, mesh: Mesh, view: View, shot: Shot) -> None:
 
 
 def halos(image: Image.Image, mesh: Mesh, view: View) -> Image.Image:
-    """The image with a glow round lamps that are on."""
+    """The image with a glow around the lamps that are on."""
     layer = Image.new("RGB", (image.width // 4, image.width // 4))
     draw, outlines = ImageDraw.Draw(layer), _outlines(mesh, view.project(mesh.vertices) / 4)
     for f in mesh.visible(view.eye).tolist():
@@ -52,7 +52,7 @@ def _outlines(mesh: Mesh, points: Floats) -> list[list[float]]:
 
 
 def occlude(image: Image.Image, shot: Shot, light: float) -> None:
-    """Something in the way, at an edge, so that most of the vehicle stays free."""
+    """Draw the shot's occluding object near the left or right edge, where it hides a small part of the vehicle."""
     if shot.occluder == "none":
         return
     rng, n, draw = np.random.default_rng([shot.detail, 2]), image.width, ImageDraw.Draw(image)
@@ -86,7 +86,7 @@ def _post(what: str, rng: np.random.Generator) -> list[_Piece]:
 
 
 def _neighbour(rng: np.random.Generator) -> list[_Piece]:
-    """The end of another car that juts into the lower corner: cabin, pane, body, lamp."""
+    """The end of another car in the lower corner: cabin, window, body, lamp."""
     red, green, blue = 0.5 * rng.uniform(0.12, 0.75, 3) + rng.uniform(0.05, 0.4)
     r, t = rng.uniform(0.14, 0.26), rng.uniform(0.78, 0.88)
     return [

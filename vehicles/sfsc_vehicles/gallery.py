@@ -1,4 +1,4 @@
-"""A demo gallery: images of identities nobody was trained on, sample queries, and what each of them shows."""
+"""A demo gallery: images of identities that no model was trained on, sample queries, and a description of each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sfsc_vehicles.render import render_jpeg
 
 __all__ = ["describe", "write_gallery"]
 
-Entry = dict[str, str | int]
+ListedImage = dict[str, str | int]
 _LOADS = {"rack": "roof rack", "box": "roof box", "ladder": "ladder", "sign": "roof sign"}
 
 
@@ -27,20 +27,26 @@ def write_gallery(
     twin_share: float = 0.25,
     progress: Progress | None = None,
 ) -> int:
-    """Writes one image per identity and camera, `queries` others into queries/, and gallery.json.
+    """Write one image per identity and camera, `queries` other images into queries/, and gallery.json.
 
-    Returns the size of all images in bytes.
-    `first` is the number of the first identity. Raises ValueError for a number outside its bounds,
-    FileExistsError if the folder has anything in it.
+    Args:
+        first: number of the first identity.
+
+    Returns:
+        The size of all images in bytes.
+
+    Raises:
+        ValueError: a number is out of bounds.
+        FileExistsError: the folder is not empty.
     """
     check(identities=identities, size=size)
     if not 0 <= queries <= identities:
-        raise ValueError(f"queries must lie in 0..identities ({identities}), found {queries}")
+        raise ValueError(f"queries must lie in 0..identities ({identities}); found {queries}")
     if folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(f"folder must be new or empty, found files in {folder}")
+        raise FileExistsError(f"folder must be new or empty; found files in {folder}")
     (folder / "queries").mkdir(parents=True)
     vehicles = [make_identity(seed, first + k, twin_share) for k in range(identities)]
-    listing: dict[str, list[Entry]] = {"items": [], "queries": []}
+    listing: dict[str, list[ListedImage]] = {"items": [], "queries": []}
     total = 0
     for done, vehicle in enumerate(vehicles, 1):
         for camera in range(CAMERAS):
@@ -57,7 +63,7 @@ def write_gallery(
 
 
 def describe(identity: Identity) -> dict[str, str]:
-    """What a person would say about the vehicle."""
+    """The visible traits of a vehicle in words; those that it has not are left out."""
     two_tone = identity.scheme != "plain" or identity.kind == "lorry"
     parts = {
         "class": identity.kind,
@@ -79,7 +85,7 @@ def _write(
     camera: int,
     shot: int,
     size: int,
-    listing: list[Entry],
+    listing: list[ListedImage],
 ) -> int:
     data = render_jpeg(seed, vehicle, camera, shot, size)
     name = f"{prefix}v{vehicle.index:06d}_c{camera + 1}s{shot + 1}.jpg"
@@ -89,7 +95,7 @@ def _write(
 
 
 def _samples(vehicles: list[Identity], count: int) -> list[Identity]:
-    """Of each kind in turn, so that the first few samples already differ."""
+    """Vehicles of all kinds in turn, so that the first few samples already differ."""
     seen: dict[str, int] = {}
     rank = {}
     for vehicle in vehicles:
@@ -98,6 +104,6 @@ def _samples(vehicles: list[Identity], count: int) -> list[Identity]:
 
 
 def _clear_shot(seed: int, index: int, camera: int) -> int:
-    """The first shot after the gallery's that is taken in clear weather with nothing in the way."""
+    """The first shot, after that of the gallery, in clear weather and with nothing in front of the vehicle."""
     shots = ((shot, take(seed, index, camera, shot)) for shot in range(1, 200))
     return next((shot for shot, it in shots if it.weather == "clear" and it.occluder == "none"), 1)

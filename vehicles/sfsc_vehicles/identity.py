@@ -1,4 +1,4 @@
-"""Who a vehicle is: everything about it that no camera, weather or background changes."""
+"""The identity of a vehicle: all traits that do not depend on camera, weather or background."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Colour = tuple[float, float, float]  # red, green, blue in 0..1
 
 KINDS = ("hatchback", "saloon", "estate", "suv", "pickup", "van", "lorry", "bus")
 
-# Few enough that many vehicles share one, and most of them grey: colour alone must not name a vehicle.
+# Few and mostly grey, so that many vehicles share a paint: colour alone must not identify a vehicle.
 PAINTS: dict[str, Colour] = {
     "white": (0.90, 0.90, 0.88),
     "silver": (0.66, 0.68, 0.70),
@@ -43,7 +43,7 @@ DAMAGES = ("none", "dent", "scratch", "panel")
 
 @dataclass(frozen=True)
 class Sticker:
-    """A mark on both flanks; `place` runs along the free panel from its front (0) to its rear (1)."""
+    """A mark on both flanks; `place`: position along the free panel, from its front (0) to its rear (1)."""
 
     shape: str
     ink: str
@@ -53,7 +53,7 @@ class Sticker:
 
 @dataclass(frozen=True)
 class Identity:
-    """One vehicle. `length`, `height`, `bonnet` and `wheel_size` are factors around the kind's own, near 1."""
+    """One vehicle. `length`, `height`, `bonnet` and `wheel_size` are factors near 1 on those of its kind."""
 
     index: int
     kind: str
@@ -79,19 +79,22 @@ class Identity:
 
     @property
     def panel(self) -> Colour:
-        """Colour of the panel that carries stickers: a lorry's load box has the second paint."""
+        """Colour under the stickers; a lorry has them on its load box, which has the second paint."""
         return PAINTS[self.second] if self.kind == "lorry" else self.shade
 
 
 def make_identity(seed: int, index: int, twin_share: float = 0.25) -> Identity:
-    """Identity number `index` of the world `seed`; a share `twin_share` has a twin that differs in one sticker.
+    """Identity number `index` of those that `seed` gives.
 
-    Twins are neighbours: numbers 2k and 2k + 1. Raises ValueError for a negative number or a share outside 0..1.
+    A share `twin_share` of the identities are twins, numbers 2k and 2k + 1, that differ in one sticker only.
+
+    Raises:
+        ValueError: a number is negative, or the share is outside 0..1.
     """
     if seed < 0 or index < 0:
-        raise ValueError(f"seed and index must be >= 0, found {seed} and {index}")
+        raise ValueError(f"seed and index must be >= 0; found {seed} and {index}")
     if not 0.0 <= twin_share <= 1.0:
-        raise ValueError(f"twin_share must lie in 0..1, found {twin_share}")
+        raise ValueError(f"twin_share must lie in 0..1; found {twin_share}")
     pair = np.random.default_rng([seed, index // 2, 1])
     twins = bool(pair.random() < twin_share)
     base = index - index % 2 if twins else index
@@ -131,7 +134,7 @@ def _draw(rng: np.random.Generator, index: int, marked: bool) -> Identity:
 
 
 def _twin(one: Identity, rng: np.random.Generator) -> Identity:
-    """The same vehicle under the next number, with its first sticker exchanged for another."""
+    """The same vehicle with the next number and another first sticker."""
     old, rest = one.stickers[0], one.stickers[1:]
     ground = one.second if one.kind == "lorry" else one.paint
     shape = str(rng.choice([shape for shape in SHAPES if shape != old.shape]))
@@ -149,7 +152,7 @@ def _stickers(rng: np.random.Generator, grounds: tuple[str, ...], at_least: int)
 
 
 def _ink(rng: np.random.Generator, *grounds: str) -> str:
-    """An ink that can be told from each of the colours given."""
+    """A random ink that contrasts with each of the given colours."""
     return str(rng.choice([ink for ink in INKS if all(_contrast(ink, ground) > 0.5 for ground in grounds)]))
 
 

@@ -1,4 +1,4 @@
-"""The eight kinds of vehicle: outline, glass, axles and free panels, in metres or shares of length and height."""
+"""The eight kinds of vehicle: outlines, windows, axles and panels, in metres or as shares of length and height."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["KIND", "Frame", "Kind", "frame"]
 
 @dataclass(frozen=True)
 class Kind:
-    """u runs from the front (0) to the rear (1) of the vehicle, heights are shares of the full height.
+    """u is the position along the vehicle, front 0, rear 1; heights are shares of the full height.
 
     `outline`: (u, belt line, roof). `glass`: slices of the outline whose top is glass. `windows`: spans of u.
     `panel`: u0, u1, low and high of the place for stickers. `cargo`: u0, u1, bottom, top of a second body.
@@ -98,7 +98,7 @@ KIND: dict[str, Kind] = {
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One identity's kind in metres: bodies and the places that parts and marks refer to."""
+    """The kind of one identity in metres, as parts and marks need it."""
 
     kind: Kind
     length: float
@@ -108,7 +108,7 @@ class Frame:
     u: tuple[float, ...]
     body: Body
     cargo: Body | None
-    flank: Body  # the one that carries stickers and damage
+    flank: Body  # has the stickers and the damage
 
     def x(self, u: float) -> float:
         """Position along the axis; the front of the vehicle lies at +length / 2."""
@@ -116,7 +116,7 @@ class Frame:
 
 
 def frame(identity: Identity) -> Frame:
-    """The kind's outline, stretched to the identity's proportions."""
+    """The outline of an identity's kind, scaled to the identity's proportions."""
     kind = KIND[identity.kind]
     length, width, height = kind.size[0] * identity.length, kind.size[1], kind.size[2] * identity.height
     u, deck, roof = np.array(kind.outline, dtype=np.float64).T

@@ -1,4 +1,4 @@
-"""What is painted or stuck on: stripes, stickers, damage."""
+"""Stripes, stickers and damage on the bodywork."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DISC = np.stack([np.sin(_TURN), np.cos(_TURN)], axis=1)
 _SQUARE = np.array([(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)])
 _POINTS = np.arange(10) * np.pi / 5
 _STAR = np.stack([np.sin(_POINTS), np.cos(_POINTS)], axis=1) * np.where(np.arange(10) % 2, 0.45, 1.1)[:, None]
-# Polygons about the unit circle; the second one of a ring shows the paint beneath.
+# Polygons around the unit circle; the second polygon of a ring has the colour of the paint.
 _OUTLINES: dict[str, list[Floats]] = {
     "disc": [_DISC],
     "ring": [_DISC, _DISC * 0.58],
@@ -71,7 +71,7 @@ def _band(body: Body, identity: Identity, span: tuple[float, float]) -> list[lis
 
 
 def racing(frame: Frame, identity: Identity) -> dict[int, list[Face]]:
-    """Two stripes along bonnet, roof and boot, by slice of the body; glass stays free."""
+    """Two stripes along bonnet, roof and boot, but not on glass: the faces of each slice of the body."""
     if identity.stripe != "racing":
         return {}
     slices = [i for i in range(len(frame.u) - 1) if i not in frame.kind.glass]
@@ -85,7 +85,7 @@ def _strip(body: Body, i: int, side: int, ink: Colour) -> Face:
 
 
 def damage(frame: Frame, identity: Identity) -> list[Face]:
-    """One flank's dent, scratch or panel of another colour."""
+    """The dent, the scratch or the panel of another colour on one flank."""
     u0, u1, low, high = frame.kind.panel
     room, span = (high - low) * frame.height, (u1 - u0) * frame.length
     centre = (frame.x(u0 + (u1 - u0) * identity.damage_place), (low + 0.4 * (high - low)) * frame.height)

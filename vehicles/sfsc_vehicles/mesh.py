@@ -1,7 +1,7 @@
-"""Faces in a tree of separating planes.
+"""Faces in a binary space partition, which gives their drawing order without a depth buffer.
 
-What lies behind a plane, seen from the eye, is drawn before what lies in front of it; inside a convex cell only
-faces that look at the eye are drawn. So no face ever shows through another, and no depth buffer is needed.
+What lies behind a separating plane, seen from the eye, is drawn first. Inside a convex cell only faces that point
+towards the eye are drawn, so their order does not matter.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _Order: TypeAlias = "int | tuple[int, float, _Order, _Order] | list[_Order]"
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """All faces of one vehicle; face f owns vertices starts[f]:starts[f + 1]."""
+    """All faces of one vehicle; face f has the vertices starts[f]:starts[f + 1]."""
 
     vertices: Floats  # [v, 3]
     starts: NDArray[np.int64]  # [f + 1]
@@ -58,7 +58,7 @@ class Mesh:
     order: _Order
 
     def visible(self, eye: Floats) -> NDArray[np.int64]:
-        """Numbers of the faces that look at `eye` ([3]), the farthest first."""
+        """Numbers of the faces that point towards `eye` ([3]), in drawing order: farthest first."""
         ordered: list[int] = []
         _walk(self.order, eye, ordered)
         facing = np.einsum("fc,fc->f", self.normals, eye - self.centres) > 0.0
@@ -67,7 +67,7 @@ class Mesh:
 
 
 def compile_mesh(root: Node) -> Mesh:
-    """The arrays of every face under `root`."""
+    """The mesh of all faces under `root`."""
     faces: list[Face] = []
     order = _number(root, faces)
     vertices = np.concatenate([face.points for face in faces])
@@ -90,7 +90,7 @@ def compile_mesh(root: Node) -> Mesh:
 
 
 def chain(axis: int, cells: Sequence[Node], cuts: Sequence[float]) -> Node:
-    """Cells in order of falling coordinate, parted by the planes `cuts` (one fewer than the cells)."""
+    """Cells in order of decreasing coordinate, with the separating planes `cuts` between them."""
     node = cells[-1]
     for cell, cut in zip(reversed(cells[:-1]), reversed(cuts), strict=True):
         node = Split(axis, cut, below=node, above=cell)
@@ -98,7 +98,7 @@ def chain(axis: int, cells: Sequence[Node], cuts: Sequence[float]) -> Node:
 
 
 def box(low: Corner, high: Corner, colour: Colour, gloss: float = 0.0, glow: float = 0.0) -> Node:
-    """An upright box between two corners; the bottom is never seen and left out."""
+    """An upright box between two corners, without the bottom, which is never seen."""
     (x0, y0, z0), (x1, y1, z1) = low, high
     sides = {
         (1, 0, 0): ((x1, y0, z0), (x1, y1, z0), (x1, y1, z1), (x1, y0, z1)),

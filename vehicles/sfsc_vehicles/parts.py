@@ -1,4 +1,4 @@
-"""What is fitted to the bodywork: glass, doors, lamps, bumpers, number plates, mirrors."""
+"""Parts of the bodywork: windows, doors, lamps, bumpers, number plates, mirrors."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ TRIM: Colour = (0.10, 0.10, 0.105)
 _LAMP: Colour = (0.86, 0.90, 0.92)
 _TAIL: Colour = (0.66, 0.04, 0.05)
 _AMBER: Colour = (0.86, 0.55, 0.20)
-# From bottom to top: the upper part of a pane mirrors the sky.
+# From bottom to top: the upper part of a window reflects the sky.
 _GLASS = [(0.045 + 0.16 * t, 0.065 + 0.20 * t, 0.10 + 0.25 * t) for t in (0.0, 0.04, 0.16, 0.36, 0.64, 1.0)]
 
 
 def underbody(frame: Frame) -> Node:
-    """The dark block between the wheels that closes the view under the vehicle."""
+    """A dark block between the wheels, so that one cannot look through under the vehicle."""
     reach, half, sill = frame.length * 0.46, frame.width * 0.40, frame.kind.sill
     top = frame.height * 0.30 if frame.cargo else sill + 0.02
     return box((-reach, -half, 0.7 * sill), (reach, half, top), (0.045, 0.045, 0.05))
 
 
 def screens(frame: Frame) -> dict[int, list[Face]]:
-    """Windscreen and rear window, by slice of the body."""
+    """Windscreen and rear window: the faces of each slice of the body."""
     body, result = frame.body, {}
     for i in frame.kind.glass:
         x, half, z = body.x[i : i + 2], 0.94 * body.y[i : i + 2, 5], body.z[i : i + 2, 5]
@@ -40,7 +40,7 @@ def screens(frame: Frame) -> dict[int, list[Face]]:
 
 
 def windows(frame: Frame) -> list[Face]:
-    """The side glass of both flanks, cut out under the roof line."""
+    """The side windows of both flanks, below the roof line."""
     body, faces = frame.body, []
     for start, stop in frame.kind.windows:
         x = frame.length * (0.5 - np.unique(np.clip([*frame.u, *np.linspace(start, stop, 9)], start, stop)))
@@ -102,7 +102,7 @@ def ends(frame: Frame, identity: Identity) -> list[Face]:
 def _lamp(
     body: Body, end: int, across: tuple[float, float], heights: tuple[float, float], colour: Colour, reach: float
 ) -> list[Face]:
-    """A lamp in its dark housing, with an indicator below, running round the corner into the flank."""
+    """A lamp in a dark housing, with an indicator below; it continues around the corner on the flank."""
     side, (low, high) = 1 if across[0] > 0 else -1, heights
     rim, x, sill, belt = 0.06 * (high - low), body.x[end], body.z[end, 0], body.z[end, 3]
     back = x - reach if end == 0 else x + reach

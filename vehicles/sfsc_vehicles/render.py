@@ -1,4 +1,4 @@
-"""From an identity and a shot to an image: light on the faces, painting them, the order of everything else."""
+"""From an identity and a shot to an image: lighting, painting, and the order of all steps."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ __all__ = ["SIZES", "photograph", "render", "render_jpeg", "silhouette"]
 SIZES = (64, 768)  # smallest and largest image, pixels
 _AMBIENT = {"clear": 0.56, "overcast": 0.82, "rain": 0.66, "fog": 0.80, "dusk": 0.40}
 _LAMPS_ON = ("dusk", "rain", "fog")
-_KNEE = 0.7  # brighter faces are compressed, so that white paint keeps its edges
+_KNEE = 0.7  # brightness above this is compressed, so that edges of white paint stay visible
 
 
 def render(seed: int, identity: Identity, camera: int, shot: int, size: int = 96) -> NDArray[np.uint8]:
-    """Image [size, size, 3] of an identity; equal arguments give equal bytes, in any process.
+    """Image of an identity, uint8 [size, size, 3]; the same arguments give the same bytes in any process.
 
-    Raises ValueError for a camera outside 0..CAMERAS-1, negative numbers, or a size outside SIZES.
+    Raises:
+        ValueError: there is no such camera, a number is negative, or the size is outside SIZES.
     """
     return photograph(identity, take(seed, identity.index, camera, shot), size)
 
 
 def render_jpeg(seed: int, identity: Identity, camera: int, shot: int, size: int = 96) -> bytes:
-    """The same as a JPEG file of that camera's quality."""
+    """The image of `render` as a JPEG file with the camera's quality."""
     file = io.BytesIO()
     pixels = render(seed, identity, camera, shot, size)
     Image.fromarray(pixels).save(file, "JPEG", quality=LENSES[camera].quality, optimize=True)
@@ -42,9 +43,9 @@ def render_jpeg(seed: int, identity: Identity, camera: int, shot: int, size: int
 
 
 def photograph(identity: Identity, shot: Shot, size: int) -> NDArray[np.uint8]:
-    """The identity under the given conditions: [size, size, 3]."""
+    """The identity under the conditions of a shot: uint8 [size, size, 3]."""
     if not SIZES[0] <= size <= SIZES[1]:
-        raise ValueError(f"size must lie in {SIZES[0]}..{SIZES[1]} pixels, found {size}")
+        raise ValueError(f"size must lie in {SIZES[0]}..{SIZES[1]} pixels; found {size}")
     finer = 3 if size <= 256 else 2
     mesh = vehicle(identity)
     view = aim(shot, mesh.vertices, size * finer)
@@ -59,7 +60,7 @@ def photograph(identity: Identity, shot: Shot, size: int) -> NDArray[np.uint8]:
 
 
 def silhouette(identity: Identity, shot: Shot, size: int) -> NDArray[np.bool_]:
-    """Which pixels [size, size] the vehicle covers."""
+    """Whether the vehicle covers a pixel: bool [size, size]."""
     mesh, image = vehicle(identity), Image.new("RGB", (size, size))
     _paint(image, mesh, aim(shot, mesh.vertices, size), np.ones_like(mesh.colours))
     return np.asarray(image)[..., 0] > 0
@@ -75,7 +76,7 @@ def _paint(image: Image.Image, mesh: Mesh, view: View, colours: Floats) -> None:
 
 
 def _lit(mesh: Mesh, view: View, shot: Shot) -> Floats:
-    """Colour of every face [f, 3]: sky light, sun, and what glossy faces mirror of sky, ground and sun."""
+    """Colour of every face [f, 3]: ambient light, sun, lamps, and the reflections of glossy faces."""
     ambient, sun = _AMBIENT[shot.weather], np.array(shot.sun)
     to_eye = view.eye - mesh.centres
     to_eye /= np.linalg.norm(to_eye, axis=1, keepdims=True)

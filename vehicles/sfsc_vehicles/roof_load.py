@@ -1,4 +1,4 @@
-"""What stands on the roof: bars, a box or a ladder on them, or a lit sign."""
+"""The load on the roof: bars with nothing, a box or a ladder on them, or a lit sign."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _METAL: Colour = (0.55, 0.56, 0.58)
 
 
 def load(frame: Frame, identity: Identity) -> Split:
-    """The load above the plane of the roof; nothing below it."""
+    """The plane of the roof with the load above it; the part below is empty, for the vehicle."""
     body = frame.body
     flat = np.flatnonzero(body.z[:, 5] > 0.955 * body.z[:, 5].max())
     front, rear = np.array([[0.92, 0.08], [0.08, 0.92]]) @ body.x[flat[[0, -1]]]

@@ -1,4 +1,4 @@
-"""What lies behind the vehicle: sky, ground, and a street, car park, wall or greenery on the far side."""
+"""The background: sky and ground, with a street, a car park, a wall or greenery behind the vehicle."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LINE: Colour = (0.81, 0.81, 0.77)
 
 
 def ink(colour: Sequence[float] | Floats) -> tuple[int, int, int]:
-    """A colour in 0..1 as Pillow takes it."""
+    """A colour with components in 0..1 as Pillow's 0..255."""
     red, green, blue = (min(max(int(255 * c + 0.5), 0), 255) for c in colour)
     return red, green, blue
 
@@ -51,7 +51,7 @@ def backdrop(view: View, shot: Shot, canvas: int, light: float) -> Image.Image:
 
 
 class _Stage:
-    """Draws rectangles of the world: x along the vehicle, y metres away from it on the side the camera sees."""
+    """Draws rectangles in metres: x along the vehicle, y away from the vehicle and the camera, z up."""
 
     def __init__(self, view: View, draw: ImageDraw.ImageDraw, light: float, far: float) -> None:
         self.view, self.draw, self.light, self.far = view, draw, light, far
@@ -71,7 +71,7 @@ class _Stage:
         self.polygon([(x[0], y, z[0]), (x[1], y, z[0]), (x[1], y, z[1]), (x[0], y, z[1])], colour)
 
     def pavement(self, y: float, colour: Colour) -> None:
-        """Other ground from y on, behind a kerb."""
+        """Ground of another colour from y on, behind a kerb."""
         for near, wide, tone in ((0.0, 90.0, colour), (0.0, 0.22, _KERB), (-0.05, 0.05, (0.25, 0.25, 0.26))):
             self.strip((-80, 80), (y + near, y + near + wide), tone)
 
@@ -161,7 +161,7 @@ def _skyline(stage: _Stage, rng: np.random.Generator) -> None:
 
 
 def _grain(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Uneven ground and walls: three octaves of smooth noise laid over the image."""
+    """Texture for ground and walls: three octaves of smooth noise."""
     total = Image.new("L", image.size, 128)
     for cells, depth in ((7, 9), (22, 10), (90, 9)):
         noise = Image.fromarray(rng.integers(128 - depth, 128 + depth, (cells, cells), dtype=np.uint8))

@@ -1,4 +1,4 @@
-"""A whole vehicle as one mesh."""
+"""A vehicle as one mesh."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a camera stands and how it projects."""
+"""Position and projection of a camera."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["View", "aim"]
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A pinhole camera that looks at a vehicle; `axes` rows: right, down, ahead."""
+    """A pinhole camera; the rows of `axes` point right, down and ahead."""
 
     eye: Floats  # [3]
     axes: Floats  # [3, 3]
@@ -40,7 +40,7 @@ class View:
 
 
 def aim(shot: Shot, vertices: Floats, canvas: int) -> View:
-    """The shot's camera, so that the vehicle (vertices [v, 3]) fills its share of a square of `canvas` pixels."""
+    """The camera of a shot, zoomed so that the vehicle (vertices [v, 3]) fills `shot.fill` of `canvas` pixels."""
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     azimuth, elevation, roll = np.radians((shot.azimuth, shot.elevation, shot.roll))
     back = np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])

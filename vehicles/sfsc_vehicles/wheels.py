@@ -1,4 +1,4 @@
-"""Wheels: treads under the bodywork, arches and rims on its flanks."""
+"""Wheels: treads below the bodywork, arches and rims on its flanks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SPOKES = {"five spoke": (5, 0.13), "many spoke": (12, 0.045), "star": (3, 0.26)
 
 
 def tyres(frame: Frame) -> Node:
-    """Treads of all wheels; drawn before the bodywork, which hides their upper part."""
+    """The treads of all wheels, to be drawn before the bodywork, which hides their upper part."""
     rows: list[Node] = []
     for side in (1, -1):
         outer = side * (frame.width / 2 - 0.02)

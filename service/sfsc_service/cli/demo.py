@@ -1,102 +1,57 @@
-"""Fill a running service's gallery: with the demo bundle's images, or with a visitor's own."""
+"""`sfsc demo`: the service with a gallery loaded into it."""
 
-import random
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+import hashlib
+import sys
+import threading
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sfsc_bundle.image_formats import SUFFIXES
-from sfsc_service.client import Client
-from sfsc_service.errors import StartError
-from sfsc_service.gallery.listing import read_listing
+from sfsc_bundle.errors import SfscError
+from sfsc_service.cli.load import Entry, demo_entries, folder_entries, load
+from sfsc_service.cli.serve import start
+from sfsc_service.errors import ServiceError, StartError
+from sfsc_service.http.server import address, serve
+from sfsc_service.settings import LogLevel, Settings, setting
 
-__all__ = ["Entry", "demo_entries", "folder_entries", "load"]
+__all__ = ["Demo"]
 
-START_TIMEOUT_S = 120.0
-SHOWN_FAILURES = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One image to put in."""
-
-    id: str
-    path: Path
-    metadata: dict[str, Any] = field(default_factory=dict)
+DATA = Path("data")
 
 
-def demo_entries(bundle: Path) -> list[Entry]:
-    """The images that `gallery/gallery.json` of a bundle lists. Raises StartError."""
-    listing = read_listing(bundle / "gallery" / "gallery.json")
-    return [Entry(item.name, item.path, item.metadata) for item in listing.items]
+class Demo(Settings):
+    """Serve the demo bundle with its gallery loaded, or with your own images.
 
-
-def folder_entries(folder: Path) -> list[Entry]:
-    """Every image under a folder; ids are paths relative to it. Raises StartError."""
-    if not folder.is_dir():
-        raise StartError(f"images: must be a folder, found {folder}")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not paths:
-        raise StartError(f"images: {folder} must hold images ({' '.join(SUFFIXES)}), found none")
-    return [_own(folder, path) for path in paths]
-
-
-def load(url: str, entries: Sequence[Entry], console: Console, seed: int = 0) -> int:
-    """Put in what is not there yet, each at a width drawn at random; returns how many were put in.
-
-    Raises:
-        ServiceError: the service cannot be reached or fails.
-        StartError: it does not become ready.
+    example: sfsc demo
+    example: sfsc demo --images ~/Pictures
     """
-    with Client(url) as client:
-        _wait(client)
-        there = {item["id"] for item in client.items(limit=1000)}
-        missing = [entry for entry in entries if entry.id not in there]
-        widths = [width["width"] for width in client.widths()["widths"]]
-        draw = random.Random(seed)
-        failures = []
-        with _progress(console) as progress:
-            for result in progress.track(
-                client.put_many(_items(missing, widths, draw)), total=len(missing), description="gallery"
-            ):
-                if result["status"] != 200:
-                    failures.append(result)
-    for failed in failures[:SHOWN_FAILURES]:
-        console.print(f"left out {failed['id']}: {failed['detail']}", markup=False, highlight=False)
-    if len(failures) > SHOWN_FAILURES:
-        console.print(f"left out {len(failures) - SHOWN_FAILURES} more")
-    return len(missing) - len(failures)
 
-
-def _items(entries: Sequence[Entry], widths: list[str], draw: random.Random) -> Iterator[dict[str, Any]]:
-    for entry in entries:
-        yield {
-            "id": entry.id,
-            "image": entry.path.read_bytes(),
-            "metadata": entry.metadata,
-            "width": draw.choice(widths),
-        }
-
-
-def _own(folder: Path, path: Path) -> Entry:
-    place = path.relative_to(folder)
-    return Entry(place.as_posix(), path, {"file": path.name, "folder": place.parent.as_posix()})
-
-
-def _wait(client: Client) -> None:
-    end = time.monotonic() + START_TIMEOUT_S
-    while not client.ready():
-        if time.monotonic() > end:
-            raise StartError(f"the service has not become ready within {START_TIMEOUT_S:g} s")
-        time.sleep(0.2)
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+    images: Path | None = setting(None, "folder", "load the images of this folder; unset: the bundle's gallery")
+    data: Path = setting(
+        DATA / "demo", "folder", "where the store keeps the gallery; with --images, a folder of its own in data/"
     )
+    log_level: LogLevel = setting(
+        "warning", "level", "the least severe messages to log: debug, info, warning, error"
+    )
+
+    def run(self) -> None:
+        """Serve until SIGTERM, loading what the gallery lacks meanwhile. Raises as `Serve.run`."""
+        entries = demo_entries(self.bundle) if self.images is None else folder_entries(self.images)
+        settings = self.model_copy(update={"data": self._data()})
+        bound, service = start(settings)
+        threading.Thread(target=_load, args=(address(bound), entries), daemon=True).start()
+        serve(settings, service, bound)
+
+    def _data(self) -> Path:
+        if self.images is None or "data" in self.model_fields_set:
+            return self.data
+        return DATA / f"images-{hashlib.sha256(str(self.images.resolve()).encode()).hexdigest()[:12]}"
+
+
+def _load(url: str, entries: Sequence[Entry]) -> None:
+    try:
+        load(url, entries, Console())
+    except (SfscError, StartError, ServiceError) as error:
+        print(f"sfsc: the gallery could not be loaded: {error}", file=sys.stderr, flush=True)
+    print(f"open {url}", flush=True)

@@ -1,57 +1,74 @@
-"""`sfsc profile`: measure every width at every batch size, show it, and keep it for the service's next start."""
+"""`sfsc profile`: measure every width at every batch size, print it, and keep it for the service's next start."""
 
-import time
+from pathlib import Path
 
+from pydantic_settings import CliPositionalArg
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from sfsc_bundle.progress import bar
+from sfsc_service.cli.logs import log_to_stderr
 from sfsc_service.engine.cost_file import CostFile, fingerprint
 from sfsc_service.engine.costs import BUCKETS
 from sfsc_service.engine.networks import Networks, check_device, open_networks
 from sfsc_service.engine.threads import split_threads
-from sfsc_service.settings import Settings
+from sfsc_service.errors import Problem, StartError
+from sfsc_service.settings import Settings, setting
 
-__all__ = ["profile"]
+__all__ = ["Profile"]
 
 RUNS = 30
 BUDGET_S = 1.0
 """For one width at one batch size."""
 
 
-def profile(settings: Settings, console: Console) -> None:
-    """Measure the bundle of the settings on this machine, which should have nothing else to do.
+class Profile(Settings):
+    """Measure what every width costs on this machine, for the service's next start.
 
-    Raises:
-        BundleError, DeviceError, Problem: as `open_networks`.
+    The machine should have nothing else to do meanwhile.
+
+    example: sfsc profile models/demo --data data
     """
-    check_device(settings.device)
-    workers, inside = split_threads(settings.thread_count, settings.device)
-    networks = open_networks(settings.bundle, settings.floor_width, settings.device, inside)
-    _measure(networks, settings.max_batch, console)
-    file = CostFile(settings.data, fingerprint(networks.manifest, settings.device, inside))
-    file.write(networks.costs.table())
-    console.print(_table(networks))
-    console.print(
-        f"one batch at a time on {inside} of {settings.thread_count} threads; the service: {workers} at once",
-        highlight=False,
+
+    bundle: CliPositionalArg[Path] = setting(
+        Path("models/demo"), "folder", "the bundle to measure; also SFSC_BUNDLE"
     )
-    console.print(f"written to {file.path}", markup=False, highlight=False, soft_wrap=True)
+
+    def run(self) -> None:
+        """Measure, write `costs.json` in the data folder, print the table.
+
+        Raises:
+            BundleError, DeviceError: as `open_networks`.
+            StartError: the floor width is unknown, or the data folder cannot be written.
+        """
+        log_to_stderr(self.log_level)
+        check_device(self.device)
+        workers, inside = split_threads(self.thread_count, self.device)
+        console = Console()
+        try:
+            networks = open_networks(self.bundle, self.floor_width, self.device, inside)
+            _measure(networks, self.max_batch, console)
+            file = CostFile(self.data, fingerprint(networks.manifest, self.device, inside))
+            file.write(networks.costs.table())
+        except Problem as problem:
+            raise StartError(problem.detail) from problem
+        except OSError as error:
+            raise StartError(f"data: costs cannot be written to {self.data}: {error.strerror}") from error
+        console.print(_table(networks))
+        console.print(
+            f"measured one batch at a time on {inside} of {self.thread_count} threads; "
+            f"the service runs up to {workers} batches at once",
+            highlight=False,
+        )
+        console.print(f"written to {file.path}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _measure(networks: Networks, max_batch: int, console: Console) -> None:
     cells = [(width, images) for images in BUCKETS if images <= max_batch for width in networks.manifest.widths]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    said = time.monotonic()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("measuring", total=len(cells))
-        for done, (width, images) in enumerate(cells):
-            progress.update(task, description=f"width {width}, {images} images")
+    with bar(console, "measured", len(cells)) as progress:
+        for width, images in cells:
             networks.measure(width, images, BUDGET_S, RUNS)
-            progress.advance(task)
-            if not console.is_terminal and time.monotonic() - said > 10.0:
-                said = time.monotonic()
-                console.print(f"measured {done + 1} of {len(cells)}", highlight=False)
+            progress.advance(f"width {width}, {images} images")
 
 
 def _table(networks: Networks) -> Table:

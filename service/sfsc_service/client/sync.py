@@ -1,4 +1,4 @@
-"""A small blocking client over HTTP. Needs httpx and nothing of the service's own dependencies."""
+"""A small blocking client of the HTTP API. Needs httpx and none of the service's other dependencies."""
 
 import base64
 import json
@@ -20,14 +20,17 @@ Vector = Sequence[float] | str
 
 
 class Client:
-    """Talks to one service. Every method raises ServiceError; a service that cannot be reached has code
-    `unreachable` and status 0.
+    """Calls one service.
 
     Args:
         base_url: such as http://127.0.0.1:8000.
-        timeout_s: for one call.
+        timeout_s: of one call.
 
-    Limits such as `width`, `latency_ms`, `gflops`, `deadline_ms` and `min_quality` are keyword arguments.
+    Every method takes the options of its route as keyword arguments (`width`, `latency_ms`, `gflops`,
+    `deadline_ms`, `min_quality` …) and returns the answer's JSON.
+
+    Raises:
+        ServiceError: the service refused the call; code `unreachable` and status 0 where no answer came.
     """
 
     def __init__(self, base_url: str, timeout_s: float = 60.0) -> None:
@@ -46,7 +49,7 @@ class Client:
         self._http.close()
 
     def embed(self, image: bytes | Sequence[bytes], **options: Any) -> dict[str, Any]:
-        """Vectors of one encoded image or several; the answer of /embed."""
+        """Embed one encoded image or several; returns the answer of /embed."""
         if isinstance(image, bytes):
             return self._image("POST", "/embed", image, options)
         return self._json("POST", "/embed", {"image": [_base64(one) for one in image], **options})
@@ -61,7 +64,7 @@ class Client:
         filter: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> dict[str, Any]:
-        """Search with an image, an item's id, or a vector (then with `width` and `space`)."""
+        """Search with one of: an encoded image, an item's id, a vector (with its `width` and `space`)."""
         options |= {"k": k}
         if image is not None:
             text = {} if filter is None else {"filter": json.dumps(filter)}
@@ -78,17 +81,17 @@ class Client:
         metadata: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> dict[str, Any]:
-        """Insert or replace an item from an image, or from a vector (then with `width` and `space`)."""
+        """Insert or replace an item, from an encoded image or a vector (with its `width` and `space`)."""
         if image is not None:
             text = {} if metadata is None else {"metadata": json.dumps(metadata)}
             return self._image("PUT", _path(id), image, {**options, **text})
         return self._json("PUT", _path(id), {"vector": vector, "metadata": metadata or {}, **options})
 
     def put_many(self, items: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Insert or replace many; yields one outcome per item, in order, call by call.
+        """Insert or replace many items in calls of bounded size; yields one result per item, in order.
 
         Args:
-            items: `id`, `image` (bytes) or `vector`, and the options of `put`.
+            items: objects of `id`, `image` (bytes) or `vector`, and the options of `put`.
         """
         lines: list[bytes] = []
         size = 0
@@ -106,11 +109,11 @@ class Client:
         return self._call("GET", _path(id), params=options)
 
     def image(self, id: str) -> bytes:
-        """An item's image, as it went in."""
+        """The bytes of an item's image, as they were stored."""
         return self._send("GET", f"{_path(id)}/image").content
 
     def items(self, **options: Any) -> Iterator[dict[str, Any]]:
-        """Every item by id, page by page; `filter` is an object."""
+        """Iterate over all items in the order of their ids, fetched page by page; `filter` is an object."""
         if "filter" in options:
             options["filter"] = json.dumps(options["filter"])
         page = self._call("GET", "/items", params=options)
@@ -124,18 +127,18 @@ class Client:
         self._send("DELETE", _path(id))
 
     def widths(self) -> dict[str, Any]:
-        """What the service offers; the answer of /widths."""
+        """The widths that the service offers; returns the answer of /widths."""
         return self._call("GET", "/widths")
 
     def ready(self) -> bool:
-        """Whether the service can take work; false also where it cannot be reached."""
+        """Whether the service is ready; false, too, where it cannot be reached."""
         try:
             return self._http.get("/readyz").status_code == 200
         except httpx.HTTPError:
             return False
 
     def _image(self, method: str, path: str, image: bytes, options: Mapping[str, Any]) -> dict[str, Any]:
-        # The service looks at the bytes, not at the name of their type.
+        # The service recognises the format by the bytes.
         return self._call(method, path, params=options, content=image, headers={"Content-Type": "image/*"})
 
     def _json(self, method: str, path: str, document: Mapping[str, Any]) -> dict[str, Any]:

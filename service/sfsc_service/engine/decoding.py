@@ -111,7 +111,7 @@ class _PixelQuota:
 
     @contextlib.contextmanager
     def reserved(self, pixels: int) -> Iterator[None]:
-        """Wait until there is room for so many pixels, and hold it."""
+        """Wait until so many pixels are within the quota, and reserve them."""
         with self._changed:
             self._changed.wait_for(lambda: not self._reserved or self._reserved + pixels <= self._pixels)
             self._reserved += pixels

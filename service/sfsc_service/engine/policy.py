@@ -20,7 +20,6 @@ from sfsc_bundle.manifest import Manifest
 from sfsc_service.errors import Problem
 
 __all__ = [
-    "LIMITS",
     "BatchCost",
     "Budget",
     "Choice",

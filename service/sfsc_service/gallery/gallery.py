@@ -1,4 +1,4 @@
-"""What the service is for: images and vectors of any width go in, and are found by those of any other."""
+"""The gallery: images and vectors of any width go in, and are found by those of any other."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,20 +14,30 @@ from sfsc_service.errors import Problem
 from sfsc_service.gallery.vectors import unit_vector
 from sfsc_service.metrics import Metrics
 from sfsc_service.settings import Settings
-from sfsc_service.store.protocol import EncodedImage, Filter, Hit, Item, Outcome, Page, Store, StoredItem
+from sfsc_service.store.protocol import (
+    EncodedImage,
+    Filter,
+    Hit,
+    Item,
+    Outcome,
+    Page,
+    Store,
+    StoredImage,
+    StoredItem,
+)
 
-__all__ = ["CallerVector", "Gallery", "NewItem", "PutResult", "Query"]
+__all__ = ["ClientVector", "Gallery", "NewItem", "Query", "UpsertedItem"]
 
 T = TypeVar("T")
 
-COMMITS_AT_A_TIME = 16
-SMOOTHING = 0.1
-"""How much one search moves the prediction of the next one's time."""
+PARALLEL_COMMITS = 16
+SEARCH_TIME_SMOOTHING = 0.1
+"""Weight of the latest search in the moving average of search times."""
 
 
 @dataclass(frozen=True, slots=True)
-class CallerVector:
-    """A vector that the caller computed: JSON numbers or base64 float32, with its width and space."""
+class ClientVector:
+    """A vector that the client computed: JSON numbers or base64 float32, with its width and space."""
 
     values: Sequence[float] | str
     width: str
@@ -36,10 +46,10 @@ class CallerVector:
 
 @dataclass(frozen=True, slots=True)
 class NewItem:
-    """An item to put in; `source` is an encoded image or a vector."""
+    """An item to be inserted; `source` is an encoded image or a vector."""
 
     id: str
-    source: bytes | CallerVector
+    source: bytes | ClientVector
     budget: Budget = field(default_factory=Budget)
     metadata: dict[str, Any] = field(default_factory=dict)
 
@@ -64,7 +74,7 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class PutResult:
+class UpsertedItem:
     """An item that is committed and searchable."""
 
     id: str
@@ -74,12 +84,12 @@ class PutResult:
 
 
 class Gallery:
-    """The store with the networks in front of it. Every method raises Problem, ImageError or StoreError."""
+    """The store behind the networks. Every method raises Problem, ImageError or StoreError."""
 
     def __init__(self, store: Store, embedder: Embedder, settings: Settings, metrics: Metrics) -> None:
         self._store, self._embedder, self._metrics = store, embedder, metrics
         self._readers = BlockingCalls("search", search_threads(settings.thread_count)[0], 1024, settings.nice)
-        self._writers = BlockingCalls("write", COMMITS_AT_A_TIME, 1024)
+        self._writers = BlockingCalls("write", PARALLEL_COMMITS, 1024)
         self._search_ms = 1.0
 
     def composition(self) -> dict[str, int]:
@@ -87,45 +97,45 @@ class Gallery:
         return self._store.composition()
 
     async def prepare(self, new: NewItem, arrival: Arrival) -> tuple[Query, Item]:
-        """Embed or check what is to be put in."""
-        if isinstance(new.source, CallerVector):
-            query = self.given(new.source)
+        """Embed an image or check a vector; nothing is stored."""
+        if isinstance(new.source, ClientVector):
+            query = self.query_vector(new.source)
             return query, Item(new.id, query.space, query.width, query.vector, new.metadata)
         query = await self._embed(new.source, new.budget, arrival, {})
         image = EncodedImage(new.source, self._embedder.media_type(new.source))
         return query, Item(new.id, query.space, query.width, query.vector, new.metadata, image)
 
-    async def put(self, new: NewItem, arrival: Arrival) -> PutResult:
+    async def upsert(self, new: NewItem, arrival: Arrival) -> UpsertedItem:
         """Insert or replace an item; returns once it is durable and searchable."""
         query, item = await self.prepare(new, arrival)
         outcomes = await self._writers.run(self._store.upsert, [item])
-        return PutResult(item.id, query, outcomes[0] is Outcome.CREATED, arrival)
+        return UpsertedItem(item.id, query, outcomes[0] is Outcome.CREATED, arrival)
 
     async def commit(self, items: Sequence[Item]) -> list[Outcome | Exception]:
-        """Insert or replace prepared items; those that the store refuses leave their error in their place."""
+        """Insert or replace prepared items; the answer of a refused one is its error."""
         return await self._writers.run(self._commit, items)
 
     async def query_image(self, data: bytes, budget: Budget, arrival: Arrival) -> Query:
         """An image as a query."""
         return await self._embed(data, budget, replace(arrival, after_ms=self._search_ms), self.composition())
 
-    def given(self, given: CallerVector) -> Query:
-        """Check a caller's vector, its width and its space."""
-        if given.space not in self._store.spaces:
-            spaces = ", ".join(sorted(self._store.spaces))
-            raise Problem("unknown_space", f"space: must be one of {spaces}, found {given.space[:100]!r}", "space")
+    def query_vector(self, vector: ClientVector) -> Query:
+        """A client's vector as a query; vector, width and space are checked."""
+        if vector.space not in (spaces := self._store.spaces):
+            rule = f"must be one of {', '.join(sorted(spaces))}"
+            raise Problem("unknown_space", f"space: {rule}, found {vector.space[:100]!r}", "space")
         manifest = self._embedder.manifest
         widths = manifest.widths
-        if given.space == manifest.space and given.width not in widths:
+        if vector.space == manifest.space and vector.width not in widths:
             raise Problem(
-                "unknown_width", f"width: must be one of {', '.join(widths)}, found {given.width}", "width"
+                "unknown_width", f"width: must be one of {', '.join(widths)}, found {vector.width}", "width"
             )
-        return Query(unit_vector(given.values, manifest.dimension), given.width, given.space)
+        return Query(unit_vector(vector.values, manifest.dimension), vector.width, vector.space)
 
     async def query_item(self, id: str) -> Query:
         """A stored item as a query."""
-        record = await self.get(id)
-        return Query(record.vector, record.width, record.space)
+        item = await self.get(id)
+        return Query(item.vector, item.width, item.space)
 
     async def search(
         self, query: Query, k: int, filter: Filter | None, render: Callable[[list[Hit]], T]
@@ -134,20 +144,20 @@ class Gallery:
         started = time.monotonic()
         found = await self._readers.run(self._search, query.vector, k, filter, render)
         took_ms = 1000 * (time.monotonic() - started)
-        self._search_ms += SMOOTHING * (took_ms - self._search_ms)
+        self._search_ms += SEARCH_TIME_SMOOTHING * (took_ms - self._search_ms)
         self._metrics.search_seconds.observe(took_ms / 1000)
         self._metrics.searches.labels(self._metrics.width_label(query.width)).inc()
         return found, took_ms
 
     async def get(self, id: str) -> StoredItem:
         """An item; item_not_found where there is none."""
-        records = await self._readers.run(self._store.get, [id])
-        if records[0] is None:
+        (item,) = await self._readers.run(self._store.get, [id])
+        if item is None:
             raise _not_found(id)
-        return records[0]
+        return item
 
-    async def image(self, id: str) -> EncodedImage:
-        """An item's image; item_not_found where there is no such item or it was put in as a vector."""
+    async def image(self, id: str) -> StoredImage:
+        """Bytes, media type and digest of one version of an item's image; item_not_found where it has none."""
         image = await self._readers.run(self._store.image, id)
         if image is None:
             raise Problem("item_not_found", f"id: no item {id[:100]!r} with an image is in the gallery", "id")

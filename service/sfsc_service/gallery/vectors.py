@@ -1,4 +1,4 @@
-"""Vectors as callers write them: JSON numbers or base64 of little-endian float32; back the same two ways."""
+"""Vectors as clients send and receive them: JSON numbers, or base64 of little-endian float32."""
 
 import base64
 import binascii
@@ -14,16 +14,16 @@ __all__ = ["encode_vector", "unit_vector"]
 Vector = npt.NDArray[np.float32]
 
 UNIT = 1e-6
-"""What is this close to unit length stays as it is, bit for bit."""
+"""A vector whose length is this close to 1 is kept bit for bit."""
 
 
-def unit_vector(given: Sequence[float] | str, dimension: int, parameter: str = "vector") -> Vector:
+def unit_vector(sent: Sequence[float] | str, dimension: int, parameter: str = "vector") -> Vector:
     """Read a vector and bring it to unit length: float32 [dimension].
 
     Raises:
         Problem: vector_invalid (not numbers, not finite, all zero), dimension_mismatch.
     """
-    values = _from_base64(given, parameter) if isinstance(given, str) else _from_numbers(given, parameter)
+    values = _from_base64(sent, parameter) if isinstance(sent, str) else _from_numbers(sent, parameter)
     if len(values) != dimension:
         raise Problem(
             "dimension_mismatch", f"{parameter}: must have {dimension} numbers, found {len(values)}", parameter
@@ -50,16 +50,16 @@ def encode_vector(vector: Vector, encoding: str) -> Vector | str:
     return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
 
 
-def _from_numbers(given: Sequence[float], parameter: str) -> npt.NDArray[np.float64]:
+def _from_numbers(sent: Sequence[float], parameter: str) -> npt.NDArray[np.float64]:
     try:
-        return np.array(given, dtype=np.float64)
+        return np.array(sent, dtype=np.float64)
     except (OverflowError, ValueError, TypeError) as error:
         raise Problem("vector_invalid", f"{parameter}: must be numbers, found {error}", parameter) from error
 
 
-def _from_base64(given: str, parameter: str) -> npt.NDArray[np.float64]:
+def _from_base64(sent: str, parameter: str) -> npt.NDArray[np.float64]:
     try:
-        data = base64.b64decode(given, validate=True)
+        data = base64.b64decode(sent, validate=True)
         return np.frombuffer(data, dtype="<f4").astype(np.float64)
     except (binascii.Error, ValueError) as error:
         raise Problem(

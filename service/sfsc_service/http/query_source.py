@@ -5,7 +5,7 @@ from operator import attrgetter
 
 from sfsc_service.engine.policy import Budget
 from sfsc_service.errors import Problem
-from sfsc_service.gallery.gallery import CallerVector
+from sfsc_service.gallery.gallery import ClientVector
 from sfsc_service.http.schemas import BudgetOptions, ItemOptions, SearchOptions
 
 __all__ = ["budget_of", "caller_vector", "refuse_budget", "require_one"]
@@ -31,7 +31,7 @@ def require_one(**present: bool) -> str:
     return found[0]
 
 
-def caller_vector(options: SearchOptions | ItemOptions) -> CallerVector:
+def caller_vector(options: SearchOptions | ItemOptions) -> ClientVector:
     """The caller's vector with its width and space. Raises Problem: invalid_parameter where one is missing."""
     assert options.vector is not None
     refuse_budget(options, "vector", allowed=("width",))
@@ -39,7 +39,7 @@ def caller_vector(options: SearchOptions | ItemOptions) -> CallerVector:
         raise Problem("invalid_parameter", "width: is required with a vector, found none", "width")
     if options.space is None:
         raise Problem("invalid_parameter", "space: is required with a vector, found none", "space")
-    return CallerVector(options.vector, options.width, options.space)
+    return ClientVector(options.vector, options.width, options.space)
 
 
 def refuse_budget(options: BudgetOptions, source: str, allowed: tuple[str, ...] = ()) -> None:

@@ -1,8 +1,8 @@
-"""Alive and ready. Both answers are read from flags: they never wait for a lock, a thread or a pool.
+"""Alive and ready: both are read from flags and never wait for a lock, a thread or a pool.
 
-Alive: workers that hang or die can still be replaced, the store can work. Ready: alive, not draining, and a canary
-image has lately gone through the real decoder, queue and worker. A full queue is no reason to be unready: an
-orchestrator would take away the very process that still answers.
+Alive: workers that hang or die can still be replaced, and the store can take changes. Ready: alive, not draining,
+and a canary image has recently passed the real decoder, queue and worker. A full queue does not make the service
+unready: an orchestrator would take away a process that is answering requests.
 """
 
 import asyncio
@@ -31,12 +31,13 @@ log = logging.getLogger(__name__)
 
 
 class Health:
-    """Watches one embedder and one store."""
+    """The health of one embedder and one store."""
 
     def __init__(self, embedder: Embedder, store: Store, metrics: Metrics) -> None:
-        self._embedder, self._store = embedder, store
+        self._embedder, self._store, self._metrics = embedder, store, metrics
+        self._trimmed = -math.inf  # the first round gives back the memory that the start has freed
         self._passed: float | None = None
-        self._failure = "no canary image has gone through yet"
+        self._failure = "the first one is still on its way"
         self.draining = False
         metrics.ready.set_function(lambda: float(not self.not_ready()))
 
@@ -44,13 +45,13 @@ class Health:
         """Why the process should be replaced; empty while it is alive."""
         reasons = []
         if not self._embedder.batcher.worker_pool.alive:
-            reasons += self.notes() or ["nobody watches the batch workers any more"]
+            reasons += self.notes() or ["the batch workers are not supervised any more"]
         if not self._store.alive:
-            reasons.append("the store can take no changes any more")
+            reasons.append("the store can take no more changes")
         return reasons
 
     def notes(self) -> list[str]:
-        """What has gone wrong and been mended, which `not_alive` turns into reasons when it is too much."""
+        """Workers that were lost and replaced; `not_alive` gives these as its reasons once too many were lost."""
         worker_pool = self._embedder.batcher.worker_pool
         found = ((worker_pool.hanging, "hung and have not come back"), (worker_pool.died, "died"))
         return [
@@ -58,12 +59,12 @@ class Health:
         ]
 
     def not_ready(self) -> list[str]:
-        """Why no work should be sent now; empty while it is ready."""
+        """Why no requests should be sent now; empty while the service is ready."""
         reasons = self.not_alive()
         if self.draining:
             reasons.append("the service is shutting down")
         if self._passed is None or time.monotonic() - self._passed > CANARY_FRESH_S:
-            reasons.append(f"no canary image has come back lately: {self._failure}")
+            reasons.append(f"no canary image has been embedded in the last {CANARY_FRESH_S:g} s: {self._failure}")
         return reasons
 
     async def check(self) -> None:
@@ -74,31 +75,39 @@ class Health:
                 self._embedder.embed(_canary(), budget, Arrival.now(canary=True)), CANARY_FRESH_S
             )
         except Problem as problem:
-            # A full queue was made by work that is being done.
+            # A full queue shows that requests are being worked on.
             if problem.kind != "queue_full":
                 self._failure = problem.detail
                 return
         except Exception as error:
-            log.exception("canary")
+            log.exception("the canary image could not be embedded; the service becomes unready if this lasts")
             self._failure = type(error).__name__
             return
         self._passed = time.monotonic()
 
     async def watch(self) -> None:
-        """Send canaries, give freed memory back, and complete the cost table while all is idle. Endless."""
-        trimmed = -math.inf  # what the start has left behind goes back first
+        """Run rounds for ever; an error in one is logged and counted, and the next one follows."""
         while True:
-            await self.check()
-            if time.monotonic() - trimmed > TRIM_EVERY_S:
-                trimmed = time.monotonic()
-                with contextlib.suppress(Problem):
-                    await self._embedder.trim_heap()
-            end = time.monotonic() + CANARY_EVERY_S
-            while time.monotonic() < end:
+            try:
+                await self._run_round()
+            except Exception:
+                self._metrics.health_failures.inc()
+                log.exception("a round of the health check failed; the next one begins in %g s", TICK_S)
                 await asyncio.sleep(TICK_S)
-                if self._embedder.batcher.idle:
-                    with contextlib.suppress(Problem):
-                        await self._embedder.measure_idle()
+
+    async def _run_round(self) -> None:
+        """Send a canary, give freed memory back to the system, and measure costs while nothing else runs."""
+        await self.check()
+        if time.monotonic() - self._trimmed > TRIM_EVERY_S:
+            self._trimmed = time.monotonic()
+            with contextlib.suppress(Problem):
+                await self._embedder.trim_heap()
+        end = time.monotonic() + CANARY_EVERY_S
+        while time.monotonic() < end:
+            await asyncio.sleep(TICK_S)
+            if self._embedder.batcher.idle:
+                with contextlib.suppress(Problem):
+                    await self._embedder.measure_idle()
 
 
 def _canary() -> bytes:

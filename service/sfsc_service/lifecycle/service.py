@@ -1,7 +1,9 @@
-"""The opened parts of a running service, and the order in which they are opened and closed."""
+"""The parts of a running service, and the order in which they are opened and closed."""
 
 import logging
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 
@@ -21,7 +23,7 @@ from sfsc_service.store.protocol import Store
 __all__ = ["Service", "open_service"]
 
 CLOSE_S = 1.0
-"""How long closing waits for batches; requests that still had a right to an answer have got it by then."""
+"""Seconds that closing waits for batches; by then, requests that were to be answered have been."""
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +41,11 @@ class Service:
 
     @property
     def manifest(self) -> Manifest:
-        """What the bundle says of itself."""
+        """That of the bundle being served."""
         return self.embedder.manifest
 
     def close(self) -> None:
-        """Work off what was admitted, then release everything; the store last, because work ends there."""
+        """Finish what was admitted, then release everything; the store last, because all work ends there."""
         self.health.draining = True
         self.swap.close()
         self.embedder.close(CLOSE_S)
@@ -51,54 +53,56 @@ class Service:
 
 
 def open_service(settings: Settings, metrics: Metrics | None = None) -> Service:
-    """Open bundle, networks and store. Blocks for as long as reading and measuring take.
+    """Open networks, store, embedder and gallery, in this order. Blocks while files are read and costs measured.
 
     Raises:
         BundleError, DeviceError, StoreError: as their packages say.
         StartError: the settings do not fit the bundle.
     """
     check_device(settings.device)
-    workers, inside = split_threads(settings.thread_count, settings.device)
+    metrics = metrics or Metrics()
+    workers, threads_per_run = split_threads(settings.thread_count, settings.device)
     try:
-        networks = open_networks(settings.bundle, settings.floor_width, settings.device, inside, settings.data)
+        networks = open_networks(
+            settings.bundle, settings.floor_width, settings.device, threads_per_run, settings.data
+        )
     except Problem as problem:
         raise StartError(problem.detail) from problem
-    metrics = metrics or Metrics()
-    manifest = networks.manifest
-    metrics.announce(manifest)
-    embedder = Embedder(networks, workers, settings, metrics)
-    try:
-        store = _open_store(settings, manifest)
-    except BaseException:
-        embedder.close(1.0)
-        raise
+    metrics.announce(networks.manifest)
+    with ExitStack() as close_on_error:
+        store = _open_store(settings, networks.manifest)
+        close_on_error.callback(store.close)
+        # The first search pays for what only the first one needs; no request should.
+        store.search(np.eye(1, store.dimension, dtype=np.float32), 1)
+        embedder = Embedder(networks, workers, settings, metrics)
+        close_on_error.callback(embedder.close, CLOSE_S)
+        gallery = Gallery(store, embedder, settings, metrics)
+        health, swap = Health(embedder, store, metrics), Swap(settings, embedder, store, metrics)
+        _log_opened(networks.manifest, store)
+        close_on_error.pop_all()
+    return Service(settings, metrics, embedder, gallery, health, swap)
+
+
+def _open_store(settings: Settings, manifest: Manifest) -> Store:
+    match settings.store:
+        case "embedded":
+            return EmbeddedStore(
+                settings.data,
+                manifest.space,
+                manifest.dimension,
+                manifest.compatible_with,
+                device=settings.device,
+                threads=search_threads(settings.thread_count)[1],
+            )
+        case _:
+            assert_never(settings.store)
+
+
+def _log_opened(manifest: Manifest, store: Store) -> None:
     log.info(
-        "bundle %s, space %s, widths %s, %d items in the gallery",
+        "opened bundle %s, space %s, widths %s; the gallery has %d items",
         manifest.name,
         manifest.space,
         " ".join(manifest.widths),
         store.count(),
     )
-    gallery = Gallery(store, embedder, settings, metrics)
-    health, swap = Health(embedder, store, metrics), Swap(settings, embedder, store, metrics)
-    return Service(settings, metrics, embedder, gallery, health, swap)
-
-
-def _open_store(settings: Settings, manifest: Manifest) -> Store:
-    if settings.store != "embedded":
-        raise StartError(f"store: must be embedded, found {settings.store!r}; milvus:// is not supported yet")
-    store = EmbeddedStore(
-        settings.data,
-        manifest.space,
-        manifest.dimension,
-        manifest.compatible_with,
-        device=settings.device,
-        threads=search_threads(settings.thread_count)[1],
-    )
-    try:
-        # The first search pays for what only the first one needs; no visitor should.
-        store.search(np.eye(1, manifest.dimension, dtype=np.float32), 1)
-    except BaseException:
-        store.close()
-        raise
-    return store

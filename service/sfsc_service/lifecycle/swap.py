@@ -1,11 +1,11 @@
-"""One bundle for another while traffic flows.
+"""Replacing the bundle while requests are served.
 
 Invariants:
-- Nothing of the old bundle is touched before the new one is open, warmed up at every (width, batch size) and
-  accepted by the store; whatever goes wrong until then leaves everything as it was.
-- The new bundle must be able to share the gallery: the store's rule for opening a folder, with the space being
-  served counted as one that the folder holds, because requests of it are still on their way.
-- Swaps happen one after the other.
+- The old bundle serves until the new one is open, warmed up at every (width, batch size) and accepted by the
+  store; an error before that leaves everything as it was.
+- The new bundle must be able to share the gallery, by the store's rule for opening a folder; the space being
+  served counts as one that the gallery holds, because requests of it are still under way.
+- One swap runs at a time.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Swap:
-    """Reads the bundle folder of the settings again and puts what it finds in the place of what is served."""
+    """Reads the bundle folder of the settings again and serves what it finds."""
 
     def __init__(self, settings: Settings, embedder: Embedder, store: Store, metrics: Metrics) -> None:
         self._settings, self._embedder, self._store, self._metrics = settings, embedder, store, metrics
@@ -40,14 +40,14 @@ class Swap:
         self._closing = False
 
     async def run(self) -> Outcome:
-        """Swap, or leave everything as it is and say why in the log. Raises nothing."""
+        """Swap, or leave everything as it is and log why. Raises nothing."""
         async with self._turn:
             outcome = await self._run()
         self._metrics.swaps.labels(outcome).inc()
         return outcome
 
     def close(self) -> None:
-        """Give up a swap that is under way."""
+        """Abandon a swap that is under way."""
         self._closing = True
         self._pool.close()
 
@@ -56,19 +56,19 @@ class Swap:
         try:
             networks = await self._pool.run(self._open)
         except (OpenRefusedError, Problem) as refusal:
-            log.error("%s: not swapped in, the old bundle goes on: %s", folder, refusal)
+            log.error("the bundle %s is refused, the old bundle goes on: %s", folder, refusal)
             return "refused"
         except (SfscError, StoreError) as error:
-            log.error("%s: cannot be swapped in, the old bundle goes on: %s", folder, error)
+            log.error("the bundle %s cannot be opened, the old bundle goes on: %s", folder, error)
             return "failed"
         except Exception:
-            log.exception("%s: cannot be swapped in, the old bundle goes on", folder)
+            log.exception("the bundle %s cannot be opened, the old bundle goes on", folder)
             return "failed"
         self._embedder.switch(networks)
         manifest = networks.manifest
         self._metrics.announce(manifest)
         log.info(
-            "swapped to bundle %s, space %s, widths %s", manifest.name, manifest.space, " ".join(manifest.widths)
+            "now serving bundle %s, space %s, widths %s", manifest.name, manifest.space, " ".join(manifest.widths)
         )
         return "done"
 

@@ -1,7 +1,7 @@
-"""What a store refuses, and why.
+"""The errors of a store.
 
-StoreError                        every error of a store; `code` never changes, the message may
-├── InvalidInputError             the caller sent something that breaks a rule; nothing was written
+StoreError                        all of them; a `code` never changes, a message may
+├── InvalidInputError             what the caller sent breaks a rule; nothing was written
 │   ├── InvalidIdError            id_invalid
 │   ├── SpaceMismatchError        space_mismatch
 │   ├── DimensionMismatchError    dimension_mismatch
@@ -16,10 +16,11 @@ StoreError                        every error of a store; `code` never changes, 
 │   ├── StoreLockedError          store_locked
 │   ├── FolderMismatchError       folder_mismatch
 │   └── DeviceUnavailableError    device_unavailable
-└── StoreUnavailableError         the store cannot answer now; nothing of the call was acknowledged
-    ├── StoreBusyError            store_busy
-    ├── StoreClosedError          store_closed
-    └── StoreFailedError          store_failed
+└── StoreUnavailableError         the store cannot answer now
+    ├── StoreBusyError            store_busy        the change has not happened
+    ├── StoreClosedError          store_closed      the change has not happened
+    ├── StoreFailedError          store_failed      the change has not happened
+    └── OutcomeUnknownError       outcome_unknown   the change may have happened
 """
 
 from typing import ClassVar
@@ -38,6 +39,7 @@ __all__ = [
     "InvalidWidthError",
     "LimitExceededError",
     "OpenRefusedError",
+    "OutcomeUnknownError",
     "SpaceMismatchError",
     "StoreBusyError",
     "StoreClosedError",
@@ -49,7 +51,7 @@ __all__ = [
 
 
 class StoreError(Exception):
-    """Base of all; `code` is stable, for programs, and the message is for people."""
+    """The base of all; `code` is for programs and stable, the message is for people."""
 
     code: ClassVar[str] = "store_error"
 
@@ -132,7 +134,7 @@ class StoreUnavailableError(StoreError):
 
 
 class StoreBusyError(StoreUnavailableError):
-    """Too many changes wait already; the same call may succeed later."""
+    """Too many changes are waiting already; the same call may succeed later."""
 
     code = "store_busy"
 
@@ -142,6 +144,15 @@ class StoreClosedError(StoreUnavailableError):
 
 
 class StoreFailedError(StoreUnavailableError):
-    """The medium refused (disk full, I/O error) or the store's own parts no longer agree."""
+    """The storage failed (disk full, I/O error), or the store is damaged; a change has not happened."""
 
     code = "store_failed"
+
+
+class OutcomeUnknownError(StoreUnavailableError):
+    """The commit of a change failed, so that the change may have happened or not; it is safe to repeat it.
+
+    An fsync that failed may still have reached the disk: the change may be found after a crash.
+    """
+
+    code = "outcome_unknown"

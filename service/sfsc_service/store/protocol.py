@@ -1,19 +1,21 @@
-"""The seam between the gallery and whatever keeps it.
+"""The store's interface to the gallery, and what every implementation promises.
 
-Invariants, for every implementation:
-- A change that has returned is durable and searchable. A change that raised has not happened at all; one cut
-  short by a crash has happened wholly or not at all, call by call.
-- Every change of an item (insertion, replacement, deletion) takes a new sequence number, above all before.
-- `upsert` of one id twice in a call leaves the last one; outcomes are given in the order of the items.
-- `search` is exact. Score = inner product of the stored and the query vector, summed in float64, rounded to
-  float32, so that it depends on those two alone. Hits descend by score; equal scores ascend by sequence.
-- A hit's score, metadata, width and image belong to one version of the item, even while others change it.
+- A change (`upsert`, `delete`) that has returned is durable, and every later call sees it.
+- A change that raised has not happened, unless it raised OutcomeUnknownError or the process died during it: then
+  each of its items is either as it was or as the call wanted it. It is safe to repeat the call.
+- An item is never a mixture of two versions. A hit's score, metadata, width and image belong to one version, even
+  while others change the item.
+- `upsert` of one id twice in a call leaves the last one. Answers are in the order of the items.
+- `search` is exact but for rounding: scores are inner products of the stored and the query vector, right to
+  SCORE_TOLERANCE, and a better item is left out only where the scores differ by less. Hits descend by score; the
+  order of equal scores is the store's own.
 - `page` ascends by id, code point by code point. An item that is there throughout is listed exactly once,
   whatever else is written between two pages.
-- Vectors come back bit for bit as they went in.
+- Vectors are returned bit for bit as they were given.
 - Items of any of `spaces` share one index; a vector of another space or dimension is refused. `adopt` changes
-  `spaces` between two changes: what is written before keeps its space, what comes after is held to the new ones.
-- All methods block, may be called from any thread and raise only StoreError; after `close` StoreClosedError.
+  `spaces` between two changes: items written before keep their space, later ones must be of one of the new spaces.
+- Images are optional: a store that keeps none ignores `Item.image`, and its `image_digest` and `image` are None.
+- All methods block, may be called from any thread and raise only StoreError; after `close`, StoreClosedError.
 - Methods that change or look up several items refuse more than MAX_ITEMS of them; an empty call is no error.
 """
 
@@ -37,6 +39,7 @@ __all__ = [
     "MAX_PAGE",
     "MAX_QUERIES",
     "MAX_TOTAL_HITS",
+    "SCORE_TOLERANCE",
     "UNIT_TOLERANCE",
     "EncodedImage",
     "Filter",
@@ -46,6 +49,7 @@ __all__ = [
     "Outcome",
     "Page",
     "Store",
+    "StoredImage",
     "StoredItem",
 ]
 
@@ -58,6 +62,7 @@ MAX_METADATA_BYTES = 16 * 1024
 MAX_METADATA_DEPTH = 16
 MAX_IMAGE_BYTES = 32 * 1024 * 1024
 UNIT_TOLERANCE = 1e-3
+SCORE_TOLERANCE = 1e-5
 
 Float32 = npt.NDArray[np.float32]
 Filter = Mapping[str, Any]
@@ -70,7 +75,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """An encoded image as it came, 1 .. MAX_IMAGE_BYTES bytes; `media_type` such as image/jpeg."""
+    """An encoded image as it was received, 1 .. MAX_IMAGE_BYTES bytes; `media_type` such as image/jpeg."""
 
     data: bytes
     media_type: str
@@ -92,18 +97,25 @@ class Item:
     image: EncodedImage | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """The image of one version of an item. `digest`: sha256 of `data`, hexadecimal."""
+
+    data: bytes
+    media_type: str
+    digest: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredItem:
-    """One item as it is kept. `vector`: float32 [D], read-only. `image_digest`: sha256, hexadecimal."""
+    """One item as it is kept. `vector`: float32 [D], read-only. `image_digest`: None where it has no image."""
 
     id: str
-    sequence: int
     space: str
     width: str
     vector: Float32
     metadata: dict[str, Any]
     image_digest: str | None
-    image_media_type: str | None
 
 
 class Hit(NamedTuple):
@@ -113,12 +125,10 @@ class Hit(NamedTuple):
     """
 
     id: str
-    sequence: int
     space: str
     width: str
     metadata_json: str
     image_digest: str | None
-    image_media_type: str | None
     score: float
 
     @property
@@ -129,9 +139,9 @@ class Hit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`cursor` is None on the last page; else it is what `page` takes to go on."""
+    """`cursor` is None on the last page; otherwise `page` takes it to continue after this one."""
 
-    records: list[StoredItem]
+    items: list[StoredItem]
     cursor: str | None
 
 
@@ -145,19 +155,20 @@ class Store(Protocol):
 
     @property
     def alive(self) -> bool:
-        """Whether changes can still be worked on; costs nothing and never waits."""
+        """Whether changes can still be made; never waits."""
 
     def adopt(self, space: str, dimension: int, compatible_with: Collection[str]) -> None:
-        """From now on new vectors are of this space; that of new vectors so far must be among the compatible ones.
+        """Expect new vectors of this space from now on; the present one must be among `compatible_with`.
 
-        Raises OpenRefusedError, as opening would, where they cannot share this gallery; nothing has changed then.
+        Raises OpenRefusedError, as opening would, where they cannot share this gallery. Where it raises, `spaces`
+        stay as they were.
         """
 
     def check(self, items: Sequence[Item]) -> list[InvalidInputError | None]:
         """What `upsert` would refuse, item by item, without writing anything."""
 
     def upsert(self, items: Sequence[Item]) -> list[Outcome]:
-        """Insert or replace, all or nothing; the first refused item's error carries its `position`."""
+        """Insert or replace. One bad item refuses the whole call; the error carries the first one's `position`."""
 
     def delete(self, ids: Sequence[str]) -> list[bool]:
         """Remove; False where there was no such item."""
@@ -166,7 +177,7 @@ class Store(Protocol):
         """Look up; None where there is no such item."""
 
     def page(self, cursor: str | None = None, limit: int = 100, filter: Filter | None = None) -> Page:
-        """One page of at most `limit` records, 1 .. MAX_PAGE; `filter` as in store/filter.py."""
+        """One page of at most `limit` items, 1 .. MAX_PAGE; `filter` as in filters/operators.py."""
 
     def search(self, vectors: Float32, k: int, filter: Filter | None = None) -> list[list[Hit]]:
         """The min(k, matching items) best hits for each row of `vectors`, float32 [n, D], unit length.
@@ -178,10 +189,10 @@ class Store(Protocol):
         """The number of items."""
 
     def composition(self) -> dict[str, int]:
-        """The number of items per width; costs next to nothing."""
+        """The number of items per width; cheap enough to be asked at every request."""
 
-    def image(self, id: str) -> EncodedImage | None:
+    def image(self, id: str) -> StoredImage | None:
         """The stored image; None if there is no such item or it has none."""
 
     def close(self) -> None:
-        """Finish what was accepted, then release everything; further calls do nothing."""
+        """Finish the calls under way, then release everything; further calls of `close` do nothing."""

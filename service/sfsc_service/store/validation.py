@@ -1,7 +1,7 @@
-"""What a store takes in; every implementation asks here, so that all refuse the same.
+"""The rules for what a store accepts, shared by all implementations, so that all refuse the same.
 
-`check_items` copies what it checks (vectors into one array, metadata into text): what is stored later is what was
-checked, whatever the caller does to its objects meanwhile.
+`check_items` copies what it checks (vectors into one array, metadata into text), so that the caller may change its
+objects afterwards.
 """
 
 import json
@@ -47,9 +47,9 @@ _MEDIA_TYPE = re.compile(r"[a-z0-9.+-]{1,64}/[a-z0-9.+-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class CheckedItems:
-    """`errors[i]`: why item i is refused, or None. Of refused items `metadata` is "" and the vector zero.
+    """`errors[i]`: why item i is refused, or None. `vectors`: float32 [n, D], little-endian.
 
-    `vectors`: float32 [n, D], little-endian, of its own.
+    Refused items have "" as metadata and zeros as vector.
     """
 
     errors: list[InvalidInputError | None]
@@ -105,7 +105,7 @@ def check_count(count: int, parameter: str) -> None:
 
 
 def _check_item(item: Item, spaces: Collection[str], dimension: int) -> str:
-    """The metadata as text; the vector's values are checked for all items together."""
+    """The metadata as JSON text; the values of vectors are checked later, for all items together."""
     check_id(item.id)
     if item.space not in spaces:
         rule = f"must be one of {', '.join(sorted(spaces))}"
@@ -162,7 +162,7 @@ def _vector_error(parameter: str, position: int, length: float) -> InvalidVector
 def _metadata_text(metadata: object) -> str:
     if not isinstance(metadata, dict):
         raise InvalidMetadataError("metadata", "must be a JSON object", describe_value(metadata))
-    _check_object(metadata, _Budget(MAX_METADATA_BYTES), 1)
+    _check_object(metadata, _ValueCounter(), 1)
     text = _ENCODER.encode(metadata)
     try:
         size = len(text.encode())
@@ -173,55 +173,55 @@ def _metadata_text(metadata: object) -> str:
     return text
 
 
-class _Budget:
-    """How many more values an object may hold; each takes a byte of JSON at least."""
+class _ValueCounter:
+    """Stops at metadata of too many values before they are encoded: each takes at least one byte of JSON."""
 
-    def __init__(self, values: int) -> None:
-        self.left = values
+    def __init__(self) -> None:
+        self._count = 0
 
-    def take(self, values: int) -> None:
-        self.left -= values
-        if self.left < 0:
+    def add(self, values: int) -> None:
+        self._count += values
+        if self._count > MAX_METADATA_BYTES:
             rule = f"must be at most {MAX_METADATA_BYTES} bytes of JSON"
             raise InvalidMetadataError("metadata", rule, "more values than that")
 
 
-def _check_json(value: Any, budget: _Budget, depth: int) -> None:
+def _check_json(value: Any, counter: _ValueCounter, depth: int) -> None:
     kind = type(value)
     if kind is str or kind is bool or value is None:
         return
     if check := _CHECKS.get(kind):
-        check(value, budget, depth)
+        check(value, counter, depth)
         return
     raise InvalidMetadataError("metadata", "must hold nothing but JSON's own types", kind.__name__)
 
 
-def _check_object(value: dict[Any, Any], budget: _Budget, depth: int) -> None:
+def _check_object(value: dict[Any, Any], counter: _ValueCounter, depth: int) -> None:
     for key in value:
         if type(key) is not str:
             raise InvalidMetadataError("metadata", "must have strings as keys", describe_value(key))
-    _check_array(value.values(), budget, depth)
+    _check_array(value.values(), counter, depth)
 
 
-def _check_array(value: Collection[Any], budget: _Budget, depth: int) -> None:
+def _check_array(value: Collection[Any], counter: _ValueCounter, depth: int) -> None:
     if depth > MAX_METADATA_DEPTH:
         raise InvalidMetadataError("metadata", f"must be nested at most {MAX_METADATA_DEPTH} deep", "more")
-    budget.take(len(value))
+    counter.add(len(value))
     for part in value:
-        _check_json(part, budget, depth + 1)
+        _check_json(part, counter, depth + 1)
 
 
-def _check_integer(value: int, _budget: _Budget, _depth: int) -> None:
+def _check_integer(value: int, _counter: _ValueCounter, _depth: int) -> None:
     if not -(2**63) <= value < 2**63:
         raise InvalidMetadataError("metadata", "must have integers of 64 bits", f"{value.bit_length()} bits")
 
 
-def _check_number(value: float, _budget: _Budget, _depth: int) -> None:
+def _check_number(value: float, _counter: _ValueCounter, _depth: int) -> None:
     if not math.isfinite(value):
         raise InvalidMetadataError("metadata", "must have finite numbers", f"{value}")
 
 
-_CHECKS: dict[type, Callable[[Any, _Budget, int], None]] = {
+_CHECKS: dict[type, Callable[[Any, _ValueCounter, int], None]] = {
     dict: _check_object,
     list: _check_array,
     int: _check_integer,

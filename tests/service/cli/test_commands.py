@@ -3,6 +3,7 @@
 import http.client
 import json
 import re
+import shlex
 import signal
 import subprocess
 import time
@@ -15,7 +16,9 @@ import httpx
 import pytest
 
 from sfsc_bundle.folder import Bundle
-from sfsc_service.settings import Settings, unit_of
+from sfsc_service.cli.demo import Demo
+from sfsc_service.cli.profile import Profile
+from sfsc_service.cli.serve import Serve
 from tests.service.command import run, serving, until_ready
 from tests.service.images import draw_image
 from tests.service.live import JPEG
@@ -134,7 +137,14 @@ def one_sentence(done: "subprocess.CompletedProcess[str]") -> str:
         (["serve", "BUNDLE", "--floor-width", "0.3"], 1, "0.25, 0.5, 0.75, 1.0"),
         (["serve", "BUNDLE", "--device", "cuda"], 1, "CUDAExecutionProvider"),
         (["serve", "BUNDLE", "--device", "tpu"], 2, "device"),
-        (["serve", "BUNDLE", "--store", "nosql"], 1, "store"),
+        (["serve", "BUNDLE", "--store", "milvus://nowhere:1"], 2, "store"),
+        (["serve", "BUNDLE", "BUNDLE"], 2, "unrecognized arguments"),
+        (["serve", "BUNDLE", "--max-image", "3"], 2, "--max-image"),
+        (["serve", "BUNDLE", "--slo-ms"], 2, "--slo-ms: expected one argument"),
+        (["serve", "BUNDLE", "--slo-ms", "fast"], 2, "slo_ms: must be a valid number"),
+        (["widths"], 2, "BUNDLE"),
+        (["bake"], 2, "invalid choice: 'bake'"),
+        ([], 2, "COMMAND"),
         (["serve", "BUNDLE", "--host", "256.0.0.1"], 1, "256.0.0.1"),
         (["demo", "--bundle", "BUNDLE"], 1, "gallery.json"),
         (["demo", "--bundle", "BUNDLE", "--images", "/nowhere"], 1, "/nowhere"),
@@ -158,13 +168,39 @@ def test_a_setting_may_come_from_the_environment(tiny: Bundle, tmp_path: Path) -
     assert "floor_width" in one_sentence(done)
 
 
-def test_every_setting_stands_in_the_help_with_unit_default_and_variable() -> None:
-    shown = re.sub(r"\s+", " ", run("serve", "--help").stdout)
-    for name, field in Settings.model_fields.items():
+@pytest.mark.parametrize("command", ["serve", "demo", "profile"])
+def test_every_setting_stands_in_the_help_with_unit_default_and_variable(command: str) -> None:
+    kind = {"serve": Serve, "demo": Demo, "profile": Profile}[command]
+    done = run(command, "--help")
+    assert done.returncode == 0
+    shown = re.sub(r"\s+", " ", done.stdout)
+    for name, field in kind.model_fields.items():
+        assert field.description is not None
+        assert re.search(r" \[[a-zA-Z ]+\]$", field.description), f"{name} has no unit"
         default = "unset" if field.default is None else field.default
-        assert f"{field.description} [{unit_of(name)}; default: {default}; SFSC_{name.upper()}]" in shown
-        if name != "bundle":
+        if name == "bundle" and command != "demo":
+            assert f"BUNDLE {field.description} (default: {default})" in shown
+            assert "SFSC_BUNDLE" in field.description
+        else:
+            assert f"{field.description} (default: {default}) [env: SFSC_{name.upper()}]" in shown
             assert f"--{name.replace('_', '-')} " in shown
+
+
+@pytest.mark.parametrize("command", ["serve", "demo", "profile", "widths"])
+def test_help_shows_an_example_that_is_accepted(command: str) -> None:
+    examples = re.findall(r"^example: sfsc (.+)$", run(command, "--help").stdout, re.MULTILINE)
+    assert examples
+    for example in examples:
+        words = shlex.split(example)
+        assert words[0] == command
+        assert run(*words, "--help").returncode == 0, "an unknown option would be refused"
+
+
+def test_the_help_of_the_command_names_all_commands() -> None:
+    done = run("--help")
+    assert done.returncode == 0
+    for command in ("serve", "demo", "profile", "widths"):
+        assert re.search(rf"^  {command} +\w.*\.$", done.stdout, re.MULTILINE)
 
 
 def test_widths_are_printed(tiny: Bundle) -> None:

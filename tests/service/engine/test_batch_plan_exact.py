@@ -42,7 +42,6 @@ def test_without_other_news_one_worker_is_idle_and_nothing_else_is_going_on() ->
 def test_a_width_is_so_many_steps_down_the_ladder_and_no_further() -> None:
     three = Work(("1.0", "0.5", "0.25"), 0.0)
     assert [three.width_at(steps) for steps in (0, 1, 2, 3, 99)] == ["1.0", "0.5", "0.25", "0.25", "0.25"]
-    assert (three.fixed, Work(("0.5",), 0.0).fixed) == (False, True)
 
 
 @pytest.mark.parametrize(

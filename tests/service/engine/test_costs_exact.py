@@ -11,7 +11,7 @@ class Clock:
     """Seconds that pass only when a test says so."""
 
     def __init__(self) -> None:
-        self.now = 0.0
+        self.now = 100.0
 
     def __call__(self) -> float:
         return self.now
@@ -33,7 +33,6 @@ def test_batches_are_measured_from_one_image_up_at_every_power_of_two() -> None:
 
 def test_a_new_table_knows_nothing() -> None:
     made = CostTable(["0.5", "1.0"], 8)
-    assert made.widths == ("0.5", "1.0")
     assert (made.slowdown, made.error) == (1.0, 0.0)
     assert made.table() == {"0.5": {}, "1.0": {}}
     assert [made.estimate("1.0", images) for images in (0, 1, 8, 9)] == [0.0, 0.0, 0.0, 0.0]
@@ -54,6 +53,9 @@ def test_a_new_table_knows_nothing() -> None:
         ({4: 10.0, 8: 14.0}, 8, 14.0),
         ({4: 10.0, 8: 14.0}, 16, 28.0),
         ({1: 5.0}, 7, 35.0),
+        ({3: 5.0}, 8, 40 / 3),
+        ({4: 8.0, 16: 96.0}, 8, 112 / 3),
+        ({4: 8.0, 16: 96.0}, 4, 8.0),
     ],
 )
 def test_estimates_are_linear_between_sizes_and_proportional_beyond_them(
@@ -150,6 +152,7 @@ def test_a_size_measured_for_the_first_time_leaves_the_others_alone() -> None:
         ([2.0], 0.0),
         ([2.5], 0.25),
         ([3.0], 0.5),
+        ([4.5], 0.5),
         ([9.0], 0.5),
         ([2.2, 2.6, 9.0], 0.3),
         ([], 0.0),
@@ -177,9 +180,9 @@ def test_a_width_is_stale_only_after_the_time_and_the_one_seen_longest_ago_first
     made.load({"0.5": {1: exact(1.0)}})
     assert made.stale(math.inf) is None
     assert made.stale(1e9) == "1.0"
-    clock.now = 1.0
+    clock.now += 1.0
     made.set_measured("1.0", 1, exact(1.0))
-    clock.now = 10.0
+    clock.now += 9.0
     assert made.stale(10.0) is None
     assert made.stale(9.9) == "0.5"
     made.observe("0.5", 1, 1.0)
@@ -202,6 +205,19 @@ def test_a_measurement_ends_after_its_runs_or_its_time(
 
     assert measure(run, clock, budget_s, runs) == exact(1000 * run_s)
     assert len(seen) == calls
+
+
+@pytest.mark.parametrize(
+    ("takes", "median", "p95"), [([2.0], 2.0, 2.0), ([1.0, 3.0], 2.0, 2.9), ([3.0, 1.0], 2.0, 2.9)]
+)
+def test_a_measurement_of_few_runs(takes: list[float], median: float, p95: float) -> None:
+    clock, left = Clock(), iter([99.0, *takes])
+
+    def run() -> None:
+        clock.now += next(left)
+
+    found = measure(run, clock, 1e9, len(takes))
+    assert (found.median_ms, found.p95_ms) == (pytest.approx(1000 * median), pytest.approx(1000 * p95))
 
 
 def test_a_measurement_is_five_runs_and_gives_their_median_and_p95() -> None:

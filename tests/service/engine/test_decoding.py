@@ -188,7 +188,7 @@ def test_the_backlog_is_predicted_from_what_was_decoded_and_bulk_ones_do_not_cou
 
 
 def test_of_large_images_only_two_of_the_largest_are_decoded_at_a_time(gate: Gate) -> None:
-    """Four threads; small images go past the large ones that wait for room."""
+    """Four threads; small images go past the large ones that wait."""
 
     async def scenario() -> None:
         made = decoding(threads=4, pixels=1500 * 1500)

@@ -55,7 +55,7 @@ class Stuck:
 
 @pytest.fixture
 def hasty(settings: Settings) -> Iterator[Live]:
-    """A service with one worker that is given up after a tenth of a second."""
+    """A service with one worker that is abandoned after a tenth of a second."""
     with running(settings.model_copy(update={"threads": 1, "slo_ms": 2000.0, "hang_after_s": 0.1})) as made:
         yield made
 

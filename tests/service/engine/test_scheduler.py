@@ -118,6 +118,6 @@ def test_late_requests_get_their_share_of_the_time(scheduler: Scheduler) -> None
     spent = {True: 0.0, False: 0.0}
     for n in range(400):
         now = 0.01 * n
-        cut = scheduler.next_batch([explicit("1.0", now - 1.0), explicit("0.25", now + 1.0)], now, 1)
-        spent[cut.late] += MS[cut.width] * len(cut.members)
+        batch = scheduler.next_batch([explicit("1.0", now - 1.0), explicit("0.25", now + 1.0)], now, 1)
+        spent[batch.late] += MS[batch.width] * len(batch.members)
     assert spent[True] / sum(spent.values()) == pytest.approx(LATE_SHARE, rel=0.25)

@@ -29,7 +29,7 @@ class Hanging:
         self._go.set()
 
 
-def impatient(_key: str, _images: int) -> float:
+def soon(_key: str, _images: int) -> float:
     return 0.05
 
 
@@ -65,7 +65,7 @@ def test_a_worker_that_dies_answers_its_batch_and_is_replaced(monkeypatch: pytes
 
 @pytest.mark.parametrize("cause", ["died", "hung"])
 def test_a_lost_worker_is_told_before_its_batch_is_answered(cause: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever reads the metrics after the answer finds the loss counted."""
+    """Metrics read after the answer include the loss."""
     hanging = Hanging(1)
 
     def run(key: str, payloads: list[int]) -> list[int | Exception]:
@@ -82,7 +82,7 @@ def test_a_lost_worker_is_told_before_its_batch_is_answered(cause: str, monkeypa
         answered.append(futures[0].done())
 
     async def scenario() -> None:
-        with batcher(run, hang_after=impatient, lost=lost) as made:
+        with batcher(run, hang_after=soon, lost=lost) as made:
             futures.append(submit(made, 1))
             with pytest.raises(Problem):
                 await futures[0]
@@ -98,9 +98,7 @@ def test_a_hanging_batch_is_answered_its_worker_replaced_and_its_late_result_thr
     lost: list[tuple[str, str]] = []
 
     async def scenario() -> None:
-        with batcher(
-            hanging, hang_after=impatient, observe=seen.append, lost=lambda *told: lost.append(told)
-        ) as made:
+        with batcher(hanging, hang_after=soon, observe=seen.append, lost=lambda *told: lost.append(told)) as made:
             with pytest.raises(Problem) as caught:
                 await submit(made, 1)
             assert caught.value.kind == "inference_hung"
@@ -121,7 +119,7 @@ def test_what_waits_behind_a_hanging_batch_is_computed_by_its_replacement() -> N
     hanging = Hanging(0)
 
     async def scenario() -> list[int]:
-        with batcher(hanging, hang_after=impatient) as made:
+        with batcher(hanging, hang_after=soon) as made:
             first = submit(made, 0)
             await until(lambda: bool(hanging.threads))
             rest = [submit(made, n) for n in range(1, 9)]
@@ -165,7 +163,7 @@ def test_workers_that_hang_are_replaced_a_bounded_number_of_times() -> None:
     before = threading.active_count()
 
     async def scenario() -> None:
-        with batcher(hanging, limits=BatcherLimits(1, 1e9, spare=2), hang_after=impatient) as made:
+        with batcher(hanging, limits=BatcherLimits(1, 1e9, spare=2), hang_after=soon) as made:
             for lost in range(1, 4):
                 with pytest.raises(Problem):
                     await submit(made, 1)
@@ -187,7 +185,7 @@ def test_when_the_last_worker_is_lost_nobody_is_left_waiting() -> None:
     hanging = Hanging(1)
 
     async def scenario() -> None:
-        with batcher(hanging, limits=BatcherLimits(1, 1e9, spare=0), hang_after=impatient) as made:
+        with batcher(hanging, limits=BatcherLimits(1, 1e9, spare=0), hang_after=soon) as made:
             first = submit(made, 1)
             await until(lambda: bool(hanging.threads))
             second = submit(made, 2)

@@ -1,4 +1,4 @@
-"""A request's time runs from the moment its head was read, however late its handler has its turn."""
+"""A request's time runs from the moment its head was read, however late its endpoint runs."""
 
 import time
 from types import SimpleNamespace
@@ -12,13 +12,13 @@ WAITED_S = 30.0
 
 
 def test_time_runs_from_the_head(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if the event loop had been busy for so long between the head and the handler."""
+    """As if the event loop had been busy for that long between the head and the endpoint."""
     earlier = SimpleNamespace(monotonic=lambda: time.monotonic() - WAITED_S)
     monkeypatch.setattr("sfsc_service.http.connections.time", earlier)
-    answer = live.http.post("/embed?latency_ms=20000", content=draw_image(0), headers=JPEG)
-    assert answer.status_code == 200, "a soft limit is not refused"
-    assert answer.json()["timing_ms"]["total"] >= 1000 * WAITED_S
-    assert answer.json()["results"][0]["budget_met"] is False
+    response = live.http.post("/embed?latency_ms=20000", content=draw_image(0), headers=JPEG)
+    assert response.status_code == 200, "a soft limit is not refused"
+    assert response.json()["timing_ms"]["total"] >= 1000 * WAITED_S
+    assert response.json()["results"][0]["budget_met"] is False
     refused = live.http.post("/embed?deadline_ms=20000", content=draw_image(0), headers=JPEG)
     assert refused.json()["code"] in ("deadline_unreachable", "deadline_passed")
 

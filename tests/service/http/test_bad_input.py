@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is a 4xx problem that names the parameter, and the service goes on working."""
+"""Whatever is sent, the response is a 4xx problem that names the parameter, and the service goes on working."""
 
 import base64
 import json
@@ -28,17 +28,17 @@ def goes_on_working(live: Live) -> Iterator[None]:
     assert live.http.get("/items/bad").status_code == 404
 
 
-def refused(answer: httpx.Response, parameter: str | None, *statuses: int) -> None:
-    assert answer.status_code in (statuses or (422,)), answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem = answer.json()
-    assert problem["status"] == answer.status_code
+def refused(response: httpx.Response, parameter: str | None, *statuses: int) -> None:
+    assert response.status_code in (statuses or (422,)), response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == response.status_code
     assert problem["type"] == f"urn:sfsc:problem:{problem['code']}"
     assert problem["title"]
     assert problem["parameter"] == parameter
     assert parameter is None or parameter in problem["detail"]
     assert len(problem["detail"]) < 1000
-    assert "Traceback" not in answer.text
+    assert "Traceback" not in response.text
 
 
 def send(live: Live, method: str, path: str, form: str, image: bytes, **options: Any) -> httpx.Response:
@@ -71,9 +71,9 @@ class TestImages:
     def test_bad_images(
         self, live: Live, method: str, path: str, form: str, image: bytes, code: str, status: int
     ) -> None:
-        answer = send(live, method, path, form, image)
-        refused(answer, "image", status)
-        assert answer.json()["code"] == code
+        response = send(live, method, path, form, image)
+        refused(response, "image", status)
+        assert response.json()["code"] == code
 
     @pytest.mark.parametrize(
         ("name", "value"),
@@ -90,9 +90,9 @@ class TestImages:
 
     def test_limits_that_contradict_each_other(self, live: Live, method: str, path: str, form: str) -> None:
         both = {"min_quality": "79", "gflops": "0.001"}
-        answer = send(live, method, path, form, draw_image(1), **both)
-        refused(answer, "min_quality")
-        assert answer.json()["code"] == "contradictory_limits"
+        response = send(live, method, path, form, draw_image(1), **both)
+        refused(response, "min_quality")
+        assert response.json()["code"] == "contradictory_limits"
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -127,15 +127,15 @@ class TestBodies:
         ],
     )
     def test_bad_json(self, live: Live, method: str, path: str, body: bytes, parameter: str) -> None:
-        answer = live.http.request(method, path, content=body, headers={"Content-Type": "application/json"})
-        refused(answer, parameter, 400)
+        response = live.http.request(method, path, content=body, headers={"Content-Type": "application/json"})
+        refused(response, parameter, 400)
 
     @pytest.mark.parametrize("depth", [20, 200, 1000])
     @pytest.mark.parametrize("name", ["image", "width", "latency_ms", "surprise"])
     def test_deep_values(self, live: Live, method: str, path: str, depth: int, name: str) -> None:
         body = f'{{"{name}": {"[" * depth}{"]" * depth}}}'.encode()
-        answer = live.http.request(method, path, content=body, headers={"Content-Type": "application/json"})
-        refused(answer, name)
+        response = live.http.request(method, path, content=body, headers={"Content-Type": "application/json"})
+        refused(response, name)
 
     @pytest.mark.parametrize(
         "kind", [None, "text/plain", "application/x-www-form-urlencoded", "video/mp4", "image", "§"]
@@ -148,8 +148,8 @@ class TestBodies:
         "kind", ["multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data; boundary=x"]
     )
     def test_bad_multipart(self, live: Live, method: str, path: str, kind: str) -> None:
-        answer = live.http.request(method, path, content=b"--x\r\nno header\r\n", headers={"Content-Type": kind})
-        refused(answer, None, 400)
+        response = live.http.request(method, path, content=b"--x\r\nno header\r\n", headers={"Content-Type": kind})
+        refused(response, None, 400)
 
     def test_two_images_where_one_is_wanted(self, live: Live, method: str, path: str) -> None:
         files = [("image", (str(n), draw_image(n))) for n in range(5)]
@@ -160,23 +160,23 @@ class TestBodies:
         refused(live.http.request(method, path, files=files), "width")
 
     @pytest.mark.parametrize("announced", [True, False])
-    def test_too_large_a_body_is_refused_announced_or_not(
+    def test_a_body_that_is_too_large_is_refused_announced_or_not(
         self, live: Live, method: str, path: str, announced: bool
     ) -> None:
         body = b"x" * 1_100_000
         content: Any = body if announced else iter([body[:600_000], body[600_000:]])
-        answer = live.http.request(method, path, content=content, headers={"Content-Type": "application/json"})
-        refused(answer, "body", 413)
+        response = live.http.request(method, path, content=content, headers={"Content-Type": "application/json"})
+        refused(response, "body", 413)
 
     @pytest.mark.parametrize("expect", ["", "Expect: 100-continue\r\n"], ids=["sends at once", "asks first"])
     def test_a_body_announced_too_large_is_refused_before_it_is_sent(
         self, live: Live, method: str, path: str, expect: str
     ) -> None:
         head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n{expect}"
-        answer = say(live, f"{head}Content-Length: {10**12}\r\n\r\n".encode(), end=False)
-        assert b"connection: close" in answer.lower()
-        assert answer.startswith(b"HTTP/1.1 413 ")
-        assert b"body_too_large" in answer
+        response = say(live, f"{head}Content-Length: {10**12}\r\n\r\n".encode(), end=False)
+        assert b"connection: close" in response.lower()
+        assert response.startswith(b"HTTP/1.1 413 ")
+        assert b"body_too_large" in response
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/search"), ("PUT", "/items/bad")])
@@ -204,8 +204,8 @@ class TestVectors:
         self, live: Live, method: str, path: str, number: str, parameter: str, status: int
     ) -> None:
         body = f'{{"width": "0.5", "space": "tiny-space", "vector": [{", ".join([number] * 16)}]}}'
-        answer = live.http.request(method, path, content=body, headers={"Content-Type": "application/json"})
-        refused(answer, parameter, status)
+        response = live.http.request(method, path, content=body, headers={"Content-Type": "application/json"})
+        refused(response, parameter, status)
 
     def test_nan_in_base64(self, live: Live, method: str, path: str) -> None:
         nan = base64.b64encode(b"\0\0\xc0\x7f" * 16).decode()
@@ -248,8 +248,8 @@ def test_options_that_should_be_json_and_are_not(live: Live, name: str, text: st
     path, method = ("/items/bad", "PUT") if name == "metadata" else ("/search", "POST")
     if name == "vector" and not text.startswith("["):
         text = "[" + text
-    answer = live.http.request(method, path, files={name: (None, text)})
-    refused(answer, name)
+    response = live.http.request(method, path, files={name: (None, text)})
+    refused(response, name)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_an_option_given_twice_in_the_address(live: Live) -> None:
 
 
 @pytest.mark.parametrize("nonsense", [b"GARBAGE\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\0\1\2\r\n\r\n"])
-def test_what_is_no_http_at_all(live: Live, nonsense: bytes) -> None:
+def test_bytes_that_are_not_http(live: Live, nonsense: bytes) -> None:
     assert say(live, nonsense, end=True).startswith(b"HTTP/1.1 400 ")
 
 

@@ -1,4 +1,4 @@
-"""Bodies of requests: bounded together, let go once refused, given up when they stop coming."""
+"""Request bodies: bounded together, freed once refused, refused when they stall."""
 
 import base64
 import gc
@@ -6,6 +6,7 @@ import json
 import select
 import socket
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -38,6 +39,26 @@ def test_the_memory_of_waiting_bodies_is_bounded(settings: Settings) -> None:
         while live.post_image("/embed", draw_image(1)).status_code != 200:
             assert time.monotonic() < end, "what was held is given back"
             time.sleep(0.05)
+
+
+def test_as_many_bodies_of_the_largest_size_as_allowed_are_held_at_once(settings: Settings) -> None:
+    with running(settings.model_copy(update={"max_body_bytes": 100_000})) as live:
+        host, port = live.url.removeprefix("http://").split(":")
+        head = (
+            b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
+        )
+        with ExitStack() as opened:
+            connections = [
+                opened.enter_context(socket.create_connection((host, int(port)), START_TIMEOUT_S))
+                for _ in range(8)
+            ]
+            for connection in connections:
+                connection.sendall(head + b" " * 99_999)
+            answered, _, _ = select.select(connections, [], [], 0.5)
+            assert answered == []
+            for connection in connections:
+                connection.sendall(b" ")
+                assert connection.recv(65_536).startswith(b"HTTP/1.1 400 "), "read to its end, and no JSON"
 
 
 def bare_call(live: Live, method: str, path: str, body: bytes, kind: str) -> bytes:
@@ -109,7 +130,12 @@ def test_a_client_that_is_still_sending_reads_why_it_is_refused(
         assert connection.recv(65_536).startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_body_that_stops_coming_is_given_up(weak: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_part_of_a_form_is_bounded(weak: Live) -> None:
+    response = weak.http.post("/search", files={"vector": (None, "[" + " " * 2**20 + "]")})
+    assert (response.status_code, response.json()["code"]) == (400, "invalid_request")
+
+
+def test_a_body_that_stalls_is_refused(weak: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sfsc_service.http.bounded_request.STALL_TIMEOUT_S", 0.1)
     host, port = weak.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=START_TIMEOUT_S) as connection:

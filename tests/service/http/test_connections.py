@@ -1,4 +1,4 @@
-"""Connections that take without giving: real sockets against the service's own protocol."""
+"""Connections within bounds: real sockets against the service's own protocol."""
 
 import http.client
 import json
@@ -45,7 +45,7 @@ def until_refused(live: Live, cause: str) -> None:
     [(b"", 0), (HEAD, 0), (HEAD, 1)],
     ids=["nothing", "half a first one", "half a second one"],
 )
-def test_a_head_that_does_not_come_to_an_end_is_given_up(strict: Live, sent: bytes, answered: int) -> None:
+def test_a_connection_whose_head_never_ends_is_closed(strict: Live, sent: bytes, answered: int) -> None:
     with connect(strict) as connection:
         for _ in range(answered):
             connection.sendall(HEAD + b"\r\n")
@@ -55,7 +55,7 @@ def test_a_head_that_does_not_come_to_an_end_is_given_up(strict: Live, sent: byt
     until_refused(strict, "no_head")
 
 
-def test_a_connection_that_is_kept_open_between_requests_is_not_given_up(strict: Live) -> None:
+def test_a_connection_that_is_kept_open_between_requests_is_not_closed(strict: Live) -> None:
     with connect(strict) as connection:
         for _ in range(2):
             connection.sendall(HEAD + b"\r\n")
@@ -70,7 +70,7 @@ def test_a_head_without_end_takes_no_memory(strict: Live) -> None:
     until_refused(strict, "long_head")
 
 
-def test_who_reads_nothing_is_given_up(strict: Live) -> None:
+def test_a_client_that_reads_nothing_is_disconnected(strict: Live) -> None:
     large = draw_image(1, size=1200, format="BMP")
     assert strict.put_image("/items/large", large, width="0.25").status_code == 200
     with socket.socket() as connection:
@@ -112,7 +112,7 @@ def test_a_connection_too_many_gets_a_problem_of_the_table_of_codes(strict: Live
         assert time.monotonic() < end
 
 
-def test_a_body_that_trickles_is_given_up(strict: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_arrives_too_slowly_is_refused(strict: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sfsc_service.http.bounded_request.STALL_TIMEOUT_S", 0.5)
     with connect(strict) as connection:
         connection.sendall(

@@ -12,6 +12,8 @@ import pytest
 from sfsc_bundle.folder import Bundle
 from sfsc_bundle.preprocess import preprocess
 from sfsc_bundle.runner import make_runner
+from sfsc_service.engine.embedder import Arrival, EmbeddedImage
+from sfsc_service.engine.policy import Budget
 from tests.service.conftest import WIDTHS
 from tests.service.images import draw_image
 from tests.service.live import Live
@@ -26,16 +28,16 @@ def expected(tiny: Bundle, width: str, *seeds: int) -> np.ndarray:
 def send(live: Live, form: str, options: dict[str, Any]) -> dict[str, Any]:
     image = draw_image(1)
     if form == "raw":
-        answer = live.post_image("/embed", image, **options)
+        response = live.post_image("/embed", image, **options)
     elif form == "multipart":
-        answer = live.http.post("/embed", files={"image": ("a.jpg", image)}, data=options)
+        response = live.http.post("/embed", files={"image": ("a.jpg", image)}, data=options)
     elif form == "multipart and query":
-        answer = live.http.post("/embed", files={"image": ("a.jpg", image)}, params=options)
+        response = live.http.post("/embed", files={"image": ("a.jpg", image)}, params=options)
     else:
-        answer = live.http.post("/embed", json={"image": base64.b64encode(image).decode(), **options})
-    assert answer.status_code == 200, answer.text
-    assert answer.headers["content-type"] == "application/json"
-    document: dict[str, Any] = answer.json()
+        response = live.http.post("/embed", json={"image": base64.b64encode(image).decode(), **options})
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "application/json"
+    document: dict[str, Any] = response.json()
     return document
 
 
@@ -72,15 +74,38 @@ def test_several_images_come_back_in_order(live: Live, tiny: Bundle, form: str) 
     images = [draw_image(seed) for seed in (3, 1, 2)]
     if form == "multipart":
         files = [("image", (f"{n}.jpg", image)) for n, image in enumerate(images)]
-        answer = live.http.post("/embed", files=files, data={"width": "0.25"})
+        response = live.http.post("/embed", files=files, data={"width": "0.25"})
     else:
         encoded = [base64.b64encode(image).decode() for image in images]
-        answer = live.http.post("/embed", json={"image": encoded, "width": "0.25"})
-    vectors = [result["embedding"] for result in answer.json()["results"]]
+        response = live.http.post("/embed", json={"image": encoded, "width": "0.25"})
+    vectors = [result["embedding"] for result in response.json()["results"]]
     np.testing.assert_allclose(vectors, expected(tiny, "0.25", 3, 1, 2), atol=1e-6)
 
 
-def test_nothing_given_is_auto(live: Live) -> None:
+def test_a_bad_image_among_several_is_named_by_its_place(live: Live) -> None:
+    files = [("image", ("a.jpg", draw_image(1))), ("image", ("b.jpg", b"no image"))]
+    problem = live.http.post("/embed", files=files).json()
+    assert (problem["code"], problem["parameter"]) == ("image_not_recognised", "image")
+    assert problem["detail"].startswith("image[1]: ")
+
+
+def test_requests_with_several_images_let_single_images_go_first(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed, bulk = live.service.embedder.embed, []
+
+    async def noting(data: bytes, budget: Budget, arrival: Arrival) -> EmbeddedImage:
+        bulk.append(arrival.bulk)
+        return await embed(data, budget, arrival)
+
+    monkeypatch.setattr(live.service.embedder, "embed", noting)
+    for images in (1, 2):
+        files = [("image", (str(n), draw_image(n))) for n in range(images)]
+        assert live.http.post("/embed", files=files).status_code == 200
+    assert bulk == [False, True, True]
+
+
+def test_without_a_budget_the_service_chooses(live: Live) -> None:
     (result,) = send(live, "raw", {})["results"]
     assert (result["width"], result["reason"], result["budget_met"]) == ("1.0", "budget", True)
 
@@ -105,24 +130,24 @@ def test_budgets(live: Live, options: dict[str, str], width: str, met: bool) -> 
 
 
 def test_an_unreachable_deadline_is_refused_on_arrival(live: Live) -> None:
-    answer = live.post_image("/embed", draw_image(1), deadline_ms=0.000001)
-    assert answer.status_code == 503
-    assert answer.json()["code"] == "deadline_unreachable"
-    assert int(answer.headers["retry-after"]) >= 1
+    response = live.post_image("/embed", draw_image(1), deadline_ms=0.000001)
+    assert response.status_code == 503
+    assert response.json()["code"] == "deadline_unreachable"
+    assert int(response.headers["retry-after"]) >= 1
 
 
-def test_a_client_that_sends_ones_twice_is_told(live: Live) -> None:
-    answer = live.http.post("/embed?width=0.5", json={"image": "", "width": "0.25"})
-    assert answer.status_code == 422
-    assert answer.json()["parameter"] == "width"
-    assert "given more than once" in json.loads(answer.content)["detail"]
+def test_an_option_that_is_given_twice_is_refused(live: Live) -> None:
+    response = live.http.post("/embed?width=0.5", json={"image": "", "width": "0.25"})
+    assert response.status_code == 422
+    assert response.json()["parameter"] == "width"
+    assert "given more than once" in json.loads(response.content)["detail"]
 
 
-def server_timing(answer: httpx.Response) -> dict[str, str]:
+def server_timing(response: httpx.Response) -> dict[str, str]:
     """The header's metrics by name: `dur` as a number, `desc` as text."""
     parts = (
         re.fullmatch(r'([a-z]+);(?:dur=([0-9.]+)|desc="([0-9a-z. ]+)")', part)
-        for part in answer.headers["server-timing"].split(", ")
+        for part in response.headers["server-timing"].split(", ")
     )
     return {part[1]: part[2] or part[3] for part in parts if part}
 
@@ -133,9 +158,9 @@ def test_every_computing_route_tells_its_times_in_a_header(live: Live) -> None:
     search = live.post_image("/search", image, latency_ms=60_000)
     assert server_timing(embed).keys() == {"preprocess", "queue", "compute", "total", "width", "reason"}
     assert server_timing(search).keys() == {"preprocess", "queue", "compute", "search", "total", "width", "reason"}
-    for answer in (embed, search):
-        told = server_timing(answer)
-        for name, ms in answer.json()["timing_ms"].items():
+    for response in (embed, search):
+        told = server_timing(response)
+        for name, ms in response.json()["timing_ms"].items():
             assert float(told[name]) == ms
     assert (server_timing(embed)["width"], server_timing(embed)["reason"]) == ("0.25", "requested")
     assert (server_timing(search)["width"], server_timing(search)["reason"]) == ("1.0", "budget")

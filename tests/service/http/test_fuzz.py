@@ -54,14 +54,14 @@ def stored(live: Live) -> set[str]:
 
 
 def check(live: Live, method: str, path: str, **request: Any) -> None:
-    answer = live.http.request(method, path, **request)
+    response = live.http.request(method, path, **request)
     # A deadline that cannot be met is the only thing that a client may ask for and get a 503.
-    fine = answer.status_code in {200, 204, *REFUSED} or answer.json()["code"].startswith("deadline_")
-    assert fine, answer.text
-    if answer.status_code in REFUSED:
-        problem = answer.json()
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert problem["status"] == answer.status_code
+    fine = response.status_code in {200, 204, *REFUSED} or response.json()["code"].startswith("deadline_")
+    assert fine, response.text
+    if response.status_code in REFUSED:
+        problem = response.json()
+        assert response.headers["content-type"] == "application/problem+json"
+        assert problem["status"] == response.status_code
         assert problem["detail"]
 
 

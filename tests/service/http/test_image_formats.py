@@ -8,7 +8,7 @@ import pytest
 
 from sfsc_bundle.folder import Bundle
 from sfsc_bundle.image_formats import IMAGE_FORMATS, ImageFormat
-from sfsc_service.cli.demo import folder_entries
+from sfsc_service.cli.load import folder_entries
 from sfsc_service.gallery.listing import read_listing
 from sfsc_service.settings import Settings
 from tests.service.images import draw_image

@@ -56,9 +56,9 @@ OPERATIONS = [
 
 
 @pytest.fixture(scope="module")
-def open_house(tiny: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+def writable(tiny: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """A service that anybody may fill and empty."""
-    data = tmp_path_factory.mktemp("open-house")
+    data = tmp_path_factory.mktemp("writable")
     with running(Settings(bundle=tiny.folder, data=data, port=0, threads=2, slo_ms=1000.0)) as made:
         for n in range(3):
             made.put_image(f"/items/{n}", draw_image(n))
@@ -66,9 +66,9 @@ def open_house(tiny: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def document(open_house: Live) -> schemathesis.BaseSchema:
+def document(writable: Live) -> schemathesis.BaseSchema:
     """What the service says of itself."""
-    schema: schemathesis.BaseSchema = schemathesis.openapi.from_url(f"{open_house.url}/openapi.json")
+    schema: schemathesis.BaseSchema = schemathesis.openapi.from_url(f"{writable.url}/openapi.json")
     return schema
 
 
@@ -78,7 +78,7 @@ def test_no_operation_is_left_out(document: schemathesis.BaseSchema) -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_every_answer_is_as_documented(document: schemathesis.BaseSchema, operation: str) -> None:
+def test_every_response_is_as_documented(document: schemathesis.BaseSchema, operation: str) -> None:
     method, path = operation.split()
     described = document[path][method]
 

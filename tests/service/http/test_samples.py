@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from sfsc_service.cli.demo import demo_entries
+from sfsc_service.cli.load import demo_entries
 from sfsc_service.errors import StartError
 from sfsc_service.gallery.listing import read_listing
+from sfsc_service.http.routes.samples import MAX_SAMPLES
 from sfsc_service.settings import Settings
 from tests.service.images import draw_image
 from tests.service.live import running
@@ -37,14 +38,26 @@ def test_samples_are_what_the_listing_names(settings: Settings, tmp_path: Path) 
     with running(settings.model_copy(update={"samples": samples})) as live:
         (sample,) = live.http.get("/samples").json()["samples"]
         assert sample == {"name": "a b", "image": "samples/a%20b", "metadata": {"identity": "v7"}}
-        answer = live.http.get(f"/{sample['image']}")
-        assert answer.content == IMAGE
-        assert answer.headers["Content-Type"] == "image/jpeg"
-        assert "sandbox" in answer.headers["Content-Security-Policy"]
+        response = live.http.get(f"/{sample['image']}")
+        assert response.content == IMAGE
+        assert response.headers["Content-Type"] == "image/jpeg"
+        (policy,) = response.headers.get_list("Content-Security-Policy")
+        assert "sandbox" in policy, "a route's own policy stands instead of the general one"
         for name in ("secret", "..%2Fsecret", "%2e%2e%2fsecret.jpg", "a b.jpg", "queries%2Fa b", "%FF"):
             problem = live.http.get(f"/samples/{name}")
             assert problem.status_code == 404
             assert problem.json()["code"] == "not_found"
+
+
+def test_samples_are_bounded_in_number_and_bytes(settings: Settings, tmp_path: Path) -> None:
+    names = ["large", *(f"sample-{number:02}" for number in range(MAX_SAMPLES))]
+    samples = listing(tmp_path / "gallery", {"queries": [{"file": f"queries/{name}.jpg"} for name in names]})
+    for name in names:
+        (samples.parent / "queries" / f"{name}.jpg").write_bytes(IMAGE + b"\0" * (name == "large"))
+    with running(settings.model_copy(update={"samples": samples, "max_image_bytes": len(IMAGE)})) as live:
+        listed = live.http.get("/samples").json()["samples"]
+        assert [sample["name"] for sample in listed] == names[1:MAX_SAMPLES]
+        assert live.http.get("/samples/large").status_code == 404
 
 
 def test_a_bundle_without_a_gallery_has_no_samples(settings: Settings) -> None:

@@ -13,7 +13,7 @@ from tests.service.images import draw_image
 from tests.service.live import Live
 
 
-def answer_of(response: httpx.Response) -> dict[str, Any]:
+def parsed(response: httpx.Response) -> dict[str, Any]:
     assert response.status_code == 200, response.text
     document: dict[str, Any] = response.json()
     return document
@@ -22,7 +22,7 @@ def answer_of(response: httpx.Response) -> dict[str, Any]:
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])
 def test_an_image_finds_itself_whatever_widths_meet(live: Live, width: str, seed: int) -> None:
-    document = answer_of(live.post_image("/search", draw_image(seed), width=width, k=3))
+    document = parsed(live.post_image("/search", draw_image(seed), width=width, k=3))
     assert document["query"] == {"width": width, "reason": "requested", "budget_met": True}
     assert document["exact"] is True
     assert len(document["hits"]) == 3
@@ -39,7 +39,7 @@ def test_an_image_finds_itself_whatever_widths_meet(live: Live, width: str, seed
 
 
 def test_hits_descend_and_k_bounds_them(live: Live) -> None:
-    scores = [hit["score"] for hit in answer_of(live.post_image("/search", draw_image(5), k=1000))["hits"]]
+    scores = [hit["score"] for hit in parsed(live.post_image("/search", draw_image(5), k=1000))["hits"]]
     assert len(scores) == ITEMS
     assert scores == sorted(scores, reverse=True)
 
@@ -55,19 +55,19 @@ def test_every_form_takes_a_filter(live: Live, form: str) -> None:
     else:
         encoded = base64.b64encode(draw_image(1)).decode()
         response = live.http.post("/search", json={"image": encoded, "filter": wanted, "width": "0.5"})
-    assert [hit["id"] for hit in answer_of(response)["hits"]] == ["item-4"]
+    assert [hit["id"] for hit in parsed(response)["hits"]] == ["item-4"]
 
 
 def embedding(live: Live, seed: int, width: str, encoding: str = "float") -> Any:
-    answer = live.post_image("/embed", draw_image(seed), width=width, encoding=encoding)
-    return answer.json()["results"][0]["embedding"]
+    response = live.post_image("/embed", draw_image(seed), width=width, encoding=encoding)
+    return response.json()["results"][0]["embedding"]
 
 
 @pytest.mark.parametrize("encoding", ["float", "base64"])
 def test_a_vector_finds_what_its_image_finds(live: Live, encoding: str) -> None:
-    by_image = answer_of(live.post_image("/search", draw_image(6), width="0.25"))
+    by_image = parsed(live.post_image("/search", draw_image(6), width="0.25"))
     given = {"vector": embedding(live, 6, "0.25", encoding), "width": "0.25", "space": "tiny-space"}
-    by_vector = answer_of(live.http.post("/search", json=given))
+    by_vector = parsed(live.http.post("/search", json=given))
     assert by_vector["hits"] == by_image["hits"]
     assert by_vector["query"] == {"width": "0.25", "reason": "requested", "budget_met": True}
 
@@ -75,13 +75,13 @@ def test_a_vector_finds_what_its_image_finds(live: Live, encoding: str) -> None:
 def test_a_vector_as_a_multipart_field(live: Live) -> None:
     fields = {"vector": json.dumps(embedding(live, 6, "0.25")), "width": "0.25", "space": "tiny-space"}
     files = {name: (None, value) for name, value in fields.items()}
-    assert answer_of(live.http.post("/search", files=files))["hits"][0]["id"] == "item-6"
+    assert parsed(live.http.post("/search", files=files))["hits"][0]["id"] == "item-6"
 
 
 def test_a_vector_need_not_be_of_unit_length(live: Live) -> None:
     vector = (7.5 * np.array(embedding(live, 6, "0.25"))).tolist()
     given = {"vector": vector, "width": "0.25", "space": "tiny-space", "k": 1}
-    (hit,) = answer_of(live.http.post("/search", json=given))["hits"]
+    (hit,) = parsed(live.http.post("/search", json=given))["hits"]
     assert hit["id"] == "item-6"
     assert hit["score"] <= 1.0 + 1e-6
 
@@ -90,13 +90,13 @@ def test_a_vector_need_not_be_of_unit_length(live: Live) -> None:
 def test_an_item_finds_itself_first(live: Live, form: str) -> None:
     given = {"id": "item-7", "k": 2}
     response = live.http.post("/search", json=given) if form == "json" else live.http.post("/search", params=given)
-    document = answer_of(response)
+    document = parsed(response)
     assert document["query"]["width"] == WIDTHS[7 % 4]
     assert document["hits"][0]["id"] == "item-7"
     assert document["hits"][0]["score"] == pytest.approx(1.0, abs=1e-6)
 
 
-def test_an_item_that_is_not_there(live: Live) -> None:
+def test_an_unknown_item_is_not_found(live: Live) -> None:
     response = live.http.post("/search", json={"id": "nobody"})
     assert (response.status_code, response.json()["code"]) == (404, "item_not_found")
 
@@ -104,7 +104,7 @@ def test_an_item_that_is_not_there(live: Live) -> None:
 def test_expected_quality_looks_at_the_gallery(live: Live) -> None:
     """Against width 1.0 alone 57.5 points need width 0.25; averaged over this gallery's widths they need 0.5."""
     assert live.post_image("/embed", draw_image(1), min_quality=57.5).json()["results"][0]["width"] == "0.25"
-    assert answer_of(live.post_image("/search", draw_image(1), min_quality=57.5))["query"]["width"] == "0.5"
+    assert parsed(live.post_image("/search", draw_image(1), min_quality=57.5))["query"]["width"] == "0.5"
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_expected_quality_looks_at_the_gallery(live: Live) -> None:
         ({"id": "item-1", "filter": {"match": {"n": [1]}}}, "filter"),
     ],
 )
-def test_what_does_not_fit_is_named(live: Live, given: dict[str, Any], parameter: str) -> None:
+def test_a_broken_rule_names_its_parameter(live: Live, given: dict[str, Any], parameter: str) -> None:
     response = live.http.post("/search", json=given)
     assert response.status_code == 422, response.text
     assert response.json()["parameter"] == parameter

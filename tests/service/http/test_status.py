@@ -10,7 +10,7 @@ from tests.service.images import draw_image
 from tests.service.live import Live
 
 
-def test_widths_tells_cost_quality_and_what_the_gallery_is_made_of(live: Live, tiny: Bundle) -> None:
+def test_widths_tells_costs_quality_and_the_items_per_width(live: Live, tiny: Bundle) -> None:
     document = live.http.get("/widths").json()
     assert [width["width"] for width in document["widths"]] == list(WIDTHS)
     for told, submodel in zip(document["widths"], tiny.manifest.submodels, strict=True):
@@ -24,8 +24,8 @@ def test_widths_tells_cost_quality_and_what_the_gallery_is_made_of(live: Live, t
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
 def test_health(live: Live, path: str) -> None:
-    answer = live.http.get(path)
-    assert (answer.status_code, answer.json()) == (200, {"status": "ok", "reasons": [], "notes": []})
+    response = live.http.get(path)
+    assert (response.status_code, response.json()) == (200, {"status": "ok", "reasons": [], "notes": []})
 
 
 def test_metrics_count_by_width(live: Live) -> None:
@@ -73,28 +73,28 @@ def test_docs_work_offline_and_under_the_policy(live: Live) -> None:
     assert len(own) == 3
     assert not re.search(r"<script>|<style>|https?://|\son\w+=", page.text)
     for address in own:
-        answer = live.http.get(f"/{address}")
-        assert answer.status_code == 200
-        assert answer.headers["x-content-type-options"] == "nosniff"
+        response = live.http.get(f"/{address}")
+        assert response.status_code == 200
+        assert response.headers["x-content-type-options"] == "nosniff"
     assert "javascript" in live.http.get("/docs/swagger-ui-bundle.js").headers["content-type"]
     assert live.http.get("/docs/..%2F..%2Fcli.py").status_code == 404
 
 
 @pytest.mark.parametrize("path", ["/embed", "/nowhere", "/widths", "/items/item-1/image"])
-def test_every_answer_has_the_headers_that_keep_browsers_safe(live: Live, path: str) -> None:
+def test_every_response_has_the_headers_that_keep_browsers_safe(live: Live, path: str) -> None:
     headers = live.http.get(path).headers
     assert headers["x-content-type-options"] == "nosniff"
     assert "default-src" in headers["content-security-policy"]
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/embed"), ("DELETE", "/search"), ("PATCH", "/items/x")])
-def test_a_wrong_method_is_told_the_right_ones(live: Live, method: str, path: str) -> None:
-    answer = live.http.request(method, path)
-    assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
-    assert answer.headers["allow"]
+def test_a_wrong_method_is_refused_with_the_right_ones(live: Live, method: str, path: str) -> None:
+    response = live.http.request(method, path)
+    assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")
+    assert response.headers["allow"]
 
 
 def test_an_unknown_address(live: Live) -> None:
-    answer = live.http.post("/nowhere", content=b"x")
-    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    response = live.http.post("/nowhere", content=b"x")
+    assert (response.status_code, response.json()["code"]) == (404, "not_found")
     assert live.http.get("/items/").status_code == 404

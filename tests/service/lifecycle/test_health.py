@@ -53,6 +53,39 @@ def test_a_canary_that_is_too_long_ago_makes_it_unready(service: Service, monkey
         service.close()
 
 
+def test_the_watch_survives_an_error_that_nobody_expected(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures = iter([RuntimeError("no memory map"), OSError("no such file")])
+
+    async def watched() -> None:
+        third_round = asyncio.Event()
+
+        async def trim_heap() -> None:
+            if error := next(failures, None):
+                raise error
+            third_round.set()
+
+        monkeypatch.setattr(service.embedder, "trim_heap", trim_heap)
+        watch = asyncio.create_task(service.health.watch())
+        reached = asyncio.create_task(third_round.wait())
+        await asyncio.wait({watch, reached}, timeout=60, return_when=asyncio.FIRST_COMPLETED)
+        assert reached.done(), "the watch has ended"
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
+
+    for name, value in (("TICK_S", 0.01), ("CANARY_EVERY_S", 0.01), ("TRIM_EVERY_S", -1.0)):
+        monkeypatch.setattr(f"sfsc_service.lifecycle.health.{name}", value)
+    try:
+        asyncio.run(watched())
+        assert service.health.not_ready() == []
+        assert service.metrics.health_failures._value.get() == 2.0
+        assert caplog.text.count("a round of the health check failed") == 2
+        assert "no memory map" in caplog.text
+    finally:
+        service.close()
+
+
 def test_widths_are_measured_before_the_first_request_and_the_rest_when_idle(service: Service) -> None:
     async def all_the_rest() -> None:
         for _ in range(4 * 5):
@@ -105,7 +138,6 @@ def test_closing_leaves_no_thread_behind(settings: Settings) -> None:
         ({"bundle": Path("/nowhere")}, BundleError),
         ({"device": "cuda"}, DeviceError),
         ({"floor_width": "0.3"}, StartError),
-        ({"store": "milvus://nowhere:1"}, StartError),
     ],
 )
 def test_what_cannot_start_says_so_and_leaves_nothing_behind(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from sfsc_service.store.protocol import EncodedImage, Float32, Item, Store
-from tests.service.store.agreement import FILTERS, assert_records_agree, assert_search_agrees, walk
+from tests.service.store.agreement import FILTERS, assert_items_agree, assert_search_agrees, walk
 from tests.service.store.conftest import Opener
 from tests.service.store.making import DIMENSION, OLD_SPACE, SPACE, WIDTHS
 from tests.service.store.oracle import Oracle
@@ -67,11 +67,11 @@ class Machine(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 4), filter=st.sampled_from(FILTERS))
     def page(self, limit: int, filter: Any) -> None:
-        assert [record.id for record in walk(self.store, limit, filter)] == self.oracle.ids(filter)
+        assert [found.id for found in walk(self.store, limit, filter)] == self.oracle.ids(filter)
 
     @rule()
     def compare(self) -> None:
-        assert_records_agree(self.store, self.oracle)
+        assert_items_agree(self.store, self.oracle)
 
     @invariant()
     def counts_agree(self) -> None:

@@ -56,15 +56,15 @@ def needs_nonzero(section: AggregationSection) -> bool:
 
 def _torchjd_weights(kind: Literal["mgda", "cagrad", "upgrad"], gramian: Tensor, cagrad_c: float) -> Tensor:
     try:
-        from torchjd import aggregation as torchjd
+        from torchjd.aggregation import CAGradWeighting, MGDAWeighting, UPGradWeighting
 
         match kind:
             case "mgda":
-                return torchjd.MGDAWeighting()(gramian)
+                return MGDAWeighting()(gramian)
             case "cagrad":
-                return torchjd.CAGradWeighting(cagrad_c)(gramian)
+                return CAGradWeighting(cagrad_c)(gramian)
             case "upgrad":
-                return torchjd.UPGradWeighting()(gramian)
+                return UPGradWeighting()(gramian)
             case _:
                 assert_never(kind)
     except ImportError as error:

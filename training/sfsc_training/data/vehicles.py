@@ -7,7 +7,7 @@ from pathlib import Path
 from sfsc_training.config import DataSection, VehiclesSection
 from sfsc_training.data.reader import Dataset, read_folder
 from sfsc_training.errors import DataError
-from sfsc_vehicles import write_dataset
+from sfsc_vehicles import write_splits
 
 __all__ = ["read_vehicles"]
 
@@ -41,23 +41,17 @@ def read_vehicles(
 
 
 def _draw(folder: Path, vehicles: VehiclesSection, size: int, progress: Callable[[int, int], None] | None) -> None:
-    # Twins have the numbers 2k and 2k + 1: an even first number keeps a pair in one split.
-    for split, count, first in (
-        ("train", vehicles.train, 0),
-        ("test", vehicles.test, vehicles.train + vehicles.train % 2),
-    ):
-        try:
-            write_dataset(
-                folder,
-                vehicles.seed,
-                count,
-                vehicles.shots,
-                size,
-                split,
-                first=first,
-                twin_share=vehicles.twin_share,
-                workers=2,
-                progress=progress,
-            )
-        except (ValueError, OSError) as error:
-            raise DataError(f"vehicles cannot be drawn into {folder}: {error}") from error
+    try:
+        write_splits(
+            folder,
+            vehicles.seed,
+            train=vehicles.train,
+            test=vehicles.test,
+            shots=vehicles.shots,
+            size=size,
+            twin_share=vehicles.twin_share,
+            workers=2,
+            progress=lambda _: progress,
+        )
+    except (ValueError, OSError) as error:
+        raise DataError(f"vehicles cannot be drawn into {folder}: {error}") from error

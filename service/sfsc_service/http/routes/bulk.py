@@ -13,8 +13,8 @@ from starlette.datastructures import FormData, UploadFile
 
 from sfsc_service.engine.embedder import Arrival
 from sfsc_service.errors import Problem
-from sfsc_service.gallery.bulk_insert import PutFailure, put_many
-from sfsc_service.gallery.gallery import NewItem, PutResult
+from sfsc_service.gallery.bulk_insert import FailedItem, upsert_many
+from sfsc_service.gallery.gallery import NewItem, UpsertedItem
 from sfsc_service.http.arrival import arrival_of
 from sfsc_service.http.disconnect import DisconnectWatch
 from sfsc_service.http.ndjson import read_lines
@@ -73,9 +73,9 @@ async def _post(request: Request) -> Response:
             return await _put_all(request, items, arrival)
 
 
-async def _put_all(request: Request, items: AsyncIterator[NewItem | PutFailure], arrival: Arrival) -> Response:
+async def _put_all(request: Request, items: AsyncIterator[NewItem | FailedItem], arrival: Arrival) -> Response:
     service: Service = request.app.state.service
-    outcomes = put_many(service.gallery, items, lambda: not service.health.draining)
+    outcomes = upsert_many(service.gallery, items, lambda: not service.health.draining)
     results = [_result(outcome) async for outcome in outcomes]
     failed = sum(result["status"] != 200 for result in results)
     times = timing(arrival, [])
@@ -83,8 +83,8 @@ async def _put_all(request: Request, items: AsyncIterator[NewItem | PutFailure],
     return json_response(document, headers=server_timing(times, []))
 
 
-def _result(outcome: PutResult | PutFailure) -> dict[str, Any]:
-    if isinstance(outcome, PutResult):
+def _result(outcome: UpsertedItem | FailedItem) -> dict[str, Any]:
+    if isinstance(outcome, UpsertedItem):
         width = query_json(outcome.query, outcome.arrival)
         return {"id": outcome.id, "status": 200, **width, "created": outcome.created}
     problem = as_problem(outcome.error, "POST /items")
@@ -97,7 +97,7 @@ def _result(outcome: PutResult | PutFailure) -> dict[str, Any]:
     }
 
 
-async def _from_lines(request: Request, common: dict[str, Any]) -> AsyncIterator[NewItem | PutFailure]:
+async def _from_lines(request: Request, common: dict[str, Any]) -> AsyncIterator[NewItem | FailedItem]:
     """The items of an NDJSON body; a body that cannot be read to its end has a failure as its last outcome."""
     settings = request.app.state.settings
     chunks = request.stream()
@@ -109,12 +109,12 @@ async def _from_lines(request: Request, common: dict[str, Any]) -> AsyncIterator
                 raise _too_many(settings.max_items)
             yield _item_of_line(line, common, settings.max_image_bytes)
     except Problem as problem:
-        yield PutFailure(None, problem)
+        yield FailedItem(None, problem)
         async for _ in chunks:  # read to the end, so that the client reads the response
             pass
 
 
-def _item_of_line(line: bytes, common: dict[str, Any], max_bytes: int) -> NewItem | PutFailure:
+def _item_of_line(line: bytes, common: dict[str, Any], max_bytes: int) -> NewItem | FailedItem:
     item_id = None
     try:
         fields = {**common, **read_json(line)}
@@ -123,12 +123,12 @@ def _item_of_line(line: bytes, common: dict[str, Any], max_bytes: int) -> NewIte
         image = None if encoded is None else decode_base64(encoded, "image")
         return _new_item(validate(BulkItem, fields), image, max_bytes)
     except Problem as problem:
-        return PutFailure(item_id, problem)
+        return FailedItem(item_id, problem)
 
 
 async def _from_form(
     form: FormData, common: dict[str, Any], max_bytes: int
-) -> AsyncIterator[NewItem | PutFailure]:
+) -> AsyncIterator[NewItem | FailedItem]:
     """The items of a form; fields that belong to no item fail the whole request, before an item is stored."""
     parts = uploads(form, "image")
     ids = _per_image(form, "id", len(parts)) or [part.filename or "" for part in parts]
@@ -144,13 +144,13 @@ async def _from_form(
 
 def _item_of_part(
     part: UploadFile, id: str, metadata: str, common: dict[str, Any], max_bytes: int
-) -> NewItem | PutFailure:
+) -> NewItem | FailedItem:
     try:
         fields = {**common, **text_options([("metadata", metadata)]), "id": id}
         check_size(part.size or 0, max_bytes)
         return _new_item(validate(BulkItem, fields), part.file.read(), max_bytes)
     except Problem as problem:
-        return PutFailure(_reported_id(id), problem)
+        return FailedItem(_reported_id(id), problem)
 
 
 def _new_item(options: BulkItem, image: bytes | None, max_bytes: int) -> NewItem:

@@ -87,7 +87,7 @@ async def _put(request: Request, id: Id) -> Response:
     else:
         new = NewItem(id, caller_vector(options), metadata=options.metadata)
     async with DisconnectWatch(request):
-        stored = await service.gallery.put(new, arrival)
+        stored = await service.gallery.upsert(new, arrival)
     embedded = [] if stored.query.embedded is None else [stored.query.embedded]
     times = timing(arrival, embedded)
     return json_response(
@@ -117,12 +117,10 @@ async def _delete(request: Request, id: Id) -> Response:
 async def _image(request: Request, id: Id) -> Response:
     service: Service = request.app.state.service
     headers = {"Cache-Control": "no-cache", "Content-Security-Policy": "default-src 'none'; sandbox"}
-    record = await service.gallery.get(id)
-    if record.image_digest is not None:
-        headers["ETag"] = f'"{record.image_digest}"'
-        if request.headers.get("if-none-match") == headers["ETag"]:
-            return Response(status_code=304, headers=headers)
     image = await service.gallery.image(id)
+    headers["ETag"] = f'"{image.digest}"'
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
     return Response(image.data, headers=headers, media_type=image.media_type)
 
 
@@ -131,4 +129,4 @@ async def _page(request: Request) -> Response:
     service: Service = request.app.state.service
     page = await service.gallery.page(options.cursor, options.limit, options.filter)
     encoding = options.encoding if options.vectors else None
-    return json_response({"items": [item_json(item, encoding) for item in page.records], "next": page.cursor})
+    return json_response({"items": [item_json(item, encoding) for item in page.items], "next": page.cursor})

@@ -60,7 +60,7 @@ async def _query(service: Service, parsed: ParsedRequest[SearchOptions], arrival
     if source == "image":
         return await service.gallery.query_image(parsed.images[0], budget_of(options), arrival)
     if source == "vector":
-        return service.gallery.given(caller_vector(options))
+        return service.gallery.query_vector(caller_vector(options))
     refuse_budget(options, "id")
     assert options.id is not None
     return await service.gallery.query_item(options.id)

@@ -1,27 +1,28 @@
-"""What the writer thread does: groups of calls become commits; index, counts and images follow the record.
+"""What the writer thread does: it commits groups of changes, then brings index, counts and images up to date.
 
 Invariants:
-- A job is answered after its change is committed and in the index; a job that fails leaves neither.
-- While `gate` is held, the committed record and the index say the same.
-- If the index cannot follow, it is rebuilt; if that fails too, `broken` is set and nothing is accepted any more.
+- A change is answered after it is committed and in the index; one that fails before the commit leaves no trace.
+- While `commit_lock` is held, the committed database and the index hold the same versions.
+- Where the index cannot follow a commit, it is rebuilt; where that fails too, `broken` is set and every further
+  change is refused.
 """
 
 import logging
-import sqlite3
 import threading
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from sfsc_service.store.embedded.changes import Change, merge
+from sfsc_service.store.embedded.changes import AppliedChange, merge
 from sfsc_service.store.embedded.images import ImageFolder
-from sfsc_service.store.embedded.index.recovery import fill_index, fill_index_from_record
+from sfsc_service.store.embedded.index.recovery import fill_index, rebuild_index
 from sfsc_service.store.embedded.index.snapshot import write_snapshot
 from sfsc_service.store.embedded.index.vector_index import VectorIndex
 from sfsc_service.store.embedded.sqlite.reader import ReaderPool
+from sfsc_service.store.embedded.sqlite.schema import DatabaseError
 from sfsc_service.store.embedded.sqlite.writer import DatabaseWriter
-from sfsc_service.store.embedded.write_queue import Job
-from sfsc_service.store.errors import StoreError, StoreFailedError
+from sfsc_service.store.embedded.write_queue import WriteRequest
+from sfsc_service.store.errors import OutcomeUnknownError, StoreError, StoreFailedError
 
 __all__ = ["Committer", "SnapshotPlan"]
 
@@ -40,127 +41,140 @@ class SnapshotPlan:
 
 
 class Committer:
-    """Everything but `gate`, `composition` and `broken` is for the writer thread, or for when it does not run."""
+    """Used by the writer thread; only `commit_lock`, `composition` and `broken` are for other threads, too."""
 
     def __init__(
         self,
-        record: DatabaseWriter,
+        database: DatabaseWriter,
         readers: ReaderPool,
         index: VectorIndex,
         images: ImageFolder,
         snapshots: SnapshotPlan,
     ) -> None:
-        self._record = record
+        self._database = database
         self._readers = readers
         self._index = index
         self._images = images
         self._snapshots = snapshots
-        self._changes = 0
-        self._orphans = False
+        self._changes_since_snapshot = 0
+        self._unused_images = False
         self.composition: dict[str, int] = {}
-        self.gate = threading.Lock()
+        self.commit_lock = threading.Lock()
         self.broken = False
 
     def start(self) -> None:
-        """Make the index agree with the record, and clear up after a crash."""
-        with self._readers.lend() as reader:
+        """Fill the index from snapshot and database, and delete what a crash left behind."""
+        with self._readers.acquire() as reader:
             self.composition = reader.composition()
-            if not fill_index(self._index, reader, self._snapshots.path, self._record.last_sequence):
-                self._changes = len(self._index)
-        if not self._record.clean:
-            self._images.sweep()
-        self._record.mark(clean=False)
+            if not fill_index(self._index, reader, self._snapshots.path, self._database.last_sequence):
+                self._changes_since_snapshot = len(self._index)
+        if not self._database.clean:
+            self._images.delete_leftovers()
+        self._database.mark(clean=False)
 
     def finish(self) -> None:
-        """Leave things so that the next start is quick; without it, it is only slower."""
+        """Prepare a quick start for the next time; nothing is lost without it."""
         try:
-            if self._changes and not self.broken:
+            if self._changes_since_snapshot and not self.broken:
                 self._write_snapshot()
-            self._record.mark(clean=not self._orphans)
-        except (OSError, sqlite3.Error) as error:
-            _log.warning("the store could not be left in order, the next start takes longer: %s", error)
+            self._database.mark(clean=not self._unused_images)
+        except (OSError, DatabaseError) as error:
+            _log.warning("the store could not be closed in order, the next start takes longer: %s", error)
 
-    def work(self, jobs: list[Job]) -> None:
-        """Make and answer the changes of a group of jobs.
+    def commit_group(self, requests: list[WriteRequest]) -> None:
+        """Make and answer the changes of a group of requests.
 
-        Raises:
-            StoreFailedError: for all jobs that have no answer yet: nothing of theirs was written.
+        Raises, for all requests that have no answer yet:
+            StoreFailedError: none of them has happened.
+            OutcomeUnknownError: the commit failed, or the index could not follow it.
         """
         if self.broken:
-            raise StoreFailedError("store: index and record must agree; found that they do not: restart it")
-        changes = self._prepare(jobs)
-        self._commit(jobs, changes)
-        self._clear_up(jobs, changes)
-        for job, change in changes.items():
-            job.future.set_result(change)
-        self._changes += sum(len(change.removed) + len(change.sequences) for change in changes.values())
-        if self._changes >= max(self._snapshots.changes, _SNAPSHOT_SHARE * len(self._index)):
-            self._try_snapshot()
-
-    def _prepare(self, jobs: Collection[Job]) -> dict[Job, Change]:
-        """Make the changes in an open transaction; jobs that fail on their own are answered and left out."""
-        changes: dict[Job, Change] = {}
+            raise StoreFailedError("index and database are out of sync; restart the service")
+        changes = self._prepare(requests)
         try:
-            self._record.begin()
-            for job in jobs:
-                self._attempt(job, changes)
+            with self.commit_lock:
+                self._commit()
+                self._update_index(merge(changes.values()))
+        except OutcomeUnknownError:
+            # The next start may find the change, so its images must stay until then.
+            self._unused_images = True
+            self._unpin(requests)
+            raise
+        self._clean_up(requests, changes)
+        for request, change in changes.items():
+            request.future.set_result(change)
+        self._snapshot_when_due(sum(len(change.removed) + len(change.sequences) for change in changes.values()))
+
+    def _prepare(self, requests: Collection[WriteRequest]) -> dict[WriteRequest, AppliedChange]:
+        """Make the changes in an open transaction; requests that fail alone are answered and left out."""
+        changes: dict[WriteRequest, AppliedChange] = {}
+        try:
+            self._database.begin()
+            for request in requests:
+                self._attempt(request, changes)
         except Exception as error:
-            self._record.rollback()
-            self._clear_up(jobs, {})
-            raise StoreFailedError(f"store: the change could not be written and is undone; {error}") from error
+            self._database.rollback()
+            self._clean_up(requests, {})
+            raise StoreFailedError(f"the change could not be written and is undone: {error}") from error
         return changes
 
-    def _attempt(self, job: Job, changes: dict[Job, Change]) -> None:
+    def _attempt(self, request: WriteRequest, changes: dict[WriteRequest, AppliedChange]) -> None:
         try:
-            changes[job] = self._record.attempt(job.change)
+            changes[request] = self._database.attempt(request.change)
         except Exception as error:
-            if not self._record.in_transaction:
+            if not self._database.in_transaction:
                 raise
-            refusal = error if isinstance(error, StoreError) else StoreFailedError(f"store: {error!r}")
-            job.future.set_exception(refusal)
+            refusal = error if isinstance(error, StoreError) else StoreFailedError(f"storage failure: {error!r}")
+            request.future.set_exception(refusal)
 
-    def _commit(self, jobs: Collection[Job], changes: dict[Job, Change]) -> None:
-        with self.gate:
-            try:
-                self._record.commit()
-            except Exception as error:
-                self._record.rollback()
-                # It may yet be found in the log by the next start, so its images must stay until a sweep.
-                self._orphans = True
-                self._release(jobs)
-                raise StoreFailedError(f"store: the change could not be committed; {error}") from error
-            self._follow(merge(changes.values()))
+    def _commit(self) -> None:
+        try:
+            self._database.commit()
+        except Exception as error:
+            self._database.rollback()
+            raise OutcomeUnknownError(
+                f"the change may or may not be stored, the commit failed: {error}"
+            ) from error
 
-    def _follow(self, change: Change) -> None:
+    def _update_index(self, change: AppliedChange) -> None:
         try:
             self._index.apply(change.removed_sequences, change.sequences, change.vectors)
         except Exception:
-            _log.exception("the index could not follow the record and is rebuilt")
-            self.broken = True
-            with self._readers.lend() as reader:
-                fill_index_from_record(self._index, reader)
-            self.broken = False
+            _log.exception("the index could not follow the database and is being rebuilt")
+            self._rebuild_index()
         self.composition = change.composition(self.composition)
 
-    def _clear_up(self, jobs: Collection[Job], changes: dict[Job, Change]) -> None:
-        """Let go of the jobs' images, and remove those that nothing names now."""
-        self._release(jobs)
-        doubtful = {old.image for change in changes.values() for old in change.removed if old.image}
-        for job in jobs:
-            if job not in changes or len(changes[job].sequences) < job.items:
-                doubtful.update(job.images)
-        self._images.discard(doubtful)
-
-    def _release(self, jobs: Collection[Job]) -> None:
-        for job in jobs:
-            self._images.release(job.images)
-
-    def _try_snapshot(self) -> None:
+    def _rebuild_index(self) -> None:
+        self.broken = True
         try:
-            self._write_snapshot()
-        except OSError as error:
-            _log.warning("the index snapshot could not be written: %s", error)
+            with self._readers.acquire() as reader:
+                rebuild_index(self._index, reader)
+        except Exception as error:
+            reason = "the change is stored, but the index could not be rebuilt; restart the service"
+            raise OutcomeUnknownError(f"{reason}: {error!r}") from error
+        self.broken = False
+
+    def _clean_up(self, requests: Collection[WriteRequest], changes: dict[WriteRequest, AppliedChange]) -> None:
+        """Unpin the images of the requests and delete those that no item refers to now."""
+        self._unpin(requests)
+        maybe_unused = {old.image_digest for c in changes.values() for old in c.removed if old.image_digest}
+        for request in requests:
+            if request not in changes or len(changes[request].sequences) < request.items:
+                maybe_unused.update(request.images)
+        self._images.delete_unused(maybe_unused)
+
+    def _unpin(self, requests: Collection[WriteRequest]) -> None:
+        for request in requests:
+            self._images.unpin(request.images)
+
+    def _snapshot_when_due(self, changes: int) -> None:
+        self._changes_since_snapshot += changes
+        if self._changes_since_snapshot >= max(self._snapshots.changes, _SNAPSHOT_SHARE * len(self._index)):
+            try:
+                self._write_snapshot()
+            except OSError as error:
+                _log.warning("the index snapshot could not be written: %s", error)
 
     def _write_snapshot(self) -> None:
-        self._changes = 0
-        write_snapshot(self._snapshots.path, self._index, self._record.last_sequence)
+        self._changes_since_snapshot = 0
+        write_snapshot(self._snapshots.path, self._index, self._database.last_sequence)

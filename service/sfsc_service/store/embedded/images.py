@@ -1,21 +1,21 @@
 """Images: content-addressed files, <folder>/ab/cd/<sha256>.
 
 Invariants:
-- `hold` returns when the files and their names are durable, so a record that is committed afterwards never names a
-  missing image.
-- A file is removed only while nobody holds its digest and no record names it; both are looked at under the lock
-  that `hold` needs, and a holder lets go only after its record is committed or has failed.
+- `pin` returns when the files and their names are durable, so an item that is committed afterwards never refers to
+  a missing image.
+- A file is deleted only while its digest is not pinned and no item refers to it; both are checked under the lock
+  that `pin` needs, and a digest is unpinned only after its item is committed or has failed.
 """
 
 import hashlib
 import logging
-import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from sfsc_bundle.atomic_file import sync, write_files
+from sfsc_service.store.embedded.sqlite.schema import DatabaseError
 from sfsc_service.store.errors import StoreFailedError
 
 __all__ = ["ImageFolder", "digest_of"]
@@ -28,61 +28,63 @@ def digest_of(data: bytes) -> str:
 
 
 class ImageFolder:
-    """`named` tells whether the committed record names a digest."""
+    """`is_used` tells whether a committed item refers to a digest."""
 
-    def __init__(self, folder: Path, named: Callable[[str], bool]) -> None:
+    def __init__(self, folder: Path, is_used: Callable[[str], bool]) -> None:
         self._folder = folder
         self._temporary = folder / "temporary"
         self._temporary.mkdir(parents=True, exist_ok=True)
-        self._named = named
-        self._held: Counter[str] = Counter()
+        self._is_used = is_used
+        self._pins: Counter[str] = Counter()
         self._lock = threading.Lock()
         sync([folder.parent])
 
-    def hold(self, contents: Mapping[str, bytes]) -> None:
-        """Store images, by digest, and keep them from removal until `release`."""
+    def pin(self, contents: Mapping[str, bytes]) -> None:
+        """Store images, by digest, and protect them from deletion until `unpin`."""
         with self._lock:
-            self._held.update(contents.keys())
+            self._pins.update(contents.keys())
         try:
             self._store(contents)
         except BaseException:
-            self.release(contents)
-            self.discard(contents)
+            self.unpin(contents)
+            self.delete_unused(contents)
             raise
 
-    def release(self, digests: Iterable[str]) -> None:
+    def unpin(self, digests: Iterable[str]) -> None:
         with self._lock:
             for digest in digests:
-                self._held[digest] -= 1
-                if self._held[digest] <= 0:
-                    del self._held[digest]
+                self._pins[digest] -= 1
+                if self._pins[digest] <= 0:
+                    del self._pins[digest]
 
-    def discard(self, digests: Iterable[str]) -> None:
-        """Remove those that nobody holds and nothing names; what cannot be removed now waits for a sweep."""
+    def delete_unused(self, digests: Iterable[str]) -> None:
+        """Delete those that are neither pinned nor used; a file that cannot be deleted now stays as a leftover."""
         for digest in digests:
             try:
                 with self._lock:
-                    if digest not in self._held and not self._named(digest):
+                    if digest not in self._pins and not self._is_used(digest):
                         self._path(digest).unlink(missing_ok=True)
-            except (OSError, sqlite3.Error) as error:
-                _log.warning("an orphaned image could not be removed: %s", error)
+            except (OSError, DatabaseError) as error:
+                _log.warning("the unused image %s could not be deleted: %s", digest, error)
 
-    def sweep(self) -> None:
-        """Remove what a crash left behind: unfinished files and images that no record names."""
+    def delete_leftovers(self) -> None:
+        """Delete what a crash left behind: unfinished files, and images that no item refers to."""
         for path in self._temporary.iterdir():
             path.unlink()
-        self.discard(path.name for path in self._folder.glob("??/??/*"))
+        self.delete_unused(path.name for path in self._folder.glob("??/??/*"))
 
     def read(self, digest: str) -> bytes:
         """The content.
 
         Raises:
-            FileNotFoundError: it was removed, which happens between looking up a digest and reading it.
-            StoreFailedError: the file is not what was stored.
+            FileNotFoundError: it was deleted, which may happen between looking up a digest and reading its file.
+            StoreFailedError: the file is damaged.
         """
         data = self._path(digest).read_bytes()
         if digest_of(data) != digest:
-            raise StoreFailedError(f"image: {self._path(digest)} must match its name; found it damaged")
+            raise StoreFailedError(
+                f"the image {self._path(digest)} is damaged: its content does not match its name"
+            )
         return data
 
     def _path(self, digest: str) -> Path:
@@ -95,7 +97,7 @@ class ImageFolder:
         for path in missing:
             path.parent.mkdir(parents=True, exist_ok=True)
         write_files(missing, self._temporary)
-        # Of files that were there before, too: whoever put them there may not have come so far.
+        # Also the folders of files that were there before: whoever wrote them may not have synced the names yet.
         sync({folder for digest in contents for folder in self._folders(digest)})
 
     def _has(self, digest: str, contents: Mapping[str, bytes]) -> bool:
@@ -103,5 +105,5 @@ class ImageFolder:
         return path.exists() and path.read_bytes() == contents[digest]
 
     def _folders(self, digest: str) -> list[Path]:
-        """From the one that holds the image up to the root."""
+        """From the one that contains the image up to the root."""
         return list(self._path(digest).parents)[:3]

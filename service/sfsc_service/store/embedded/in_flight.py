@@ -1,10 +1,10 @@
-"""Which calls are under way: `close` lets them finish and lets no new one in."""
+"""Counts the calls under way: `close` waits for them and refuses new ones."""
 
-import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sfsc_service.store.embedded.sqlite.schema import DatabaseError
 from sfsc_service.store.errors import StoreClosedError, StoreFailedError
 
 __all__ = ["InFlightCalls"]
@@ -22,17 +22,16 @@ class InFlightCalls:
 
         Raises:
             StoreClosedError: `close` was called before.
-            StoreFailedError: in place of what SQLite, the file system, the memory or faiss raised.
+            StoreFailedError: in place of any error of the database, the file system, memory or faiss.
         """
         with self._changed:
             if self._closed:
-                raise StoreClosedError("store: it must be open; found it closed")
+                raise StoreClosedError("the store is closed")
             self._running += 1
         try:
             yield
-        except (sqlite3.Error, OSError, MemoryError, RuntimeError) as error:
-            found = f"{type(error).__name__}: {error}"
-            raise StoreFailedError(f"store: disk, record and memory must be in order; found {found}") from error
+        except (DatabaseError, OSError, MemoryError, RuntimeError) as error:
+            raise StoreFailedError(f"storage failure: {type(error).__name__}: {error}") from error
         finally:
             with self._changed:
                 self._running -= 1

@@ -1,4 +1,4 @@
-"""One process owns a data folder: two would keep two indexes that do not know of each other's writes."""
+"""One process at a time opens a data folder: a second one's index would miss the first one's writes."""
 
 import fcntl
 import os
@@ -10,7 +10,7 @@ __all__ = ["FolderLock"]
 
 
 class FolderLock:
-    """Holds `folder`/lock until `release` or the end of the process, whichever way it ends.
+    """Holds `folder`/lock until `release` or until the process ends, in whatever way.
 
     Raises:
         StoreLockedError: another process, or this one, holds it.

@@ -1,70 +1,67 @@
-"""Search over two parts that change one after the other: the record first, then the index.
+"""Consistent search over the database and an index that is updated after it.
 
-A ranking from the index is turned into hits with the record's rows of exactly those versions. If one of them is no
-longer there, or a version that the filter chose is not (yet, or any more) in the index, the search is done again;
-the last time while no commit can come between.
+The index finds versions, the database gives the fields of exactly those versions. Where one of them is gone from
+the database, or a version that the filter selected is not in the index (not yet, or not any more), a commit came
+between, and the search is repeated; the last time with the commit lock held, so that no commit can come between.
 """
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from threading import Lock
 
 import numpy as np
 
-from sfsc_service.store.embedded.index.rows import Ranking
-from sfsc_service.store.embedded.index.vector_index import StaleSelectionError, VectorIndex
-from sfsc_service.store.embedded.sqlite.reader import HitRow, ReaderPool
+from sfsc_service.store.embedded.index.vector_index import VectorIndex, VersionNotIndexedError
+from sfsc_service.store.embedded.sqlite.reader import ReaderPool
 from sfsc_service.store.errors import StoreFailedError
-from sfsc_service.store.filters.language import Condition
+from sfsc_service.store.filters.sql import Condition
 from sfsc_service.store.protocol import Float32, Hit
 
 __all__ = ["Searcher"]
 
-_HASTY_ATTEMPTS = 2
+_ATTEMPTS_WITHOUT_LOCK = 2
 
 
 class Searcher:
-    """`gate`: held by the writer from a commit until the index has followed."""
+    """`commit_lock`: held by the writer thread from a commit until the index is up to date."""
 
-    def __init__(self, index: VectorIndex, readers: ReaderPool, gate: Lock) -> None:
+    def __init__(self, index: VectorIndex, readers: ReaderPool, commit_lock: Lock) -> None:
         self._index = index
         self._readers = readers
-        self._gate = gate
+        self._commit_lock = commit_lock
 
     def search(self, queries: Float32, k: int, condition: Condition | None) -> list[list[Hit]]:
         """The best hits for each of `queries` [n, D], n > 0; `condition`: among these items only."""
-        for _ in range(_HASTY_ATTEMPTS):
+        for _ in range(_ATTEMPTS_WITHOUT_LOCK):
             hits = self._attempt(queries, k, condition)
             if hits is not None:
                 return hits
-        with self._gate:
+        with self._commit_lock:
             hits = self._attempt(queries, k, condition)
         if hits is None:
-            raise StoreFailedError("store: index and record must agree; found that they do not")
+            raise StoreFailedError("index and database are out of sync; restart the service")
         return hits
 
     def _attempt(self, queries: Float32, k: int, condition: Condition | None) -> list[list[Hit]] | None:
+        """The hits, or None where a commit came between."""
         with ExitStack() as stack:
-            reader = stack.enter_context(self._readers.lend())
-            among = None
+            reader = stack.enter_context(self._readers.acquire())
+            selected = None
             if condition is not None:
-                # What was chosen must be what is read afterwards.
+                # The versions that are selected must be those that are read afterwards.
                 stack.enter_context(reader.snapshot())
-                among = reader.select(condition)
+                selected = reader.select(condition)
             try:
-                rankings = self._index.search(queries, k, among)
-            except StaleSelectionError:
+                answers = self._index.search(queries, k, selected)
+            except VersionNotIndexedError:
                 return None
-            wanted = np.unique(np.concatenate([ranking.sequences for ranking in rankings]))
-            rows = reader.hits(wanted)
-        return _hits(rankings, rows) if len(rows) == len(wanted) else None
-
-
-def _hits(rankings: Sequence[Ranking], rows: dict[int, HitRow]) -> list[list[Hit]]:
-    return [
-        [
-            Hit._make((*rows[sequence], score))
-            for sequence, score in zip(ranking.sequences.tolist(), ranking.scores.tolist(), strict=True)
+            wanted = np.unique(np.concatenate([answer.sequences for answer in answers]))
+            fields = reader.hits(wanted)
+        if len(fields) < len(wanted):
+            return None
+        return [
+            [
+                Hit._make((*fields[sequence], score))
+                for sequence, score in zip(answer.sequences.tolist(), answer.scores.tolist(), strict=True)
+            ]
+            for answer in answers
         ]
-        for ranking in rankings
-    ]

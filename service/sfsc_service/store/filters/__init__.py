@@ -1,1 +1,1 @@
-"""The filter language, and what it is compiled to."""
+"""The filter language: JSON documents are checked and become operators, which give their SQL."""

@@ -1,4 +1,4 @@
-"""Image files: there before anything names them, gone when nothing does."""
+"""Image files: there before an item refers to them, gone when none does any more."""
 
 import hashlib
 import os
@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from sfsc_service.store import errors
-from sfsc_service.store.embedded.changes import Change
+from sfsc_service.store.embedded.changes import AppliedChange
 from sfsc_service.store.embedded.images import ImageFolder, digest_of
 from sfsc_service.store.embedded.store import EmbeddedStore
-from sfsc_service.store.embedded.write_queue import Job
+from sfsc_service.store.embedded.write_queue import WriteRequest
 from sfsc_service.store.protocol import EncodedImage
+from tests.service.store.agreement import image_of
 from tests.service.store.making import DIMENSION, SPACE, make_item
 
 
@@ -31,7 +32,7 @@ def digests(*images: EncodedImage | None) -> set[str]:
     return {digest_of(image.data) for image in images if image}
 
 
-def test_files_come_and_go_with_the_items_that_name_them(embedded: EmbeddedStore, tmp_path: Path) -> None:
+def test_files_come_and_go_with_the_items_that_use_them(embedded: EmbeddedStore, tmp_path: Path) -> None:
     folder = tmp_path / "store"
     a, b = make_item("a", 1, image=True), make_item("b", 2, image=True)
     twin = replace(make_item("twin", 3), image=a.image)
@@ -47,6 +48,23 @@ def test_files_come_and_go_with_the_items_that_name_them(embedded: EmbeddedStore
     assert files(folder) == digests(b.image)
     embedded.delete(["b"])
     assert files(folder) == set()
+
+
+def test_images_follow_their_items(embedded: EmbeddedStore) -> None:
+    first, second = make_item("a", 1, image=True), make_item("a", 2, image=True)
+    embedded.upsert([first, replace(make_item("twin", 5), image=first.image)])
+    assert image_of(embedded, "a") == image_of(embedded, "twin") == first.image
+    (hit,) = embedded.search(first.vector[None], 1)[0]
+    assert (hit.id, {hit.image_digest}) == ("a", digests(first.image))
+    embedded.upsert([second])
+    assert image_of(embedded, "a") == second.image
+    assert image_of(embedded, "twin") == first.image
+    embedded.upsert([make_item("a", 3)])
+    assert embedded.image("a") is None
+    embedded.delete(["twin"])
+    assert embedded.image("twin") is None
+    embedded.upsert([first])
+    assert image_of(embedded, "a") == first.image
 
 
 def test_a_refused_call_leaves_no_files(embedded: EmbeddedStore, tmp_path: Path) -> None:
@@ -72,7 +90,7 @@ def test_an_image_that_cannot_be_made_durable_fails_its_call(
     assert len(files(tmp_path / "store")) == 1
 
 
-def test_file_and_name_are_durable_before_the_record_is_written(
+def test_file_and_name_are_durable_before_the_database_is_written(
     embedded: EmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
@@ -86,29 +104,29 @@ def test_file_and_name_are_durable_before_the_record_is_written(
         steps.append("rename")
         rename(source, target)
 
-    submit = embedded._writer.submit
+    submit = embedded._writes.submit
 
-    def traced_submit(job: Job) -> "Future[Change]":
-        steps.append("record")
-        return submit(job)
+    def traced_submit(request: WriteRequest) -> "Future[AppliedChange]":
+        steps.append("database")
+        return submit(request)
 
     monkeypatch.setattr(os, "fsync", traced_fsync)
     monkeypatch.setattr(os, "replace", traced_rename)
-    monkeypatch.setattr(embedded._writer, "submit", traced_submit)
+    monkeypatch.setattr(embedded._writes, "submit", traced_submit)
     item = make_item("a", 1, image=True)
     embedded.upsert([item])
     (name,) = digests(item.image)
     assert steps[:2] == ["fsync ('pictures', 'temporary')", "rename"]
-    assert steps[-1] == "record"
+    assert steps[-1] == "database"
     # The leaf, its parent and the root are folders: their own names are cut off above.
     assert set(steps[2:-1]) == {f"fsync ('pictures', '{name[:2]}')", "fsync ('pictures',)", "fsync ()"}
 
 
-def test_opening_after_a_crash_sweeps_what_nothing_names(tmp_path: Path) -> None:
+def test_opening_after_a_crash_deletes_what_nothing_uses(tmp_path: Path) -> None:
     store = EmbeddedStore(tmp_path, SPACE, DIMENSION)
     kept = make_item("a", 1, image=True)
     store.upsert([kept])
-    store._committer._orphans = True  # as after a crash: it was not closed in order
+    store._committer._unused_images = True  # as after a crash: it was not closed in order
     store.close()
     orphan = b"orphan"
     path = tmp_path / "pictures" / digest_of(orphan)[:2] / digest_of(orphan)[2:4] / digest_of(orphan)
@@ -117,21 +135,21 @@ def test_opening_after_a_crash_sweeps_what_nothing_names(tmp_path: Path) -> None
     (tmp_path / "pictures" / "temporary" / "half").write_bytes(b"ha")
     store = EmbeddedStore(tmp_path, SPACE, DIMENSION)
     assert files(tmp_path) == digests(kept.image)
-    assert store.image("a") == kept.image
+    assert image_of(store, "a") == kept.image
     store.close()
 
 
-def test_a_held_image_survives_every_sweep(tmp_path: Path) -> None:
-    folder = ImageFolder(tmp_path / "pictures", named=lambda _: False)
+def test_a_pinned_image_is_not_deleted(tmp_path: Path) -> None:
+    folder = ImageFolder(tmp_path / "pictures", is_used=lambda _: False)
     contents = {digest_of(b"x"): b"x"}
-    folder.hold(contents)
-    folder.hold(contents)
+    folder.pin(contents)
+    folder.pin(contents)
     for _ in range(2):
-        folder.discard(contents)
-        folder.sweep()
+        folder.delete_unused(contents)
+        folder.delete_leftovers()
         assert files(tmp_path) == set(contents)
-        folder.release(contents)
-    folder.discard(contents)
+        folder.unpin(contents)
+    folder.delete_unused(contents)
     assert files(tmp_path) == set()
 
 
@@ -143,10 +161,10 @@ def test_a_damaged_file_is_told_and_healed_by_storing_it_again(embedded: Embedde
     with pytest.raises(errors.StoreFailedError, match="damaged"):
         embedded.image("a")
     embedded.upsert([item])
-    assert embedded.image("a") == item.image
+    assert image_of(embedded, "a") == item.image
 
 
-def test_reading_while_the_image_is_replaced(embedded: EmbeddedStore) -> None:
+def test_an_image_is_of_one_version_while_it_is_replaced(embedded: EmbeddedStore) -> None:
     versions = [make_item("a", seed, image=True) for seed in range(4)]
     wanted = {version.image for version in versions}
     embedded.upsert(versions[:1])
@@ -163,4 +181,5 @@ def test_reading_while_the_image_is_replaced(embedded: EmbeddedStore) -> None:
     while not done.is_set():
         seen.add(embedded.image("a"))
     thread.join()
-    assert seen <= wanted
+    assert {image and EncodedImage(image.data, image.media_type) for image in seen} <= wanted
+    assert all(image and image.digest == digest_of(image.data) for image in seen), "of two versions"

@@ -1,4 +1,4 @@
-"""The index snapshot is a cache: whatever happened to it, the store says what the record says."""
+"""The index snapshot is a cache: whatever happened to it, the store answers from the database."""
 
 import hashlib
 import logging
@@ -65,7 +65,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_a_damaged_snapshot_is_rebuilt_from_the_record(
+def test_a_damaged_snapshot_is_rebuilt_from_the_database(
     tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     oracle, path = filled(tmp_path), tmp_path / "index.snapshot"
@@ -92,7 +92,7 @@ def test_a_whole_snapshot_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert caplog.text == ""
 
 
-def test_changes_after_the_snapshot_are_taken_from_the_record(tmp_path: Path) -> None:
+def test_changes_after_the_snapshot_are_read_from_the_database(tmp_path: Path) -> None:
     oracle, path = filled(tmp_path), tmp_path / "index.snapshot"
     old = path.read_bytes()
     store = EmbeddedStore(tmp_path, SPACE, DIMENSION)
@@ -108,7 +108,7 @@ def test_changes_after_the_snapshot_are_taken_from_the_record(tmp_path: Path) ->
     store.close()
 
 
-def test_a_snapshot_of_a_later_or_another_record_is_not_used(
+def test_a_snapshot_of_a_later_or_another_database_is_not_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     oracle = filled(tmp_path / "a")
@@ -120,7 +120,7 @@ def test_a_snapshot_of_a_later_or_another_record_is_not_used(
     store = EmbeddedStore(tmp_path / "backup", SPACE, DIMENSION)
     assert_agrees(store, oracle)
     store.close()
-    assert "not of this record" in caplog.text
+    assert "does not belong to this database" in caplog.text
 
 
 def test_snapshots_are_written_while_the_store_is_open(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sfsc_service.store.embedded.changes import Int64
 from sfsc_service.store.embedded.index import vector_index as index_module
 from sfsc_service.store.embedded.index.faiss_rows import AcceleratedRows, HostRows, probe
-from sfsc_service.store.embedded.index.vector_index import StaleSelectionError, VectorIndex
+from sfsc_service.store.embedded.index.vector_index import VectorIndex, VersionNotIndexedError
 from sfsc_service.store.errors import DeviceUnavailableError
 from sfsc_service.store.protocol import Float32
 from tests.service.store.making import unit_vectors
@@ -65,8 +65,8 @@ def assert_equal(
     index: VectorIndex, rows: dict[int, Float32], queries: Float32, k: int, among: Any = None
 ) -> None:
     selected = rows if among is None else {sequence: rows[sequence] for sequence in among.tolist()}
-    rankings = index.search(queries, k, among)
-    found = [list(zip(r.scores.tolist(), r.sequences.tolist(), strict=True)) for r in rankings]
+    answers = index.search(queries, k, among)
+    found = [list(zip(r.scores.tolist(), r.sequences.tolist(), strict=True)) for r in answers]
     assert found == [brute_force(selected, query, k) for query in queries]
 
 
@@ -107,9 +107,9 @@ def test_ties_at_the_end_are_cut_by_sequence_however_many_there_are(empty: Any) 
     same = np.repeat(unit_vectors(1, 1, D), 700, axis=0)
     index.apply(NONE, np.arange(1, 701), same)
     for k in (1, 20, 300):
-        (ranking,) = index.search(same[:1], k)
-        assert ranking.sequences.tolist() == list(range(1, k + 1))
-        assert len(set(ranking.scores.tolist())) == 1
+        (answer,) = index.search(same[:1], k)
+        assert answer.sequences.tolist() == list(range(1, k + 1))
+        assert len(set(answer.scores.tolist())) == 1
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -141,10 +141,10 @@ def test_searches_see_all_of_a_change_or_nothing_of_it(empty: Any) -> None:
 
     def search() -> None:
         while not done.is_set():
-            for ranking in index.search(np.repeat(best, 3, axis=0), batch):
-                first = int(ranking.sequences[0])
+            for answer in index.search(np.repeat(best, 3, axis=0), batch):
+                first = int(answer.sequences[0])
                 assert first % batch == 0
-                assert ranking.sequences.tolist() == list(range(first, first + batch))
+                assert answer.sequences.tolist() == list(range(first, first + batch))
             answers[0] += 1
 
     with ThreadPoolExecutor(3) as pool:
@@ -174,10 +174,10 @@ def test_what_is_not_in_the_index_cannot_be_searched_among(empty: Any) -> None:
     index.apply(NONE, np.arange(1, 6), unit_vectors(1, 5, D))
     index.apply(np.array([2]), NONE, np.empty((0, 0), np.float32))
     for among in ([2], [1, 2], [0], [6], [1, 99]):
-        with pytest.raises(StaleSelectionError):
+        with pytest.raises(VersionNotIndexedError):
             index.search(unit_vectors(2, 1, D), 1, np.array(among))
-    (ranking,) = index.search(unit_vectors(2, 1, D), 9, np.array([5, 1]))
-    assert sorted(ranking.sequences.tolist()) == [1, 5]
+    (answer,) = index.search(unit_vectors(2, 1, D), 9, np.array([5, 1]))
+    assert sorted(answer.sequences.tolist()) == [1, 5]
 
 
 class CoarseDevice(DeviceStandIn):

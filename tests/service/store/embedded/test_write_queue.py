@@ -1,7 +1,11 @@
 """The writer thread: groups, failures that stay with their cause, and a thread that outlives everything."""
 
+import resource
+import shutil
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +13,13 @@ import numpy as np
 import pytest
 
 from sfsc_service.store import errors
-from sfsc_service.store.embedded.changes import Change
+from sfsc_service.store.embedded.changes import AppliedChange
 from sfsc_service.store.embedded.sqlite.writer import DatabaseWriter
 from sfsc_service.store.embedded.store import EmbeddedStore
-from sfsc_service.store.embedded.write_queue import Job, Writer
+from sfsc_service.store.embedded.write_queue import WriteQueue, WriteRequest
 from sfsc_service.store.protocol import Item, Outcome
-from tests.service.store.agreement import assert_agrees
+from tests.service.store.agreement import assert_agrees, image_of
+from tests.service.store.conftest import break_sqlite_commits
 from tests.service.store.embedded.test_images import files
 from tests.service.store.making import DIMENSION, SPACE, make_item, make_items
 from tests.service.store.oracle import Oracle
@@ -26,11 +31,11 @@ class Held:
     def __init__(self, store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
         self.groups: list[int] = []
         self._entered, self._go = threading.Event(), threading.Event()
-        self._work = store._writer._work
-        monkeypatch.setattr(store._writer, "_work", self._hold)
+        self._work = store._writes._handle
+        monkeypatch.setattr(store._writes, "_handle", self._hold)
         self._store = store
 
-    def _hold(self, jobs: list[Job]) -> None:
+    def _hold(self, jobs: list[WriteRequest]) -> None:
         self.groups.append(len(jobs))
         if len(self.groups) == 1:
             self._entered.set()
@@ -44,9 +49,9 @@ class Held:
         return self
 
     def wait_for_queue(self, calls: int) -> None:
-        writer = self._store._writer
+        writer = self._store._writes
         with writer._changed:
-            assert writer._changed.wait_for(lambda: len(writer._jobs) >= calls, 60)
+            assert writer._changed.wait_for(lambda: len(writer._requests) >= calls, 60)
 
     def __exit__(self, *_: object) -> None:
         self._go.set()
@@ -74,9 +79,9 @@ def test_a_change_that_fails_in_a_group_fails_alone(
 ) -> None:
     upsert = DatabaseWriter.upsert
 
-    def poisoned(record: DatabaseWriter, rows: Any) -> Change:
-        change = upsert(record, rows)
-        if "poison" in rows.ids:
+    def poisoned(database: DatabaseWriter, items: Any) -> AppliedChange:
+        change = upsert(database, items)
+        if "poison" in items.ids:
             raise ValueError("poison")
         return change
 
@@ -104,16 +109,16 @@ def test_a_change_that_fails_in_a_group_fails_alone(
 
 def fill_disk(store: EmbeddedStore) -> None:
     """SQLite's own limit on pages stands in for the end of the disk; what it raises is the same."""
-    connection = store._committer._record._connection
+    connection = store._committer._database._connection
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {pages}")
 
 
 def free_disk(store: EmbeddedStore) -> None:
-    store._committer._record._connection.execute("PRAGMA max_page_count = 1000000")
+    store._committer._database._connection.execute("PRAGMA max_page_count = 1000000")
 
 
-def test_a_full_disk_fails_the_change_and_leaves_record_and_index_in_agreement(
+def test_a_full_disk_fails_the_change_and_leaves_database_and_index_in_agreement(
     embedded: EmbeddedStore, tmp_path: Path
 ) -> None:
     oracle, items = Oracle(), make_items(50)
@@ -132,23 +137,64 @@ def test_a_full_disk_fails_the_change_and_leaves_record_and_index_in_agreement(
     assert embedded.alive
 
 
-def test_a_commit_that_fails_is_undone(embedded: EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commit_that_fails_is_undone_while_the_store_is_open(
+    embedded: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     oracle, items = Oracle(), make_items(5)
     embedded.upsert(items)
     oracle.upsert(items)
 
-    def broken(_record: DatabaseWriter) -> None:
+    def broken(_database: DatabaseWriter) -> None:
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
         patch.setattr(DatabaseWriter, "commit", broken)
-        with pytest.raises(errors.StoreFailedError, match="Input/output error"):
+        with pytest.raises(errors.OutcomeUnknownError, match="Input/output error"):
             embedded.upsert([make_item("lost", 1), items[0]])
-        with pytest.raises(errors.StoreFailedError, match="Input/output error"):
+        with pytest.raises(errors.OutcomeUnknownError, match="Input/output error"):
             embedded.delete([items[1].id])
     assert_agrees(embedded, oracle)
     assert embedded.upsert([make_item("found", 1)]) == oracle.upsert([make_item("found", 1)])
     assert_agrees(embedded, oracle)
+
+
+@contextmanager
+def no_file_may_grow(path: Path) -> Iterator[None]:
+    """The system's own limit: writes of this process beyond the end of `path` fail."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_log_that_cannot_be_written_at_the_commit_leaves_the_outcome_unknown(
+    embedded: EmbeddedStore, tmp_path: Path
+) -> None:
+    oracle, items = Oracle(), make_items(5)
+    embedded.upsert(items)
+    oracle.upsert(items)
+    with no_file_may_grow(tmp_path / "store" / "record.sqlite-wal"), pytest.raises(errors.OutcomeUnknownError):
+        embedded.upsert([make_item("lost", 1)])
+    assert_agrees(embedded, oracle)
+    assert embedded.upsert([make_item("lost", 1)]) == oracle.upsert([make_item("lost", 1)])
+    assert_agrees(embedded, oracle)
+
+
+def test_images_of_an_unknown_outcome_are_kept_until_the_next_start_knows(tmp_path: Path) -> None:
+    for reaches_disk in (True, False):
+        folder, copy = tmp_path / f"store-{reaches_disk}", tmp_path / f"copy-{reaches_disk}"
+        store, item = EmbeddedStore(folder, SPACE, DIMENSION), make_item("a", 1, image=True)
+        with break_sqlite_commits(reaches_disk=reaches_disk), pytest.raises(errors.OutcomeUnknownError):
+            store.upsert([item])
+        assert len(files(folder)) == 1
+        shutil.copytree(folder, copy)
+        store.close()
+        again = EmbeddedStore(copy, SPACE, DIMENSION)
+        assert image_of(again, "a") == (item.image if reaches_disk else None)
+        assert len(files(copy)) == reaches_disk
+        again.close()
 
 
 def test_an_index_that_cannot_follow_is_rebuilt(embedded: EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,8 +220,8 @@ def test_an_index_that_cannot_be_rebuilt_is_told_and_the_next_start_finds_everyt
         raise MemoryError
 
     monkeypatch.setattr(embedded._committer._index, "apply", failing)
-    for identifier in ("a", "b"):
-        with pytest.raises(errors.StoreFailedError):
+    for identifier, kind in (("a", errors.OutcomeUnknownError), ("b", errors.StoreFailedError)):
+        with pytest.raises(kind, match="restart the service"):
             embedded.upsert([make_item(identifier)])
         assert not embedded.alive
     embedded.close()
@@ -186,41 +232,41 @@ def test_an_index_that_cannot_be_rebuilt_is_told_and_the_next_start_finds_everyt
 
 
 def test_whatever_the_work_raises_the_thread_lives_and_everyone_is_answered() -> None:
-    def work(jobs: list[Job]) -> None:
+    def work(jobs: list[WriteRequest]) -> None:
         if jobs[0].items == 1:
             raise RuntimeError("surprise")
         if jobs[0].items == 2:
             return
-        jobs[0].future.set_result(Change())
+        jobs[0].future.set_result(AppliedChange())
 
-    writer = Writer(work, room=10, group=1, queue_timeout_s=1)
-    for items, message in ((1, "surprise"), (2, "not worked on")):
-        with pytest.raises(errors.StoreFailedError, match=message):
-            writer.submit(Job(lambda _: Change(), items)).result()
+    writer = WriteQueue(work, max_items=10, max_group_items=1, timeout_s=1)
+    for items, message in ((1, "surprise"), (2, "did not answer")):
+        with pytest.raises(errors.OutcomeUnknownError, match=message):
+            writer.submit(WriteRequest(lambda _: AppliedChange(), items)).result()
         assert writer.alive
-    assert writer.submit(Job(lambda _: Change(), 3)).result().outcomes == []
+    assert writer.submit(WriteRequest(lambda _: AppliedChange(), 3)).result().outcomes == []
     writer.close()
     assert not writer.alive
     with pytest.raises(errors.StoreClosedError):
-        writer.submit(Job(lambda _: Change(), 1))
+        writer.submit(WriteRequest(lambda _: AppliedChange(), 1))
 
 
 def test_what_may_wait_is_bounded_and_close_finishes_it() -> None:
     go, done = threading.Event(), []
 
-    def work(jobs: list[Job]) -> None:
+    def work(jobs: list[WriteRequest]) -> None:
         assert go.wait(60)
         for job in jobs:
             done.append(job.items)
-            job.future.set_result(Change())
+            job.future.set_result(AppliedChange())
 
-    writer = Writer(work, room=10, group=100, queue_timeout_s=0.01)
-    futures = [writer.submit(Job(lambda _: Change(), 50))]
+    writer = WriteQueue(work, max_items=10, max_group_items=100, timeout_s=0.01)
+    futures = [writer.submit(WriteRequest(lambda _: AppliedChange(), 50))]
     with writer._changed:
-        assert writer._changed.wait_for(lambda: not writer._jobs, 60)
-    futures += [writer.submit(Job(lambda _: Change(), items)) for items in (6, 4)]
-    with pytest.raises(errors.StoreBusyError, match=r"at most 10 changes may wait; found 10 after 0\.01 s"):
-        writer.submit(Job(lambda _: Change(), 1))
+        assert writer._changed.wait_for(lambda: not writer._requests, 60)
+    futures += [writer.submit(WriteRequest(lambda _: AppliedChange(), items)) for items in (6, 4)]
+    with pytest.raises(errors.StoreBusyError, match=r"at most 10 changed items may wait; found 10 after 0\.01 s"):
+        writer.submit(WriteRequest(lambda _: AppliedChange(), 1))
     closing = threading.Thread(target=writer.close)
     closing.start()
     go.set()
@@ -232,8 +278,8 @@ def test_what_may_wait_is_bounded_and_close_finishes_it() -> None:
 def test_a_busy_store_keeps_nothing_of_what_it_refused(
     embedded: EmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded._writer, "_room", 1)
-    monkeypatch.setattr(embedded._writer, "_queue_timeout_s", 0.01)
+    monkeypatch.setattr(embedded._writes, "_max_items", 1)
+    monkeypatch.setattr(embedded._writes, "_timeout_s", 0.01)
     with ThreadPoolExecutor(1) as pool, Held(embedded, monkeypatch) as held:
         waiting = pool.submit(embedded.upsert, [make_item("waits", 1)])
         held.wait_for_queue(1)

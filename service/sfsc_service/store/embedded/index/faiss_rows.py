@@ -1,33 +1,33 @@
-"""Which library's index keeps the vectors, and on which device; nothing else here knows.
+"""Vectors in a FAISS index, on the CPU or a GPU; no other module imports FAISS.
 
-`make_index` gives rows of float32 [D] that are appended and never altered, each known by its position from 0.
-Scores are inner products in float32, good to `dimension` roundings; their last digits depend on device and batch.
-A wanted device that does not answer a probe search is an error, never a silent run on the CPU.
+`make_index` gives rows of float32 [D] that are appended and never altered, each identified by its position from 0.
+Scores are inner products in float32, off by at most `dimension` roundings; their last digits depend on device and
+batch. A device that is asked for and fails a probe search is an error, never a silent run on the CPU.
 """
 
 import threading
-from typing import Any
+from typing import Any, assert_never
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 
+from sfsc_bundle.runner import Device
 from sfsc_service.store.errors import DeviceUnavailableError
 from sfsc_service.store.protocol import Float32
 
-__all__ = ["DEVICES", "AcceleratedRows", "HostRows", "make_index", "probe"]
+__all__ = ["AcceleratedRows", "HostRows", "make_index", "probe"]
 
-DEVICES = ("cpu", "cuda")
 # The classic GPU indexes take no larger k.
 _MAX_DEVICE_K = 2048
 _PROBES = 64
 
 Bitmap = npt.NDArray[np.uint8]
-Found = tuple[Float32, npt.NDArray[np.int64]]
+SearchResult = tuple[Float32, npt.NDArray[np.int64]]
 
 
 class HostRows:
-    """Rows in main memory. Reading and searching may run side by side; `add` needs to be alone."""
+    """Rows in main memory. Reads and searches may run in parallel; `add` must run alone."""
 
     def __init__(self, dimension: int, threads: int) -> None:
         self._index = faiss.IndexFlatIP(dimension)
@@ -40,23 +40,23 @@ class HostRows:
         self._index.add(np.ascontiguousarray(vectors, np.float32))
 
     def vectors(self) -> Float32:
-        """All rows [n, D], not a copy: invalid as soon as `add` is called."""
+        """All rows [n, D], without a copy: invalid after the next `add`."""
         count, dimension = len(self), self._index.d
         if not count:
             return np.empty((0, dimension), np.float32)
         view: Float32 = faiss.rev_swig_ptr(self._index.get_xb(), count * dimension).reshape(count, dimension)
         return view
 
-    def search(self, queries: Float32, k: int, among: Bitmap | None) -> Found:
-        """Scores [n, k] descending and positions [n, k]; k ≤ rows. `among`: one bit a row, lowest bit first."""
-        # A setting of the calling thread, and searches come from any.
+    def search(self, queries: Float32, k: int, selected: Bitmap | None) -> SearchResult:
+        """Scores [n, k] descending and positions [n, k]; k ≤ rows. `selected`: one bit a row, lowest bit first."""
+        # faiss keeps this setting per thread, and any thread may search.
         faiss.omp_set_num_threads(self._threads)
-        scores, positions = self._index.search(queries, k, params=_parameters(among))
+        scores, positions = self._index.search(queries, k, params=_parameters(selected))
         return scores, positions
 
 
 class AcceleratedRows(HostRows):
-    """A second copy on a device for what it can do; the host does the rest.
+    """Rows with a second copy on a device, for searches that the device can do; the host does the others.
 
     `device_index`: an empty index with the interface of faiss.Index, which need not honour selectors.
     """
@@ -64,32 +64,34 @@ class AcceleratedRows(HostRows):
     def __init__(self, dimension: int, threads: int, device_index: Any) -> None:
         super().__init__(dimension, threads)
         self._device_index = device_index
-        # One faiss.StandardGpuResources must not serve two threads at once.
-        self._turn = threading.Lock()
+        # Two threads must not use one faiss.StandardGpuResources at the same time.
+        self._device_lock = threading.Lock()
 
     def add(self, vectors: Float32) -> None:
         super().add(vectors)
         self._device_index.add(np.ascontiguousarray(vectors, np.float32))
 
-    def search(self, queries: Float32, k: int, among: Bitmap | None) -> Found:
-        if among is not None or k > _MAX_DEVICE_K:
-            return super().search(queries, k, among)
-        with self._turn:
+    def search(self, queries: Float32, k: int, selected: Bitmap | None) -> SearchResult:
+        if selected is not None or k > _MAX_DEVICE_K:
+            return super().search(queries, k, selected)
+        with self._device_lock:
             scores, positions = self._device_index.search(queries, k)
         return scores, positions
 
 
-def make_index(dimension: int, device: str, threads: int) -> HostRows:
+def make_index(dimension: int, device: Device, threads: int) -> HostRows:
     """Empty rows on `device`, "cpu" or "cuda"; `threads` for one search on the host.
 
     Raises:
-        DeviceUnavailableError: `device` is not one of DEVICES, or is not there, or does not answer rightly.
+        DeviceUnavailableError: the device is missing or fails its probe.
     """
-    if device == "cpu":
-        return HostRows(dimension, threads)
-    if device == "cuda":
-        return AcceleratedRows(dimension, threads, _cuda_index(dimension))
-    raise DeviceUnavailableError(f"device: must be one of {', '.join(DEVICES)}; found {device!r}")
+    match device:
+        case "cpu":
+            return HostRows(dimension, threads)
+        case "cuda":
+            return AcceleratedRows(dimension, threads, _cuda_index(dimension))
+        case _:
+            assert_never(device)
 
 
 def _cuda_index(dimension: int) -> Any:
@@ -110,8 +112,8 @@ def probe(index: Any, dimension: int) -> None:
     """Search an empty device index for known vectors and empty it again.
 
     Raises:
-        DeviceUnavailableError: it misses some, or its scores are coarser than float32 arithmetic makes them, so
-            that candidates could not be trusted.
+        DeviceUnavailableError: it misses some, or its scores are less exact than float32 arithmetic, so that its
+            candidates could not be relied on.
     """
     drawn = np.random.default_rng(0).standard_normal((_PROBES, dimension)).astype(np.float32)
     vectors = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
@@ -127,9 +129,9 @@ def probe(index: Any, dimension: int) -> None:
         raise DeviceUnavailableError(f"device: {rule}; found them off by {error:.1e}")
 
 
-def _parameters(among: Bitmap | None) -> Any:
-    # A new object for every call: faiss writes into it.
-    if among is None:
+def _parameters(selected: Bitmap | None) -> Any:
+    # A new object for each call: faiss writes into it.
+    if selected is None:
         return None
     library: Any = faiss  # its stubs know the C++ constructors only
-    return library.SearchParameters(sel=library.IDSelectorBitmap(among))
+    return library.SearchParameters(sel=library.IDSelectorBitmap(selected))

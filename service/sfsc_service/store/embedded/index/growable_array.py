@@ -16,7 +16,7 @@ class GrowableArray(Generic[Scalar]):
         self._count = 0
 
     def view(self) -> npt.NDArray[Scalar]:
-        """[n]; writes go through, and it is the caller's business that `extend` may leave it behind."""
+        """The array [n] itself, writable; `extend` may move the data, so do not keep it beyond the next call."""
         return self._buffer[: self._count]
 
     def extend(self, values: npt.NDArray[Any]) -> None:

@@ -1,8 +1,8 @@
-"""Making the index agree with the record: from a snapshot and what came after it, or from the record alone.
+"""Filling the index at a start: from a snapshot and the changes after it, or from the database alone.
 
-What counts is the set of sequence numbers in the record: rows of the snapshot that are not in it are left out
-(deleted or replaced since), and those above the snapshot's number are read from it. If together they are not the
-whole record, the snapshot belongs to something else and is not used.
+The sequence numbers in the database decide: versions of the snapshot that are not among them are left out (deleted
+or replaced since), and those above the snapshot's number are read from the database. If the two do not add up to
+the whole database, the snapshot belongs to another one and is not used.
 """
 
 import logging
@@ -16,7 +16,7 @@ from sfsc_service.store.embedded.index.vector_index import VectorIndex
 from sfsc_service.store.embedded.sqlite.reader import DatabaseReader
 from sfsc_service.store.errors import StoreFailedError
 
-__all__ = ["fill_index", "fill_index_from_record"]
+__all__ = ["fill_index", "rebuild_index"]
 
 _NONE = np.empty(0, np.int64)
 
@@ -24,16 +24,16 @@ _log = logging.getLogger(__name__)
 
 
 def fill_index(index: VectorIndex, reader: DatabaseReader, path: Path, last_sequence: int) -> bool:
-    """Fill an empty index; True if the snapshot at `path` served, else the file there is removed.
+    """Fill an empty index; True if the snapshot at `path` was used, otherwise that file is deleted.
 
     Raises:
-        StoreFailedError: the record is damaged.
+        StoreFailedError: the database is damaged.
     """
     snapshot = read_snapshot(path, index.dimension)
     known = reader.sequences()
     if snapshot is None or not _belongs(snapshot, known, last_sequence):
         path.unlink(missing_ok=True)
-        fill_index_from_record(index, reader)
+        rebuild_index(index, reader)
         return False
     kept = np.isin(snapshot.sequences, known)
     index.apply(_NONE, snapshot.sequences[kept], snapshot.vectors[kept])
@@ -41,7 +41,8 @@ def fill_index(index: VectorIndex, reader: DatabaseReader, path: Path, last_sequ
     return True
 
 
-def fill_index_from_record(index: VectorIndex, reader: DatabaseReader) -> None:
+def rebuild_index(index: VectorIndex, reader: DatabaseReader) -> None:
+    """Fill an index from the database alone. Raises StoreFailedError: the database is damaged."""
     index.clear()
     _append_above(0, index, reader, len(reader.sequences()))
 
@@ -51,7 +52,7 @@ def _belongs(snapshot: Snapshot, known: Int64, last_sequence: int) -> bool:
     newer = (known > snapshot.sequence).sum()
     fits = snapshot.sequence <= last_sequence and surviving + newer == len(known)
     if not fits:
-        _log.warning("the index snapshot is not of this record; the index is rebuilt")
+        _log.warning("the index snapshot does not belong to this database; the index is rebuilt")
     return bool(fits)
 
 
@@ -59,5 +60,4 @@ def _append_above(sequence: int, index: VectorIndex, reader: DatabaseReader, exp
     for sequences, vectors in reader.vectors_above(sequence):
         index.apply(_NONE, sequences, vectors)
     if len(index) != expected:
-        found = f"{len(index)} vectors for {expected} items"
-        raise StoreFailedError(f"record: every item must have a vector; found {found}: the file is damaged")
+        raise StoreFailedError(f"the database is damaged: it has {len(index)} vectors for {expected} items")

@@ -1,7 +1,7 @@
-"""Searches side by side, changes alone.
+"""Writer-preferring readers–writer lock.
 
-A waiting change goes before searches that come after it, so that a stream of searches cannot keep it waiting for
-ever; the searches that are already running are waited for. Not reentrant.
+A waiting writer goes before readers that come after it, so that a stream of readers cannot starve it; readers that
+are already inside are waited for. Not reentrant.
 """
 
 import threading
@@ -14,34 +14,34 @@ __all__ = ["ReadWriteLock"]
 class ReadWriteLock:
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._sharing = 0
-        self._waiting = 0
-        self._exclusive = False
+        self._readers = 0
+        self._waiting_writers = 0
+        self._writing = False
 
     @contextmanager
     def shared(self) -> Iterator[None]:
         with self._changed:
-            self._changed.wait_for(lambda: not self._exclusive and not self._waiting)
-            self._sharing += 1
+            self._changed.wait_for(lambda: not self._writing and not self._waiting_writers)
+            self._readers += 1
         try:
             yield
         finally:
             with self._changed:
-                self._sharing -= 1
+                self._readers -= 1
                 self._changed.notify_all()
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         with self._changed:
-            self._waiting += 1
+            self._waiting_writers += 1
             try:
-                self._changed.wait_for(lambda: not self._exclusive and not self._sharing)
-                self._exclusive = True
+                self._changed.wait_for(lambda: not self._writing and not self._readers)
+                self._writing = True
             finally:
-                self._waiting -= 1
+                self._waiting_writers -= 1
         try:
             yield
         finally:
             with self._changed:
-                self._exclusive = False
+                self._writing = False
                 self._changed.notify_all()

@@ -1,8 +1,8 @@
-"""The index on disk, so that a start need not read every vector out of the record.
+"""The index on disk, so that a start need not read every vector from the database.
 
-It is only a cache: written beside the old file and renamed, checksummed as a whole, and whatever does not fit is
-taken for missing. File: magic, length of the header, header (JSON), sequence numbers (int64 [n]), vectors
-(float32 [n, D]), sha256 of all before it; little-endian.
+It is only a cache: a new file is written beside the old one and renamed, a checksum covers the whole, and a file
+that does not fit counts as missing. Format: magic, length of the header, header (JSON), sequence numbers
+(int64 [n]), vectors (float32 [n, D]), sha256 of everything before it; little-endian.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """`sequence`: the newest change it knows of; `sequences` [n] ascend; `vectors` [n, D] are mapped, not read."""
+    """`sequence`: of the newest change in it; `sequences` [n] ascend; `vectors` [n, D] are memory-mapped."""
 
     sequence: int
     sequences: Int64
@@ -41,7 +41,7 @@ class Snapshot:
 
 
 def write_snapshot(path: Path, index: VectorIndex, sequence: int) -> None:
-    """Replace the file at `path`; for the thread that changes the index."""
+    """Replace the file at `path`; only for the thread that changes the index."""
     digest = hashlib.sha256()
     with replacing(path) as file:
         for part in _parts(index, sequence):
@@ -51,7 +51,7 @@ def write_snapshot(path: Path, index: VectorIndex, sequence: int) -> None:
 
 
 def read_snapshot(path: Path, dimension: int) -> Snapshot | None:
-    """The snapshot, or None if there is none that can be trusted; the reason is logged."""
+    """The snapshot, or None if there is none or it is damaged, which is logged."""
     try:
         with path.open("rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -59,7 +59,7 @@ def read_snapshot(path: Path, dimension: int) -> Snapshot | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        _log.warning("the index snapshot %s is not used, the index is rebuilt: %s", path, error)
+        _log.warning("the index snapshot %s is not used, the index is rebuilt from the database: %s", path, error)
         return None
 
 
@@ -75,7 +75,7 @@ def _parts(index: VectorIndex, sequence: int) -> Iterator[memoryview | bytes]:
 def _parse(data: mmap.mmap, dimension: int) -> Snapshot:
     start = len(_MAGIC) + 4
     if len(data) < start + _DIGEST_BYTES or data[: len(_MAGIC)] != _MAGIC:
-        raise ValueError("it does not begin as a snapshot")
+        raise ValueError("the file does not begin like a snapshot")
     _verify(data)
     (size,) = struct.unpack("<I", data[len(_MAGIC) : start])
     header = json.loads(data[start : start + min(size, _HEADER_LIMIT)])
@@ -85,9 +85,9 @@ def _parse(data: mmap.mmap, dimension: int) -> Snapshot:
     middle = start + size + 8 * count
     end = middle + 4 * dimension * count
     if count < 0 or end + _DIGEST_BYTES != len(data):
-        raise ValueError(f"its length does not fit {count} vectors")
+        raise ValueError(f"the length of the file does not fit {count} vectors")
     sequences = np.frombuffer(data[start + size : middle], "<i8").astype(np.int64)
-    # Not frombuffer on the map: the header's length need not be a multiple of four.
+    # np.frombuffer on the map would need an aligned offset; the header may have any length.
     vectors = np.ndarray((count, dimension), "<f4", data, middle)
     return Snapshot(int(header["sequence"]), sequences, vectors)
 
@@ -97,4 +97,4 @@ def _verify(data: mmap.mmap) -> None:
     for start in range(0, end, _READ_BYTES):
         digest.update(data[start : min(start + _READ_BYTES, end)])
     if digest.digest() != data[end:]:
-        raise ValueError("its checksum does not match")
+        raise ValueError("the checksum does not match")

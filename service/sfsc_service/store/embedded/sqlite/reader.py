@@ -1,10 +1,9 @@
-"""The read side of the record: connections that are lent to one thread at a time.
+"""The read side of the database: a pool of connections, each used by one thread at a time.
 
-A pool instead of one connection per thread: a server's threads come and go, and each would leave its own open.
+A pool instead of a connection per thread: a server's threads come and go, and each would leave its own open.
 """
 
 import json
-import sqlite3
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,18 +13,21 @@ from typing import Any
 import numpy as np
 
 from sfsc_service.store.embedded.changes import Int64
-from sfsc_service.store.embedded.sqlite.schema import connect
+from sfsc_service.store.embedded.sqlite.schema import DatabaseError, connect
 from sfsc_service.store.errors import StoreFailedError
-from sfsc_service.store.filters.language import Condition
-from sfsc_service.store.protocol import Float32, StoredItem
+from sfsc_service.store.filters.sql import Condition
+from sfsc_service.store.protocol import Float32, Hit, StoredItem
 
-__all__ = ["DatabaseReader", "HitRow", "ReaderPool"]
+__all__ = ["DatabaseReader", "HitFields", "ReaderPool"]
 
-HitRow = tuple[str, int, str, str, str, str | None, str | None]
+HitFields = tuple[Any, ...]
+"""The fields of a Hit in its order, all but the score."""
 
-_HIT = "id, sequence, space, width, metadata, picture, media_type"
-_RECORD = f"SELECT {_HIT}, vector FROM items JOIN vectors USING (sequence)"
-_ROWS_AT_ONCE = 8192
+# The column of each field of a Hit, all but the score, which the index knows.
+_COLUMNS = {"id": "id", "space": "space", "width": "width", "metadata_json": "metadata", "image_digest": "picture"}
+_HIT = ", ".join(_COLUMNS[field] for field in Hit._fields[:-1])
+_ITEM = f"SELECT {_HIT}, vector FROM items JOIN vectors USING (sequence)"
+_ROWS_PER_FETCH = 8192
 
 
 class DatabaseReader:
@@ -36,7 +38,7 @@ class DatabaseReader:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """All reads inside see one state of the record."""
+        """All reads inside see one state of the database."""
         self._connection.execute("BEGIN")
         try:
             yield
@@ -45,18 +47,18 @@ class DatabaseReader:
 
     def get(self, ids: Sequence[str]) -> list[StoredItem | None]:
         rows = self._connection.execute(
-            f"{_RECORD} WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(ids),)
+            f"{_ITEM} WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(ids),)
         )
-        found = {row[0]: row for row in rows}
-        return [self._record(found[i]) if i in found else None for i in ids]
+        found = {item.id: item for item in map(self._item, rows)}
+        return [found.get(identifier) for identifier in ids]
 
     def page(self, after: str, limit: int, condition: Condition | None) -> list[StoredItem]:
         """The first `limit` items whose id comes after `after` and that meet `condition`."""
         sql, values = (condition.sql, condition.values) if condition else ("true", ())
         rows = self._connection.execute(
-            f"{_RECORD} WHERE id > ? AND ({sql}) ORDER BY id LIMIT ?", (after, *values, limit)
+            f"{_ITEM} WHERE id > ? AND ({sql}) ORDER BY id LIMIT ?", (after, *values, limit)
         )
-        return [self._record(row) for row in rows]
+        return [self._item(row) for row in rows]
 
     def select(self, condition: Condition) -> Int64:
         """The sequence numbers of all items that meet `condition`, ascending."""
@@ -70,20 +72,20 @@ class DatabaseReader:
         """The number of items per width."""
         return dict(self._connection.execute("SELECT width, count(*) FROM items GROUP BY width"))
 
-    def hits(self, sequences: Int64) -> dict[int, HitRow]:
+    def hits(self, sequences: Int64) -> dict[int, HitFields]:
         """What hits show of these versions; a version that is no longer current is left out."""
-        rows: Iterable[HitRow] = self._connection.execute(
-            f"SELECT {_HIT} FROM items WHERE sequence IN (SELECT value FROM json_each(?))",
+        rows: Iterable[HitFields] = self._connection.execute(
+            f"SELECT sequence, {_HIT} FROM items WHERE sequence IN (SELECT value FROM json_each(?))",
             (json.dumps(sequences.tolist()),),
         )
-        return {row[1]: row for row in rows}
+        return {row[0]: row[1:] for row in rows}
 
     def vectors_above(self, sequence: int) -> Iterator[tuple[Int64, Float32]]:
         """Versions newer than `sequence` with their vectors [n, D], ascending, some thousands at a time."""
         rows = self._connection.execute(
             "SELECT sequence, vector FROM vectors WHERE sequence > ? ORDER BY sequence", (sequence,)
         )
-        while chunk := rows.fetchmany(_ROWS_AT_ONCE):
+        while chunk := rows.fetchmany(_ROWS_PER_FETCH):
             vectors = np.stack([self._vector(blob) for _, blob in chunk])
             yield np.array([number for number, _ in chunk], np.int64), vectors
 
@@ -94,7 +96,7 @@ class DatabaseReader:
         ).fetchone()
         return row and (row[0], row[1])
 
-    def names_image(self, digest: str) -> bool:
+    def uses_image(self, digest: str) -> bool:
         found = self._connection.execute("SELECT 1 FROM items WHERE picture = ? LIMIT 1", (digest,))
         return found.fetchone() is not None
 
@@ -105,20 +107,23 @@ class DatabaseReader:
         found = self._connection.execute(sql, values)
         return np.sort(np.fromiter((number for (number,) in found), np.int64))
 
-    def _record(self, row: Any) -> StoredItem:
-        identifier, sequence, space, width, metadata, image, media_type, vector = row
-        parsed = json.loads(metadata)
-        return StoredItem(identifier, sequence, space, width, self._vector(vector), parsed, image, media_type)
+    def _item(self, row: Sequence[Any]) -> StoredItem:
+        *fields, vector = row
+        shown = Hit._make((*fields, 0.0))
+        return StoredItem(
+            shown.id, shown.space, shown.width, self._vector(vector), shown.metadata, shown.image_digest
+        )
 
     def _vector(self, blob: bytes) -> Float32:
         if len(blob) != 4 * self._dimension:
-            rule = f"a vector must have {4 * self._dimension} bytes"
-            raise StoreFailedError(f"record: {rule}; found {len(blob)}: the file is damaged")
+            raise StoreFailedError(
+                f"the database is damaged: a vector has {len(blob)} bytes instead of {4 * self._dimension}"
+            )
         return np.frombuffer(blob, "<f4")
 
 
 class ReaderPool:
-    """As many connections as calls ran at the same time."""
+    """As many connections as were ever in use at the same time."""
 
     def __init__(self, path: Path, dimension: int) -> None:
         self._path = path
@@ -126,15 +131,15 @@ class ReaderPool:
         self._idle: deque[DatabaseReader] = deque()
 
     @contextmanager
-    def lend(self) -> Iterator[DatabaseReader]:
+    def acquire(self) -> Iterator[DatabaseReader]:
         try:
             reader = self._idle.pop()
         except IndexError:
             reader = DatabaseReader(self._path, self._dimension)
         try:
             yield reader
-        except sqlite3.Error:
-            # Whatever state it is in, nobody else shall get it.
+        except DatabaseError:
+            # Its state is unknown, so it is not used again.
             reader.close()
             raise
         except BaseException:
@@ -143,6 +148,6 @@ class ReaderPool:
         self._idle.append(reader)
 
     def close(self) -> None:
-        """Close all; none may be lent any more."""
+        """Close all connections; none may be in use."""
         while self._idle:
             self._idle.pop().close()

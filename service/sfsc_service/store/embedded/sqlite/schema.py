@@ -1,8 +1,8 @@
-"""The record's file: its tables, how it is opened, and whether it may be opened for a space and a dimension.
+"""The database file: its tables, how it is opened, and which spaces and dimension it may be opened for.
 
-`items.sequence` is the version of an item: every change makes a new one, no version is ever altered, and the index
-knows rows by nothing else. Vectors have a table of their own, so that reading many items without them (hits,
-filters) reads few pages.
+`items.sequence` numbers the versions of items: every change makes a new version, no version is ever altered, and
+the index identifies its rows by this number alone. Vectors have a table of their own, so that reading many items
+without them (hits, filters) reads few pages.
 """
 
 import sqlite3
@@ -11,11 +11,14 @@ from pathlib import Path
 
 from sfsc_service.store.errors import FolderMismatchError, StoreFailedError
 
-__all__ = ["SCHEMA_VERSION", "check_fit", "connect", "open_record"]
+__all__ = ["SCHEMA_VERSION", "DatabaseError", "check_fit", "connect", "open_database"]
+
+DatabaseError = sqlite3.Error
+"""What connections raise; modules outside of this folder know the database's errors by this name only."""
 
 SCHEMA_VERSION = 1
 _BUSY_TIMEOUT_S = 10.0
-# 16 MB: a bulk insertion of thousands of vectors would else stop for two more fsyncs every few calls.
+# 16 MB: with SQLite's default, a bulk insertion would stop for two more fsyncs every few calls.
 _CHECKPOINT_PAGES = 4_000
 
 _SCHEMA = """
@@ -41,7 +44,7 @@ CREATE INDEX items_by_picture ON items (picture) WHERE picture IS NOT NULL;
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection that any one thread at a time may use; transactions are begun by hand."""
+    """A connection for one thread at a time; transactions are begun explicitly."""
     connection = sqlite3.connect(
         path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=256
     )
@@ -56,24 +59,24 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def open_record(path: Path, space: str, dimension: int, compatible_with: Collection[str]) -> sqlite3.Connection:
-    """The write connection of a record that fits, created where there is none.
+def open_database(path: Path, space: str, dimension: int, compatible_with: Collection[str]) -> sqlite3.Connection:
+    """The write connection to a database that fits; a missing file is created.
 
     Raises:
         FolderMismatchError: it was made for another schema, dimension or space.
-        StoreFailedError: the file cannot be read as a record.
+        StoreFailedError: the file is not a readable database.
     """
     try:
         connection = connect(path)
     except sqlite3.Error as error:
-        raise StoreFailedError(f"folder: {path} must be an SQLite file that can be opened; {error}") from error
+        raise StoreFailedError(f"the database {path} cannot be opened: {error}") from error
     try:
         if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone():
             _create(connection, space, dimension)
         check_fit(connection, path, dimension, {space, *compatible_with})
     except sqlite3.Error as error:
         connection.close()
-        raise StoreFailedError(f"folder: {path} must be a readable record; {error}") from error
+        raise StoreFailedError(f"the database {path} cannot be read: {error}") from error
     except BaseException:
         connection.close()
         raise
@@ -89,7 +92,7 @@ def _create(connection: sqlite3.Connection, space: str, dimension: int) -> None:
 
 
 def check_fit(connection: sqlite3.Connection, path: Path, dimension: int, spaces: Collection[str]) -> None:
-    """Refuse a record of another schema or dimension, or with vectors of other spaces. FolderMismatchError."""
+    """Refuse another schema or dimension, or vectors of other spaces. Raises FolderMismatchError."""
     meta = dict(connection.execute("SELECT name, value FROM meta"))
     if meta.get("schema_version") != SCHEMA_VERSION:
         found, rule = meta.get("schema_version"), f"must be of schema version {SCHEMA_VERSION}"
@@ -98,6 +101,6 @@ def check_fit(connection: sqlite3.Connection, path: Path, dimension: int, spaces
         rule = f"must hold vectors of dimension {dimension}"
         raise FolderMismatchError(f"folder: {path.parent} {rule}; found {meta.get('dimension')}")
     present = {name for (name,) in connection.execute("SELECT name FROM spaces")}
-    if strange := sorted(present - set(spaces)):
+    if others := sorted(present - set(spaces)):
         rule = f"must hold vectors of the space {' or '.join(sorted(spaces))} only"
-        raise FolderMismatchError(f"folder: {path.parent} {rule}; found {', '.join(strange)}")
+        raise FolderMismatchError(f"folder: {path.parent} {rule}; found {', '.join(others)}")

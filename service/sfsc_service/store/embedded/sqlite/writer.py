@@ -1,17 +1,19 @@
-"""The write side of the record: one thread owns it.
+"""The write side of the database; one thread owns it.
 
-Callers `begin`, make changes (each `attempt`ed, so that one that fails leaves no trace), and `commit`; nothing is
-visible to readers before. `last_sequence` is the number of the newest committed or pending change.
+A transaction: `begin`, any number of changes, each inside `attempt` so that one that fails leaves no trace, then
+`commit` or `rollback`. Nothing is visible to readers before the commit, and a rollback undoes everything: rows,
+sequence numbers and spaces.
 """
 
 import json
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from sfsc_service.store.embedded.changes import Change, Old, Rows
-from sfsc_service.store.embedded.sqlite.schema import check_fit, open_record
+from sfsc_service.store.embedded.changes import AppliedChange, ItemColumns, RemovedVersion
+from sfsc_service.store.embedded.sqlite.schema import check_fit, open_database
 from sfsc_service.store.errors import FolderMismatchError, SpaceMismatchError
 from sfsc_service.store.protocol import Outcome
 
@@ -19,21 +21,37 @@ __all__ = ["DatabaseWriter"]
 
 _FIND = "SELECT id, sequence, width, picture FROM items WHERE id IN (SELECT value FROM json_each(?))"
 _REMOVE = "DELETE FROM items WHERE sequence IN (SELECT value FROM json_each(?))"
-_INSERT = "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?)"
-_INSERT_VECTOR = "INSERT INTO vectors VALUES (?, ?)"
+_INSERT_VECTOR = "INSERT INTO vectors (sequence, vector) VALUES (?, ?)"
+
+
+class _State(NamedTuple):
+    """What a transaction changes beside rows. `space`: of new vectors, one of `spaces`."""
+
+    last_sequence: int
+    space: str
+    spaces: frozenset[str]
 
 
 class DatabaseWriter:
     def __init__(self, path: Path, space: str, dimension: int, compatible_with: Collection[str]) -> None:
-        self._connection = open_record(path, space, dimension, compatible_with)
+        self._connection = open_database(path, space, dimension, compatible_with)
         self._path = path
-        self.spaces = frozenset({space, *compatible_with})
-        self._space = space
-        self.last_sequence = self._meta("last_sequence")
+        self._state = _State(self._meta("last_sequence"), space, frozenset({space, *compatible_with}))
+        self._committed = self._state
+
+    @property
+    def last_sequence(self) -> int:
+        """The number of the newest committed change."""
+        return self._committed.last_sequence
+
+    @property
+    def spaces(self) -> frozenset[str]:
+        """The committed ones; may be read from any thread."""
+        return self._committed.spaces
 
     @property
     def clean(self) -> bool:
-        """Whether the record was closed in order the last time."""
+        """Whether the database was closed in order the last time."""
         return bool(self._meta("clean"))
 
     def mark(self, *, clean: bool) -> None:
@@ -47,79 +65,99 @@ class DatabaseWriter:
         self._connection.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
-        self._set_meta("last_sequence", self.last_sequence)
+        """Commit; where this raises, the transaction may still be found committed after a crash."""
         self._connection.execute("COMMIT")
+        self._committed = self._state
 
     def rollback(self) -> None:
         # A full disk makes SQLite roll back by itself; a second time would be an error.
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
-        self.last_sequence = self._meta("last_sequence")
+        self._state = self._committed
 
-    def attempt(self, change: Callable[["DatabaseWriter"], Change]) -> Change:
+    def attempt(self, change: Callable[["DatabaseWriter"], AppliedChange]) -> AppliedChange:
         """Run one call's change; if it raises, the transaction is as it was before."""
-        before = self.last_sequence
+        before = self._state
         self._connection.execute("SAVEPOINT attempt")
         try:
-            done = change(self)
+            applied = change(self)
         except BaseException:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK TO attempt")
                 self._connection.execute("RELEASE attempt")
-            self.last_sequence = before
+            self._state = before
             raise
         self._connection.execute("RELEASE attempt")
-        return done
+        return applied
 
-    def adopt(self, space: str, dimension: int, compatible_with: Collection[str]) -> Change:
-        """Take on other spaces, as `protocol.Store.adopt`. Raises FolderMismatchError."""
+    def adopt(self, space: str, dimension: int, compatible_with: Collection[str]) -> AppliedChange:
+        """Change the spaces, as `protocol.Store.adopt`. Raises FolderMismatchError."""
         spaces = frozenset({space, *compatible_with})
         check_fit(self._connection, self._path, dimension, spaces)
-        if self._space not in spaces:
+        if self._state.space not in spaces:
             rule = f"must hold vectors of the space {' or '.join(sorted(spaces))} only"
-            raise FolderMismatchError(f"folder: {self._path.parent} {rule}; {self._space} is being served")
-        self.spaces, self._space = spaces, space
-        return Change()
+            raise FolderMismatchError(f"folder: {self._path.parent} {rule}; {self._state.space} is being served")
+        self._state = self._state._replace(space=space, spaces=spaces)
+        return AppliedChange()
 
-    def upsert(self, rows: Rows) -> Change:
-        for space in {*rows.spaces} - self.spaces:  # checked before it was queued, when others may have held
-            raise SpaceMismatchError("space", f"must be one of {', '.join(sorted(self.spaces))}", repr(space))
-        old = self._take_out(rows.ids)
-        change = Change(removed=list(old.values()), outcomes=_outcomes(rows.ids, old))
-        kept = sorted({identifier: i for i, identifier in enumerate(rows.ids)}.values())
-        change.sequences = np.arange(self.last_sequence + 1, self.last_sequence + 1 + len(kept), dtype=np.int64)
-        change.widths = [rows.widths[i] for i in kept]
-        change.vectors = rows.vectors if len(kept) == len(rows.ids) else rows.vectors[kept]
-        self._insert(rows, kept, change)
-        self.last_sequence += len(kept)
+    def upsert(self, items: ItemColumns) -> AppliedChange:
+        spaces = self._state.spaces
+        for space in {
+            *items.spaces
+        } - spaces:  # they were checked before the call was queued, against older spaces
+            raise SpaceMismatchError("space", f"must be one of {', '.join(sorted(spaces))}", repr(space))
+        removed = self._remove(items.ids)
+        change = AppliedChange(removed=list(removed.values()), outcomes=_outcomes(items.ids, removed))
+        kept = sorted({identifier: i for i, identifier in enumerate(items.ids)}.values())
+        first = self._take_sequences(len(kept))
+        change.sequences = np.arange(first, first + len(kept), dtype=np.int64)
+        change.widths = [items.widths[i] for i in kept]
+        change.vectors = items.vectors if len(kept) == len(items.ids) else items.vectors[kept]
+        self._insert(items, kept, change)
         return change
 
-    def delete(self, ids: Sequence[str]) -> Change:
-        old = self._take_out(ids)
-        self.last_sequence += len(old)
+    def delete(self, ids: Sequence[str]) -> AppliedChange:
+        removed = self._remove(ids)
+        self._take_sequences(len(removed))
         first = {identifier: i for i, identifier in reversed(list(enumerate(ids)))}
-        existed = [identifier in old and first[identifier] == i for i, identifier in enumerate(ids)]
-        return Change(removed=list(old.values()), existed=existed)
+        existed = [identifier in removed and first[identifier] == i for i, identifier in enumerate(ids)]
+        return AppliedChange(removed=list(removed.values()), existed=existed)
 
     def close(self) -> None:
         self._connection.close()
 
-    def _take_out(self, ids: Sequence[str]) -> dict[str, Old]:
-        found = self._connection.execute(_FIND, (json.dumps(ids),))
-        old = {identifier: Old(*version) for identifier, *version in found}
-        if old:
-            self._connection.execute(_REMOVE, (json.dumps([version.sequence for version in old.values()]),))
-        return old
+    def _take_sequences(self, count: int) -> int:
+        """The first of `count` new sequence numbers."""
+        last = self._state.last_sequence
+        self._state = self._state._replace(last_sequence=last + count)
+        self._set_meta("last_sequence", last + count)
+        return last + 1
 
-    def _insert(self, rows: Rows, kept: list[int], change: Change) -> None:
+    def _remove(self, ids: Sequence[str]) -> dict[str, RemovedVersion]:
+        found = self._connection.execute(_FIND, (json.dumps(ids),))
+        removed = {identifier: RemovedVersion(*version) for identifier, *version in found}
+        if removed:
+            numbers = json.dumps([version.sequence for version in removed.values()])
+            self._connection.execute(_REMOVE, (numbers,))
+        return removed
+
+    def _insert(self, items: ItemColumns, kept: list[int], change: AppliedChange) -> None:
         numbers = change.sequences.tolist()
-        spaces = [(space,) for space in set(rows.spaces)]
+        spaces = [(space,) for space in set(items.spaces)]
         self._connection.executemany("INSERT OR IGNORE INTO spaces VALUES (?)", spaces)
-        columns: list[Sequence[str | None]] = [rows.ids, rows.spaces, rows.widths, rows.metadata]
-        columns += [rows.images, rows.media_types]
-        if len(kept) < len(rows.ids):
-            columns = [[column[i] for i in kept] for column in columns]
-        self._connection.executemany(_INSERT, zip(numbers, *columns, strict=True))
+        columns: dict[str, Sequence[str | None]] = {
+            "id": items.ids,
+            "space": items.spaces,
+            "width": items.widths,
+            "metadata": items.metadata,
+            "picture": items.image_digests,
+            "media_type": items.media_types,
+        }
+        insert = f"INSERT INTO items (sequence, {', '.join(columns)}) VALUES (?{', ?' * len(columns)})"
+        values = (
+            columns.values() if len(kept) == len(items.ids) else ([c[i] for i in kept] for c in columns.values())
+        )
+        self._connection.executemany(insert, zip(numbers, *values, strict=True))
         blobs = (vector.data for vector in change.vectors)
         self._connection.executemany(_INSERT_VECTOR, zip(numbers, blobs, strict=True))
 
@@ -131,8 +169,8 @@ class DatabaseWriter:
         self._connection.execute("UPDATE meta SET value = ? WHERE name = ?", (value, name))
 
 
-def _outcomes(ids: Sequence[str], old: Collection[str]) -> list[Outcome]:
-    seen = set(old)
+def _outcomes(ids: Sequence[str], present: Collection[str]) -> list[Outcome]:
+    seen = set(present)
     outcomes = []
     for identifier in ids:
         outcomes.append(Outcome.REPLACED if identifier in seen else Outcome.CREATED)

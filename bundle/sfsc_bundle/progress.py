@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, plain lines otherwise."""
+"""Progress of long work: a bar on a terminal, else a plain line every ten seconds. Needs rich."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Bar:
-    """What the work calls: `advance()` after every unit, with a text now and then."""
+    """Progress of counted work; `advance()` is called after every unit."""
 
     def __init__(self, console: Console, title: str, total: int, done: int, progress: Progress | None) -> None:
         self._console, self._title, self._total, self._done = console, title, total, done
@@ -29,7 +29,7 @@ class Bar:
         self._task = progress.add_task(title, total=total, completed=done, text="") if progress else None
 
     def advance(self, text: str | None = None) -> None:
-        """One more unit is done; `text` replaces what stands behind the bar."""
+        """Count one unit as done; `text` replaces the text behind the bar."""
         self._done += 1
         if self._progress is not None and self._task is not None:
             self._progress.advance(self._task)
@@ -43,12 +43,12 @@ class Bar:
     def _left(self) -> str:
         elapsed = time.monotonic() - self._began
         left = elapsed / max(1, self._done - self._first) * (self._total - self._done)
-        return f"{elapsed:.0f} s gone, {left:.0f} s left"
+        return f"{elapsed:.0f} s elapsed, {left:.0f} s left"
 
 
 @contextmanager
 def bar(console: Console, title: str, total: int, *, done: int = 0) -> Iterator[Bar]:
-    """Show the progress of `total` units, of which `done` are behind us already."""
+    """Show the progress of `total` units, of which `done` are done already."""
     if not console.is_terminal:
         yield Bar(console, title, total, done, None)
         return
@@ -66,7 +66,7 @@ def bar(console: Console, title: str, total: int, *, done: int = 0) -> Iterator[
 
 @contextmanager
 def counting(console: Console, title: str) -> Iterator[Callable[[int, int], None]]:
-    """For work that says itself how much is done of how much: `advance(done, total)`."""
+    """For work that reports its own progress: yields a function of (done, total)."""
     if console.is_terminal:
         with Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=console

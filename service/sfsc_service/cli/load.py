@@ -1,0 +1,95 @@
+"""Load images into a running service: the gallery that a bundle brings, or the images of a folder."""
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from sfsc_bundle.image_formats import SUFFIXES
+from sfsc_bundle.progress import bar
+from sfsc_service.client import Client
+from sfsc_service.errors import StartError
+from sfsc_service.gallery.listing import read_listing
+
+__all__ = ["Entry", "demo_entries", "folder_entries", "load"]
+
+START_TIMEOUT_S = 120.0
+SHOWN_FAILURES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One image to load."""
+
+    id: str
+    path: Path
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def demo_entries(bundle: Path) -> list[Entry]:
+    """The images that `gallery/gallery.json` of a bundle lists. Raises StartError."""
+    listing = read_listing(bundle / "gallery" / "gallery.json")
+    return [Entry(item.name, item.path, item.metadata) for item in listing.items]
+
+
+def folder_entries(folder: Path) -> list[Entry]:
+    """Every image under a folder; ids are paths relative to it. Raises StartError."""
+    if not folder.is_dir():
+        raise StartError(f"images: must be an existing folder, found {folder}")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not paths:
+        raise StartError(f"images: {folder} must hold images ({' '.join(SUFFIXES)}), found none")
+    return [_own(folder, path) for path in paths]
+
+
+def load(url: str, entries: Sequence[Entry], console: Console, seed: int = 0) -> int:
+    """Load the images that the gallery lacks, each at a width drawn at random; returns how many were stored.
+
+    Raises:
+        ServiceError: the service cannot be reached or fails.
+        StartError: the service does not become ready.
+    """
+    with Client(url) as client:
+        _wait(client)
+        there = {item["id"] for item in client.items(limit=1000)}
+        missing = [entry for entry in entries if entry.id not in there]
+        widths = [width["width"] for width in client.widths()["widths"]]
+        draw = random.Random(seed)
+        failures = []
+        with bar(console, "gallery", len(missing)) as progress:
+            for result in client.put_many(_items(missing, widths, draw)):
+                progress.advance()
+                if result["status"] != 200:
+                    failures.append(result)
+    for failed in failures[:SHOWN_FAILURES]:
+        console.print(f"left out {failed['id']}: {failed['detail']}", markup=False, highlight=False)
+    if len(failures) > SHOWN_FAILURES:
+        console.print(f"left out {len(failures) - SHOWN_FAILURES} more")
+    return len(missing) - len(failures)
+
+
+def _items(entries: Sequence[Entry], widths: list[str], draw: random.Random) -> Iterator[dict[str, Any]]:
+    for entry in entries:
+        yield {
+            "id": entry.id,
+            "image": entry.path.read_bytes(),
+            "metadata": entry.metadata,
+            "width": draw.choice(widths),
+        }
+
+
+def _own(folder: Path, path: Path) -> Entry:
+    place = path.relative_to(folder)
+    return Entry(place.as_posix(), path, {"file": path.name, "folder": place.parent.as_posix()})
+
+
+def _wait(client: Client) -> None:
+    end = time.monotonic() + START_TIMEOUT_S
+    while not client.ready():
+        if time.monotonic() > end:
+            raise StartError(f"the service did not become ready within {START_TIMEOUT_S:g} s")
+        time.sleep(0.2)

@@ -1,0 +1,133 @@
+"""Index rows by sequence number, with tombstones.
+
+The device proposes candidates by its own scores, exact scores decide among them: so an answer does not depend on
+the device, on the other queries of the call, or on what was deleted before.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sfsc_service.store.embedded.changes import Int64
+from sfsc_service.store.embedded.index.faiss_rows import HostRows
+from sfsc_service.store.embedded.index.growable_array import GrowableArray
+from sfsc_service.store.protocol import Float32
+
+__all__ = ["Candidates", "TopK", "VectorRows", "exact_scores"]
+
+# Up to so many tombstones, fetching more candidates costs less than a selector, with which faiss uses no matrix
+# product.
+_OVERFETCH = 256
+_TOMBSTONE_SHARE = 0.2
+_CHUNK = 1_024
+
+
+class TopK(NamedTuple):
+    """The k best rows for one query, best first: float32 [k] and int64 [k]."""
+
+    scores: Float32
+    sequences: Int64
+
+
+class Candidates(NamedTuple):
+    """What the device proposes for one query: positions [m] ascending, and device scores [m] descending.
+
+    `bound`: no other row has a device score above it.
+    """
+
+    positions: Int64
+    scores: Float32
+    bound: float
+
+
+def exact_scores(vectors: Float32, query: Float32) -> Float32:
+    """Inner products of `vectors` [n, D] with `query` [D], summed in float64, as float32 [n].
+
+    einsum sums each row by itself and always in the same order; a matrix product does not.
+    """
+    wide = query.astype(np.float64)
+    scores = np.empty(len(vectors), np.float32)
+    for start in range(0, len(vectors), _CHUNK):
+        chunk = vectors[start : start + _CHUNK].astype(np.float64)
+        scores[start : start + _CHUNK] = np.einsum("ij,j->i", chunk, wide)
+    return scores
+
+
+class VectorRows:
+    """Methods that change rows must run alone; all others may run in parallel."""
+
+    def __init__(self, host: HostRows) -> None:
+        self._host = host
+        self._sequences: GrowableArray[np.int64] = GrowableArray(np.int64)
+        self._live: GrowableArray[np.bool_] = GrowableArray(np.bool_)
+        self._tombstones = 0
+
+    def __len__(self) -> int:
+        return len(self._host)
+
+    @property
+    def live_count(self) -> int:
+        return len(self) - self._tombstones
+
+    def append(self, sequences: Int64, vectors: Float32) -> None:
+        if not len(sequences):
+            return
+        self._host.add(vectors)
+        self._sequences.extend(sequences)
+        self._live.extend(np.ones(len(sequences), np.bool_))
+
+    def mark_deleted(self, positions: Int64) -> None:
+        self._live.view()[positions] = False
+        self._tombstones += len(positions)
+
+    def needs_compaction(self, further_tombstones: int) -> bool:
+        return self._tombstones + further_tombstones > max(_OVERFETCH, _TOMBSTONE_SHARE * len(self))
+
+    def positions_of(self, sequences: Int64) -> Int64:
+        """The positions of `sequences`, in the same order; unknown and deleted ones are left out."""
+        known = self._sequences.view()
+        positions = np.searchsorted(known, sequences)
+        inside = positions < len(known)
+        positions, wanted = positions[inside], sequences[inside]
+        found: Int64 = positions[(known[positions] == wanted) & self._live.view()[positions]]
+        return found
+
+    def live_positions(self) -> Int64:
+        return np.flatnonzero(self._live.view())
+
+    def chunks(self, positions: Int64, size: int) -> Iterator[tuple[Int64, Float32]]:
+        """Sequence numbers [m] and vectors [m, D] of `positions`, `size` at a time."""
+        for start in range(0, len(positions), size):
+            part = positions[start : start + size]
+            yield self._sequences.view()[part], self._host.vectors()[part]
+
+    def find_candidates(self, queries: Float32, wanted: int, selected: Int64 | None) -> list[Candidates]:
+        """At least `wanted` live rows for each query, or all there are; `selected`: only these positions."""
+        selective = selected is not None or self._tombstones > _OVERFETCH
+        fetched = wanted if selective else min(wanted + self._tombstones, len(self))
+        everything = wanted >= (self.live_count if selected is None else len(selected))
+        bitmap = self._bitmap(selected) if selective else None
+        found = zip(*self._host.search(queries, fetched, bitmap), strict=True)
+        return [self._candidates(*one, everything=everything) for one in found]
+
+    def exact_top_k(self, query: Float32, positions: Int64, k: int) -> TopK:
+        """The k best of `positions`, which ascend; equal scores by sequence number."""
+        vectors = self._host.vectors()
+        compared = vectors if len(positions) == len(vectors) else vectors[positions]
+        scores = exact_scores(compared, query)
+        best = np.argsort(-scores, kind="stable")[:k]
+        return TopK(scores[best], self._sequences.view()[positions[best]])
+
+    def _candidates(self, scores: Float32, positions: Int64, *, everything: bool) -> Candidates:
+        bound = -np.inf if everything else float(scores[-1])
+        live = (positions >= 0) & self._live.view()[positions]
+        return Candidates(np.sort(positions[live]), scores[live], bound)
+
+    def _bitmap(self, selected: Int64 | None) -> npt.NDArray[np.uint8]:
+        mask = self._live.view()
+        if selected is not None:
+            mask = np.zeros(len(self), np.bool_)
+            mask[selected] = True
+        return np.packbits(mask, bitorder="little")
