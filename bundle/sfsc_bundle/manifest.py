@@ -96,7 +96,9 @@ class MixedQuality(_Model):
     mean_ap_spread: tuple[Points, ...] = Field(description="standard deviation over the draws")
     rank1: tuple[Points, ...]
     rank1_spread: tuple[Points, ...]
-    shares: tuple[Share, ...] = Field(description="shares of full-width items; the others have the narrowest width")
+    shares: tuple[Share, ...] = Field(
+        description="shares of full-width items; the others have the narrowest width"
+    )
     curve: Matrix = Field(description="mAP in points at each of the shares, by query width")
 
     def rows(self) -> tuple[tuple[float, ...], ...]:
