@@ -1,7 +1,7 @@
 """Mutation testing: which changes of the code does no test notice? Every one in a rule is a missing test.
 
     python benchmarks/mutation.py                       # all modules; resumable: run it again to go on
-    python benchmarks/mutation.py --only engine.policy  # modules whose name contains this
+    python benchmarks/mutation.py --only engine.policy  # modules whose name this expression finds
     python benchmarks/mutation.py --survivors           # tests were only added: run the survivors again
     python benchmarks/mutation.py --report              # run nothing, write the result from what there is
 
@@ -16,6 +16,7 @@ with the reason and are counted separately.
 import argparse
 import json
 import os
+import re
 import sys
 import tomllib
 from collections import Counter
@@ -116,7 +117,7 @@ REST = _of_service(_SAMPLED)
 def main() -> None:
     """Run what has not been run, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="modules whose name contains this")
+    parser.add_argument("--only", default="", help="modules whose name this regular expression finds")
     parser.add_argument("--survivors", action="store_true", help="tests were only added: take over older kills")
     parser.add_argument("--report", action="store_true", help="run nothing")
     parser.add_argument("--sessions", type=Path, default=ROOT / ".mutation", help="where sessions are kept")
@@ -136,7 +137,7 @@ def main() -> None:
         }
         jobs = drawn(sessions, count, SEED)
         for each in targets:
-            if not arguments.report and arguments.only in each.module:
+            if not arguments.report and re.search(arguments.only, each.module):
                 run(each, sessions[each], jobs)
         reports[group] = [report(each, sessions[each], jobs) for each in targets]
     if not arguments.only:
@@ -258,8 +259,12 @@ def report(each: Target, session: WorkDB, jobs: set[str]) -> dict[str, Any]:
 
 def equivalents(module: str) -> Mapping[tuple[str, ...], str]:
     """Changed lines → why they change no behaviour."""
-    entries = tomllib.loads(EQUIVALENT.read_text()).get(module, [])
-    return {(f"- {entry['line']}", f"+ {line}"): entry["why"] for entry in entries for line in entry["becomes"]}
+    known: dict[tuple[str, ...], str] = {}
+    for entry in tomllib.loads(EQUIVALENT.read_text()).get(module, []):
+        changes = [(f"- {entry['line']}", f"+ {line}") for line in entry.get("becomes", [])]
+        removals = [tuple(f"- {line}" for line in lines) for lines in entry.get("removed", [])]
+        known |= dict.fromkeys([*changes, *removals], entry["why"])
+    return known
 
 
 def figure(name: str, rows: Sequence[Mapping[str, Any]]) -> Figure:

@@ -7,20 +7,14 @@ does not have is an error, so that a renamed shortcut is never measured against 
 """
 
 import sys
-from types import SimpleNamespace
 from typing import Any
 
 from sfsc_service.cli.main import main
-from sfsc_service.engine import embedder
-from sfsc_service.http import connections, edge, fast_path
+from sfsc_service.http import connections, fast_path
 
 __all__ = ["NOTHING", "REPLACEMENTS", "take_out"]
 
 NOTHING = "nothing"
-
-
-def _same(given: Any) -> Any:
-    return given
 
 
 class _OwnTransport:
@@ -34,7 +28,6 @@ REPLACEMENTS: dict[str, list[tuple[object, str, object]]] = {
     NOTHING: [],
     "the fast path": [(fast_path, "FAST_PATHS", ())],
     "joined writes": [(connections, "CoalescingTransport", _OwnTransport)],
-    "cached series": [(edge, "cache", _same), (embedder, "functools", SimpleNamespace(cache=_same))],
 }
 """By shortcut: (module or class, name, what takes its place)."""
 

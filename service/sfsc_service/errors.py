@@ -1,7 +1,7 @@
 """Why a start or a request fails, and how each cause is answered.
 
 StartError       the service cannot start with these settings; the command prints the message and exits with 1
-Problem          a request is refused; `kind` is the stable code in the answer
+Problem          a request is refused; `code` is stable and stands in the answer
     the request is wrong      invalid_parameter invalid_json invalid_request unknown_width unknown_space
                               contradictory_limits not_found item_not_found method_not_allowed
                               unsupported_media_type body_too_large body_stalled
@@ -14,11 +14,11 @@ ServiceError     raised by the client for a problem that the service answered
 `STATUS` alone maps a code to its HTTP status and title.
 """
 
-from typing import Literal, get_args
+from typing import Literal
 
-__all__ = ["STATUS", "Kind", "Problem", "ServiceError", "StartError"]
+__all__ = ["STATUS", "Code", "Problem", "ServiceError", "StartError"]
 
-Kind = Literal[
+Code = Literal[
     "invalid_parameter",
     "invalid_json",
     "invalid_request",
@@ -63,7 +63,7 @@ Kind = Literal[
     "internal_error",
 ]
 
-STATUS: dict[Kind, tuple[int, str]] = {
+STATUS: dict[Code, tuple[int, str]] = {
     "invalid_parameter": (422, "A parameter breaks a rule"),
     "invalid_json": (400, "The body is not valid JSON"),
     "invalid_request": (400, "The request cannot be read"),
@@ -108,8 +108,6 @@ STATUS: dict[Kind, tuple[int, str]] = {
     "internal_error": (500, "Something went wrong inside the service"),
 }
 
-KINDS: frozenset[str] = frozenset(get_args(Kind))
-
 
 class StartError(Exception):
     """The service cannot start with these settings; the message is a sentence that says why."""
@@ -119,7 +117,7 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's own word
     """A refused request.
 
     Args:
-        kind: the stable code; `STATUS` gives its status and title.
+        code: stable; `STATUS` gives its status and title.
         detail: names the parameter, the rule and what was found.
         parameter: the name of the parameter that breaks the rule, if one does.
         retry_after_s: seconds after which the same request may succeed.
@@ -127,21 +125,21 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's own word
 
     def __init__(
         self,
-        kind: Kind,
+        code: Code,
         detail: str,
         parameter: str | None = None,
         retry_after_s: float | None = None,
     ) -> None:
         super().__init__(detail)
-        self.kind: Kind = kind
+        self.code: Code = code
         self.detail = detail
         self.parameter = parameter
         self.retry_after_s = retry_after_s
 
     @property
     def status(self) -> int:
-        """The HTTP status of its kind."""
-        return STATUS[self.kind][0]
+        """The HTTP status of its code."""
+        return STATUS[self.code][0]
 
 
 class ServiceError(Exception):

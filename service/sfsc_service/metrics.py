@@ -32,6 +32,54 @@ class Metrics:
         GCCollector(registry=registry)
         self.registry = registry
         self._widths: frozenset[str] = frozenset()
+        self._add_http(registry)
+        self._add_embedding(registry)
+        self._add_load(registry)
+        self._add_gallery(registry)
+        self._add_state(registry)
+
+    def announce(self, manifest: Manifest) -> None:
+        """Export which bundle is served, and create the series of all its widths, so that they start at zero."""
+        self._widths = frozenset(manifest.widths)
+        self.bundle.clear()
+        self.bundle.labels(manifest.name, manifest.space).set(1)
+        by_width = (
+            self.queue_seconds,
+            self.compute_seconds,
+            self.batch_images,
+            self.cost_ratio,
+            self.failed_batches,
+            self.searches,
+            self.items,
+        )
+        for width in manifest.widths:
+            self.embeddings.labels(width, "requested")
+            for metric in by_width:
+                metric.labels(width)
+        for counter, labels in (
+            (self.lost_workers, ("hung", "died")),
+            (self.refused_connections, ("too_many", "no_head", "long_head", "unread")),
+            (self.swaps, ("done", "refused", "failed")),
+        ):
+            for label in labels:
+                counter.labels(label)
+
+    def width_label(self, width: str) -> str:
+        """The label of a width: "other" where the bundle lacks it, because callers bring vectors of any width."""
+        return width if width in self._widths else "other"
+
+    def set_items(self, composition: Mapping[str, int]) -> None:
+        """Set the number of items per width, as the gallery counts them."""
+        self.items.clear()
+        for width, count in composition.items():
+            self.items.labels(self.width_label(width)).inc(count)
+
+    def render(self) -> bytes:
+        """The text format that Prometheus reads."""
+        return generate_latest(self.registry)
+
+    def _add_http(self, registry: CollectorRegistry) -> None:
+        """What the front door sees."""
         self.http_requests = Counter(
             "sfsc_http_requests",
             "Requests answered, by route and status",
@@ -47,6 +95,15 @@ class Metrics:
         self.problems = Counter(
             "sfsc_problems", "Requests answered with a problem, by its code", ["code"], registry=registry
         )
+        self.refused_connections = Counter(
+            "sfsc_refused_connections",
+            "Connections closed for breaking a limit, by cause",
+            ["cause"],
+            registry=registry,
+        )
+
+    def _add_embedding(self, registry: CollectorRegistry) -> None:
+        """What becomes of images, from decoding to the vector."""
         self.embeddings = Counter(
             "sfsc_embeddings", "Images embedded, by width and why it was chosen", ["width", "reason"],
             registry=registry,
@@ -76,6 +133,18 @@ class Metrics:
             "sfsc_deadlines", "Images by kind of time limit (hard: deadline_ms, soft: others) and outcome",
             ["width", "limit", "outcome"], registry=registry,
         )  # fmt: skip
+        self.dropped = Counter(
+            "sfsc_dropped", "Images dropped before they were computed, by cause", ["cause"], registry=registry
+        )
+
+    def _add_load(self, registry: CollectorRegistry) -> None:
+        """What waits, how the service adapts to it, and what fails."""
+        self.waiting = Gauge("sfsc_queue_images", "Images waiting in the queue", registry=registry)
+        self.backlog = Gauge(
+            "sfsc_queue_predicted_seconds",
+            "Predicted seconds until every image in the queue has been started",
+            registry=registry,
+        )
         self.slowdown = Gauge(
             "sfsc_slowdown", "Time of batches now divided by their time on an idle machine", registry=registry
         )
@@ -94,28 +163,9 @@ class Metrics:
             "sfsc_lost_workers", "Workers that hung or died, by cause", ["cause"], registry=registry
         )
         self.hanging = Gauge("sfsc_hanging_workers", "Abandoned workers that still hang", registry=registry)
-        self.refused_connections = Counter(
-            "sfsc_refused_connections",
-            "Connections closed for breaking a limit, by cause",
-            ["cause"],
-            registry=registry,
-        )
-        self.swaps = Counter(
-            "sfsc_swaps",
-            "Bundle swaps on SIGHUP, by outcome (done, refused, failed)",
-            ["outcome"],
-            registry=registry,
-        )
-        self.bundle = Gauge("sfsc_bundle", "1 for the bundle being served", ["model", "space"], registry=registry)
-        self.dropped = Counter(
-            "sfsc_dropped", "Images dropped before they were computed, by cause", ["cause"], registry=registry
-        )
-        self.waiting = Gauge("sfsc_queue_images", "Images waiting in the queue", registry=registry)
-        self.backlog = Gauge(
-            "sfsc_queue_predicted_seconds",
-            "Predicted seconds until every image in the queue has been started",
-            registry=registry,
-        )
+
+    def _add_gallery(self, registry: CollectorRegistry) -> None:
+        """What the gallery holds and how it is searched."""
         self.searches = Counter(
             "sfsc_searches", "Searches, by the width of the query's vector", ["width"], registry=registry
         )
@@ -128,40 +178,17 @@ class Metrics:
             ["width"],
             registry=registry,
         )
+
+    def _add_state(self, registry: CollectorRegistry) -> None:
+        """What is served, and whether the service can take work."""
+        self.bundle = Gauge("sfsc_bundle", "1 for the bundle being served", ["model", "space"], registry=registry)
+        self.swaps = Counter(
+            "sfsc_swaps",
+            "Bundle swaps on SIGHUP, by outcome (done, refused, failed)",
+            ["outcome"],
+            registry=registry,
+        )
         self.health_failures = Counter(
             "sfsc_health_failures", "Rounds of the health check that raised an unexpected error", registry=registry
         )
         self.ready = Gauge("sfsc_ready", "1 while the service can take work", registry=registry)
-
-    def announce(self, manifest: Manifest) -> None:
-        """Export which bundle is served, and create the series of all its widths, so that they start at zero."""
-        self._widths = frozenset(manifest.widths)
-        self.bundle.clear()
-        self.bundle.labels(manifest.name, manifest.space).set(1)
-        for width in manifest.widths:
-            for labelled in (self.queue_seconds, self.compute_seconds, self.batch_images, self.cost_ratio):
-                labelled.labels(width)
-            self.failed_batches.labels(width)
-            self.searches.labels(width)
-            self.embeddings.labels(width, "requested")
-            self.items.labels(width)
-        for cause in ("hung", "died"):
-            self.lost_workers.labels(cause)
-        for cause in ("too_many", "no_head", "long_head", "unread"):
-            self.refused_connections.labels(cause)
-        for outcome in ("done", "refused", "failed"):
-            self.swaps.labels(outcome)
-
-    def width_label(self, width: str) -> str:
-        """The label of a width: "other" where the bundle lacks it, because callers bring vectors of any width."""
-        return width if width in self._widths else "other"
-
-    def set_items(self, composition: Mapping[str, int]) -> None:
-        """Set the number of items per width, as the gallery counts them."""
-        self.items.clear()
-        for width, count in composition.items():
-            self.items.labels(self.width_label(width)).inc(count)
-
-    def render(self) -> bytes:
-        """The text format that Prometheus reads."""
-        return generate_latest(self.registry)

@@ -76,7 +76,7 @@ def test_what_is_wrong_with_a_folder_is_named(own_data, tmp_path):
     [
         ({"query": "*.tiff"}, r"leave 0 queries"),
         ({"camera": r"c(\d"}, "not a regular expression"),
-        ({"camera": r"c\d"}, "must have one group, found 0"),
+        ({"camera": r"c\d"}, "must have one group; found 0"),
         ({"camera": r"x(\d)"}, "does not match the file name"),
     ],
 )
@@ -143,11 +143,11 @@ EVERYTHING = AugmentationSection(
 )  # fmt: skip
 
 
-def make_batches(start=0, stop=7, size=4, images=10, section=EVERYTHING):
+def make_batches(start=0, stop=7, size=4, count=10, section=EVERYTHING):
     random = np.random.default_rng(0)
-    images = random.integers(0, 255, (images, 16, 16, 3), dtype=np.uint8)
-    classes = np.arange(images, dtype=np.int64)
-    sampler = Shuffle(images, size, seed=5)
+    images = random.integers(0, 255, (count, 16, 16, 3), dtype=np.uint8)
+    classes = np.arange(count, dtype=np.int64)
+    sampler = Shuffle(count, size, seed=5)
     return Batches(images, classes, Augmentation(section, 16, 16), sampler, seed=5, start=start, stop=stop)
 
 

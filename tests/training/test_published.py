@@ -164,7 +164,7 @@ def test_what_is_missing_is_named_with_its_source(case, tmp_path):
     assert source.url in str(error.value)
     if reader != "market1501":  # it has no list to compare the folder with
         next(path for path in sorted(root.rglob("*")) if path.suffix.lower() == ".jpg").unlink()
-        with pytest.raises(DataError, match=r"1 \w+ images are missing, the first is"):
+        with pytest.raises(DataError, match=r"1 \w+ images are missing; the first is"):
             read_dataset(root, section(reader), seed=0)
 
 
@@ -195,9 +195,9 @@ def test_vehicleid_draws_one_image_of_each_vehicle(tmp_path):
 @pytest.mark.parametrize(
     ("reader", "file", "line", "message"),
     [
-        ("market1501", "query/x.jpg", "", "is not named as Market-1501 names images"),
+        ("market1501", "query/x.jpg", "", "is not named like an image of Market-1501"),
         ("msmt17", "list_query.txt", "0000/x.jpg 0", "line 1: expected PATH IDENTITY with a camera"),
-        ("veri776", "name_query.txt", "x.jpg", "is no VeRi name"),
+        ("veri776", "name_query.txt", "x.jpg", "is not named like 0001_c001_00016450_0.jpg"),
         ("vehicleid", "train_test_split/train_list.txt", "0000001", "line 1: expected IMAGE VEHICLE"),
         ("sop", "Ebay_test.txt", "head\n1 2 3", "line 2: expected 4 columns"),
         ("inshop", "Eval/list_eval_partition.txt", "1\nhead\na b c", "evaluation_status must be one of"),

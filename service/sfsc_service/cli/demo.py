@@ -9,9 +9,10 @@ from pathlib import Path
 from rich.console import Console
 
 from sfsc_bundle.errors import SfscError
-from sfsc_service.cli.load import Entry, demo_entries, folder_entries, load
+from sfsc_service.cli.load import demo_images, folder_images, load
 from sfsc_service.cli.serve import start
 from sfsc_service.errors import ServiceError, StartError
+from sfsc_service.gallery.listing import ListedImage
 from sfsc_service.http.server import address, serve
 from sfsc_service.settings import LogLevel, Settings, setting
 
@@ -37,10 +38,10 @@ class Demo(Settings):
 
     def run(self) -> None:
         """Serve until SIGTERM, loading what the gallery lacks meanwhile. Raises as `Serve.run`."""
-        entries = demo_entries(self.bundle) if self.images is None else folder_entries(self.images)
+        images = demo_images(self.bundle) if self.images is None else folder_images(self.images)
         settings = self.model_copy(update={"data": self._data()})
         bound, service = start(settings)
-        threading.Thread(target=_load, args=(address(bound), entries), daemon=True).start()
+        threading.Thread(target=_load, args=(address(bound), images), daemon=True).start()
         serve(settings, service, bound)
 
     def _data(self) -> Path:
@@ -49,9 +50,9 @@ class Demo(Settings):
         return DATA / f"images-{hashlib.sha256(str(self.images.resolve()).encode()).hexdigest()[:12]}"
 
 
-def _load(url: str, entries: Sequence[Entry]) -> None:
+def _load(url: str, images: Sequence[ListedImage]) -> None:
     try:
-        load(url, entries, Console())
+        load(url, images, Console())
     except (SfscError, StartError, ServiceError) as error:
         print(f"sfsc: the gallery could not be loaded: {error}", file=sys.stderr, flush=True)
     print(f"open {url}", flush=True)

@@ -3,7 +3,6 @@
 import random
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,41 +12,37 @@ from sfsc_bundle.image_formats import SUFFIXES
 from sfsc_bundle.progress import bar
 from sfsc_service.client import Client
 from sfsc_service.errors import StartError
-from sfsc_service.gallery.listing import read_listing
+from sfsc_service.gallery.listing import ListedImage, read_listing
 
-__all__ = ["Entry", "demo_entries", "folder_entries", "load"]
+__all__ = ["demo_images", "folder_images", "load"]
 
 START_TIMEOUT_S = 120.0
 SHOWN_FAILURES = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One image to load."""
-
-    id: str
-    path: Path
-    metadata: dict[str, Any] = field(default_factory=dict)
-
-
-def demo_entries(bundle: Path) -> list[Entry]:
+def demo_images(bundle: Path) -> Sequence[ListedImage]:
     """The images that `gallery/gallery.json` of a bundle lists. Raises StartError."""
-    listing = read_listing(bundle / "gallery" / "gallery.json")
-    return [Entry(item.name, item.path, item.metadata) for item in listing.items]
+    return read_listing(bundle / "gallery" / "gallery.json").items
 
 
-def folder_entries(folder: Path) -> list[Entry]:
-    """Every image under a folder; ids are paths relative to it. Raises StartError."""
+def folder_images(folder: Path) -> Sequence[ListedImage]:
+    """Every image under a folder, named by its path relative to it. Raises StartError."""
     if not folder.is_dir():
         raise StartError(f"images: must be an existing folder, found {folder}")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:
         raise StartError(f"images: {folder} must hold images ({' '.join(SUFFIXES)}), found none")
-    return [_own(folder, path) for path in paths]
+    places = [path.relative_to(folder) for path in paths]
+    return [
+        ListedImage(place.as_posix(), path, {"file": path.name, "folder": place.parent.as_posix()})
+        for place, path in zip(places, paths, strict=True)
+    ]
 
 
-def load(url: str, entries: Sequence[Entry], console: Console, seed: int = 0) -> int:
+def load(url: str, images: Sequence[ListedImage], console: Console, seed: int = 0) -> int:
     """Load the images that the gallery lacks, each at a width drawn at random; returns how many were stored.
+
+    An image's name becomes the id of its item.
 
     Raises:
         ServiceError: the service cannot be reached or fails.
@@ -56,7 +51,7 @@ def load(url: str, entries: Sequence[Entry], console: Console, seed: int = 0) ->
     with Client(url) as client:
         _wait(client)
         there = {item["id"] for item in client.items(limit=1000)}
-        missing = [entry for entry in entries if entry.id not in there]
+        missing = [image for image in images if image.name not in there]
         widths = [width["width"] for width in client.widths()["widths"]]
         draw = random.Random(seed)
         failures = []
@@ -72,19 +67,14 @@ def load(url: str, entries: Sequence[Entry], console: Console, seed: int = 0) ->
     return len(missing) - len(failures)
 
 
-def _items(entries: Sequence[Entry], widths: list[str], draw: random.Random) -> Iterator[dict[str, Any]]:
-    for entry in entries:
+def _items(images: Sequence[ListedImage], widths: list[str], draw: random.Random) -> Iterator[dict[str, Any]]:
+    for image in images:
         yield {
-            "id": entry.id,
-            "image": entry.path.read_bytes(),
-            "metadata": entry.metadata,
+            "id": image.name,
+            "image": image.path.read_bytes(),
+            "metadata": image.metadata,
             "width": draw.choice(widths),
         }
-
-
-def _own(folder: Path, path: Path) -> Entry:
-    place = path.relative_to(folder)
-    return Entry(place.as_posix(), path, {"file": path.name, "folder": place.parent.as_posix()})
 
 
 def _wait(client: Client) -> None:

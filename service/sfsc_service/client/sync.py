@@ -146,14 +146,10 @@ class Client:
 
     def _lines(self, lines: list[bytes]) -> list[dict[str, Any]]:
         headers = {"Content-Type": "application/x-ndjson"}
-        results: list[dict[str, Any]] = self._call("POST", "/items", content=b"".join(lines), headers=headers)[
-            "results"
-        ]
-        return results
+        return list(self._call("POST", "/items", content=b"".join(lines), headers=headers)["results"])
 
     def _call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = self._send(method, path, **request).json()
-        return answer
+        return dict(self._send(method, path, **request).json())
 
     def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:

@@ -70,13 +70,12 @@ class BatcherLimits:
 
 @dataclass(frozen=True, slots=True)
 class BatchedResult(Generic[KeyT, ResultT]):
-    """The result of one request, with the key and size of its batch and the times that it took."""
+    """The result of one request, with the key of its batch and the times that it took."""
 
     result: ResultT
     key: KeyT
     queue_ms: float
     compute_ms: float
-    batch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,31 +300,18 @@ class Batcher(Generic[KeyT, WorkT, PayloadT, ResultT]):
         took_ms = 1000 * (self._clock() - started)
         self._observe(BatchRun(key, len(entries), took_ms, failure is not None))
         if failure is None:
-            self._answer(
-                [
-                    (entry, self._outcome(entry, result, key, started, took_ms, len(entries)))
-                    for entry, result in zip(entries, results, strict=True)
-                ]
-            )
+            queued_ms = [1000 * (started - entry.admitted) for entry in entries]
+            outcomes = [
+                result if isinstance(result, Exception) else BatchedResult(result, key, waited_ms, took_ms)
+                for result, waited_ms in zip(results, queued_ms, strict=True)
+            ]
+            self._answer(list(zip(entries, outcomes, strict=True)))
         elif len(entries) == 1:
             self._answer([(entries[0], failure)])
         else:
             half = len(entries) // 2
             return self._compute(worker, key, entries[:half]) and self._compute(worker, key, entries[half:])
         return True
-
-    def _outcome(
-        self,
-        entry: QueueEntry[WorkT, PayloadT],
-        result: ResultT | Exception,
-        key: KeyT,
-        started: float,
-        took_ms: float,
-        size: int,
-    ) -> BatchedResult[KeyT, ResultT] | Exception:
-        if isinstance(result, Exception):
-            return result
-        return BatchedResult(result, key, 1000 * (started - entry.admitted), took_ms, size)
 
     def _answer(self, outcomes: list[tuple[QueueEntry[WorkT, PayloadT], Any]]) -> None:
         """Hand outcomes to the event loops that wait for them; one wake-up per loop."""

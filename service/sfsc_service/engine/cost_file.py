@@ -26,22 +26,13 @@ LARGEST_BYTES = 2**20
 
 log = logging.getLogger(__name__)
 
-Milliseconds = Annotated[float, Field(gt=0, lt=1e12, allow_inf_nan=False)]
 
-
-class _Cell(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    median_ms: Milliseconds
-    p95_ms: Milliseconds
-
-
-class _Document(BaseModel):
+class _SavedCosts(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal[1] = 1
     fingerprint: dict[str, Any]
-    costs: dict[str, dict[Annotated[int, Field(ge=1, le=1024)], _Cell]]
+    costs: dict[str, dict[Annotated[int, Field(ge=1, le=1024)], Measured]]
 
 
 def fingerprint(manifest: Manifest, device: str, threads: int) -> dict[str, Any]:
@@ -70,30 +61,25 @@ class CostFile:
                 return None
             if self.path.stat().st_size > LARGEST_BYTES:
                 raise ValueError(f"more than {LARGEST_BYTES} bytes")
-            document = _Document.model_validate_json(self.path.read_bytes())
+            saved = _SavedCosts.model_validate_json(self.path.read_bytes())
         except (OSError, ValueError) as error:
             reason = first_broken_rule(error) if isinstance(error, ValidationError) else error
             log.warning("ignoring %s, costs will be measured again: %s", self.path, reason)
             return None
-        changed = [name for name, value in self._fingerprint.items() if document.fingerprint.get(name) != value]
-        if changed or document.costs.keys() != self._fingerprint["graphs"].keys():
+        changed = [name for name, value in self._fingerprint.items() if saved.fingerprint.get(name) != value]
+        if changed or saved.costs.keys() != self._fingerprint["graphs"].keys():
             log.info(
                 "ignoring %s, it was written for another %s; costs will be measured again",
                 self.path,
                 ", ".join(changed) or "bundle",
             )
             return None
-        return {
-            width: {images: Measured(cell.median_ms, cell.p95_ms) for images, cell in cells.items()}
-            for width, cells in document.costs.items()
-        }
+        return saved.costs
 
     def write(self, costs: Mapping[str, Mapping[int, Measured]]) -> None:
         """Replace the file; creates its folder. Raises OSError."""
-        cells = {
-            width: {images: _Cell(median_ms=one.median_ms, p95_ms=one.p95_ms) for images, one in sizes.items()}
-            for width, sizes in costs.items()
-        }
-        document = _Document(fingerprint=self._fingerprint, costs=cells)
+        saved = _SavedCosts(
+            fingerprint=self._fingerprint, costs={width: dict(sizes) for width, sizes in costs.items()}
+        )
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(self.path, document.model_dump_json(indent=1).encode())
+        write_file(self.path, saved.model_dump_json(indent=1).encode())

@@ -18,8 +18,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 __all__ = ["BUCKETS", "CostTable", "Measured", "measure"]
 
@@ -41,12 +43,16 @@ MAX_SLOWDOWN = 16.0
 """The bound of the machine's slowdown; its reciprocal bounds a speed-up."""
 
 
+Milliseconds = Annotated[float, Field(gt=0, lt=1e12, allow_inf_nan=False)]
+"""Checked where costs are read from a file."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """What a batch of one size takes, in milliseconds over several runs."""
 
-    median_ms: float
-    p95_ms: float
+    median_ms: Milliseconds
+    p95_ms: Milliseconds
 
 
 class CostTable:

@@ -7,7 +7,6 @@ others in their place meanwhile: vector, width, space and model of an answer alw
 """
 
 import asyncio
-import functools
 import logging
 import time
 from collections.abc import Mapping
@@ -36,7 +35,7 @@ from sfsc_service.engine.policy import (
 from sfsc_service.engine.scheduler import Scheduler
 from sfsc_service.engine.served_bundle import BatchKey, QueuedRequest, ServedBundle, plan_for_most_urgent
 from sfsc_service.engine.worker_pool import Loss
-from sfsc_service.errors import Kind, Problem
+from sfsc_service.errors import Code, Problem
 from sfsc_service.metrics import Metrics
 from sfsc_service.settings import Settings
 
@@ -48,7 +47,7 @@ HANG_FACTOR = 20.0
 """A run hangs when it takes longer than `hang_after_s` and this many times its prediction."""
 BULK_SLACK = 10.0
 """The latency target of an image of a bulk call, in multiples of the service's own target."""
-OUTCOMES: dict[Kind, str] = {
+OUTCOMES: dict[Code, str] = {
     "queue_full": "refused",
     "deadline_unreachable": "refused",
     "deadline_passed": "missed",
@@ -97,13 +96,6 @@ class Embedder:
             dropped=lambda reason: metrics.dropped.labels(reason).inc(),
             lost=self._lost,
         )
-        # Looking a series up by its labels takes longer than counting.
-        self._embeddings = functools.cache(metrics.embeddings.labels)
-        self._queue_seconds = functools.cache(metrics.queue_seconds.labels)
-        self._deadlines = functools.cache(metrics.deadlines.labels)
-        self._compute_seconds = functools.cache(metrics.compute_seconds.labels)
-        self._batch_images = functools.cache(metrics.batch_images.labels)
-        self._cost_ratio = functools.cache(metrics.cost_ratio.labels)
         metrics.waiting.set_function(lambda: self.batcher.waiting)
         metrics.slowdown.set_function(lambda: self.costs.slowdown)
         metrics.level.set_function(lambda: self._served.scheduler.level)
@@ -152,14 +144,14 @@ class Embedder:
         try:
             embedded = await self._embed(bundle, data, choice, arrival)
         except Problem as problem:
-            if (outcome := OUTCOMES.get(problem.kind)) is not None and not arrival.canary:
-                self._deadlines(choice.widths[0], choice.limit, outcome).inc()
+            if (outcome := OUTCOMES.get(problem.code)) is not None and not arrival.canary:
+                self._metrics.deadlines.labels(choice.widths[0], choice.limit, outcome).inc()
             raise
         if not arrival.canary:
             in_time = arrival.elapsed_ms + arrival.after_ms <= choice.limit_ms
-            self._deadlines(embedded.width, choice.limit, "met" if in_time else "missed").inc()
-            self._embeddings(embedded.width, embedded.reason).inc()
-            self._queue_seconds(embedded.width).observe(embedded.queue_ms / 1000)
+            self._metrics.deadlines.labels(embedded.width, choice.limit, "met" if in_time else "missed").inc()
+            self._metrics.embeddings.labels(embedded.width, embedded.reason).inc()
+            self._metrics.queue_seconds.labels(embedded.width).observe(embedded.queue_ms / 1000)
             self._metrics.preprocess_seconds.observe(embedded.preprocess_ms / 1000)
         return embedded
 
@@ -289,9 +281,9 @@ class Embedder:
             self._metrics.failed_batches.labels(width).inc()
             return
         ratio = networks.costs.observe(width, run.size, run.compute_ms)
-        self._cost_ratio(width).observe(ratio)
-        self._compute_seconds(width).observe(run.compute_ms / 1000)
-        self._batch_images(width).observe(run.size)
+        self._metrics.cost_ratio.labels(width).observe(ratio)
+        self._metrics.compute_seconds.labels(width).observe(run.compute_ms / 1000)
+        self._metrics.batch_images.labels(width).observe(run.size)
 
     def _lost(self, key: BatchKey, cause: Loss) -> None:
         log.error("a batch worker %s while it computed a batch of width %s; it is replaced", cause, key[1])

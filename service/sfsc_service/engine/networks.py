@@ -81,7 +81,11 @@ class Networks:
         vectors = self.runners[width](joined.reshape(len(images), *images[0].shape))
         lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
         usable = np.abs(lengths - 1.0) <= LENGTH_TOLERANCE  # false for NaN too
-        return [vector if good else _unusable(width) for vector, good in zip(vectors, usable, strict=True)]
+        complaint = f"the network of width {width} returned a vector that is not of unit length"
+        return [
+            vector if good else Problem("inference_failed", complaint)
+            for vector, good in zip(vectors, usable, strict=True)
+        ]
 
     def measure(self, width: str, images: int, budget_s: float = MEASURE_S, runs: int = MEASURE_RUNS) -> None:
         """Measure what a batch costs, which also warms its size up."""
@@ -150,9 +154,3 @@ def open_networks(
     if open_bundle(folder).manifest != bundle.manifest:
         raise BundleError(f"{folder} was replaced while it was read")
     return networks
-
-
-def _unusable(width: str) -> Problem:
-    return Problem(
-        "inference_failed", f"the network of width {width} returned a vector that is not of unit length"
-    )

@@ -50,6 +50,9 @@ class WorkerPool(Generic[HeldT]):
         work: what a worker's thread does, to its end.
         lost: told of a worker that hangs, or has died of what `work` raised; called in a thread of the pool.
         nice: what the workers add to their niceness (thread_priority.py).
+
+    Attributes:
+        died: workers that have died.
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class WorkerPool(Generic[HeldT]):
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._threads: dict[Worker[HeldT], threading.Thread] = {}
-        self._died = self._started = 0
+        self.died = self._started = 0
         self._watcher = threading.Thread(target=self._watch, name="batch-watch", daemon=True)
 
     def start(self) -> None:
@@ -79,17 +82,12 @@ class WorkerPool(Generic[HeldT]):
     @property
     def alive(self) -> bool:
         """Whether workers that are lost can still be replaced. Never waits."""
-        return self._watcher.is_alive() and self.hanging + self._died < self.spare
+        return self._watcher.is_alive() and self.hanging + self.died < self.spare
 
     @property
     def hanging(self) -> int:
         """Abandoned workers that have not come back. Never waits."""
         return sum(worker.abandoned for worker in list(self._threads))
-
-    @property
-    def died(self) -> int:
-        """Workers that have died. Never waits."""
-        return self._died
 
     @property
     def working(self) -> int:
@@ -156,7 +154,7 @@ class WorkerPool(Generic[HeldT]):
                 case "hung":
                     worker.abandoned = True
                 case "died":
-                    self._died += 1
+                    self.died += 1
                     self._threads.pop(worker)
                 case _:
                     assert_never(cause)
@@ -164,5 +162,5 @@ class WorkerPool(Generic[HeldT]):
         self._lost(worker, cause)
 
     def _start_missing(self) -> None:
-        if self.hanging + self._died <= self.spare and self.working < self._count and not self._ending.is_set():
+        if self.hanging + self.died <= self.spare and self.working < self._count and not self._ending.is_set():
             self._start_worker()

@@ -42,7 +42,8 @@ async def upsert_many(
     size = 0
     async for item in items:
         if not go_on():
-            item = _refused(item)
+            problem = Problem("shutting_down", "the service is shutting down and takes no further items")
+            item = FailedItem(item.id, problem)
         window.append(item)
         size += len(item.source) if isinstance(item, NewItem) and isinstance(item.source, bytes) else 0
         if len(window) >= WINDOW_ITEMS or size >= WINDOW_BYTES:
@@ -51,10 +52,6 @@ async def upsert_many(
             window, size = [], 0
     for outcome in await _upsert_window(gallery, window):
         yield outcome
-
-
-def _refused(item: NewItem | FailedItem) -> FailedItem:
-    return FailedItem(item.id, Problem("shutting_down", "the service is shutting down and takes no further items"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +77,7 @@ async def _prepare(gallery: Gallery, new: NewItem | FailedItem) -> _Prepared | F
             return _Prepared(query, item, arrival)
         except Problem as problem:
             # While the queue is full of single requests, bulk items wait for a while before they are refused.
-            if problem.kind != "queue_full" or attempt == ATTEMPTS - 1:
+            if problem.code != "queue_full" or attempt == ATTEMPTS - 1:
                 return FailedItem(new.id, problem)
             await asyncio.sleep(min(problem.retry_after_s or 1.0, 5.0))
         except ImageError as error:

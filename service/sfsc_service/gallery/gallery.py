@@ -125,8 +125,7 @@ class Gallery:
             rule = f"must be one of {', '.join(sorted(spaces))}"
             raise Problem("unknown_space", f"space: {rule}, found {vector.space[:100]!r}", "space")
         manifest = self._embedder.manifest
-        widths = manifest.widths
-        if vector.space == manifest.space and vector.width not in widths:
+        if vector.space == manifest.space and vector.width not in (widths := manifest.widths):
             raise Problem(
                 "unknown_width", f"width: must be one of {', '.join(widths)}, found {vector.width}", "width"
             )

@@ -17,14 +17,14 @@ from sfsc_bundle.broken_rule import first_broken_rule
 from sfsc_bundle.image_formats import SUFFIXES
 from sfsc_service.errors import StartError
 
-__all__ = ["Listed", "Listing", "read_listing"]
+__all__ = ["ListedImage", "Listing", "read_listing"]
 
 MAX_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """One image; `name` is its file's name without the suffix."""
+class ListedImage:
+    """One image; in a listing its name is its file's name without the suffix."""
 
     name: str
     path: Path
@@ -35,19 +35,19 @@ class Listed:
 class Listing:
     """A gallery's images and the images to search it with."""
 
-    items: tuple[Listed, ...] = ()
-    queries: tuple[Listed, ...] = ()
+    items: tuple[ListedImage, ...] = ()
+    queries: tuple[ListedImage, ...] = ()
 
 
-class _Entry(BaseModel):
+class _ListingEntry(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     file: str
 
 
-class _Document(BaseModel):
-    items: list[_Entry] = []
-    queries: list[_Entry] = []
+class _ListingFile(BaseModel):
+    items: list[_ListingEntry] = []
+    queries: list[_ListingEntry] = []
 
 
 def read_listing(path: Path) -> Listing:
@@ -55,15 +55,15 @@ def read_listing(path: Path) -> Listing:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise StartError(f"{path}: must have at most {MAX_BYTES} bytes, found {path.stat().st_size}")
-        document = _Document.model_validate_json(path.read_bytes())
+        listing = _ListingFile.model_validate_json(path.read_bytes())
     except OSError as error:
         raise StartError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
         raise StartError(f"{path}: {first_broken_rule(error)}") from error
-    return Listing(_images(path, document.items), _images(path, document.queries))
+    return Listing(_images(path, listing.items), _images(path, listing.queries))
 
 
-def _images(listing: Path, entries: list[_Entry]) -> tuple[Listed, ...]:
+def _images(listing: Path, entries: list[_ListingEntry]) -> tuple[ListedImage, ...]:
     found = tuple(_image(listing, entry) for entry in entries)
     name, times = max(Counter(image.name for image in found).items(), key=itemgetter(1), default=("", 0))
     if times > 1:
@@ -71,11 +71,11 @@ def _images(listing: Path, entries: list[_Entry]) -> tuple[Listed, ...]:
     return found
 
 
-def _image(listing: Path, entry: _Entry) -> Listed:
+def _image(listing: Path, entry: _ListingEntry) -> ListedImage:
     place = PurePosixPath(entry.file)
     if place.is_absolute() or ".." in place.parts or place.suffix.lower() not in SUFFIXES:
         raise StartError(
             f"{listing}: file: must be an image ({' '.join(SUFFIXES)}) below the listing's folder, "
             f"found {entry.file[:100]!r}"
         )
-    return Listed(place.stem, listing.parent / place, dict(entry.model_extra or {}))
+    return ListedImage(place.stem, listing.parent / place, dict(entry.model_extra or {}))

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import importlib.metadata
 from collections.abc import AsyncIterator
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
@@ -12,7 +13,7 @@ from starlette.types import ASGIApp
 from sfsc_service.http.auth import Authentication
 from sfsc_service.http.edge import Edge
 from sfsc_service.http.fast_path import FastPath
-from sfsc_service.http.openapi import describe
+from sfsc_service.http.openapi import shared_schemas
 from sfsc_service.http.problems import add_error_handlers
 from sfsc_service.http.raw_path_route import RawPathRoute
 from sfsc_service.http.routes import bulk, embed, items, samples, search, status, swagger, ui
@@ -64,12 +65,17 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     add_error_handlers(app)
     for module in ROUTES:
         module.add_routes(app)
-    describe(app)
     return app
 
 
 class _App(FastAPI):
-    """FastAPI with the service's own layers around whatever middleware is added."""
+    """FastAPI with the service's own layers around added middleware, and its own schemas in the document."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, which FastAPI builds on first use."""
+        document = super().openapi()
+        document["components"]["schemas"] |= shared_schemas()
+        return document
 
     def build_middleware_stack(self) -> ASGIApp:
         """Build what every request passes, from the outside to the inside.

@@ -11,11 +11,10 @@ __all__ = ["CoalescingTransport"]
 STATUS_LINE = b"HTTP/1.1 "
 
 
-class CoalescingTransport(asyncio.Transport):
-    """Holds a response's head back until the next write; `flush` sends a head that nothing follows."""
+class CoalescingTransport:
+    """Wraps a transport and holds a response's head back until the next write or `flush`."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
-        super().__init__()
         self._transport = transport
         self._head: bytes | None = None
 
@@ -40,30 +39,6 @@ class CoalescingTransport(asyncio.Transport):
         self.flush()
         self._transport.close()
 
-    def abort(self) -> None:
-        """Close without sending what is held back."""
-        self._transport.abort()
-
-    def is_closing(self) -> bool:
-        """Whether the transport is closed or closing."""
-        return self._transport.is_closing()
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Information about the socket."""
-        return self._transport.get_extra_info(name, default)
-
-    def get_write_buffer_size(self) -> int:
-        """Bytes that the client has not taken yet."""
-        return self._transport.get_write_buffer_size()
-
-    def pause_reading(self) -> None:
-        """Stop reading from the client."""
-        self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Read from the client again."""
-        self._transport.resume_reading()
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Set the protocol that receives data."""
-        self._transport.set_protocol(protocol)
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the wrapped transport's own."""
+        return getattr(self._transport, name)

@@ -36,7 +36,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept a connection, or refuse it where too many are open."""
-        super().connection_made(CoalescingTransport(transport))
+        super().connection_made(CoalescingTransport(transport))  # type: ignore[arg-type]
         self._head_bytes = self._unread_bytes = 0
         self._headless_s = self._unread_s = 0.0
         self._checked_cycle = self.cycle
@@ -102,8 +102,9 @@ def bounded_connections(max_connections: int, metrics: Metrics) -> type[BoundedC
 
 def _refusal(max_connections: int) -> bytes:
     """The whole response to a connection that is one too many."""
-    detail = f"connections: at most {max_connections} may be open"
-    problem = Problem("too_many_connections", detail, retry_after_s=0.0)
+    problem = Problem(
+        "too_many_connections", f"connections: at most {max_connections} may be open", retry_after_s=0.0
+    )
     response = problem_response(problem, {"Connection": "close"})
     headers = b"".join(name + b": " + value + b"\r\n" for name, value in response.raw_headers)
     return STATUS_LINE[response.status_code] + headers + b"\r\n" + bytes(response.body)

@@ -1,9 +1,7 @@
 """The outermost layer: bounds on bodies, security headers, metrics, and a response whatever happens inside."""
 
 import time
-from functools import cache
 
-from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sfsc_service.http.bounded_request import BodyMemory, BoundedRequest
@@ -24,7 +22,6 @@ class Edge:
         self._app, self._metrics = app, metrics
         self._memory = BodyMemory(max_body_bytes)
         self._open = 0
-        self._series = cache(self._find_series)  # finding a series by its labels costs more than counting
         metrics.open_requests.set_function(lambda: self._open)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,7 +37,7 @@ class Edge:
             await self._app(scope, request.receive, request.send)
         except Exception as error:
             problem = as_problem(error, f"{scope['method']} {_route(scope)}")
-            self._metrics.problems.labels(problem.kind).inc()
+            self._metrics.problems.labels(problem.code).inc()
             if request.status is None:
                 if _header(scope, b"expect") is None:  # a client that waits for 100 Continue has not begun to send
                     await request.discard_rest()
@@ -52,19 +49,13 @@ class Edge:
 
     def _observe(self, scope: Scope, status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in METHODS else "other"
-        requests, durations = self._series(method, _route(scope), status)
-        requests.inc()
-        durations.observe(seconds)
-
-    def _find_series(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
-        requests = self._metrics.http_requests.labels(method, route, str(status))
-        return requests, self._metrics.http_seconds.labels(route)
+        self._metrics.http_requests.labels(method, _route(scope), str(status)).inc()
+        self._metrics.http_seconds.labels(_route(scope)).observe(seconds)
 
 
 def _route(scope: Scope) -> str:
     """The matched route's path, its parameters left open, so that ids make no series of their own."""
-    path: str = getattr(scope.get("route"), "path", "unmatched")
-    return path
+    return str(getattr(scope.get("route"), "path", "unmatched"))
 
 
 def _header(scope: Scope, name: bytes) -> bytes | None:

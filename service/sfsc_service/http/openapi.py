@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from sfsc_bundle.image_formats import IMAGE_FORMATS
@@ -11,27 +9,16 @@ from sfsc_service.errors import STATUS
 from sfsc_service.http.response_schemas import ProblemResponse
 from sfsc_service.http.schemas import BulkItem, BulkLine
 
-__all__ = ["bulk_request", "describe", "image_content", "image_request", "problems", "query_parameters"]
+__all__ = ["bulk_request", "image_content", "image_request", "problems", "query_parameters", "shared_schemas"]
 
 BINARY = {"type": "string", "format": "binary"}
 AS_JSON = ("filter", "metadata")
 ONLY_IN_BODIES = ("vector",)
 
 
-def describe(app: FastAPI) -> None:
-    """Give an application its OpenAPI document, which is built on first use."""
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            document = get_openapi(
-                title=app.title, version=app.version, description=app.description, routes=app.routes
-            )
-            for model in (ProblemResponse, BulkLine):
-                document["components"]["schemas"][model.__name__] = model.model_json_schema()
-            app.openapi_schema = document
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]
+def shared_schemas() -> dict[str, Any]:
+    """The schemas that routes refer to by name without FastAPI knowing of it."""
+    return {model.__name__: model.model_json_schema() for model in (ProblemResponse, BulkLine)}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

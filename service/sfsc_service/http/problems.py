@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from sfsc_bundle.broken_rule import broken_rule, first_broken_rule
 from sfsc_bundle.errors import ImageError
-from sfsc_service.errors import KINDS, STATUS, Kind, Problem
+from sfsc_service.errors import STATUS, Code, Problem
 from sfsc_service.store.errors import InvalidInputError, StoreError
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 MEDIA_TYPE = "application/problem+json"
-KIND_OF_STATUS: dict[int, Kind] = {
+CODE_OF_STATUS: dict[int, Code] = {
     404: "not_found",
     405: "method_not_allowed",
     413: "body_too_large",
@@ -60,15 +60,15 @@ def as_problem(error: Exception, request: str = "a request") -> Problem:
         case ImageError():
             return Problem(error.code, f"image: {error}", "image")
         case InvalidInputError():
-            return Problem(_kind(error.code), error.message, error.parameter.split(".")[0].split("[")[0])
+            return Problem(_known(error.code), str(error), error.parameter.split(".")[0].split("[")[0])
         case StoreError():
-            return Problem(_kind(error.code), error.message, retry_after_s=1.0)
+            return Problem(_known(error.code), str(error), retry_after_s=1.0)
         case ValidationError() | RequestValidationError():
             return validation_problem(error)
         case ClientDisconnect():
             return Problem("client_gone", "the client has closed the connection")
         case HTTPException():
-            return Problem(KIND_OF_STATUS.get(error.status_code, "invalid_request"), str(error.detail))
+            return Problem(CODE_OF_STATUS.get(error.status_code, "invalid_request"), str(error.detail))
         case _:
             name = type(error).__name__
             log.error("%s failed with an unforeseen %s; the response is 500", request, name, exc_info=error)
@@ -77,23 +77,24 @@ def as_problem(error: Exception, request: str = "a request") -> Problem:
 
 def validation_problem(error: ValidationError | RequestValidationError) -> Problem:
     """The first rule that was broken, by the name of its parameter."""
-    if isinstance(error, ValidationError):
-        broken = first_broken_rule(error)
-    else:
-        broken = broken_rule(error.errors()[0], ignored=("body", "query", "path"))
+    broken = (
+        first_broken_rule(error)
+        if isinstance(error, ValidationError)
+        else broken_rule(error.errors()[0], ignored=("body", "query", "path"))
+    )
     place = broken.place or ("body",)
     return Problem("invalid_parameter", f"{'.'.join(place)}: {broken.rule}", place[0])
 
 
 def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
     """The response that tells a client of a problem."""
-    status, title = STATUS[problem.kind]
+    status, title = STATUS[problem.code]
     document: dict[str, Any] = {
-        "type": f"urn:sfsc:problem:{problem.kind}",
+        "type": f"urn:sfsc:problem:{problem.code}",
         "title": title,
         "status": status,
         "detail": problem.detail.encode("utf-8", "replace").decode(),
-        "code": problem.kind,
+        "code": problem.code,
         "parameter": problem.parameter,
     }
     extra = dict(headers or {})
@@ -106,7 +107,7 @@ async def error_response(request: Request, error: Exception) -> Response:
     """The response to one of HANDLED_ERRORS, counted in the metrics."""
     problem = as_problem(error)
     free_traceback_locals(error)
-    request.app.state.metrics.problems.labels(problem.kind).inc()
+    request.app.state.metrics.problems.labels(problem.code).inc()
     headers = getattr(error, "headers", None) if isinstance(error, HTTPException) else None
     return problem_response(problem, headers)
 
@@ -126,6 +127,5 @@ def free_traceback_locals(error: BaseException) -> None:
             pending += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
 
 
-def _kind(code: str) -> Kind:
-    known: Kind = code if code in KINDS else "internal_error"  # type: ignore[assignment]
-    return known
+def _known(code: str) -> Code:
+    return code if code in STATUS else "internal_error"

@@ -6,7 +6,7 @@ from operator import attrgetter
 from sfsc_service.engine.policy import Budget
 from sfsc_service.errors import Problem
 from sfsc_service.gallery.gallery import ClientVector
-from sfsc_service.http.schemas import BudgetOptions, ItemOptions, SearchOptions
+from sfsc_service.http.schemas import BudgetOptions, VectorOptions
 
 __all__ = ["budget_of", "caller_vector", "refuse_budget", "require_one"]
 
@@ -31,7 +31,7 @@ def require_one(**present: bool) -> str:
     return found[0]
 
 
-def caller_vector(options: SearchOptions | ItemOptions) -> ClientVector:
+def caller_vector(options: VectorOptions) -> ClientVector:
     """The caller's vector with its width and space. Raises Problem: invalid_parameter where one is missing."""
     assert options.vector is not None
     refuse_budget(options, "vector", allowed=("width",))
@@ -46,5 +46,6 @@ def refuse_budget(options: BudgetOptions, source: str, allowed: tuple[str, ...] 
     """Check that no limit is set where nothing is embedded. Raises Problem: invalid_parameter."""
     for name in LIMITS:
         if name not in allowed and getattr(options, name) is not None:
-            detail = f"{name}: must not be set with {source}, because nothing is embedded"
-            raise Problem("invalid_parameter", detail, name)
+            raise Problem(
+                "invalid_parameter", f"{name}: must not be set with {source}, because nothing is embedded", name
+            )

@@ -136,8 +136,9 @@ def decode_base64(value: object, place: str) -> bytes:
     try:
         return binascii.a2b_base64(value, strict_mode=True)
     except (binascii.Error, ValueError) as error:
-        detail = f"{place}: must be base64: {error}, found {describe_value(value)}"
-        raise Problem("invalid_parameter", detail, parameter) from error
+        raise Problem(
+            "invalid_parameter", f"{place}: must be base64: {error}, found {describe_value(value)}", parameter
+        ) from error
 
 
 def read_form(request: Request, max_files: int) -> AbstractAsyncContextManager[FormData]:
@@ -158,8 +159,9 @@ def uploads(form: FormData, name: str) -> list[UploadFile]:
 
 def unsupported_media_type(found: str, accepted: str) -> Problem:
     """The problem of a body of another media type."""
-    detail = f"Content-Type: must be {accepted}, found {found or 'none'}"
-    return Problem("unsupported_media_type", detail, "Content-Type")
+    return Problem(
+        "unsupported_media_type", f"Content-Type: must be {accepted}, found {found or 'none'}", "Content-Type"
+    )
 
 
 def check_size(found: int, limit: int) -> None:
@@ -241,8 +243,9 @@ def _json_option(name: str, text: str) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        detail = f"{name}: must be JSON ({error}), found {describe_value(text)}"
-        raise Problem("invalid_parameter", detail, name) from error
+        raise Problem(
+            "invalid_parameter", f"{name}: must be JSON ({error}), found {describe_value(text)}", name
+        ) from error
 
 
 def _lenient_json(body: bytes, strict: orjson.JSONDecodeError) -> Any:

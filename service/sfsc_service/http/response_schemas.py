@@ -7,11 +7,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from sfsc_service.engine.policy import Reason
 from sfsc_service.http.schemas import Metadata
 
 __all__ = [
     "BulkResponse",
     "BulkResult",
+    "ChosenWidth",
     "EmbedResponse",
     "EmbedResult",
     "HealthResponse",
@@ -20,7 +22,6 @@ __all__ = [
     "ItemResponse",
     "ProblemResponse",
     "PutResponse",
-    "QueryWidth",
     "Sample",
     "SamplesResponse",
     "SearchResponse",
@@ -32,17 +33,21 @@ class _Response(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
-Reason = Literal["requested", "budget", "load"]
 Timing = dict[str, float]
 
 
-class EmbedResult(_Response):
-    """One image's vector."""
+class ChosenWidth(_Response):
+    """A vector's width, why it was chosen, and whether the budget is met."""
 
-    embedding: list[float] | str
     width: str
     reason: Reason
     budget_met: bool
+
+
+class EmbedResult(ChosenWidth):
+    """One image's vector."""
+
+    embedding: list[float] | str
 
 
 class EmbedResponse(_Response):
@@ -55,40 +60,32 @@ class EmbedResponse(_Response):
     timing_ms: Timing
 
 
-class QueryWidth(_Response):
-    """The query's width, why it was chosen, and whether the budget is met."""
-
-    width: str
-    reason: Reason
-    budget_met: bool
-
-
-class HitResult(_Response):
-    """One hit; `image` is relative to the service's root, null where the item has no image."""
-
+class _ItemFields(_Response):
     id: str
-    score: float
     width: str
     metadata: Metadata
     image: str | None
 
 
+class HitResult(_ItemFields):
+    """One hit; `image` is relative to the service's root, null where the item has no image."""
+
+    score: float
+
+
 class SearchResponse(_Response):
     """The response of POST /search, best hit first."""
 
-    query: QueryWidth
+    query: ChosenWidth
     hits: list[HitResult]
     exact: bool
     timing_ms: Timing
 
 
-class PutResponse(_Response):
+class PutResponse(ChosenWidth):
     """The response of PUT /items/{id}: the item is committed and searchable."""
 
     id: str
-    width: str
-    reason: Reason
-    budget_met: bool
     created: bool
     timing_ms: Timing
 
@@ -109,14 +106,10 @@ class BulkResponse(_Response):
     timing_ms: Timing
 
 
-class ItemResponse(_Response):
+class ItemResponse(_ItemFields):
     """One item; `embedding` is there only where `vectors` was set."""
 
-    id: str
     space: str
-    width: str
-    metadata: Metadata
-    image: str | None
 
 
 class ItemPageResponse(_Response):

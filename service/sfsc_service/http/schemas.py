@@ -26,6 +26,7 @@ __all__ = [
     "Metadata",
     "SearchBody",
     "SearchOptions",
+    "VectorOptions",
 ]
 
 MAX_NUMBERS = 8192
@@ -116,8 +117,15 @@ class EmbedOptions(BudgetOptions):
     encoding: Encoding = Field("float", description="JSON numbers, or base64 of little-endian float32")
 
 
-class SearchOptions(BudgetOptions):
-    """Options of POST /search; with `vector`, `width` and `space` say where the vector comes from."""
+class VectorOptions(BudgetOptions):
+    """A vector in the place of an image; `width` and `space` then say where it comes from."""
+
+    vector: VectorField | None = Field(None, description="JSON numbers, or base64 of little-endian float32")
+    space: SpaceName | None = Field(None, description="the vector's embedding space")
+
+
+class SearchOptions(VectorOptions):
+    """Options of POST /search."""
 
     k: Annotated[int, BeforeValidator(_number)] = Field(
         10, ge=1, le=1_000_000, description="the greatest number of hits"
@@ -125,16 +133,12 @@ class SearchOptions(BudgetOptions):
     filter: dict[str, Any] | None = Field(None, description='such as {"match": {"colour": "red"}}')
     exact: bool = Field(True, description="search exactly; every search is exact")
     id: ItemId | None = Field(None, description="search with the vector of this item")
-    vector: VectorField | None = Field(None, description="JSON numbers, or base64 of little-endian float32")
-    space: SpaceName | None = Field(None, description="the vector's embedding space")
 
 
-class ItemOptions(BudgetOptions):
-    """Options of PUT /items/{id}; with `vector`, `width` and `space` say where the vector comes from."""
+class ItemOptions(VectorOptions):
+    """Options of PUT /items/{id}."""
 
     metadata: Metadata = Field(default_factory=dict, description="a JSON object of at most 16 KiB")
-    vector: VectorField | None = Field(None, description="JSON numbers, or base64 of little-endian float32")
-    space: SpaceName | None = Field(None, description="the vector's embedding space")
 
 
 class BulkItem(ItemOptions):

@@ -9,14 +9,12 @@ service serves it is ignored.
 """
 
 import asyncio
-import contextlib
 import logging
 import math
 import resource
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from types import FrameType
 
 import uvicorn
@@ -80,8 +78,8 @@ def serve(settings: Settings, service: Service, bound: socket.socket) -> None:
         lifespan="on",
     )
     server = _Server(config, service)
-    with _on_hangup(server):
-        server.run(sockets=[bound])
+    signal.signal(signal.SIGHUP, server.handle_hangup)
+    server.run(sockets=[bound])
 
 
 def _allow_files(wanted: int) -> None:
@@ -96,15 +94,6 @@ def _allow_files(wanted: int) -> None:
             wanted,
             allowed,
         )
-
-
-@contextlib.contextmanager
-def _on_hangup(server: "_Server") -> Iterator[None]:
-    before = signal.signal(signal.SIGHUP, server.handle_hangup)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGHUP, before)
 
 
 class _Server(uvicorn.Server):

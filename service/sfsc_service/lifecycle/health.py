@@ -76,7 +76,7 @@ class Health:
             )
         except Problem as problem:
             # A full queue shows that requests are being worked on.
-            if problem.kind != "queue_full":
+            if problem.code != "queue_full":
                 self._failure = problem.detail
                 return
         except Exception as error:

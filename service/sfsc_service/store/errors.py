@@ -55,10 +55,6 @@ class StoreError(Exception):
 
     code: ClassVar[str] = "store_error"
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
-
 
 class InvalidInputError(StoreError):
     """A parameter breaks a rule; `position` counts the items or queries of the call from 0."""

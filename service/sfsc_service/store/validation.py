@@ -108,16 +108,18 @@ def _check_item(item: Item, spaces: Collection[str], dimension: int) -> str:
     """The metadata as JSON text; the values of vectors are checked later, for all items together."""
     check_id(item.id)
     if item.space not in spaces:
-        rule = f"must be one of {', '.join(sorted(spaces))}"
-        raise SpaceMismatchError("space", rule, f"{str(item.space)[:80]!r}")
+        raise SpaceMismatchError(
+            "space", f"must be one of {', '.join(sorted(spaces))}", f"{str(item.space)[:80]!r}"
+        )
     if not isinstance(item.width, str) or not _WIDTH.fullmatch(item.width):
         rule = "must be 1 .. 16 letters, digits, dots, dashes or underscores"
         raise InvalidWidthError("width", rule, f"{str(item.width)[:40]!r}")
     if not isinstance(item.vector, np.ndarray) or item.vector.dtype != np.float32:
         raise InvalidVectorError("vector", "must be a float32 array", describe_value(item.vector))
     if item.vector.shape != (dimension,):
-        rule = f"must have {dimension} components"
-        raise DimensionMismatchError("vector", rule, f"shape {list(item.vector.shape)}")
+        raise DimensionMismatchError(
+            "vector", f"must have {dimension} components", f"shape {list(item.vector.shape)}"
+        )
     _check_image(item)
     return _metadata_text(item.metadata)
 
@@ -142,8 +144,7 @@ def _check_image(item: Item) -> None:
         found = f"{len(data)}" if isinstance(data, bytes) else describe_value(data)
         raise InvalidImageError("image", f"must be 1 .. {MAX_IMAGE_BYTES} bytes", found)
     if not isinstance(media_type, str) or not _MEDIA_TYPE.fullmatch(media_type):
-        rule = "the media type must look like image/jpeg"
-        raise InvalidImageError("image", rule, f"{str(media_type)[:80]!r}")
+        raise InvalidImageError("image", "the media type must look like image/jpeg", f"{str(media_type)[:80]!r}")
 
 
 def _bad_rows(vectors: Float32, parameter: str) -> list[tuple[int, InvalidVectorError]]:

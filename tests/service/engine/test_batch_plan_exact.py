@@ -70,12 +70,12 @@ def test_two_workers_share_the_work_and_a_batch_is_ready_when_its_own_worker_is(
     two = Capacity(workers=2, max_batch=1, max_batch_ms=1e9)
     assert level(3, 20.0 + 1e-6, two) == 0, "3 × 10 / 2, and half of its own 10 ms"
     assert level(3, 19.9, two) == 1
-    busy = Load(running_ms=10.0)
-    assert level(3, 25.0 + 1e-6, two, busy) == 0
-    assert level(3, 24.9, two, busy) == 1
+    busy = Load(running_ms=11.0)
+    assert level(3, 25.5 + 1e-6, two, busy) == 0
+    assert level(3, 25.4, two, busy) == 1
 
 
-@pytest.mark.parametrize(("workers", "decoding"), [(1, 0), (1, 1), (2, 0), (2, 1), (3, 0)])
+@pytest.mark.parametrize(("workers", "decoding"), [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (3, 0)])
 def test_an_image_costs_its_part_of_the_batch_that_a_worker_will_make(workers: int, decoding: int) -> None:
     """A batch of n takes 40 + 2 n ms at full width; what is being decoded will be in it, after the others."""
     capacity, load = Capacity(workers, 64, 1e9), Load(decoding=[work(1e6)] * decoding)
@@ -117,10 +117,26 @@ def test_a_flow_comes_before_what_is_due_after_it() -> None:
     assert plan([work(201.0)], load=Load(flows=[flow])).level == 1
 
 
-def test_a_request_that_just_reaches_its_due_at_the_narrowest_width_is_not_late() -> None:
-    narrow = Capacity(1, 1, 1e9)
-    assert not plan([work(4.0 + 1e-6)], narrow).late
-    assert plan([work(3.9)], narrow).late
+def test_what_is_ready_exactly_when_it_is_due_is_in_time() -> None:
+    """At time 0, where milliseconds of these dues are exact."""
+
+    def at_zero(count: int, due: float) -> BatchPlan:
+        return plan_batch([Work(BOTH, due)] * count, in_proportion, 0.0, ONE_BY_ONE, Load())
+
+    assert at_zero(3, 0.03) == BatchPlan("1.0", (0,), 0, late=False)
+    assert at_zero(1, 0.004) == BatchPlan("0.5", (0,), 1, late=False)
+
+
+def test_a_request_that_does_not_reach_its_due_at_the_narrowest_width_is_late() -> None:
+    assert not plan([work(4.0 + 1e-6)]).late
+    assert plan([work(3.999)]).late
+
+
+def test_where_no_level_is_enough_it_is_the_deepest_that_a_timely_request_has() -> None:
+    hopeless = Load(decoding=[work(1.0)] * 9)
+    assert plan([work(100.0)], load=hopeless).level == 1
+    assert plan([work(100.0, ("1.0",))], load=hopeless).level == 0
+    assert plan([work(-1.0)], load=hopeless).level == 0, "none is timely"
 
 
 def test_the_costliest_request_becomes_late_where_not_all_can_be_in_time() -> None:
@@ -130,11 +146,19 @@ def test_the_costliest_request_becomes_late_where_not_all_can_be_in_time() -> No
     assert not plan([work(18.1, each.ladder) for each in queue], load=Load(late_deficit_ms=0.1)).late
 
 
+def test_giving_up_the_costliest_makes_room_for_all_that_it_costs() -> None:
+    """10 ms are given up; the four of 4 ms that are left just fit, in nine tenths of the time."""
+    queue = [work(14.0, ("1.0",)), *[work(slack_ms, ("0.5",)) for slack_ms in (14.1, 14.2, 14.3, 17.85)]]
+    assert plan(queue).members == (1,)
+    assert plan([*queue[:4], work(17.7, ("0.5",))]).members == (2,)
+
+
 def test_what_runs_makes_requests_late_too() -> None:
     two = Capacity(2, 1, 1e9)
     queue = [work(10.1, ("1.0",)), work(10.2, ("1.0",))]
     assert not plan(queue, two, Load(running_ms=0.1, late_deficit_ms=1.0)).late
     assert plan(queue, two, Load(running_ms=1.0, late_deficit_ms=1.0)).late
+    assert not plan(queue, two, Load(running_ms=0.3, late_deficit_ms=1.0)).late
 
 
 @pytest.mark.parametrize(
@@ -180,6 +204,29 @@ def test_a_batch_holds_the_members_of_its_width_that_are_late_or_timely_like_the
 
     assert plan_batch(queue, cheap, NOW, capacity, Load()).members == (1, 3, 4)
     assert plan_batch(queue, cheap, NOW, capacity, Load(late_deficit_ms=1.0)).members == (0,)
+
+
+def test_a_late_request_does_not_fill_the_batch_of_a_timely_one_before_it() -> None:
+    """Batches of two cost hardly more than one, larger ones far more. The last request is given up."""
+    costs = {"1.0": {1: 10.0, 2: 10.5}, "0.5": {1: 4.0, 2: 4.1}}
+    queue = [work(11.0), *[work(11.5, ("0.5",))] * 9, work(12.0, ("1.0",))]
+    capacity = Capacity(workers=2, max_batch=64, max_batch_ms=1e9)
+    batch = plan_batch(queue, lambda width, images: costs[width].get(images, 1e6), NOW, capacity, Load())
+    assert batch == BatchPlan("1.0", (0,), 0, late=False)
+
+
+@pytest.mark.parametrize(("slack_ms", "size"), [(30.01, 2), (29.99, 1), (25.0, 1), (20.0 + 1e-6, 1)])
+def test_a_batch_ends_before_its_first_member_is_due(slack_ms: float, size: int) -> None:
+    costs = {1: 20.0, 2: 30.0}
+    queue = [work(slack_ms, ("1.0",)), work(1e6, ("1.0",))]
+    batch = plan_batch(queue, lambda _, images: costs[images], NOW, Capacity(1, 64, 1e9), Load())
+    assert batch.members == tuple(range(size))
+
+
+def test_a_first_member_that_is_ready_exactly_when_it_is_due_is_not_delayed() -> None:
+    costs = {1: 20.0, 2: 30.0}
+    queue = [Work(("1.0",), 0.02), Work(("1.0",), 1e3)]
+    assert plan_batch(queue, lambda _, images: costs[images], 0.0, Capacity(1, 64, 1e9), Load()).members == (0,)
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_a_call_that_runs_counts_even_when_its_caller_has_gone(blocker: Blocker)
         await asyncio.sleep(0)
         with pytest.raises(Problem) as caught:
             await pool.run(int, 2)
-        assert caught.value.kind == "queue_full"
+        assert caught.value.code == "queue_full"
         blocker.go.set()
         assert await waits == 1
         assert await pool.run(int, 3) == 3
@@ -151,6 +151,6 @@ def test_closing_waits_for_what_runs_and_cancels_what_waits(blocker: Blocker) ->
         assert await running is None
         with pytest.raises(Problem) as caught:
             await pool.run(int, 2)
-        assert caught.value.kind == "shutting_down"
+        assert caught.value.code == "shutting_down"
 
     played(scenario)

@@ -73,10 +73,15 @@ def test_a_table_is_looked_up_as_far_as_it_says_and_slows_down_beyond_it_too(lar
     assert made.estimate("0.5", largest + 1) == pytest.approx(6.0 * (largest + 1))
 
 
+def test_what_was_measured_beyond_the_table_only_shapes_it() -> None:
+    made = table({4: 8.0, 8: 30.0}, largest=7)
+    assert [made.estimate("0.5", images) for images in (7, 8)] == [24.5, 28.0]
+
+
 def test_the_usual_table_is_looked_up_to_64_images() -> None:
     made = CostTable(["0.5"])
-    made.load({"0.5": {64: exact(64.0), 128: exact(1000.0)}})
-    assert (made.estimate("0.5", 64), made.estimate("0.5", 128)) == (64.0, 128.0)
+    made.load({"0.5": {32: exact(32.0), 64: exact(100.0), 128: exact(1000.0)}})
+    assert [made.estimate("0.5", images) for images in (48, 64, 128)] == [66.0, 100.0, 200.0]
 
 
 def test_one_batch_corrects_the_machine_the_size_and_the_error() -> None:

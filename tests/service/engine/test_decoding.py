@@ -135,7 +135,7 @@ def test_too_many_that_wait_are_refused(gate: Gate) -> None:
         await until(lambda: gate.inside == 1)
         with pytest.raises(Problem) as caught:
             await made.run(draw_image(1), SIZE, 0.0)
-        assert caught.value.kind == "queue_full"
+        assert caught.value.code == "queue_full"
         gate.open()
         await asyncio.gather(*tasks)
         made.close()

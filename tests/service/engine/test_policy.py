@@ -84,7 +84,7 @@ def test_on_an_idle_server(budget: Budget, width: str, met: bool) -> None:
 def test_refusals_name_the_parameter(budget: Budget, kind: str, parameter: str) -> None:
     with pytest.raises(Problem) as caught:
         choose_widths(budget, CATALOG, cost, SLO_MS)
-    assert (caught.value.kind, caught.value.parameter) == (kind, parameter)
+    assert (caught.value.code, caught.value.parameter) == (kind, parameter)
     assert parameter in caught.value.detail
 
 
@@ -155,13 +155,13 @@ def test_only_a_hard_deadline_is_refused_on_arrival(
         return
     with pytest.raises(Problem) as caught:
         check_deadline_reachable(choice, cost, wait_ms, spent_ms)
-    assert (caught.value.kind, caught.value.parameter) == ("deadline_unreachable", "deadline_ms")
+    assert (caught.value.code, caught.value.parameter) == ("deadline_unreachable", "deadline_ms")
 
 
 def test_a_deadline_that_has_passed_already_is_told_so() -> None:
     with pytest.raises(Problem) as caught:
         check_deadline_not_passed(choose_widths(Budget(deadline_ms=10), CATALOG, cost, SLO_MS), 10.1)
-    assert caught.value.kind == "deadline_passed"
+    assert caught.value.code == "deadline_passed"
     check_deadline_not_passed(choose_widths(Budget(deadline_ms=10), CATALOG, cost, SLO_MS), 9.9)
     check_deadline_not_passed(choose_widths(Budget(), CATALOG, cost, SLO_MS), 1e9)
 
@@ -171,7 +171,7 @@ def test_what_follows_the_batch_counts_too() -> None:
     check_deadline_reachable(choice, cost, 0.0, 0.0, after_ms=8.0)
     with pytest.raises(Problem) as caught:
         check_deadline_reachable(choice, cost, 0.0, 0.0, after_ms=9.5)
-    assert caught.value.kind == "deadline_unreachable"
+    assert caught.value.code == "deadline_unreachable"
 
 
 limits = st.none() | st.floats(0.01, 200)
@@ -199,7 +199,7 @@ def test_whatever_is_wished_for(
     try:
         choice = choose_widths(budget, catalog, cost, SLO_MS, mix)
     except Problem as problem:
-        refused = problem.kind
+        refused = problem.code
         assert refused == "contradictory_limits"
         assert gflops is not None
         assert min_quality is not None

@@ -53,7 +53,7 @@ def test_the_floor_is_a_width_of_the_bundle(manifest: Manifest) -> None:
     assert WidthCatalog.of(manifest, "0.75").flexible == ("0.75", "1.0")
     with pytest.raises(Problem, match=r"floor_width: must be one of 0\.5, 0\.75, 1\.0, found 0\.3") as caught:
         WidthCatalog.of(manifest, "0.3")
-    assert (caught.value.kind, caught.value.parameter) == ("unknown_width", "floor_width")
+    assert (caught.value.code, caught.value.parameter) == ("unknown_width", "floor_width")
 
 
 def test_a_deadline_is_the_hard_limit_and_the_target_the_soft_one() -> None:

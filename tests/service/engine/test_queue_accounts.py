@@ -87,6 +87,7 @@ def test_equally_urgent_entries_keep_the_order_of_their_arrival(loop: asyncio.Ab
     ("overdue", "timely", "count", "seen"),
     [
         (0, 5, 4, [0, 1, 2, 3]),
+        (2, 9, 5, [0, 1, 2, 3, 4]),
         (2, 3, 4, [0, 1, 2, 3]),
         (3, 4, 4, [0, 1, 3, 4]),
         (5, 1, 4, [0, 1, 2, 5]),

@@ -55,7 +55,7 @@ def test_a_worker_that_dies_answers_its_batch_and_is_replaced(monkeypatch: pytes
         with batcher(run, lost=lambda key, cause: seen.append((key, cause))) as made:
             with pytest.raises(Problem) as caught:
                 await submit(made, 1)
-            assert caught.value.kind == "inference_failed"
+            assert caught.value.code == "inference_failed"
             assert (made.worker_pool.died, made.worker_pool.working, made.worker_pool.alive) == (1, 1, True)
             return (await submit(made, 2)).result
 
@@ -101,7 +101,7 @@ def test_a_hanging_batch_is_answered_its_worker_replaced_and_its_late_result_thr
         with batcher(hanging, hang_after=soon, observe=seen.append, lost=lambda *told: lost.append(told)) as made:
             with pytest.raises(Problem) as caught:
                 await submit(made, 1)
-            assert caught.value.kind == "inference_hung"
+            assert caught.value.code == "inference_hung"
             assert (made.worker_pool.hanging, made.worker_pool.working, made.worker_pool.alive) == (1, 1, True)
             assert (await submit(made, 2)).result == 4
             hanging.let_go()
@@ -155,7 +155,7 @@ def test_a_half_that_hangs_takes_nobody_with_it_who_was_answered() -> None:
 
     answers = asyncio.run(scenario())
     assert [answer.result for answer in answers[:2] if isinstance(answer, BatchedResult)] == [0, 2]
-    assert [answer.kind for answer in answers[2:] if isinstance(answer, Problem)] == ["inference_hung"] * 2
+    assert [answer.code for answer in answers[2:] if isinstance(answer, Problem)] == ["inference_hung"] * 2
 
 
 def test_workers_that_hang_are_replaced_a_bounded_number_of_times() -> None:
@@ -172,7 +172,7 @@ def test_workers_that_hang_are_replaced_a_bounded_number_of_times() -> None:
             assert threading.active_count() <= before + 1 + 3
             with pytest.raises(Problem) as caught:
                 submit(made, 2)
-            assert caught.value.kind == "no_worker"
+            assert caught.value.code == "no_worker"
             hanging.let_go()
             await until(lambda: made.worker_pool.working == 1)
             assert (made.worker_pool.hanging, made.worker_pool.alive) == (0, True)
@@ -190,7 +190,7 @@ def test_when_the_last_worker_is_lost_nobody_is_left_waiting() -> None:
             await until(lambda: bool(hanging.threads))
             second = submit(made, 2)
             answers = await asyncio.gather(first, second, return_exceptions=True)
-            assert [getattr(answer, "kind", None) for answer in answers] == ["inference_hung", "no_worker"]
+            assert [getattr(answer, "code", None) for answer in answers] == ["inference_hung", "no_worker"]
             hanging.let_go()
 
     asyncio.run(scenario())

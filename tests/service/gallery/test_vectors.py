@@ -56,5 +56,5 @@ def test_what_was_answered_comes_back_bit_for_bit(given_: list[float]) -> None:
 def test_what_is_no_vector(written: list[float] | str, kind: str, found: str) -> None:
     with pytest.raises(Problem) as caught:
         unit_vector(written, 4)
-    assert (caught.value.kind, caught.value.parameter) == (kind, "vector")
+    assert (caught.value.code, caught.value.parameter) == (kind, "vector")
     assert found in caught.value.detail

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sfsc_service.cli.load import demo_entries
+from sfsc_service.cli.load import demo_images
 from sfsc_service.errors import StartError
 from sfsc_service.gallery.listing import read_listing
 from sfsc_service.http.routes.samples import MAX_SAMPLES
@@ -95,7 +95,7 @@ def test_a_bad_listing_is_named_in_one_sentence(tmp_path: Path, document: Any, s
 
 def test_a_demo_gallery_is_loaded_by_the_same_listing(tmp_path: Path) -> None:
     listing(tmp_path / "gallery", GOOD)
-    (entry,) = demo_entries(tmp_path)
-    assert (entry.id, entry.path.read_bytes(), entry.metadata) == ("a b", IMAGE, {})
+    (image,) = demo_images(tmp_path)
+    assert (image.name, image.path.read_bytes(), image.metadata) == ("a b", IMAGE, {})
     with pytest.raises(StartError, match="cannot be read"):
-        demo_entries(tmp_path / "nowhere")
+        demo_images(tmp_path / "nowhere")

@@ -22,5 +22,5 @@ def test_a_store_error_keeps_its_code(kind: type[errors.StoreError]) -> None:
     refused = issubclass(kind, errors.InvalidInputError)
     error = kind("id", "must be a rule", "something") if refused else kind("a message")  # type: ignore[call-arg]
     problem = as_problem(error)
-    assert problem.kind == kind.code
-    assert STATUS[problem.kind][0] in ((422,) if refused else (429, 503))
+    assert problem.code == kind.code
+    assert STATUS[problem.code][0] in ((422,) if refused else (429, 503))

@@ -91,7 +91,7 @@ def _result(outcome: UpsertedItem | FailedItem) -> dict[str, Any]:
     return {
         "id": outcome.id,
         "status": problem.status,
-        "code": problem.kind,
+        "code": problem.code,
         "detail": problem.detail,
         "parameter": problem.parameter,
     }
@@ -106,7 +106,11 @@ async def _from_lines(request: Request, common: dict[str, Any]) -> AsyncIterator
         async for line in read_lines(chunks, 2 * settings.max_image_bytes + 2**20):
             number += 1
             if number > settings.max_items:
-                raise _too_many(settings.max_items)
+                raise Problem(
+                    "limit_exceeded",
+                    f"items: at most {settings.max_items} in a request, found more; the rest is ignored",
+                    "items",
+                )
             yield _item_of_line(line, common, settings.max_image_bytes)
     except Problem as problem:
         yield FailedItem(None, problem)
@@ -173,8 +177,3 @@ def _per_image(form: FormData, name: str, images: int) -> list[str]:
 def _reported_id(value: object) -> str | None:
     """The id that an outcome is reported under, None where the value is no id at all."""
     return value if isinstance(value, str) and len(value) <= MAX_ID_LENGTH else None
-
-
-def _too_many(max_items: int) -> Problem:
-    detail = f"items: at most {max_items} in a request, found more; the rest is ignored"
-    return Problem("limit_exceeded", detail, "items")

@@ -116,9 +116,12 @@ async def _delete(request: Request, id: Id) -> Response:
 
 async def _image(request: Request, id: Id) -> Response:
     service: Service = request.app.state.service
-    headers = {"Cache-Control": "no-cache", "Content-Security-Policy": "default-src 'none'; sandbox"}
     image = await service.gallery.image(id)
-    headers["ETag"] = f'"{image.digest}"'
+    headers = {
+        "Cache-Control": "no-cache",
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+        "ETag": f'"{image.digest}"',
+    }
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     return Response(image.data, headers=headers, media_type=image.media_type)

@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse
 
 from sfsc_service.errors import Problem, StartError
-from sfsc_service.gallery.listing import Listed, read_listing
+from sfsc_service.gallery.listing import ListedImage, read_listing
 from sfsc_service.http.openapi import image_content, problems
 from sfsc_service.http.response_schemas import SamplesResponse
 from sfsc_service.http.responses import json_response
@@ -48,7 +48,7 @@ def add_routes(app: FastAPI) -> None:
     )
 
 
-def _samples(settings: Settings) -> dict[str, Listed]:
+def _samples(settings: Settings) -> dict[str, ListedImage]:
     listing = settings.samples or settings.bundle / "gallery" / "gallery.json"
     if settings.samples is None and not listing.exists():
         return {}
@@ -70,7 +70,7 @@ def _is_servable(path: Path, settings: Settings) -> bool:
 
 
 async def _list(request: Request) -> Response:
-    samples: dict[str, Listed] = request.app.state.samples
+    samples: dict[str, ListedImage] = request.app.state.samples
     return json_response(
         {
             "samples": [
@@ -82,7 +82,7 @@ async def _list(request: Request) -> Response:
 
 
 async def _image(request: Request, name: str) -> Response:
-    samples: dict[str, Listed] = request.app.state.samples
+    samples: dict[str, ListedImage] = request.app.state.samples
     if name not in samples:
         raise Problem("not_found", f"name: must be one that /samples lists, found {name[:100]!r}", "name")
     return FileResponse(

@@ -37,7 +37,8 @@ async def _search(request: Request) -> Response:
     arrival = arrival_of(request)
     service: Service = request.app.state.service
     parsed = await read_request(request, SearchOptions)
-    _check_k(parsed.options.k, service.settings.max_k)
+    if parsed.options.k > (max_k := service.settings.max_k):
+        raise Problem("invalid_parameter", f"k: must be at most {max_k} here, found {parsed.options.k}", "k")
     async with DisconnectWatch(request):
         query = await _query(service, parsed, arrival)
         hits, search_ms = await service.gallery.search(query, parsed.options.k, parsed.options.filter, hits_json)
@@ -64,8 +65,3 @@ async def _query(service: Service, parsed: ParsedRequest[SearchOptions], arrival
     refuse_budget(options, "id")
     assert options.id is not None
     return await service.gallery.query_item(options.id)
-
-
-def _check_k(k: int, max_k: int) -> None:
-    if k > max_k:
-        raise Problem("invalid_parameter", f"k: must be at most {max_k} here, found {k}", "k")

@@ -150,8 +150,9 @@ class Committer:
             with self._readers.acquire() as reader:
                 rebuild_index(self._index, reader)
         except Exception as error:
-            reason = "the change is stored, but the index could not be rebuilt; restart the service"
-            raise OutcomeUnknownError(f"{reason}: {error!r}") from error
+            raise OutcomeUnknownError(
+                f"the change is stored, but the index could not be rebuilt; restart the service: {error!r}"
+            ) from error
         self.broken = False
 
     def _clean_up(self, requests: Collection[WriteRequest], changes: dict[WriteRequest, AppliedChange]) -> None:

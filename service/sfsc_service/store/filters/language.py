@@ -32,6 +32,7 @@ def _parse(document: Any, place: str, depth: int) -> Operator:
         raise InvalidFilterError(place, "must be an object with exactly one operator", describe_value(document))
     ((name, operand),) = document.items()
     if (operator := _BY_NAME.get(name)) is None:
-        rule = f"operator must be one of {', '.join(_BY_NAME)}"
-        raise InvalidFilterError(place, rule, f"{str(name)[:40]!r}, which is not supported")
+        raise InvalidFilterError(
+            place, f"operator must be one of {', '.join(_BY_NAME)}", f"{str(name)[:40]!r}, which is not supported"
+        )
     return operator.parse(operand, f"{place}.{name}", partial(_parse, depth=depth + 1))

@@ -121,8 +121,9 @@ OPERATORS: tuple[type[Operator], ...] = (Match, And)
 
 def _comparison(field: Any, value: Any, place: str) -> Match:
     if not isinstance(field, str) or not 1 <= len(field) <= MAX_FIELD_LENGTH:
-        rule = f"a field must have 1 .. {MAX_FIELD_LENGTH} characters"
-        raise InvalidFilterError(place, rule, describe_value(field))
+        raise InvalidFilterError(
+            place, f"a field must have 1 .. {MAX_FIELD_LENGTH} characters", describe_value(field)
+        )
     path = tuple(field.split("."))
     if "" in path or _UNREACHABLE.search(field):
         rule = "a field must be names joined by dots, without quotes, backslashes and control characters"

@@ -97,8 +97,8 @@ class DatabaseReader:
         return row and (row[0], row[1])
 
     def uses_image(self, digest: str) -> bool:
-        found = self._connection.execute("SELECT 1 FROM items WHERE picture = ? LIMIT 1", (digest,))
-        return found.fetchone() is not None
+        rows = self._connection.execute("SELECT 1 FROM items WHERE picture = ? LIMIT 1", (digest,))
+        return any(rows)
 
     def close(self) -> None:
         self._connection.close()

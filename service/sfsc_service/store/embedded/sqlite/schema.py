@@ -7,6 +7,7 @@ without them (hits, filters) reads few pages.
 
 import sqlite3
 from collections.abc import Collection
+from contextlib import ExitStack
 from pathlib import Path
 
 from sfsc_service.store.errors import FolderMismatchError, StoreFailedError
@@ -66,20 +67,16 @@ def open_database(path: Path, space: str, dimension: int, compatible_with: Colle
         FolderMismatchError: it was made for another schema, dimension or space.
         StoreFailedError: the file is not a readable database.
     """
-    try:
-        connection = connect(path)
-    except sqlite3.Error as error:
-        raise StoreFailedError(f"the database {path} cannot be opened: {error}") from error
-    try:
-        if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone():
-            _create(connection, space, dimension)
-        check_fit(connection, path, dimension, {space, *compatible_with})
-    except sqlite3.Error as error:
-        connection.close()
-        raise StoreFailedError(f"the database {path} cannot be read: {error}") from error
-    except BaseException:
-        connection.close()
-        raise
+    with ExitStack() as close_on_error:
+        try:
+            connection = connect(path)
+            close_on_error.callback(connection.close)
+            if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone():
+                _create(connection, space, dimension)
+            check_fit(connection, path, dimension, {space, *compatible_with})
+        except sqlite3.Error as error:
+            raise StoreFailedError(f"the database {path} cannot be opened: {error}") from error
+        close_on_error.pop_all()
     return connection
 
 
@@ -94,12 +91,14 @@ def _create(connection: sqlite3.Connection, space: str, dimension: int) -> None:
 def check_fit(connection: sqlite3.Connection, path: Path, dimension: int, spaces: Collection[str]) -> None:
     """Refuse another schema or dimension, or vectors of other spaces. Raises FolderMismatchError."""
     meta = dict(connection.execute("SELECT name, value FROM meta"))
-    if meta.get("schema_version") != SCHEMA_VERSION:
-        found, rule = meta.get("schema_version"), f"must be of schema version {SCHEMA_VERSION}"
-        raise FolderMismatchError(f"folder: {path.parent} {rule}; found version {found}")
-    if meta.get("dimension") != dimension:
-        rule = f"must hold vectors of dimension {dimension}"
-        raise FolderMismatchError(f"folder: {path.parent} {rule}; found {meta.get('dimension')}")
+    if (version := meta.get("schema_version")) != SCHEMA_VERSION:
+        raise FolderMismatchError(
+            f"folder: {path.parent} must be of schema version {SCHEMA_VERSION}; found version {version}"
+        )
+    if (found := meta.get("dimension")) != dimension:
+        raise FolderMismatchError(
+            f"folder: {path.parent} must hold vectors of dimension {dimension}; found {found}"
+        )
     present = {name for (name,) in connection.execute("SELECT name FROM spaces")}
     if others := sorted(present - set(spaces)):
         rule = f"must hold vectors of the space {' or '.join(sorted(spaces))} only"

@@ -102,9 +102,8 @@ class DatabaseWriter:
 
     def upsert(self, items: ItemColumns) -> AppliedChange:
         spaces = self._state.spaces
-        for space in {
-            *items.spaces
-        } - spaces:  # they were checked before the call was queued, against older spaces
+        # They were checked before the call was queued, against older spaces.
+        for space in {*items.spaces} - spaces:
             raise SpaceMismatchError("space", f"must be one of {', '.join(sorted(spaces))}", repr(space))
         removed = self._remove(items.ids)
         change = AppliedChange(removed=list(removed.values()), outcomes=_outcomes(items.ids, removed))
