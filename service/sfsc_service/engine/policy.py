@@ -77,12 +77,14 @@ class WidthCatalog:
         if floor is not None and floor not in widths:
             raise _unknown_width("floor_width", floor, widths)
         rows = dict(zip(widths, manifest.quality.mean_ap, strict=True))
-        mixed = dict(zip(widths, manifest.quality.mixed.mean_ap, strict=True))
         return cls(
             widths=widths,
             gflops={submodel.width: 2e-9 * submodel.macs for submodel in manifest.submodels},
             mean_ap={width: dict(zip(widths, row, strict=True)) for width, row in rows.items()},
-            mixed_gap={width: mixed[width] - fmean(row) for width, row in rows.items()},
+            mixed_gap={
+                width: mixed - fmean(rows[width])
+                for width, mixed in zip(widths, manifest.quality.mixed.mean_ap, strict=True)
+            },
             floor=floor or widths[0],
         )
 
