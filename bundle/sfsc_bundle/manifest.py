@@ -1,6 +1,6 @@
 """The models of `manifest.json`, which describes a bundle.
 
-They are frozen; an unknown field or another schema version is an error.
+They are frozen; an unknown field, a number that is not finite or another schema version is an error.
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -35,7 +35,7 @@ Matrix = tuple[tuple[Points, ...], ...]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Preprocessing(_Model):
@@ -52,17 +52,21 @@ class Preprocessing(_Model):
 
 
 class Normalisation(_Model):
-    """What the graph itself does to the pixels first: luma if it has one channel, /255, − mean, ÷ deviation."""
+    """What the graph itself does to the pixels first: (pixel / 255 − mean) / deviation, channel by channel.
+
+    A graph with one mean and one deviation first turns the pixels into one channel of luma. This is a note for
+    whoever compares networks or trains on; a caller of the graph has nothing to normalise.
+    """
 
     mean: tuple[float, ...] = Field(min_length=1, max_length=3)
     deviation: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1, max_length=3)
 
     @model_validator(mode="after")
     def _one_or_three(self) -> Self:
-        if len(self.mean) != len(self.deviation) or len(self.mean) == 2:
+        if (len(self.mean), len(self.deviation)) not in ((1, 1), (3, 3)):
             raise ValueError(
-                f"normalisation must have 1 or 3 means and as many deviations, found {len(self.mean)} and "
-                f"{len(self.deviation)}"
+                "must have a mean and a deviation for one channel or for each of three, "
+                f"found {len(self.mean)} and {len(self.deviation)}"
             )
         return self
 
@@ -76,7 +80,10 @@ class Parity(_Model):
 
 
 class Submodel(_Model):
-    """One width in one precision: a plain static graph, dynamic in the batch only."""
+    """One width in one precision: a plain static graph, dynamic in the batch only.
+
+    `normalisation` is each graph's own, because networks that were adopted want what they were trained with.
+    """
 
     width: Width
     file: FileName
@@ -85,31 +92,38 @@ class Submodel(_Model):
     parameters: int = Field(gt=0)
     macs: int = Field(gt=0, description="multiply-accumulates for one image; FLOPs are twice that")
     opset: int = Field(ge=17)
+    normalisation: Normalisation
     parity: Parity
 
 
 class MixedQuality(_Model):
-    """Retrieval quality in a gallery of mixed widths, by query width; see `sfsc_bundle.mixed_gallery`."""
+    """Retrieval quality in galleries of mixed widths, one figure per query width in every list.
+
+    It has the fields of `sfsc_bundle.mixed_gallery.MixedGallery`, which says how they are measured.
+    """
 
     draws: int = Field(ge=2, description="galleries whose items have widths drawn at random")
     mean_ap: tuple[Points, ...] = Field(description="mAP in points, mean over the draws")
-    mean_ap_spread: tuple[Points, ...] = Field(description="standard deviation over the draws")
-    rank1: tuple[Points, ...]
-    rank1_spread: tuple[Points, ...]
+    mean_ap_spread: tuple[Points, ...] = Field(description="its standard deviation over the draws")
+    rank1: tuple[Points, ...] = Field(description="rank-1 in points, mean over the draws")
+    rank1_spread: tuple[Points, ...] = Field(description="its standard deviation over the draws")
     shares: tuple[Share, ...] = Field(
-        description="shares of full-width items; the others have the narrowest width"
+        min_length=1, description="shares of full-width items, ascending; the others have the narrowest width"
     )
-    curve: Matrix = Field(description="mAP in points at each of the shares, by query width")
-
-    def rows(self) -> tuple[tuple[float, ...], ...]:
-        """Every list that has a figure per query width."""
-        return self.mean_ap, self.mean_ap_spread, self.rank1, self.rank1_spread
+    curve: Matrix = Field(description="mAP in points at each of the shares")
 
     @model_validator(mode="after")
     def _one_row_per_share(self) -> Self:
+        if list(self.shares) != sorted(set(self.shares)):
+            raise ValueError(f"shares must ascend without repeats, found {list(self.shares)}")
         if len(self.curve) != len(self.shares):
-            raise ValueError(f"quality.mixed.curve must have {len(self.shares)} rows, found {len(self.curve)}")
+            raise ValueError(f"curve must have {len(self.shares)} rows, one per share, found {len(self.curve)}")
         return self
+
+    @property
+    def lists(self) -> Matrix:
+        """Every list that has a figure per query width."""
+        return self.mean_ap, self.mean_ap_spread, self.rank1, self.rank1_spread, *self.curve
 
 
 class Quality(_Model):
@@ -131,27 +145,36 @@ class Quality(_Model):
         for name in ("mean_ap", "rank1"):
             matrix: Matrix = getattr(self, name)
             if len(matrix) != size or any(len(row) != size for row in matrix):
-                raise ValueError(f"quality.{name} must be {size}×{size}, one row and column per width")
-        if any(len(row) != size for row in (*self.mixed.rows(), *self.mixed.curve)):
-            raise ValueError(f"quality.mixed must have {size} figures in every row, one per query width")
+                raise ValueError(f"{name} must be {size}×{size}, one row and column per width")
+        if any(len(row) != size for row in self.mixed.lists):
+            raise ValueError(f"mixed must have {size} figures in every list, one per query width")
         return self
 
 
 class Alignment(_Model):
-    """The closed form that brought the widths into one space after training; it is part of the graphs.
+    """The linear map of each width, fitted after training, that brings all widths into one space.
 
-    A = (1 − ridge_share) · base + ridge_share · ridge; see docs/method.md. `base` None: nothing was changed.
+    It is part of the graphs: (1 − `ridge_share`) · base + `ridge_share` · ridge, see docs/method.md. Where base is
+    null there is none.
     """
 
     base: Literal["procrustes", "least-squares"] | None
     ridge_share: Share = 0.0
     strength: float = Field(0.0, ge=0, description="λ of ridge and least squares")
-    images: int = Field(0, ge=0, description="training images that it was fitted on")
-    identities: int = Field(0, ge=0, description="their identities")
-    unlabelled: int = Field(0, ge=0, description="further images, of which no identity was known")
-    chosen_by: str = Field("", description="what the method was chosen on")
-    before: Points | None = Field(None, description="mAP of the mixed gallery there, without alignment")
-    after: Points | None = Field(None, description="and with it")
+    images: int = Field(0, ge=0, description="training images that the maps were fitted on")
+    identities: int = Field(0, ge=0, description="the identities of these images")
+    unlabelled: int = Field(0, ge=0, description="further images whose identities are not known")
+    chosen_by: str = Field("", description="what the method was chosen by")
+    before: Points | None = Field(None, description="mAP of the mixed gallery there, without the maps")
+    after: Points | None = Field(None, description="the same with the maps")
+
+    @model_validator(mode="after")
+    def _fitted_or_none(self) -> Self:
+        if self.base is None and self.ridge_share:
+            raise ValueError(f"ridge_share must be 0 where there is no map, found {self.ridge_share:g}")
+        if self.base is not None and not self.images + self.unlabelled:
+            raise ValueError("images or unlabelled must be above 0, because maps are fitted on images; found 0")
+        return self
 
 
 class Trained(_Model):
@@ -168,13 +191,13 @@ class Trained(_Model):
 
 
 class AdoptedModel(_Model):
-    """A network that was trained elsewhere and put into this bundle as one width."""
+    """A network that was trained elsewhere and became one width of this bundle."""
 
     width: Width
     source: str = Field(description="file or package that it came from")
     sha256: Sha256 = Field(description="of the file as it came")
     licence: str
-    map: Literal["none", "ridge", "least-squares"] = Field(description="what its embeddings were multiplied by")
+    map: Literal["none", "ridge", "least-squares"] = Field(description="what its embeddings are multiplied by")
 
 
 class Adopted(_Model):
@@ -182,14 +205,14 @@ class Adopted(_Model):
 
     kind: Literal["adopted"] = "adopted"
     models: tuple[AdoptedModel, ...] = Field(min_length=1)
-    base: str | None = Field(description="the space of the bundle that was extended; None: there was none")
+    extends: str | None = Field(description="space of the bundle that the other widths were taken from, if any")
     data_sha256: Sha256
     versions: dict[str, str]
     data_licence: str
 
 
 class Manifest(_Model):
-    """The whole manifest. `submodels` ascend by width; the last one is the full network."""
+    """The whole manifest. `submodels` ascend by width, then precision; the last one is the full network."""
 
     schema_version: Literal[2] = SCHEMA_VERSION
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
@@ -197,35 +220,59 @@ class Manifest(_Model):
     compatible_with: tuple[str, ...] = ()
     dimension: int = Field(ge=2, le=8192)
     preprocessing: Preprocessing
-    normalisation: Normalisation
     submodels: tuple[Submodel, ...] = Field(min_length=1, max_length=16)
     quality: Quality
     alignment: Alignment
     provenance: Annotated[Trained | Adopted, Field(discriminator="kind")]
+
+    @field_validator("schema_version", mode="before")
+    @classmethod
+    def _current(cls, found: object) -> object:
+        if found == 1:
+            raise ValueError(
+                f"must be {SCHEMA_VERSION}, found 1, of an older version; make the bundle anew from its run with "
+                "`sfsc-train export RUN --data DIR --replace`"
+            )
+        return found
 
     @field_validator("submodels")
     @classmethod
     def _ascending(cls, submodels: tuple[Submodel, ...]) -> tuple[Submodel, ...]:
         rows = [(float(submodel.width), submodel.precision) for submodel in submodels]
         if rows != sorted(set(rows)):
-            raise ValueError(f"submodels must ascend by width and precision without repeats, found {rows}")
+            found = ", ".join(f"{submodel.width} {submodel.precision}" for submodel in submodels)
+            raise ValueError(f"must be in ascending order of width and precision without repeats, found {found}")
         files = [submodel.file for submodel in submodels]
         if len(set(files)) != len(files):
-            raise ValueError(f"submodels must have a file each, found {files}")
+            raise ValueError(f"must have a file each, found {', '.join(files)}")
         return submodels
 
     @model_validator(mode="after")
     def _measured(self) -> Self:
         if self.quality.widths != self.widths:
             raise ValueError(
-                f"quality.widths must be the submodels' widths {self.widths}, found {self.quality.widths}"
+                f"quality.widths must be the submodels' widths {', '.join(self.widths)}, "
+                f"found {', '.join(self.quality.widths)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _every_width_has_an_origin(self) -> Self:
+        if not isinstance(self.provenance, Adopted):
+            return self
+        adopted = [model.width for model in self.provenance.models]
+        known = set(adopted) <= set(self.widths) and len(set(adopted)) == len(adopted)
+        if not known or (self.provenance.extends is None and len(adopted) < len(self.widths)):
+            raise ValueError(
+                f"provenance.models must name each adopted width of {', '.join(self.widths)} once, and all of "
+                f"them where no bundle is extended, found {', '.join(adopted)}"
             )
         return self
 
     @property
     def widths(self) -> tuple[str, ...]:
-        """Canonical names, ascending."""
-        return tuple(submodel.width for submodel in self.submodels)
+        """Canonical names, ascending, each once however many precisions it has."""
+        return tuple(dict.fromkeys(submodel.width for submodel in self.submodels))
 
     def submodel(self, width: str) -> Submodel:
         """Return the submodel of a canonical width. Raises KeyError where the bundle has no such width."""

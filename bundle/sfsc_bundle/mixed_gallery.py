@@ -1,7 +1,7 @@
 """How well each query width searches a gallery whose items were embedded at different widths. numpy only.
 
-A gallery column of the cross-width matrix has items of one width. A served gallery rarely has: this draws each item's
-width at random and scores the same queries against the mixture, several times.
+A column of the cross-width matrix is a gallery of one width, which a served gallery rarely is: this draws each
+item's width at random and scores the same queries against the mixture, several times.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,9 +26,9 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 class MixedGallery:
     """Scores of every query width against galleries of mixed widths, in points.
 
-    `mean_ap`, `rank1` [m]: mean over `draws` galleries whose items have widths drawn uniformly; `*_spread` [m]: their
-    standard deviation over the draws. `curve[s]` [m]: mAP where the share `shares[s]` of the items has the full width
-    and the rest the narrowest one.
+    `mean_ap`, `rank1` [m]: mean over `draws` galleries whose items have widths drawn uniformly; `*_spread` [m]:
+    their standard deviation over the draws. `curve[s]` [m]: mAP where the share `shares[s]` of the items has the
+    full width and the rest the narrowest one.
     """
 
     widths: tuple[str, ...]
@@ -71,8 +71,10 @@ def evaluate_mixed_gallery(
         seed: draws the widths; equal seeds give equal assignments for galleries of equal size.
 
     Raises:
-        ValueError: fewer than two draws, or as `evaluate`.
+        ValueError: the widths differ, fewer than two draws, or as `evaluate`.
     """
+    if tuple(query) != tuple(gallery):
+        raise ValueError(f"gallery must have the query's widths {tuple(query)}, found {tuple(gallery)}")
     if draws < 2:
         raise ValueError(f"draws must be at least 2, or there is no spread, found {draws}")
     count, widths = len(gallery_labels), tuple(query)

@@ -1,13 +1,13 @@
 """Encoded image → uint8 [H, W, 3]. The only preprocessing: training, export and service all call it.
 
-Version 2, step by step: header, with the caps on bytes and pixels checked before anything is decoded → pixels, a JPEG
-at the smallest scale of its DCT (1, 1/2, 1/4 or 1/8) that leaves at least twice the wanted size on both sides → RGB,
-transparent pixels over white → resize to the manifest's size, bilinear, the aspect ratio not kept → turned upright as
-the EXIF data says. The result depends on nothing but bytes and manifest. Of an animation the first frame counts.
-Pillow's own warnings are ignored from the first call on.
+Version 2, step by step: header, with the caps on bytes and pixels checked before anything is decoded → pixels, a
+JPEG at the smallest scale of its DCT (1, 1/2, 1/4 or 1/8) that leaves at least twice the wanted size on both sides
+→ RGB, transparent pixels over white → resize to the manifest's size, bilinear, the aspect ratio not kept → turned
+upright as the EXIF data says. The result depends on nothing but bytes and manifest. Of an animation the first
+frame counts. Pillow's own warnings are ignored from the first call on.
 
-A photograph of 12 megapixels is never held whole: at 1/8 it takes a sixty-fourth of the memory, and turning it upright
-after the resize copies no more than the small result.
+A photograph of 12 megapixels is never held whole: at 1/8 it takes a sixty-fourth of the memory, and turning it
+upright after the resize copies no more than the small result.
 """
 
 import numpy as np
@@ -48,7 +48,7 @@ def preprocess(
 
 
 def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
-    """Decode an image of which only the header has been read, to uint8 [H, W, 3]. Raises ImageError: image_damaged."""
+    """Decode an image whose header alone has been read, to uint8 [H, W, 3]. Raises ImageError: image_damaged."""
     size = (preprocessing.width, preprocessing.height)
     try:
         _load(image, size)

@@ -58,7 +58,7 @@ def test_decoded(name: str) -> None:
 
 
 SCALES = {(128, 192): 1, (65, 96): 1, (64, 96): 2, (33, 49): 2, (32, 48): 4, (17, 24): 4, (16, 24): 8, (8, 12): 8}
-"""Wanted height and width → the scale at which a JPEG of 256×384 is decoded: the smallest that leaves twice that."""
+"""Wanted height and width → the scale of a JPEG of 256×384: the smallest that leaves twice that."""
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6])
