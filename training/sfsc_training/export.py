@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfsc_bundle.folder import Bundle, write_bundle
-from sfsc_bundle.manifest import Manifest, Parity, Preprocessing, Provenance, Quality, Submodel
+from sfsc_bundle.manifest import Manifest, Parity, Preprocessing, Quality, Submodel, Trained
 from sfsc_bundle.progress import bar
 from sfsc_bundle.retrieval import CrossWidth
 from sfsc_bundle.runner import INPUT, OUTPUT
@@ -166,7 +166,7 @@ def _parity(
         )
     if not cosine >= _ONNX_LIMIT:
         raise ExportError(f"width {name}: ONNX and sliced network have a cosine of {cosine:.6f} < {_ONNX_LIMIT}")
-    return Parity(sliced_max_abs=difference, onnx_min_cosine=cosine, pictures=len(pixels))
+    return Parity(sliced_max_abs=difference, onnx_min_cosine=cosine, images=len(pixels))
 
 
 def _spread(paths: tuple[Path, ...], count: int) -> tuple[Path, ...]:
@@ -187,9 +187,9 @@ def _quality(cross: CrossWidth, dataset: Dataset, protocol: str) -> Quality:
     )
 
 
-def _provenance(run: Run, dataset: Dataset) -> Provenance:
+def _provenance(run: Run, dataset: Dataset) -> Trained:
     packages = ("sfsc", "torch", "torchvision", "timm", "onnx", "onnxruntime", "numpy", "Pillow")
-    return Provenance(
+    return Trained(
         recipe=run.recipe.model_dump(mode="json"),
         recipe_sha256=run.recipe.sha256,
         data_sha256=dataset.sha256,

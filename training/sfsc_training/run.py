@@ -62,6 +62,7 @@ def open_run(folder: Path, dataset: Dataset | None = None, device: Device = "cpu
     network, class_vectors = checkpoint.result()
     try:
         family.load_state_dict(network)
+        family.normalise_as(checkpoint.normalisation_of(recipe.network))
         classifier.load_state_dict(class_vectors)
     except RuntimeError as error:
         raise CheckpointError(f"{folder}: the checkpoint does not fit the recipe's network") from error

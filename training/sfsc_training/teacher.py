@@ -90,13 +90,14 @@ def freeze_full(family: Family, teacher: Teacher) -> None:
     """Replace the widest network of a family by the teacher's, frozen. Raises CheckpointError if they differ."""
     assert isinstance(family, Separate)
     source, index = teacher.run.family, len(teacher.run.recipe.widths) - 1
-    plain, target = source.sliced(index), family.members[-1]
+    plain, target = source.sliced(index), family.member(len(family.members) - 1)
     try:
         _copy_plain(plain, target)
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(
             "teacher.full: the teacher's widest network differs from width 1 of this recipe"
         ) from error
+    target.normalise_as(source.normalisation)
     target.requires_grad_(False)
 
 
