@@ -5,6 +5,7 @@ RUN/recipe.json     the recipe with all its defaults
 RUN/labels.json     the identities of the classifier, in the order of its classes
 RUN/history.jsonl   one line per logged step (see `history`)
 RUN/teacher.json    the teacher, where there is one
+RUN/alignment.*     the maps of the widths and what they are (see `alignment_file`)
 """
 
 import hashlib
@@ -25,7 +26,7 @@ from sfsc_training.networks.normalise import default_normalisation
 
 __all__ = [
     "Checkpoint",
-    "compatible_spaces",
+    "older_space",
     "read_checkpoint",
     "read_labels",
     "read_recipe",
@@ -119,13 +120,13 @@ def read_labels(folder: Path) -> tuple[str, ...]:
         raise CheckpointError(f"{folder} is not a run folder: {path.name} cannot be used ({error})") from error
 
 
-def compatible_spaces(folder: Path) -> tuple[str, ...]:
-    """Ids of the older embedding spaces that a run was trained to be compatible with."""
+def older_space(folder: Path) -> str | None:
+    """Id of the older embedding space that a run was trained to be compatible with; None where there is none."""
     path = folder / "teacher.json"
     if not path.exists():
-        return ()
+        return None
     teacher = json.loads(path.read_text())
-    return (teacher["space"],) if teacher["compatible"] else ()
+    return str(teacher["space"]) if teacher["compatible"] else None
 
 
 def write_json(path: Path, content: object) -> None:

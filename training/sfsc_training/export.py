@@ -24,7 +24,6 @@ from sfsc_bundle.manifest import Manifest, Parity, Preprocessing, Quality, Submo
 from sfsc_bundle.progress import bar
 from sfsc_bundle.retrieval import CrossWidth
 from sfsc_bundle.runner import INPUT, OUTPUT
-from sfsc_training.checkpoint import compatible_spaces
 from sfsc_training.cost import macs, parameters
 from sfsc_training.data.images import load_images
 from sfsc_training.data.reader import Dataset
@@ -75,7 +74,7 @@ def export(run: Run, dataset: Dataset, folder: Path, console: Console, *, replac
     manifest = Manifest(
         name=folder.name,
         space=run.space,
-        compatible_with=compatible_spaces(run.folder),
+        compatible_with=run.compatible_with,
         dimension=run.recipe.network.dimension,
         preprocessing=Preprocessing(height=run.recipe.data.height, width=run.recipe.data.width),
         submodels=tuple(width.submodel for width in exported),

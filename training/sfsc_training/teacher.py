@@ -66,7 +66,7 @@ def load_teacher(folder: Path | None, recipe: Recipe, split: Split, console: Con
             if folder is None
             else f"recipe {recipe.name} has no section [teacher] that says how to use {folder}"
         )
-    run = open_run(folder)
+    run = open_run(folder, aligned=False)  # its class vectors are of the space that it was trained in
     if run.recipe.network.dimension != recipe.network.dimension:
         raise CheckpointError(
             f"the teacher {folder} has embeddings of dimension {run.recipe.network.dimension}; the recipe has "
