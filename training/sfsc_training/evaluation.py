@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from sfsc_bundle.mixed_gallery import MixedGallery, evaluate_mixed_gallery
 from sfsc_bundle.progress import bar
 from sfsc_bundle.retrieval import CrossWidth, Scores, cross_width, evaluate, summarise
 from sfsc_bundle.widths import canonical_width
@@ -29,6 +30,7 @@ __all__ = [
     "cost",
     "cross_generation",
     "embed_split",
+    "evaluate_mixed",
     "evaluate_split",
     "mixed_gallery",
     "print_matrices",
@@ -71,6 +73,17 @@ def evaluate_split(embedded: Embedded) -> CrossWidth:
     """The matrices of mAP and rank-1 under the protocol of the split; rows are query widths."""
     split, labels = embedded.split, embedded.split.labels()
     return cross_width(
+        {width: rows[split.query] for width, rows in embedded.embeddings.items()},
+        labels.take(split.query),
+        {width: rows[split.gallery] for width, rows in embedded.embeddings.items()},
+        labels.take(split.gallery),
+    )
+
+
+def evaluate_mixed(embedded: Embedded) -> MixedGallery:
+    """Every query width against galleries whose images have widths drawn at random."""
+    split, labels = embedded.split, embedded.split.labels()
+    return evaluate_mixed_gallery(
         {width: rows[split.query] for width, rows in embedded.embeddings.items()},
         labels.take(split.query),
         {width: rows[split.gallery] for width, rows in embedded.embeddings.items()},

@@ -20,15 +20,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfsc_bundle.folder import Bundle, write_bundle
-from sfsc_bundle.manifest import Manifest, Parity, Preprocessing, Quality, Submodel, Trained
+from sfsc_bundle.manifest import (
+    Alignment,
+    Manifest,
+    MixedQuality,
+    Parity,
+    Preprocessing,
+    Quality,
+    Submodel,
+    Trained,
+)
 from sfsc_bundle.progress import bar
-from sfsc_bundle.retrieval import CrossWidth
 from sfsc_bundle.runner import INPUT, OUTPUT
 from sfsc_training.cost import macs, parameters
 from sfsc_training.data.images import load_images
 from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import DataError, ExportError
-from sfsc_training.evaluation import embed_split, evaluate_split
+from sfsc_training.evaluation import Embedded, embed_split, evaluate_mixed, evaluate_split
+from sfsc_training.networks.fold import fold_map
 from sfsc_training.run import Run
 
 __all__ = ["Servable", "export", "to_onnx"]
@@ -52,7 +61,7 @@ class Servable(nn.Module):
 
 
 def export(run: Run, dataset: Dataset, folder: Path, console: Console, *, replace: bool = False) -> Bundle:
-    """Write the bundle of a run, with the quality matrix that it measures on the test split.
+    """Write the bundle of a run, aligned as the run is, with the quality that it measures on the test split.
 
     Raises:
         DataError: there are no test images.
@@ -63,7 +72,7 @@ def export(run: Run, dataset: Dataset, folder: Path, console: Console, *, replac
     if not dataset.test.paths:
         raise DataError("export measures quality and parity on the test split, which has no images")
     embedded = embed_split(run, dataset.test, console)
-    quality = _quality(evaluate_split(embedded), dataset, dataset.test.protocol())
+    quality = _quality(embedded, dataset)
     paths = _spread(dataset.test.paths, _PARITY_IMAGES)
     pixels = load_images(paths, run.recipe.data)
     exported = []
@@ -77,8 +86,10 @@ def export(run: Run, dataset: Dataset, folder: Path, console: Console, *, replac
         compatible_with=run.compatible_with,
         dimension=run.recipe.network.dimension,
         preprocessing=Preprocessing(height=run.recipe.data.height, width=run.recipe.data.width),
+        normalisation=run.family.normalisation,
         submodels=tuple(width.submodel for width in exported),
         quality=quality,
+        alignment=Alignment(base=None) if run.alignment is None else run.alignment.description,
         provenance=_provenance(run, dataset),
     )
     files = {width.submodel.file: width.content for width in exported}
@@ -95,7 +106,8 @@ def _export_width(run: Run, index: int, pixels: npt.NDArray[np.uint8]) -> _Expor
     name = run.recipe.width_names[index]
     images = torch.from_numpy(pixels)
     switchable = _embed_switchable(run, index, images)
-    servable = Servable(run.family.sliced(index)).eval()
+    plain = run.family.sliced(index)
+    servable = Servable(fold_map(plain, run.maps[name]) if run.maps else plain).eval()
     with torch.inference_mode():
         sliced = servable(images)
     content = to_onnx(servable, images[:2])
@@ -114,7 +126,10 @@ def _export_width(run: Run, index: int, pixels: npt.NDArray[np.uint8]) -> _Expor
 
 @torch.inference_mode()
 def _embed_switchable(run: Run, index: int, images: Tensor) -> Tensor:
-    return F.normalize(run.family(images.permute(0, 3, 1, 2), index))
+    embedded = F.normalize(run.family(images.permute(0, 3, 1, 2), index))
+    if not run.maps:
+        return embedded
+    return F.normalize(embedded @ torch.from_numpy(run.maps[run.recipe.width_names[index]]))
 
 
 def to_onnx(servable: Servable, example: Tensor) -> bytes:
@@ -173,16 +188,26 @@ def _spread(paths: tuple[Path, ...], count: int) -> tuple[Path, ...]:
     return paths[::step][:count]
 
 
-def _quality(cross: CrossWidth, dataset: Dataset, protocol: str) -> Quality:
+def _quality(embedded: Embedded, dataset: Dataset) -> Quality:
+    cross, mixed = evaluate_split(embedded), evaluate_mixed(embedded)
     return Quality(
         dataset=f"test split, {len(dataset.test.identities)} identities never trained on",
-        protocol=protocol,
+        protocol=dataset.test.protocol(),
         widths=cross.widths,
         mean_ap=cross.mean_ap,
         rank1=cross.rank1,
         queries=cross.queries,
         gallery=len(dataset.test.gallery),
         skipped_queries=cross.skipped,
+        mixed=MixedQuality(
+            draws=mixed.draws,
+            mean_ap=mixed.mean_ap,
+            mean_ap_spread=mixed.mean_ap_spread,
+            rank1=mixed.rank1,
+            rank1_spread=mixed.rank1_spread,
+            shares=mixed.shares,
+            curve=mixed.curve,
+        ),
     )
 
 
