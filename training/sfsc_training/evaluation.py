@@ -12,9 +12,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from sfsc_bundle.mixed_gallery import MixedGallery, evaluate_mixed_gallery
 from sfsc_bundle.progress import bar
 from sfsc_bundle.retrieval import CrossWidth, Scores, cross_width, evaluate, summarise
 from sfsc_bundle.widths import canonical_width
+from sfsc_training.alignment import align
 from sfsc_training.cost import macs, parameters
 from sfsc_training.data.images import load_split
 from sfsc_training.data.reader import Split
@@ -24,9 +26,11 @@ from sfsc_training.run import Run
 
 __all__ = [
     "Embedded",
+    "align_embedded",
     "cost",
     "cross_generation",
     "embed_split",
+    "evaluate_mixed",
     "evaluate_split",
     "mixed_gallery",
     "print_matrices",
@@ -45,7 +49,11 @@ class Embedded:
 
 
 def embed_split(run: Run, split: Split, console: Console) -> Embedded:
-    """Decode a split and embed it at every width, showing progress. Raises DataError where it has no images."""
+    """Decode a split and embed it at every width as the run is aligned, showing progress.
+
+    Raises:
+        DataError: the split has no images, or one cannot be read.
+    """
     if not split.paths:
         raise DataError("this split has no images; raise data.validation_share or choose another split")
     with bar(console, "reading images", len(split.paths)) as progress:
@@ -53,13 +61,29 @@ def embed_split(run: Run, split: Split, console: Console) -> Embedded:
     names = run.recipe.width_names
     with bar(console, "embedding", len(names) * math.ceil(len(images) / 128)) as progress:
         found = {name: embed(run.family, images, index, progress.advance) for index, name in enumerate(names)}
-    return Embedded(split, found)
+    return align_embedded(run, Embedded(split, found))
+
+
+def align_embedded(run: Run, embedded: Embedded) -> Embedded:
+    """What the alignment of a run makes of its network's embeddings."""
+    return Embedded(embedded.split, align(embedded.embeddings, run.maps)) if run.maps else embedded
 
 
 def evaluate_split(embedded: Embedded) -> CrossWidth:
     """The matrices of mAP and rank-1 under the protocol of the split; rows are query widths."""
     split, labels = embedded.split, embedded.split.labels()
     return cross_width(
+        {width: rows[split.query] for width, rows in embedded.embeddings.items()},
+        labels.take(split.query),
+        {width: rows[split.gallery] for width, rows in embedded.embeddings.items()},
+        labels.take(split.gallery),
+    )
+
+
+def evaluate_mixed(embedded: Embedded) -> MixedGallery:
+    """Every query width against galleries whose images have widths drawn at random."""
+    split, labels = embedded.split, embedded.split.labels()
+    return evaluate_mixed_gallery(
         {width: rows[split.query] for width, rows in embedded.embeddings.items()},
         labels.take(split.query),
         {width: rows[split.gallery] for width, rows in embedded.embeddings.items()},
