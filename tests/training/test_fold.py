@@ -83,7 +83,7 @@ def test_a_bundle_embeds_as_its_run_is_aligned_and_says_how(small_recipe, small_
     bundle = open_bundle(tmp_path / "aligned")
     manifest = bundle.manifest
     assert (manifest.space, manifest.alignment) == (run.space, run.alignment.description)
-    assert manifest.normalisation == run.family.normalisation
+    assert {submodel.normalisation for submodel in manifest.submodels} == {run.family.normalisation}
     assert manifest.provenance.kind == "trained"
     embedded = embed_split(run, dataset.test, QUIET)
     images = np.stack([preprocess(path.read_bytes(), manifest.preprocessing) for path in dataset.test.paths])

@@ -86,7 +86,6 @@ def export(run: Run, dataset: Dataset, folder: Path, console: Console, *, replac
         compatible_with=run.compatible_with,
         dimension=run.recipe.network.dimension,
         preprocessing=Preprocessing(height=run.recipe.data.height, width=run.recipe.data.width),
-        normalisation=run.family.normalisation,
         submodels=tuple(width.submodel for width in exported),
         quality=quality,
         alignment=Alignment(base=None) if run.alignment is None else run.alignment.description,
@@ -119,6 +118,7 @@ def _export_width(run: Run, index: int, pixels: npt.NDArray[np.uint8]) -> _Expor
         parameters=parameters(servable),
         macs=macs(servable, images[:1]),
         opset=_OPSET,
+        normalisation=run.family.normalisation,
         parity=parity,
     )
     return _Exported(submodel, content)
