@@ -24,7 +24,8 @@ def fold_map(plain: nn.Sequential, values: npt.NDArray[np.float32]) -> nn.Sequen
         ExportError: the network does not end in a linear layer without bias and a batch normalisation.
     """
     linear, norm = plain[-2], plain[-1]
-    if not (isinstance(linear, nn.Linear) and linear.bias is None and isinstance(norm, nn.BatchNorm1d)):
+    has_bias = "bias" in dict(linear.named_parameters())
+    if has_bias or not (isinstance(linear, nn.Linear) and isinstance(norm, nn.BatchNorm1d)):
         raise ExportError("an alignment is folded into a linear layer without bias and a batch normalisation")
     mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
     transposed = torch.from_numpy(values).double().T
