@@ -7,27 +7,18 @@ does not have is an error, so that a renamed shortcut is never measured against 
 """
 
 import sys
-from typing import Any
 
 from sfsc_service.cli.main import main
-from sfsc_service.http import connections, fast_path
+from sfsc_service.http import fast_path
 
 __all__ = ["NOTHING", "REPLACEMENTS", "take_out"]
 
 NOTHING = "nothing"
 
 
-class _OwnTransport:
-    """In the place of `CoalescingTransport`: making one gives the connection's own transport."""
-
-    def __new__(cls, transport: Any) -> Any:
-        return transport
-
-
 REPLACEMENTS: dict[str, list[tuple[object, str, object]]] = {
     NOTHING: [],
     "the fast path": [(fast_path, "FAST_PATHS", ())],
-    "joined writes": [(connections, "CoalescingTransport", _OwnTransport)],
 }
 """By shortcut: (module or class, name, what takes its place)."""
 

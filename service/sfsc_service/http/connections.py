@@ -14,7 +14,6 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from sfsc_service.errors import Problem
 from sfsc_service.http.arrival import ARRIVED
-from sfsc_service.http.coalescing_transport import CoalescingTransport
 from sfsc_service.http.problems import problem_response
 from sfsc_service.metrics import Metrics
 
@@ -36,7 +35,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept a connection, or refuse it where too many are open."""
-        super().connection_made(CoalescingTransport(transport))  # type: ignore[arg-type]
+        super().connection_made(transport)
         self._head_bytes = self._unread_bytes = 0
         self._headless_s = self._unread_s = 0.0
         self._checked_cycle = self.cycle
@@ -63,12 +62,6 @@ class BoundedConnection(HttpToolsProtocol):
         """Note when a request's head was complete; under load its handler runs much later."""
         self.scope[ARRIVED] = time.monotonic()  # type: ignore[literal-required]
         super().on_headers_complete()
-
-    def on_response_complete(self) -> None:
-        """Send the head of a response that has no body."""
-        if isinstance(self.transport, CoalescingTransport):
-            self.transport.flush()
-        super().on_response_complete()
 
     @property
     def _between_requests(self) -> bool:
