@@ -217,6 +217,14 @@ def test_the_command_from_recipe_to_bundle(small_recipe, small_data, tmp_path):
     assert evaluated.returncode == 0, evaluated.stderr
     stored = json.loads((run / "evaluation-test.json").read_text())
     assert f"{stored['mean_ap'][0][1]:.1f}" in evaluated.stdout
+    mixed = stored["mixed_gallery"]
+    assert f"{mixed['mean_ap'][0]:.1f} ± {mixed['mean_ap_spread'][0]:.1f}" in evaluated.stdout
+    raw = command("evaluate", run, "--data", small_data, "--raw")
+    assert raw.returncode == 0, raw.stderr
+    unaligned = json.loads((run / "evaluation-test-raw.json").read_text())
+    assert unaligned["space"] == open_run(run).unaligned().space
+    assert stored["space"] == open_run(run).space
+    assert json.loads((run / "evaluation-test.json").read_text()) == stored
     exported = command("export", run, "--data", small_data, "--to", bundle)
     assert exported.returncode == 0, exported.stderr
     assert open_bundle(bundle).manifest.quality.mean_ap[0][1] == pytest.approx(stored["mean_ap"][0][1])

@@ -23,9 +23,11 @@ from sfsc_training.evaluation import (
     cost,
     cross_generation,
     embed_split,
+    evaluate_mixed,
     evaluate_split,
     mixed_gallery,
     print_matrices,
+    print_mixed,
     report,
 )
 from sfsc_training.export import export as export_run
@@ -161,22 +163,25 @@ def evaluate(
     against: Annotated[
         Path | None, typer.Option("--against", metavar="RUN", help="older run: also score the widths of both runs")
     ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="leave out the alignment of the run")] = False,
     device: DeviceOption = "cpu",
 ) -> None:
-    """Print and store the matrices of mAP and rank-1, query width × gallery width."""
+    """Print and store mAP and rank-1 of every pair of widths, and of galleries of mixed widths."""
     dataset = _read(data, read_recipe(run))
-    opened = open_run(run, dataset, device)
+    opened = open_run(run, dataset, device, aligned=not raw)
     part = dataset.part(split)
     embedded = embed_split(opened, part, console)
-    cross = evaluate_split(embedded)
+    cross, mixed = evaluate_split(embedded), evaluate_mixed(embedded)
     print_matrices(cross, f"{opened.recipe.name}, step {opened.step}, {split}", console)
-    result = report(cross, embedded.split) | {
+    print_mixed(mixed, cross, console)
+    result = report(cross, embedded.split, mixed) | {
         "step": opened.step,
+        "space": opened.space,
         "recipe_sha256": opened.recipe.sha256,
         "cost": cost(opened),
     }
     if against is not None:
-        generations = cross_generation(opened, open_run(against, device=device), part, console)
+        generations = cross_generation(opened, open_run(against, device=device, aligned=not raw), part, console)
         print_matrices(generations, f"old: {against}, new: {run}", console)
         result["generations"] = report(generations, part)
     if assignment is not None:
@@ -184,7 +189,7 @@ def evaluate(
         result["mixed"] = {width: {"mean_ap": s.mean_ap, "rank1": s.rank1} for width, s in scores.items()}
         for width, score in scores.items():
             console.print(f"mixed gallery, query width {width}: mAP {score.mean_ap:.2f}  rank-1 {score.rank1:.2f}")
-    path = run / f"evaluation-{split}.json"
+    path = run / f"evaluation-{split}{'-raw' if raw else ''}.json"
     write_json(path, result)
     console.print(f"evaluation written to {path}")
 

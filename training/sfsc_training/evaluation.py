@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,7 @@ __all__ = [
     "evaluate_split",
     "mixed_gallery",
     "print_matrices",
+    "print_mixed",
     "report",
 ]
 
@@ -147,13 +149,14 @@ def mixed_gallery(embedded: Embedded, assignment: Path) -> dict[str, Scores]:
     }
 
 
-def report(cross: CrossWidth, split: Split) -> dict[str, object]:
-    """The matrices with their summary, as `evaluate` stores them in the run folder."""
+def report(cross: CrossWidth, split: Split, mixed: MixedGallery | None = None) -> dict[str, Any]:
+    """The matrices with their summary and the mixed gallery, as `evaluate` stores them in the run folder."""
     return {
         "protocol": split.protocol(),
         **asdict(cross),
         "gallery": len(split.gallery),
         "summary": asdict(summarise(cross.mean_ap)) if len(cross.widths) > 1 else None,
+        "mixed_gallery": None if mixed is None else asdict(mixed) | {"gaps": mixed.gaps(cross.mean_ap)},
     }
 
 
@@ -167,3 +170,20 @@ def print_matrices(cross: CrossWidth, title: str, console: Console) -> None:
         for width, row in zip(cross.widths, matrix, strict=True):
             table.add_row(width, *(f"{value:.1f}" for value in row))
         console.print(table)
+
+
+def print_mixed(mixed: MixedGallery, cross: CrossWidth, console: Console) -> None:
+    """Print the mixed gallery's scores, their gap to the mean of the matrix's row, and the curve."""
+    table = Table(title=f"gallery of mixed widths ({mixed.draws} draws), and by share of full-width items: mAP")
+    for title in ("query", "mAP", "rank-1", "gap", *(f"{100 * share:.0f} %" for share in mixed.shares)):
+        table.add_column(title, justify="left" if title == "query" else "right")
+    gaps = mixed.gaps(cross.mean_ap)
+    for row, width in enumerate(mixed.widths):
+        table.add_row(
+            width,
+            f"{mixed.mean_ap[row]:.1f} ± {mixed.mean_ap_spread[row]:.1f}",
+            f"{mixed.rank1[row]:.1f} ± {mixed.rank1_spread[row]:.1f}",
+            f"{gaps[row]:+.1f}",
+            *(f"{scores[row]:.1f}" for scores in mixed.curve),
+        )
+    console.print(table)

@@ -30,6 +30,12 @@ class Result:
         return [list(row) for row in self.evaluation["mean_ap"]]
 
     @property
+    def mixed(self) -> Mapping[str, Any] | None:
+        """Scores against galleries of mixed widths; None in an evaluation of an earlier version."""
+        found: Mapping[str, Any] | None = self.evaluation.get("mixed_gallery")
+        return found
+
+    @property
     def macs(self) -> list[int]:
         """Multiply-accumulates per image of each width, ascending."""
         return [self.evaluation["cost"]["macs"][width] for width in self.recipe.width_names]
