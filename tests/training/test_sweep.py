@@ -104,6 +104,7 @@ def test_a_result_holds_the_aligned_and_the_raw_figures(results, folder, small_d
     run = open_run(folder / "runs/sfsc-seed0")
     split = read_folder(small_data, run.recipe.data, 0).test
     figures = {figure["name"]: figure["value"] for figure in found["figures"]}
+    assert read_result(results[4]).raw == found["data"]["raw"]
     assert found["data"]["alignment"] == run.alignment.description.model_dump(mode="json")
     for opened, part, suffix in ((run, "evaluation", ""), (run.unaligned(), "raw", ", raw")):
         embedded = embed_split(opened, split, QUIET)

@@ -6,7 +6,7 @@ import io
 import logging
 import platform
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -189,7 +189,8 @@ def _spread(paths: tuple[Path, ...], count: int) -> tuple[Path, ...]:
 
 
 def _quality(embedded: Embedded, dataset: Dataset) -> Quality:
-    cross, mixed = evaluate_split(embedded), evaluate_mixed(embedded)
+    cross, mixed = evaluate_split(embedded), asdict(evaluate_mixed(embedded))
+    del mixed["widths"]
     return Quality(
         dataset=f"test split, {len(dataset.test.identities)} identities never trained on",
         protocol=dataset.test.protocol(),
@@ -199,15 +200,7 @@ def _quality(embedded: Embedded, dataset: Dataset) -> Quality:
         queries=cross.queries,
         gallery=len(dataset.test.gallery),
         skipped_queries=cross.skipped,
-        mixed=MixedQuality(
-            draws=mixed.draws,
-            mean_ap=mixed.mean_ap,
-            mean_ap_spread=mixed.mean_ap_spread,
-            rank1=mixed.rank1,
-            rank1_spread=mixed.rank1_spread,
-            shares=mixed.shares,
-            curve=mixed.curve,
-        ),
+        mixed=MixedQuality(**mixed),
     )
 
 
