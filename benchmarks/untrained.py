@@ -7,9 +7,20 @@ import hashlib
 from pathlib import Path
 
 import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from sfsc_bundle.folder import Bundle, open_bundle, write_bundle
-from sfsc_bundle.manifest import Manifest, Parity, Preprocessing, Provenance, Quality, Submodel
+from sfsc_bundle.manifest import (
+    Alignment,
+    Manifest,
+    MixedQuality,
+    Normalisation,
+    Parity,
+    Preprocessing,
+    Quality,
+    Submodel,
+    Trained,
+)
 from sfsc_training.config import NetworkSection
 from sfsc_training.cost import macs, parameters
 from sfsc_training.export import Servable, to_onnx
@@ -22,6 +33,7 @@ SIZE = 128
 RATIOS = (0.25, 0.5, 0.75, 1.0)
 OPSET = 18
 NETWORK = NetworkSection(backbone="resnet18", dimension=128)
+NORMALISATION = Normalisation(mean=IMAGENET_DEFAULT_MEAN, deviation=IMAGENET_DEFAULT_STD)
 
 
 def untrained_bundle(folder: Path, seed: int = 0) -> Bundle:
@@ -59,13 +71,15 @@ def _submodel(width: str, servable: Servable, graph: bytes) -> Submodel:
         parameters=parameters(servable),
         macs=macs(servable, torch.zeros(1, SIZE, SIZE, 3, dtype=torch.uint8)),
         opset=OPSET,
-        parity=Parity(sliced_max_abs=0.0, onnx_min_cosine=1.0, pictures=1),
+        normalisation=NORMALISATION,
+        parity=Parity(sliced_max_abs=0.0, onnx_min_cosine=1.0, images=1),
     )
 
 
 def _manifest(submodels: tuple[Submodel, ...], seed: int) -> Manifest:
     widths = tuple(submodel.width for submodel in submodels)
-    nothing = tuple((0.0,) * len(widths) for _ in widths)
+    none = (0.0,) * len(widths)
+    nothing = (none,) * len(widths)
     return Manifest(
         name="untrained-resnet18",
         space="untrained-resnet18",
@@ -81,8 +95,18 @@ def _manifest(submodels: tuple[Submodel, ...], seed: int) -> Manifest:
             queries=1,
             gallery=1,
             skipped_queries=0,
+            mixed=MixedQuality(
+                draws=2,
+                mean_ap=none,
+                mean_ap_spread=none,
+                rank1=none,
+                rank1_spread=none,
+                shares=(1.0,),
+                curve=(none,),
+            ),
         ),
-        provenance=Provenance(
+        alignment=Alignment(base=None),
+        provenance=Trained(
             recipe={"network": NETWORK.model_dump(mode="json")},
             recipe_sha256="0" * 64,
             data_sha256="0" * 64,

@@ -5,10 +5,10 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from markdown_tables import table
-from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from sfsc_training.config import Recipe
+from sfsc_training.config.sections import Section
 
 __all__ = ["recipe_keys"]
 
@@ -18,7 +18,7 @@ def recipe_keys() -> str:
     return table(["key", "values", "default", "what for"], list(_rows(Recipe, "")))
 
 
-def _rows(section: type[BaseModel], prefix: str) -> Iterator[list[str]]:
+def _rows(section: type[Section], prefix: str) -> Iterator[list[str]]:
     for name, field in section.model_fields.items():
         below = next((part for part in (field.annotation, *get_args(field.annotation)) if _is_section(part)), None)
         if below is not None:
@@ -33,7 +33,7 @@ def _rows(section: type[BaseModel], prefix: str) -> Iterator[list[str]]:
 
 
 def _is_section(part: Any) -> bool:
-    return isinstance(part, type) and issubclass(part, BaseModel)
+    return isinstance(part, type) and issubclass(part, Section)
 
 
 def _values(annotation: Any) -> str:

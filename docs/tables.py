@@ -26,14 +26,16 @@ def matrix(widths: Sequence[str], cells: Sequence[Sequence[float]]) -> str:
 
 
 def demo_matrix() -> str:
-    """The demo bundle's rank-1 matrix beside what each width costs."""
+    """The demo bundle's rank-1 matrix beside what each width costs and reaches in a gallery of all widths."""
     manifest = json.loads((ROOT / "models" / "demo" / "manifest.json").read_text())
     quality = manifest["quality"]
     rows = []
-    for submodel, row in zip(manifest["submodels"], quality["rank1"], strict=True):
+    mixed = zip(quality["mixed"]["rank1"], quality["mixed"]["rank1_spread"], strict=True)
+    for submodel, row, both in zip(manifest["submodels"], quality["rank1"], mixed, strict=True):
         cost = [f"{2e-6 * submodel['macs']:.0f} MFLOP", f"{submodel['parameters'] / 1e6:.2f} M"]
-        rows.append([f"**{submodel['width']}**", *cost, *(f"{cell:.1f}" for cell in row)])
-    return table(["query width", "cost", "parameters", *(f"gallery {w}" for w in quality["widths"])], rows)
+        rows.append([f"**{submodel['width']}**", *cost, *(f"{cell:.1f}" for cell in row), spread(both)])
+    galleries = (f"gallery {name}" for name in [*quality["widths"], "mixed"])
+    return table(["query width", "cost", "parameters", *galleries], rows)
 
 
 def main_job(name: str) -> str:

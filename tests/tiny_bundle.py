@@ -7,20 +7,36 @@ across widths works as with a trained bundle. The quality matrices are made up, 
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from sfsc_bundle.folder import Bundle, write_bundle
-from sfsc_bundle.manifest import Manifest, Parity, Preprocessing, Provenance, Quality, Submodel
+from sfsc_bundle.manifest import (
+    Alignment,
+    Manifest,
+    MixedQuality,
+    Normalisation,
+    Parity,
+    Preprocessing,
+    Quality,
+    Submodel,
+    Trained,
+)
 from sfsc_bundle.runner import INPUT, OUTPUT
 from sfsc_bundle.widths import canonical_width
 
 __all__ = ["make_tiny_bundle"]
 
 OPSET = 18
+CENTRE = 0.5
 FULL_MACS = 40_000_000
+GAP = 1.0
+"""Points that a mixed gallery lies below the mean of its row; made up, as all of the quality is."""
+
+Matrix = tuple[tuple[float, ...], ...]
 
 
 def make_tiny_bundle(
@@ -52,7 +68,8 @@ def make_tiny_bundle(
         preprocessing=Preprocessing(height=size, width=size),
         submodels=tuple(_submodel(name, graphs[name], dimension * size * size * 3) for name in names),
         quality=_quality(names),
-        provenance=Provenance(
+        alignment=Alignment(base=None),
+        provenance=Trained(
             recipe={"method": "random projection"},
             recipe_sha256="0" * 64,
             data_sha256="0" * 64,
@@ -69,7 +86,7 @@ def make_tiny_bundle(
 def _graph(matrix: np.ndarray, size: int, dimension: int) -> bytes:
     constants = {
         "scale": np.array(1.0 / 255.0, np.float32),
-        "centre": np.array(0.5, np.float32),
+        "centre": np.array(CENTRE, np.float32),
         "matrix": matrix.astype(np.float32),
         "tiny": np.array(1e-12, np.float32),
         "axes": np.array([1], np.int64),
@@ -106,14 +123,15 @@ def _submodel(name: str, graph: bytes, parameters: int) -> Submodel:
         parameters=max(1, round(parameters * ratio)),
         macs=round(FULL_MACS * ratio**2),
         opset=OPSET,
-        parity=Parity(sliced_max_abs=0.0, onnx_min_cosine=1.0, pictures=1),
+        normalisation=Normalisation(mean=(CENTRE,) * 3, deviation=(1.0,) * 3),
+        parity=Parity(sliced_max_abs=0.0, onnx_min_cosine=1.0, images=1),
     )
 
 
 def _quality(names: tuple[str, ...]) -> Quality:
     """Points that grow with the narrower and, less, with the wider width of a pair."""
 
-    def points(low: float) -> tuple[tuple[float, ...], ...]:
+    def points(low: float) -> Matrix:
         ratios = [float(name) for name in names]
         return tuple(tuple(round(low + 30 * min(a, b) + 10 * max(a, b), 2) for b in ratios) for a in ratios)
 
@@ -126,4 +144,22 @@ def _quality(names: tuple[str, ...]) -> Quality:
         queries=1,
         gallery=1,
         skipped_queries=0,
+        mixed=_mixed(points(40), points(55)),
+    )
+
+
+def _mixed(mean_ap: Matrix, rank1: Matrix) -> MixedQuality:
+    """The mean of a query width's row, less GAP; the curve has the row's ends and, less GAP, their mean."""
+    return MixedQuality(
+        draws=2,
+        mean_ap=tuple(fmean(row) - GAP for row in mean_ap),
+        mean_ap_spread=(0.0,) * len(mean_ap),
+        rank1=tuple(fmean(row) - GAP for row in rank1),
+        rank1_spread=(0.0,) * len(mean_ap),
+        shares=(0.0, 0.5, 1.0),
+        curve=(
+            tuple(row[0] for row in mean_ap),
+            tuple((row[0] + row[-1]) / 2 - GAP for row in mean_ap),
+            tuple(row[-1] for row in mean_ap),
+        ),
     )

@@ -19,20 +19,35 @@ def document(files: Mapping[str, bytes], **changes: Any) -> dict[str, Any]:
             "parameters": 10,
             "macs": 10,
             "opset": 18,
-            "parity": {"sliced_max_abs": 0.0, "onnx_min_cosine": 1.0, "pictures": 1},
+            "normalisation": {"mean": [0.5], "deviation": [0.5]},
+            "parity": {"sliced_max_abs": 0.0, "onnx_min_cosine": 1.0, "images": 1},
         }
         for width, (name, content) in zip(widths, files.items(), strict=True)
     ]
+    mixed = {
+        "draws": 2,
+        **{name: [50.0 for _ in files] for name in ("mean_ap", "mean_ap_spread", "rank1", "rank1_spread")},
+        "shares": [0.0, 1.0],
+        "curve": [[50.0 for _ in files] for _ in range(2)],
+    }
     quality = {"dataset": "none", "protocol": "none", "widths": widths, "mean_ap": mean_ap, "rank1": rank1}
-    provenance = {"recipe": {}, "recipe_sha256": "0" * 64, "data_sha256": "0" * 64, "seed": 0, "steps": 0}
+    provenance = {
+        "kind": "trained",
+        "recipe": {},
+        "recipe_sha256": "0" * 64,
+        "data_sha256": "0" * 64,
+        "seed": 0,
+        "steps": 0,
+    }
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "name": "test",
         "space": "test-space",
         "dimension": 4,
         "preprocessing": {"height": 16, "width": 16},
         "submodels": submodels,
-        "quality": quality | {"queries": 1, "gallery": 1, "skipped_queries": 0},
+        "quality": quality | {"queries": 1, "gallery": 1, "skipped_queries": 0, "mixed": mixed},
+        "alignment": {"base": None},
         "provenance": provenance | {"versions": {}, "data_licence": "none"},
     } | changes
 

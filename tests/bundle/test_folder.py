@@ -43,6 +43,12 @@ def content(folder: Path) -> dict[str, bytes]:
     return files
 
 
+SCHEMA_1 = json.dumps(
+    {name: value for name, value in document(NEW, schema_version=1).items() if name != "alignment"}
+).encode()
+"""A manifest that an older version wrote: it lacks what came later, but that is not what its reader is told."""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "models" / "name"
@@ -143,10 +149,14 @@ def test_no_folder(folder: Path) -> None:
         (b"\xff\xfe", "the document: Invalid JSON"),
         (b"[" * 100_000, "the document: Invalid JSON"),
         (b"[]", "the document: must be an object"),
-        (json.dumps(document(NEW, schema_version=2)).encode(), "schema_version: must be 1"),
+        (json.dumps(document(NEW, schema_version=3)).encode(), "schema_version: must be 2"),
+        (
+            SCHEMA_1,
+            "schema_version: must be 2, found 1, of an older .* `sfsc-train export RUN --data DIR --replace`$",
+        ),
         (json.dumps(document(NEW, surprise=1)).encode(), "surprise: is not a known key"),
     ],
-    ids=["empty", "half", "not utf-8", "deep", "list", "schema", "field"],
+    ids=["empty", "half", "not utf-8", "deep", "list", "schema", "schema 1", "field"],
 )
 def test_a_wrong_manifest_is_named_with_place_and_reason(folder: Path, text: bytes, message: str) -> None:
     write(folder, NEW)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from sfsc_bundle.manifest import Manifest
+from sfsc_bundle.manifest import Adopted, Manifest
 from tests.bundle.manifests import document, manifest
 
 FILES = {"w0.5.onnx": b"narrow", "w1.0.onnx": b"wide"}
@@ -55,8 +55,9 @@ WRONG = [
     ("submodels.0.flops", 1, "Extra inputs are not permitted"),
     ("quality.map", 1, "Extra inputs are not permitted"),
     ("provenance.host", "x", "Extra inputs are not permitted"),
-    ("schema_version", 2, "Input should be 1"),
-    ("schema_version", "one", "Input should be 1"),
+    ("schema_version", 1, "must be 2, found 1, of an older version; make the bundle anew"),
+    ("schema_version", 3, "Input should be 2"),
+    ("schema_version", "two", "Input should be 2"),
     ("name", "", "should match pattern"),
     ("name", "../up", "should match pattern"),
     ("space", "a space", "should match pattern"),
@@ -67,27 +68,50 @@ WRONG = [
     ("preprocessing.interpolation", "bicubic", "Input should be 'bilinear'"),
     ("submodels", [], "at least 1 item"),
     ("submodels.0.width", "2", "a width is a number above 0"),
-    ("submodels.0.width", "1.0", "ascending order of width without repeats"),
+    ("submodels.0.width", "1.0", "ascending order of width and precision without repeats, found 1.0 float32, 1"),
     ("submodels.0.file", "../w0.5.onnx", "should match pattern"),
     ("submodels.0.file", "/etc/w0.5.onnx", "should match pattern"),
     ("submodels.0.file", "manifest.json", "should match pattern"),
-    ("submodels.0.file", "w1.0.onnx", "submodels must have a file each"),
+    ("submodels.0.file", "w1.0.onnx", "must have a file each"),
     ("submodels.0.sha256", "f" * 63, "should match pattern"),
     ("submodels.0.sha256", "F" * 64, "should match pattern"),
     ("submodels.0.precision", "int8", "Input should be 'float32'"),
     ("submodels.0.parameters", 0, "greater than 0"),
     ("submodels.0.macs", -1, "greater than 0"),
     ("submodels.0.opset", 9, "greater than or equal to 17"),
-    ("submodels.0.parity.pictures", 0, "greater than or equal to 1"),
-    ("submodels.0.parity.onnx_min_cosine", math.nan, "less than or equal to 1.0001"),
+    ("submodels.0.parity.images", 0, "greater than or equal to 1"),
+    ("submodels.0.parity.pictures", 1, "Extra inputs are not permitted"),
+    ("submodels.0.parity.onnx_min_cosine", math.nan, "should be a finite number"),
+    ("submodels.0.normalisation", {"mean": [0.5], "deviation": [0.5, 0.5]}, "one channel .*, found 1 and 2"),
+    ("submodels.0.normalisation", {"mean": [0, 0], "deviation": [1, 1]}, "one channel .*, found 2 and 2"),
+    ("submodels.0.normalisation.mean", [], "at least 1 item"),
+    ("submodels.0.normalisation.mean", [math.inf], "should be a finite number"),
+    ("submodels.0.normalisation.deviation", [0], "greater than 0"),
     ("quality.widths", ["0.25", "1.0"], r"quality\.widths must be the submodels' widths"),
-    ("quality.mean_ap", [[50]], r"quality\.mean_ap must be 2×2"),
-    ("quality.mean_ap", SQUARE_AND_A_ROW, r"quality\.mean_ap must be 2×2"),
-    ("quality.rank1", [[50, 50], [50]], r"quality\.rank1 must be 2×2"),
+    ("quality.mean_ap", [[50]], "mean_ap must be 2×2"),
+    ("quality.mean_ap", SQUARE_AND_A_ROW, "mean_ap must be 2×2"),
+    ("quality.rank1", [[50, 50], [50]], "rank1 must be 2×2"),
     ("quality.mean_ap.0.1", 100.5, "less than or equal to 100"),
     ("quality.mean_ap.0.1", -0.5, "greater than or equal to 0"),
-    ("quality.rank1.1.1", math.nan, "less than or equal to 100"),
+    ("quality.rank1.1.1", math.nan, "should be a finite number"),
     ("quality.queries", 0, "greater than or equal to 1"),
+    ("quality.mixed.draws", 1, "greater than or equal to 2"),
+    ("quality.mixed.mean_ap", [50], "mixed must have 2 figures in every list"),
+    ("quality.mixed.mean_ap_spread", [], "mixed must have 2 figures in every list"),
+    ("quality.mixed.rank1", [50, 50, 50], "mixed must have 2 figures in every list"),
+    ("quality.mixed.rank1_spread.0", -1, "greater than or equal to 0"),
+    ("quality.mixed.shares", [], "at least 1 item"),
+    ("quality.mixed.shares", [1, 0], r"shares must ascend without repeats, found \[1\.0, 0\.0\]"),
+    ("quality.mixed.shares", [1, 1], "shares must ascend without repeats"),
+    ("quality.mixed.shares.1", 1.5, "less than or equal to 1"),
+    ("quality.mixed.curve", [[50, 50]], "curve must have 2 rows, one per share, found 1"),
+    ("quality.mixed.curve.1", [50], "mixed must have 2 figures in every list"),
+    ("alignment.base", "ridge", "Input should be 'procrustes' or 'least-squares'"),
+    ("alignment.base", "procrustes", "images or unlabelled must be above 0"),
+    ("alignment.ridge_share", 0.5, "ridge_share must be 0 where there is no map, found 0.5"),
+    ("alignment.ridge_share", 1.5, "less than or equal to 1"),
+    ("alignment.strength", -1, "greater than or equal to 0"),
+    ("provenance.kind", "bought", "does not match any of the expected tags: 'trained', 'adopted'"),
     ("provenance.recipe_sha256", "", "should match pattern"),
 ]
 
@@ -103,6 +127,41 @@ def test_widths_out_of_order() -> None:
     whole["submodels"].reverse()
     with pytest.raises(ValidationError, match="ascending order"):
         Manifest.model_validate(whole)
+
+
+def test_maps_may_be_fitted_on_images_without_identities_alone() -> None:
+    whole = document(FILES, alignment={"base": "least-squares", "strength": 0.01, "unlabelled": 500})
+    assert Manifest.model_validate(whole).alignment.unlabelled == 500
+
+
+def adopted(*widths: str, extends: str | None = None) -> dict[str, Any]:
+    """The valid document of a bundle whose networks at these widths were trained elsewhere."""
+    origin = {"source": "there.onnx", "sha256": "0" * 64, "licence": "MIT", "map": "ridge"}
+    models = [origin | {"width": width} for width in widths]
+    beside = {"data_sha256": "0" * 64, "versions": {}, "data_licence": "none"}
+    return document(FILES, provenance={"kind": "adopted", "models": models, "extends": extends} | beside)
+
+
+def test_networks_may_come_from_elsewhere() -> None:
+    for whole in (adopted("0.5", "1.0"), adopted("1", ".5"), adopted("0.5", extends="test-space")):
+        manifest = Manifest.model_validate(whole)
+        assert Manifest.model_validate_json(manifest.model_dump_json()) == manifest
+        assert isinstance(manifest.provenance, Adopted)
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [adopted("0.5"), adopted("0.5", "0.75"), adopted("0.5", "0.5", "1.0"), adopted("0.5", "0.5", extends="other")],
+    ids=["one is missing", "unknown", "twice", "twice beside another"],
+)
+def test_every_width_has_one_origin(whole: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=r"must name each adopted width of 0\.5, 1\.0 once"):
+        Manifest.model_validate(whole)
+
+
+def test_an_adopted_bundle_has_models() -> None:
+    with pytest.raises(ValidationError, match="at least 1 item"):
+        Manifest.model_validate(adopted(extends="other"))
 
 
 @pytest.mark.parametrize("name", sorted(document(FILES).keys() - {"schema_version"}))

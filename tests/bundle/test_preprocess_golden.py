@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from sfsc_bundle.manifest import Preprocessing
-from sfsc_bundle.preprocess import decode, preprocess
+from sfsc_bundle.preprocess import preprocess
 from tests.bundle.golden import make_golden
 
 GOLDEN = Path(__file__).parent / "golden"
 EXPECTED = dict(np.load(GOLDEN / "expected.npz"))
 NAMES = sorted(name for name in EXPECTED if "/" not in name)
 RESIZED = Preprocessing(height=40, width=24)
+SMALLEST = 8  # side that a manifest may ask for
 
 
 def tolerance(name: str) -> int:
@@ -48,11 +49,28 @@ def test_the_image_has_no_symmetry_that_could_hide_a_wrong_orientation() -> None
     assert all(furthest(other, square) > 50 for other in turned[1:])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if min(EXPECTED[name].shape[:2]) >= SMALLEST])
 def test_decoded(name: str) -> None:
-    image = decode((GOLDEN / name).read_bytes())
-    assert image.mode == "RGB"
-    assert furthest(np.asarray(image), EXPECTED[name]) <= tolerance(name)
+    """At its own size, so that nothing is resized."""
+    height, width, _ = EXPECTED[name].shape
+    found = preprocess((GOLDEN / name).read_bytes(), Preprocessing(height=height, width=width))
+    assert furthest(found, EXPECTED[name]) <= tolerance(name)
+
+
+SCALES = {(128, 192): 1, (65, 96): 1, (64, 96): 2, (33, 49): 2, (32, 48): 4, (17, 24): 4, (16, 24): 8, (8, 12): 8}
+"""Wanted height and width → the scale of a JPEG of 256×384: the smallest that leaves twice that."""
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+@pytest.mark.parametrize("size", SCALES, ids=str)
+def test_a_large_jpeg_is_decoded_no_larger_than_the_resize_needs(size: tuple[int, int], orientation: int) -> None:
+    """Flat blocks survive a smaller DCT as they are, so the expectation needs no decoder."""
+    data, upright = make_golden.large_jpeg(orientation)
+    found = preprocess(data, Preprocessing(height=size[0], width=size[1]))
+    scale = SCALES[size]
+    assert furthest(found, make_golden.resized(upright[::scale, ::scale], size)) <= 3
+    other = make_golden.resized(upright[:: 2 * scale, :: 2 * scale], size)
+    assert furthest(found, other) > 3 or scale == 8
 
 
 @pytest.mark.parametrize("name", NAMES)

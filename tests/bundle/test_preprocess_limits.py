@@ -15,7 +15,7 @@ from PIL import Image, ImageFile
 from sfsc_bundle.errors import ImageError
 from sfsc_bundle.header import MAX_SCANS, MAX_SIDE
 from sfsc_bundle.manifest import Preprocessing
-from sfsc_bundle.preprocess import ImageLimits, decode, preprocess
+from sfsc_bundle.preprocess import ImageLimits, preprocess
 from tests.bundle.golden.make_golden import chunk
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -83,7 +83,7 @@ def test_the_pixel_cap_itself_is_allowed() -> None:
 
 
 def test_a_cap_above_pillows_warning_is_honoured() -> None:
-    assert decode(blank_png(10_000, 9_000), ImageLimits(max_pixels=100_000_000)).size == (10_000, 9_000)
+    assert preprocess(blank_png(10_000, 9_000), SMALL, ImageLimits(max_pixels=100_000_000)).shape == (16, 16, 3)
 
 
 def test_the_byte_cap_itself_is_allowed() -> None:
@@ -188,8 +188,9 @@ BROKEN_EXIF = {
 
 @pytest.mark.parametrize("exif", BROKEN_EXIF.values(), ids=BROKEN_EXIF)
 def test_broken_exif_is_no_reason_to_refuse_a_good_image(exif: bytes) -> None:
-    plain = np.asarray(decode(noise("JPEG", (40, 24))))
-    np.testing.assert_array_equal(np.asarray(decode(noise("JPEG", (40, 24), exif=exif))), plain)
+    native = Preprocessing(height=24, width=40)
+    plain = preprocess(noise("JPEG", (40, 24)), native)
+    np.testing.assert_array_equal(preprocess(noise("JPEG", (40, 24), exif=exif), native), plain)
 
 
 def nasty() -> dict[str, bytes]:

@@ -153,7 +153,9 @@ def test_the_matrix_is_the_bundles(tab: GalleryPage) -> None:
         tab.choose("metric", metric)
         expect(tab.page.locator("#matrix caption")).to_contain_text({"rank1": "rank-1", "mean_ap": "mAP"}[metric])
         assert tab.texts("#matrix .cell") == [f"{value:.1f}" for row in quality[metric] for value in row]
-    assert [text.split()[-1] for text in tab.texts("#matrix thead th")] == list(WIDTHS)
+        mixed = zip(quality["mixed"][metric], quality["mixed"][f"{metric}_spread"], strict=True)
+        assert tab.texts("#matrix td.mixed") == [f"{mean:.1f}\n± {spread:.1f}" for mean, spread in mixed]
+    assert [text.split()[-1] for text in tab.texts("#matrix thead th")] == [*WIDTHS, "mixed"]
 
 
 def test_what_the_gallery_is_made_of(tab: GalleryPage) -> None:

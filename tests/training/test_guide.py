@@ -32,7 +32,9 @@ def run(words):
 def test_the_guide_runs_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe, sweep = blocks("toml")
-    Path("toys.toml").write_text(recipe.replace("steps = 400", "steps = 2").replace("batch = 48", "batch = 8"))
+    for key, usual, few in (("steps", 400, 2), ("batch", 48, 8), ("dimension", 128, 16)):
+        recipe = recipe.replace(f"{key} = {usual}", f"{key} = {few}")
+    Path("toys.toml").write_text(recipe)
     Path("sweep.toml").write_text(sweep.replace("steps=400", "steps=2"))
     for line in "".join(blocks("sh")).splitlines():
         run(shlex.split(line.replace("optimiser.steps=800", "optimiser.steps=3")))

@@ -7,6 +7,7 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import nn
 
+from sfsc_bundle.manifest import Normalisation
 from sfsc_bundle.runner import INPUT, OUTPUT
 from sfsc_training.config import NetworkSection
 from sfsc_training.cost import macs
@@ -15,6 +16,7 @@ from sfsc_training.export import Servable, to_onnx
 from sfsc_training.networks.backbone import first_convolution
 from sfsc_training.networks.build import check_widths, make_family
 from sfsc_training.networks.layers import Switch, slice_at
+from sfsc_training.networks.normalise import default_normalisation, normalisation_of_weights
 from sfsc_training.networks.surgery import make_switchable
 
 RATIOS = (0.25, 0.5, 0.75, 1.0)
@@ -193,6 +195,52 @@ def test_pretrained_weights_reach_every_width(tmp_path):
     for index, ratio in enumerate(RATIOS):
         kept = round(64 * ratio)
         assert torch.equal(family.backbone.bn1.widths[index].running_var, source.bn1.running_var[:kept])
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("resnet18", None),  # ImageNet's mean and deviation
+        ("test_resnet", None),  # 0.5 and 0.5
+        ("test_resnet", Normalisation(mean=(0.4, 0.5, 0.6), deviation=(0.2, 0.25, 0.3))),
+    ],
+)
+def test_width_one_of_pretrained_weights_is_the_untouched_network_with_its_own_normalisation(
+    name, given, tmp_path
+):
+    source = randomised(timm.create_model(name, num_classes=5))
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    section = NetworkSection(
+        backbone=name, weights_file=tmp_path / "weights.pth", dimension=8, normalisation=given
+    )
+    family = make_family(section, HALF).eval()
+    source.reset_classifier(0)
+    images = torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8)
+    mean, deviation = source.pretrained_cfg["mean"], source.pretrained_cfg["std"]
+    if given is not None:
+        mean, deviation = given.mean, given.deviation
+    pixels = (images / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(deviation).view(3, 1, 1)
+    with torch.no_grad():
+        expected = source(pixels)
+        assert relative(family.backbone(family.normalise(images)), expected) <= 1e-5
+        assert relative(family.sliced(1)[:2](images), expected) <= 1e-5
+    assert family.normalisation == Normalisation(mean=mean, deviation=deviation)
+
+
+def test_one_channel_of_pretrained_weights_has_the_mean_of_theirs(tmp_path):
+    source = timm.create_model("resnet18", num_classes=5)
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    section = NetworkSection(backbone="resnet18", weights_file=tmp_path / "weights.pth", image_channels=1)
+    found = make_family(section, HALF).normalisation
+    assert found.mean == pytest.approx(((0.485 + 0.456 + 0.406) / 3,))
+    assert found.deviation == pytest.approx(((0.229 + 0.224 + 0.225) / 3,))
+
+
+@pytest.mark.parametrize("known", [None, {}, {"mean": (0.5, 0.5, 0.5)}])
+def test_weights_without_a_configuration_have_the_normalisation_of_imagenet(known):
+    backbone = nn.Linear(1, 1)
+    backbone.pretrained_cfg = known
+    assert normalisation_of_weights(backbone, 3) == default_normalisation(3)
 
 
 def test_pretrained_weights_and_one_image_channel(tmp_path):

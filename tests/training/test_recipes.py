@@ -41,6 +41,14 @@ def test_packaged_recipes_are_valid_and_named_after_their_file(name):
             {"method": "x", "loss": {"classifier": "separate", "compatible": "soft-targets"}},
             "need one classifier for all widths",
         ),
+        (
+            {"network": {"normalisation": {"mean": [0.5], "deviation": [0.5]}}},
+            "normalisation must have one mean for each of the 3 image channels, found 1",
+        ),
+        (
+            {"network": {"normalisation": {"mean": [0.5] * 3, "deviation": [0.5, 0.5, 0]}}},
+            r"network.normalisation.deviation.2: .*greater than 0, found 0",
+        ),
         ({"aggregation": {"scope": "overlap"}}, "set another method name for other settings"),
     ],
 )

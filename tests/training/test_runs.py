@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from rich.console import Console
 
 from sfsc_bundle.folder import open_bundle
+from sfsc_bundle.manifest import Normalisation
 from sfsc_bundle.preprocess import preprocess
 from sfsc_bundle.runner import make_runner
 from sfsc_training import loop
@@ -125,6 +127,29 @@ def test_a_run_of_something_else_is_refused(small_recipe, small_data, finished, 
         open_run(tmp_path)
 
 
+def test_a_run_keeps_the_normalisation_of_its_first_weights(small_recipe, small_data, tmp_path):
+    torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "weights.pth")
+    network = ("network.backbone=test_resnet", "network.arguments={}", "network.stem=timm", "optimiser.steps=2")
+    first = f"network.weights_file={tmp_path / 'weights.pth'}"
+    run_training(small_recipe, small_data, tmp_path / "first", *network, first)
+    (tmp_path / "weights.pth").unlink()
+    opened = open_run(tmp_path / "first")
+    assert opened.family.normalisation == Normalisation(mean=(0.5,) * 3, deviation=(0.5,) * 3)
+
+    run_training(small_recipe, small_data, tmp_path / "next", *network, f"network.start={tmp_path / 'first'}")
+    assert open_run(tmp_path / "next").family.normalisation == opened.family.normalisation
+    given = "network.normalisation={mean=[0.1,0.2,0.3],deviation=[1.0,1.0,1.0]}"
+    settings = (*network, f"network.start={tmp_path / 'first'}", given)
+    run_training(small_recipe, small_data, tmp_path / "other", *settings)
+    assert open_run(tmp_path / "other").family.normalisation.mean == (0.1, 0.2, 0.3)
+
+    # Runs of earlier versions had ImageNet's, whatever weights they started from.
+    content = torch.load(tmp_path / "first/checkpoint.pt", weights_only=True)
+    del content["normalisation"]
+    torch.save(content, tmp_path / "first/checkpoint.pt")
+    assert open_run(tmp_path / "first").family.normalisation.mean == (0.485, 0.456, 0.406)
+
+
 def test_a_mixed_gallery_of_one_width_is_a_column_of_the_matrix(finished, tmp_path):
     folder, dataset = finished
     embedded = embed_split(open_run(folder, dataset), dataset.test, QUIET)
@@ -192,6 +217,14 @@ def test_the_command_from_recipe_to_bundle(small_recipe, small_data, tmp_path):
     assert evaluated.returncode == 0, evaluated.stderr
     stored = json.loads((run / "evaluation-test.json").read_text())
     assert f"{stored['mean_ap'][0][1]:.1f}" in evaluated.stdout
+    mixed = stored["mixed_gallery"]
+    assert f"{mixed['mean_ap'][0]:.1f} ± {mixed['mean_ap_spread'][0]:.1f}" in evaluated.stdout
+    raw = command("evaluate", run, "--data", small_data, "--raw")
+    assert raw.returncode == 0, raw.stderr
+    unaligned = json.loads((run / "evaluation-test-raw.json").read_text())
+    assert unaligned["space"] == open_run(run).unaligned().space
+    assert stored["space"] == open_run(run).space
+    assert json.loads((run / "evaluation-test.json").read_text()) == stored
     exported = command("export", run, "--data", small_data, "--to", bundle)
     assert exported.returncode == 0, exported.stderr
     assert open_bundle(bundle).manifest.quality.mean_ap[0][1] == pytest.approx(stored["mean_ap"][0][1])

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
@@ -15,10 +16,10 @@ from sfsc_training import sweep
 from sfsc_training.cli import main
 from sfsc_training.data.reader import read_folder
 from sfsc_training.errors import CheckpointError, DataError, RecipeError
-from sfsc_training.evaluation import cross_generation
+from sfsc_training.evaluation import cross_generation, embed_split, evaluate_mixed, evaluate_split
 from sfsc_training.loop import RunOptions
 from sfsc_training.report.page import write_report
-from sfsc_training.report.plots import conflict_curve
+from sfsc_training.report.plots import conflict_curve, mixed_curve
 from sfsc_training.results import read_result
 from sfsc_training.run import open_run
 from sfsc_training.sweep import read_sweep, run_sweep
@@ -96,6 +97,51 @@ def test_every_run_leaves_what_is_needed_to_repeat_it(results, small_data):
         assert result.macs == sorted(result.macs)
         assert [entry["step"] for entry in result.history] == [0, 3]
     assert json.loads(results[1].read_text())["data"]["teacher"] == "independent-seed0"
+
+
+def test_a_result_holds_the_aligned_and_the_raw_figures(results, folder, small_data):
+    found = json.loads(results[4].read_text())
+    run = open_run(folder / "runs/sfsc-seed0")
+    split = read_folder(small_data, run.recipe.data, 0).test
+    figures = {figure["name"]: figure["value"] for figure in found["figures"]}
+    assert read_result(results[4]).raw == found["data"]["raw"]
+    assert found["data"]["alignment"] == run.alignment.description.model_dump(mode="json")
+    for opened, part, suffix in ((run, "evaluation", ""), (run.unaligned(), "raw", ", raw")):
+        embedded = embed_split(opened, split, QUIET)
+        cross, mixed = evaluate_split(embedded), evaluate_mixed(embedded)
+        stored = found["data"][part]
+        assert np.array(stored["mean_ap"]) == pytest.approx(np.array(cross.mean_ap))
+        assert stored["mixed_gallery"]["curve"] == [list(row) for row in mixed.curve]
+        assert figures[f"mean of the matrix{suffix}, test"] == pytest.approx(np.mean(cross.mean_ap))
+        assert figures[f"mixed gallery{suffix}, test"] == pytest.approx(np.mean(mixed.mean_ap))
+        gaps = np.array(mixed.mean_ap) - np.mean(cross.mean_ap, axis=1)
+        assert stored["mixed_gallery"]["gaps"] == pytest.approx(gaps)
+
+
+def test_mixed_galleries_of_a_report(results, tmp_path):
+    runs = [read_result(path) for path in results[3:6]]
+    text = write_report(runs, tmp_path / "report").read_text()
+    rows = dict(re.findall(r"<tr><td>([\w-]+, [\d.]+)</td>(.*?)</tr>", text))
+    assert set(rows) == {"bct-s, 0.5", "bct-s, 1.0", "sfsc, 0.5", "sfsc, 1.0"}
+    assert (
+        f"<td>{runs[0].mixed['mean_ap'][1]:.1f}</td><td>{runs[0].mixed['gaps'][1]:+.1f}</td>" in rows["bct-s, 1.0"]
+    )
+    (axes,) = mixed_curve({"set-bct-s": runs[:1], "set-sfsc": runs[1:]}).axes
+    alone, both = axes.lines
+    assert list(alone.get_xdata()) == [0, 25, 50, 75, 100]
+    assert list(alone.get_ydata()) == pytest.approx([np.mean(row) for row in runs[0].mixed["curve"]])
+    expected = [np.mean(rows) for rows in zip(*(run.mixed["curve"] for run in runs[1:]), strict=True)]
+    assert list(both.get_ydata()) == pytest.approx(expected)
+
+
+def test_results_of_earlier_versions_can_be_reported(results, tmp_path):
+    earlier = [
+        dataclasses.replace(found, evaluation={**found.evaluation, "mixed_gallery": None})
+        for found in map(read_result, results[3:5])
+    ]
+    text = write_report(earlier, tmp_path / "report").read_text()
+    assert "mixed widths" not in text
+    assert "Ablation" in text
 
 
 def test_a_new_generation_is_measured_against_the_old_one_too(results):
@@ -191,7 +237,7 @@ def test_the_report_stands_alone(results, tmp_path):
     images = [base64.b64decode(found) for found in re.findall(r"data:image/png;base64,([^\"]+)", text)]
     files = sorted((tmp_path / "report").glob("*.png"))
     assert {path.stem for path in files} == {
-        "matrices", "cost", "conflicts", "gradient_norm", "uncertainty", "loss"
+        "matrices", "cost", "mixed", "conflicts", "gradient_norm", "uncertainty", "loss"
     }  # fmt: skip
     assert sorted(images) == sorted(path.read_bytes() for path in files)
     for path in files:
@@ -252,7 +298,8 @@ def test_what_cannot_be_reported_is_named(results, folder, tmp_path):
 
 @pytest.mark.usefixtures("results")
 def test_the_matrix_across_two_generations(folder, small_data):
-    old, new = (open_run(folder / "runs" / name) for name in ("independent-seed0", "bct-seed0"))
+    names = ("independent-seed0", "bct-seed0")
+    old, new = (open_run(folder / "runs" / name, aligned=False) for name in names)
     split = read_folder(small_data, new.recipe.data, 0).test
     cross = cross_generation(new, old, split, QUIET)
     assert cross.widths == ("old/0.5", "old/1.0", "new/0.5", "new/1.0")

@@ -5,11 +5,12 @@ RUN/recipe.json     the recipe with all its defaults
 RUN/labels.json     the identities of the classifier, in the order of its classes
 RUN/history.jsonl   one line per logged step (see `history`)
 RUN/teacher.json    the teacher, where there is one
+RUN/alignment.*     the maps of the widths and what they are (see `alignment_file`)
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ import torch
 from torch import Tensor
 
 from sfsc_bundle.atomic_file import replacing, write_file
-from sfsc_training.config import Recipe, parse_recipe
+from sfsc_bundle.manifest import Normalisation
+from sfsc_training.config import NetworkSection, Recipe, parse_recipe
 from sfsc_training.errors import CheckpointError, RecipeError
+from sfsc_training.networks.normalise import default_normalisation
 
 __all__ = [
     "Checkpoint",
-    "compatible_spaces",
+    "older_space",
     "read_checkpoint",
     "read_labels",
     "read_recipe",
@@ -36,7 +39,11 @@ _FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """All state of the loop after `step` steps; without random state: draws are functions of (seed, step)."""
+    """All state of the loop after `step` steps; without random state: draws are functions of (seed, step).
+
+    `normalisation`: fields of the network's `Normalisation`; None in a run of an earlier version, whose network
+    had the default of its channels, whatever its first weights were trained with.
+    """
 
     step: int
     recipe_sha256: str
@@ -46,12 +53,19 @@ class Checkpoint:
     optimiser: Mapping[str, Any]
     averaged: Mapping[str, Mapping[str, Any]] | None = None
     teacher_sha256: str | None = None
+    normalisation: Mapping[str, Sequence[float]] | None = None
 
     def result(self) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
         """The weights of network and classifier that count: the averaged ones where there are any."""
         if self.averaged is None:
             return self.network, self.classifier
         return _inside(self.averaged["network"]), _inside(self.averaged["classifier"])
+
+    def normalisation_of(self, section: NetworkSection) -> Normalisation:
+        """What the network that was trained does to its input first."""
+        if self.normalisation is None:
+            return default_normalisation(section.image_channels)
+        return Normalisation.model_validate(self.normalisation)
 
     @property
     def weights_sha256(self) -> str:
@@ -106,13 +120,13 @@ def read_labels(folder: Path) -> tuple[str, ...]:
         raise CheckpointError(f"{folder} is not a run folder: {path.name} cannot be used ({error})") from error
 
 
-def compatible_spaces(folder: Path) -> tuple[str, ...]:
-    """Ids of the older embedding spaces that a run was trained to be compatible with."""
+def older_space(folder: Path) -> str | None:
+    """Id of the older embedding space that a run was trained to be compatible with; None where there is none."""
     path = folder / "teacher.json"
     if not path.exists():
-        return ()
+        return None
     teacher = json.loads(path.read_text())
-    return (teacher["space"],) if teacher["compatible"] else ()
+    return str(teacher["space"]) if teacher["compatible"] else None
 
 
 def write_json(path: Path, content: object) -> None:

@@ -1,29 +1,33 @@
-"""The command `sfsc-train`: train, evaluate, export, sweep, report, recipes."""
+"""The command `sfsc-train`: train, align, evaluate, export, sweep, report, recipes."""
 
 import os
 import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, assert_never
 
 import typer
 from rich.console import Console
 
 from sfsc_bundle.errors import SfscError
 from sfsc_bundle.progress import counting
-from sfsc_training.checkpoint import read_recipe, write_json
+from sfsc_training.align_run import MethodName, align_run, align_trained, make_method
+from sfsc_training.checkpoint import older_space, read_recipe, write_json
 from sfsc_training.config import Recipe, load_recipe, packaged_recipes
 from sfsc_training.data.read import read_dataset
 from sfsc_training.data.reader import Dataset
 from sfsc_training.device import Device
+from sfsc_training.distributed import is_first
 from sfsc_training.errors import RecipeError, TrainingError
 from sfsc_training.evaluation import (
     cost,
     cross_generation,
     embed_split,
+    evaluate_mixed,
     evaluate_split,
     mixed_gallery,
     print_matrices,
+    print_mixed,
     report,
 )
 from sfsc_training.export import export as export_run
@@ -31,7 +35,7 @@ from sfsc_training.loop import RunOptions
 from sfsc_training.loop import train as train_run
 from sfsc_training.report.page import write_report
 from sfsc_training.results import read_result
-from sfsc_training.run import open_run
+from sfsc_training.run import Run, open_run
 from sfsc_training.sweep import read_sweep, run_sweep
 
 __all__ = ["main"]
@@ -95,8 +99,11 @@ def train(
             help="a finished run to learn from; the section [teacher] of the recipe says how",
         ),
     ] = None,
+    no_align: Annotated[
+        bool, typer.Option("--no-align", help="leave out the alignment after the training")
+    ] = False,
 ) -> None:
-    """Train all widths at once.
+    """Train all widths at once, then align them.
 
     A run that was stopped, at any moment, is resumed by the same command.
     """
@@ -106,7 +113,42 @@ def train(
     console.print(f"{loaded.name}: {len(split.paths)} images of {len(split.identities)} identities → {out}")
     options = RunOptions(threads, workers, checkpoint_every, device, compiled)
     train_run(loaded, dataset, out, console, options, teacher)
+    if not is_first():
+        return
+    if not no_align:
+        older = None if teacher is None or older_space(out) is None else open_run(teacher, device=device)
+        _print_alignment(align_trained(open_run(out, dataset, device), dataset, console, older))
     console.print(f"{loaded.name} is trained; next: sfsc-train evaluate {out} --data {data}")
+
+
+@app.command()
+def align(
+    run: RunFolder,
+    data: DataFolder,
+    unlabelled: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="also fit to all images below it: from where the model will work"),
+    ] = None,
+    method: Annotated[
+        MethodName, typer.Option(help="chosen: by the mixed gallery of validation identities; none: no alignment")
+    ] = "chosen",
+    ridge_share: Annotated[float, typer.Option(min=0.0, max=1.0, help="share of the ridge map in a blend")] = 0.7,
+    strength: Annotated[float, typer.Option(min=1e-6, help="λ of ridge and least squares")] = 0.01,
+    compatible_with: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="older run whose full-width embeddings are the target"),
+    ] = None,
+    device: DeviceOption = "cpu",
+) -> None:
+    """Bring the widths of a run closer together, in closed form; `train` ends with it.
+
+    The alignment is stored in the run folder; evaluate and export use it from then on.
+    """
+    dataset = _read(data, read_recipe(run))
+    chosen = make_method(method, ridge_share, strength, unlabelled=unlabelled is not None)
+    older = None if compatible_with is None else open_run(compatible_with, device=device)
+    opened = open_run(run, dataset, device, aligned=False)
+    _print_alignment(align_run(opened, dataset, console, method=chosen, unlabelled=unlabelled, older=older))
 
 
 @app.command()
@@ -121,22 +163,25 @@ def evaluate(
     against: Annotated[
         Path | None, typer.Option("--against", metavar="RUN", help="older run: also score the widths of both runs")
     ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="leave out the alignment of the run")] = False,
     device: DeviceOption = "cpu",
 ) -> None:
-    """Print and store the matrices of mAP and rank-1, query width × gallery width."""
+    """Print and store mAP and rank-1 of every pair of widths, and of galleries of mixed widths."""
     dataset = _read(data, read_recipe(run))
-    opened = open_run(run, dataset, device)
+    opened = open_run(run, dataset, device, aligned=not raw)
     part = dataset.part(split)
     embedded = embed_split(opened, part, console)
-    cross = evaluate_split(embedded)
+    cross, mixed = evaluate_split(embedded), evaluate_mixed(embedded)
     print_matrices(cross, f"{opened.recipe.name}, step {opened.step}, {split}", console)
-    result = report(cross, embedded.split) | {
+    print_mixed(mixed, cross, console)
+    result = report(cross, embedded.split, mixed) | {
         "step": opened.step,
+        "space": opened.space,
         "recipe_sha256": opened.recipe.sha256,
         "cost": cost(opened),
     }
     if against is not None:
-        generations = cross_generation(opened, open_run(against, device=device), part, console)
+        generations = cross_generation(opened, open_run(against, device=device, aligned=not raw), part, console)
         print_matrices(generations, f"old: {against}, new: {run}", console)
         result["generations"] = report(generations, part)
     if assignment is not None:
@@ -144,7 +189,7 @@ def evaluate(
         result["mixed"] = {width: {"mean_ap": s.mean_ap, "rank1": s.rank1} for width, s in scores.items()}
         for width, score in scores.items():
             console.print(f"mixed gallery, query width {width}: mAP {score.mean_ap:.2f}  rank-1 {score.rank1:.2f}")
-    path = run / f"evaluation-{split}.json"
+    path = run / f"evaluation-{split}{'-raw' if raw else ''}.json"
     write_json(path, result)
     console.print(f"evaluation written to {path}")
 
@@ -214,6 +259,23 @@ def recipes() -> None:
     """List the packaged recipes."""
     for name, path in packaged_recipes().items():
         console.print(f"{name:28} {path}", highlight=False)
+
+
+def _print_alignment(run: Run) -> None:
+    if run.alignment is None:
+        return
+    found = run.alignment.description
+    match found.base:
+        case None:
+            what = "the embeddings stay as they are"
+        case "procrustes" | "least-squares":
+            blend = f", {found.ridge_share:g} of a ridge map" if found.ridge_share else ""
+            what = f"{found.base}{blend}, λ {found.strength:g}, space {run.space}"
+        case _:
+            assert_never(found.base)
+    console.print(f"alignment of {run.recipe.name}: {what}")
+    if found.before is not None and found.after is not None:
+        console.print(f"mixed gallery of validation identities: mAP {found.before:.2f} → {found.after:.2f}")
 
 
 def _read(data: Path, recipe: Recipe) -> Dataset:

@@ -12,7 +12,7 @@ from torch import Tensor, distributed
 from sfsc_training.device import Device
 from sfsc_training.errors import TrainingError
 
-__all__ = ["World", "join_world"]
+__all__ = ["World", "is_first", "join_world"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,11 @@ class World:
         holder = [value]
         distributed.broadcast_object_list(holder, src=0)
         return holder[0]
+
+
+def is_first() -> bool:
+    """Whether this is the first of the processes that torchrun started, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager

@@ -5,11 +5,13 @@ TrainingError         also by itself: the device or the processes
 ├── DataError         the data folder, an identity or an image cannot be used
 ├── NetworkError      the backbone cannot be built, or not be made switchable at these widths
 ├── CheckpointError   a run folder cannot be used: damaged, or of another recipe, network, data set or teacher
+├── AlignmentError    there are too few images or identities to fit the maps of an alignment
 ├── DivergenceError   a loss is no longer finite, or far too large
 └── ExportError       an exported sub-model does not reproduce the trained network
 """
 
 __all__ = [
+    "AlignmentError",
     "CheckpointError",
     "DataError",
     "DivergenceError",
@@ -38,6 +40,10 @@ class NetworkError(TrainingError):
 
 class CheckpointError(TrainingError):
     """A run folder cannot be used."""
+
+
+class AlignmentError(TrainingError):
+    """The maps of an alignment cannot be fitted."""
 
 
 class DivergenceError(TrainingError):

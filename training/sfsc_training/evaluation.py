@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +13,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from sfsc_bundle.mixed_gallery import MixedGallery, evaluate_mixed_gallery
 from sfsc_bundle.progress import bar
 from sfsc_bundle.retrieval import CrossWidth, Scores, cross_width, evaluate, summarise
 from sfsc_bundle.widths import canonical_width
+from sfsc_training.alignment import align
 from sfsc_training.cost import macs, parameters
 from sfsc_training.data.images import load_split
 from sfsc_training.data.reader import Split
@@ -24,12 +27,15 @@ from sfsc_training.run import Run
 
 __all__ = [
     "Embedded",
+    "align_embedded",
     "cost",
     "cross_generation",
     "embed_split",
+    "evaluate_mixed",
     "evaluate_split",
     "mixed_gallery",
     "print_matrices",
+    "print_mixed",
     "report",
 ]
 
@@ -45,7 +51,11 @@ class Embedded:
 
 
 def embed_split(run: Run, split: Split, console: Console) -> Embedded:
-    """Decode a split and embed it at every width, showing progress. Raises DataError where it has no images."""
+    """Decode a split and embed it at every width as the run is aligned, showing progress.
+
+    Raises:
+        DataError: the split has no images, or one cannot be read.
+    """
     if not split.paths:
         raise DataError("this split has no images; raise data.validation_share or choose another split")
     with bar(console, "reading images", len(split.paths)) as progress:
@@ -53,13 +63,29 @@ def embed_split(run: Run, split: Split, console: Console) -> Embedded:
     names = run.recipe.width_names
     with bar(console, "embedding", len(names) * math.ceil(len(images) / 128)) as progress:
         found = {name: embed(run.family, images, index, progress.advance) for index, name in enumerate(names)}
-    return Embedded(split, found)
+    return align_embedded(run, Embedded(split, found))
+
+
+def align_embedded(run: Run, embedded: Embedded) -> Embedded:
+    """What the alignment of a run makes of its network's embeddings."""
+    return Embedded(embedded.split, align(embedded.embeddings, run.maps)) if run.maps else embedded
 
 
 def evaluate_split(embedded: Embedded) -> CrossWidth:
     """The matrices of mAP and rank-1 under the protocol of the split; rows are query widths."""
     split, labels = embedded.split, embedded.split.labels()
     return cross_width(
+        {width: rows[split.query] for width, rows in embedded.embeddings.items()},
+        labels.take(split.query),
+        {width: rows[split.gallery] for width, rows in embedded.embeddings.items()},
+        labels.take(split.gallery),
+    )
+
+
+def evaluate_mixed(embedded: Embedded) -> MixedGallery:
+    """Every query width against galleries whose images have widths drawn at random."""
+    split, labels = embedded.split, embedded.split.labels()
+    return evaluate_mixed_gallery(
         {width: rows[split.query] for width, rows in embedded.embeddings.items()},
         labels.take(split.query),
         {width: rows[split.gallery] for width, rows in embedded.embeddings.items()},
@@ -123,13 +149,14 @@ def mixed_gallery(embedded: Embedded, assignment: Path) -> dict[str, Scores]:
     }
 
 
-def report(cross: CrossWidth, split: Split) -> dict[str, object]:
-    """The matrices with their summary, as `evaluate` stores them in the run folder."""
+def report(cross: CrossWidth, split: Split, mixed: MixedGallery | None = None) -> dict[str, Any]:
+    """The matrices with their summary and the mixed gallery, as `evaluate` stores them in the run folder."""
     return {
         "protocol": split.protocol(),
         **asdict(cross),
         "gallery": len(split.gallery),
         "summary": asdict(summarise(cross.mean_ap)) if len(cross.widths) > 1 else None,
+        "mixed_gallery": None if mixed is None else asdict(mixed) | {"gaps": mixed.gaps(cross.mean_ap)},
     }
 
 
@@ -143,3 +170,20 @@ def print_matrices(cross: CrossWidth, title: str, console: Console) -> None:
         for width, row in zip(cross.widths, matrix, strict=True):
             table.add_row(width, *(f"{value:.1f}" for value in row))
         console.print(table)
+
+
+def print_mixed(mixed: MixedGallery, cross: CrossWidth, console: Console) -> None:
+    """Print the mixed gallery's scores, their gap to the mean of the matrix's row, and the curve."""
+    table = Table(title=f"gallery of mixed widths ({mixed.draws} draws), and by share of full-width items: mAP")
+    for title in ("query", "mAP", "rank-1", "gap", *(f"{100 * share:.0f} %" for share in mixed.shares)):
+        table.add_column(title, justify="left" if title == "query" else "right")
+    gaps = mixed.gaps(cross.mean_ap)
+    for row, width in enumerate(mixed.widths):
+        table.add_row(
+            width,
+            f"{mixed.mean_ap[row]:.1f} ± {mixed.mean_ap_spread[row]:.1f}",
+            f"{mixed.rank1[row]:.1f} ± {mixed.rank1_spread[row]:.1f}",
+            f"{gaps[row]:+.1f}",
+            *(f"{scores[row]:.1f}" for scores in mixed.curve),
+        )
+    console.print(table)

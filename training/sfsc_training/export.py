@@ -6,7 +6,7 @@ import io
 import logging
 import platform
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,16 +20,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfsc_bundle.folder import Bundle, write_bundle
-from sfsc_bundle.manifest import Manifest, Parity, Preprocessing, Provenance, Quality, Submodel
+from sfsc_bundle.manifest import (
+    Alignment,
+    Manifest,
+    MixedQuality,
+    Parity,
+    Preprocessing,
+    Quality,
+    Submodel,
+    Trained,
+)
 from sfsc_bundle.progress import bar
-from sfsc_bundle.retrieval import CrossWidth
 from sfsc_bundle.runner import INPUT, OUTPUT
-from sfsc_training.checkpoint import compatible_spaces
 from sfsc_training.cost import macs, parameters
 from sfsc_training.data.images import load_images
 from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import DataError, ExportError
-from sfsc_training.evaluation import embed_split, evaluate_split
+from sfsc_training.evaluation import Embedded, embed_split, evaluate_mixed, evaluate_split
+from sfsc_training.networks.fold import fold_map
 from sfsc_training.run import Run
 
 __all__ = ["Servable", "export", "to_onnx"]
@@ -53,7 +61,7 @@ class Servable(nn.Module):
 
 
 def export(run: Run, dataset: Dataset, folder: Path, console: Console, *, replace: bool = False) -> Bundle:
-    """Write the bundle of a run, with the quality matrix that it measures on the test split.
+    """Write the bundle of a run, aligned as the run is, with the quality that it measures on the test split.
 
     Raises:
         DataError: there are no test images.
@@ -64,7 +72,7 @@ def export(run: Run, dataset: Dataset, folder: Path, console: Console, *, replac
     if not dataset.test.paths:
         raise DataError("export measures quality and parity on the test split, which has no images")
     embedded = embed_split(run, dataset.test, console)
-    quality = _quality(evaluate_split(embedded), dataset, dataset.test.protocol())
+    quality = _quality(embedded, dataset)
     paths = _spread(dataset.test.paths, _PARITY_IMAGES)
     pixels = load_images(paths, run.recipe.data)
     exported = []
@@ -75,11 +83,12 @@ def export(run: Run, dataset: Dataset, folder: Path, console: Console, *, replac
     manifest = Manifest(
         name=folder.name,
         space=run.space,
-        compatible_with=compatible_spaces(run.folder),
+        compatible_with=run.compatible_with,
         dimension=run.recipe.network.dimension,
         preprocessing=Preprocessing(height=run.recipe.data.height, width=run.recipe.data.width),
         submodels=tuple(width.submodel for width in exported),
         quality=quality,
+        alignment=Alignment(base=None) if run.alignment is None else run.alignment.description,
         provenance=_provenance(run, dataset),
     )
     files = {width.submodel.file: width.content for width in exported}
@@ -96,7 +105,8 @@ def _export_width(run: Run, index: int, pixels: npt.NDArray[np.uint8]) -> _Expor
     name = run.recipe.width_names[index]
     images = torch.from_numpy(pixels)
     switchable = _embed_switchable(run, index, images)
-    servable = Servable(run.family.sliced(index)).eval()
+    plain = run.family.sliced(index)
+    servable = Servable(fold_map(plain, run.maps[name]) if run.maps else plain).eval()
     with torch.inference_mode():
         sliced = servable(images)
     content = to_onnx(servable, images[:2])
@@ -108,6 +118,7 @@ def _export_width(run: Run, index: int, pixels: npt.NDArray[np.uint8]) -> _Expor
         parameters=parameters(servable),
         macs=macs(servable, images[:1]),
         opset=_OPSET,
+        normalisation=run.family.normalisation,
         parity=parity,
     )
     return _Exported(submodel, content)
@@ -115,7 +126,10 @@ def _export_width(run: Run, index: int, pixels: npt.NDArray[np.uint8]) -> _Expor
 
 @torch.inference_mode()
 def _embed_switchable(run: Run, index: int, images: Tensor) -> Tensor:
-    return F.normalize(run.family(images.permute(0, 3, 1, 2), index))
+    embedded = F.normalize(run.family(images.permute(0, 3, 1, 2), index))
+    if not run.maps:
+        return embedded
+    return F.normalize(embedded @ torch.from_numpy(run.maps[run.recipe.width_names[index]]))
 
 
 def to_onnx(servable: Servable, example: Tensor) -> bytes:
@@ -166,7 +180,7 @@ def _parity(
         )
     if not cosine >= _ONNX_LIMIT:
         raise ExportError(f"width {name}: ONNX and sliced network have a cosine of {cosine:.6f} < {_ONNX_LIMIT}")
-    return Parity(sliced_max_abs=difference, onnx_min_cosine=cosine, pictures=len(pixels))
+    return Parity(sliced_max_abs=difference, onnx_min_cosine=cosine, images=len(pixels))
 
 
 def _spread(paths: tuple[Path, ...], count: int) -> tuple[Path, ...]:
@@ -174,22 +188,25 @@ def _spread(paths: tuple[Path, ...], count: int) -> tuple[Path, ...]:
     return paths[::step][:count]
 
 
-def _quality(cross: CrossWidth, dataset: Dataset, protocol: str) -> Quality:
+def _quality(embedded: Embedded, dataset: Dataset) -> Quality:
+    cross, mixed = evaluate_split(embedded), asdict(evaluate_mixed(embedded))
+    del mixed["widths"]
     return Quality(
         dataset=f"test split, {len(dataset.test.identities)} identities never trained on",
-        protocol=protocol,
+        protocol=dataset.test.protocol(),
         widths=cross.widths,
         mean_ap=cross.mean_ap,
         rank1=cross.rank1,
         queries=cross.queries,
         gallery=len(dataset.test.gallery),
         skipped_queries=cross.skipped,
+        mixed=MixedQuality(**mixed),
     )
 
 
-def _provenance(run: Run, dataset: Dataset) -> Provenance:
+def _provenance(run: Run, dataset: Dataset) -> Trained:
     packages = ("sfsc", "torch", "torchvision", "timm", "onnx", "onnxruntime", "numpy", "Pillow")
-    return Provenance(
+    return Trained(
         recipe=run.recipe.model_dump(mode="json"),
         recipe_sha256=run.recipe.sha256,
         data_sha256=dataset.sha256,

@@ -18,16 +18,26 @@ __all__ = ["Result", "read_result", "versions"]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A run's recipe, its evaluation (as `evaluation.report` makes it, with `cost`), and its logged steps."""
+    """A run's recipe, its evaluation (as `evaluation.report` makes it, with `cost`), and its logged steps.
+
+    `raw`: the evaluation without the run's alignment; None where there is none.
+    """
 
     recipe: Recipe
     evaluation: Mapping[str, Any]
     history: Sequence[Mapping[str, Any]]
+    raw: Mapping[str, Any] | None = None
 
     @property
     def mean_ap(self) -> list[list[float]]:
         """mAP in points, [m][m]; rows are query widths."""
         return [list(row) for row in self.evaluation["mean_ap"]]
+
+    @property
+    def mixed(self) -> Mapping[str, Any] | None:
+        """Scores against galleries of mixed widths; None in an evaluation of an earlier version."""
+        found: Mapping[str, Any] | None = self.evaluation.get("mixed_gallery")
+        return found
 
     @property
     def macs(self) -> list[int]:
@@ -50,8 +60,11 @@ def read_result(path: Path, split: str = "test") -> Result:
     try:
         if path.is_file():
             data = json.loads(path.read_text())["data"]
-            return Result(parse_recipe(data["recipe"], str(path)), data["evaluation"], data["history"])
+            recipe = parse_recipe(data["recipe"], str(path))
+            return Result(recipe, data["evaluation"], data["history"], data.get("raw"))
         evaluation = json.loads((path / f"evaluation-{split}.json").read_text())
+        unaligned = path / f"evaluation-{split}-raw.json"
+        raw = json.loads(unaligned.read_text()) if unaligned.exists() else None
         evaluation["cost"]  # written by `evaluate`; older files lack it
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} has no {split} evaluation; run sfsc-train evaluate first") from error
@@ -59,7 +72,7 @@ def read_result(path: Path, split: str = "test") -> Result:
         raise CheckpointError(
             f"{path} is not a result of this version ({error}); evaluate the run again"
         ) from error
-    return Result(read_recipe(path), evaluation, read_history(path))
+    return Result(read_recipe(path), evaluation, read_history(path), raw)
 
 
 def versions() -> dict[str, str]:

@@ -26,10 +26,10 @@ def start_or_resume(
     found = _open_folder(folder, recipe, dataset, teacher) if world.rank == 0 else None
     checkpoint: Checkpoint | None = world.from_first(found)
     if checkpoint is not None:
-        state.load(checkpoint, folder)
+        state.load(checkpoint, folder, recipe.network)
         return checkpoint.step
     if recipe.network.start is not None:
-        state.start_from(recipe.network.start, dataset.train.identities)
+        state.start_from(recipe.network.start, recipe.network, dataset.train.identities)
     return 0
 
 

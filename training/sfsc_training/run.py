@@ -1,12 +1,14 @@
 """A finished or unfinished run, opened from its folder to be evaluated, exported or used as a teacher."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from sfsc_training.checkpoint import read_checkpoint, read_labels, read_recipe
+from sfsc_training.alignment import Maps
+from sfsc_training.alignment_file import RunAlignment, read_alignment
+from sfsc_training.checkpoint import older_space, read_checkpoint, read_labels, read_recipe
 from sfsc_training.config import Recipe
 from sfsc_training.data.reader import Dataset
 from sfsc_training.device import Device, check_device
@@ -22,7 +24,8 @@ __all__ = ["Run", "open_run"]
 class Run:
     """A trained network with its recipe.
 
-    `step`: how many steps it was trained for; `labels`: the identity of each class of `classifier`.
+    `step`: how many steps it was trained for; `labels`: the identity of each class of `classifier`; `alignment`:
+    None where the run was never aligned.
     """
 
     folder: Path
@@ -32,21 +35,42 @@ class Run:
     classifier: nn.Module
     labels: tuple[str, ...]
     weights_sha256: str
+    alignment: RunAlignment | None = None
+
+    @property
+    def maps(self) -> Maps:
+        """The map of each width; empty where embeddings stay as the network makes them."""
+        return {} if self.alignment is None else self.alignment.maps
 
     @property
     def space(self) -> str:
-        """Id of the embedding space; every training result has its own."""
-        return f"{self.recipe.name}-{self.weights_sha256[:12]}"
+        """Id of the embedding space; every training result has its own, and another one with every alignment."""
+        space = f"{self.recipe.name}-{self.weights_sha256[:12]}"
+        return f"{space}-{self.alignment.sha256[:8]}" if self.alignment is not None and self.maps else space
+
+    @property
+    def compatible_with(self) -> tuple[str, ...]:
+        """Ids of the older spaces that these embeddings can be compared with."""
+        if self.alignment is not None and self.maps:
+            return self.alignment.compatible_with
+        older = older_space(self.folder)
+        return () if older is None else (older,)
+
+    def unaligned(self) -> "Run":
+        """The same run as the training left it."""
+        return replace(self, alignment=None)
 
 
-def open_run(folder: Path, dataset: Dataset | None = None, device: Device = "cpu") -> Run:
+def open_run(folder: Path, dataset: Dataset | None = None, device: Device = "cpu", *, aligned: bool = True) -> Run:
     """Load the network of a run, in evaluation mode.
 
     Args:
         dataset: if given, it must be the data that the run was trained on.
+        aligned: read the run's alignment, too.
 
     Raises:
-        CheckpointError: the folder holds no usable run, or the run was trained on other data.
+        CheckpointError: the folder holds no usable run, the run was trained on other data, or its alignment was
+            fitted to other weights.
         TrainingError: CUDA is asked for and there is none.
     """
     check_device(device)
@@ -62,8 +86,11 @@ def open_run(folder: Path, dataset: Dataset | None = None, device: Device = "cpu
     network, class_vectors = checkpoint.result()
     try:
         family.load_state_dict(network)
+        family.normalise_as(checkpoint.normalisation_of(recipe.network))
         classifier.load_state_dict(class_vectors)
     except RuntimeError as error:
         raise CheckpointError(f"{folder}: the checkpoint does not fit the recipe's network") from error
     family = family.to(memory_format=torch.channels_last).to(device).eval()
-    return Run(folder, recipe, family, checkpoint.step, classifier, labels, checkpoint.weights_sha256)
+    weights = checkpoint.weights_sha256
+    alignment = read_alignment(folder, weights, recipe.width_names) if aligned else None
+    return Run(folder, recipe, family, checkpoint.step, classifier, labels, weights, alignment)

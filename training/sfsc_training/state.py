@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sfsc_training.checkpoint import Checkpoint, read_checkpoint, read_labels
-from sfsc_training.config import Recipe
+from sfsc_training.config import NetworkSection, Recipe
 from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import CheckpointError
 from sfsc_training.losses.classifier import make_classifier
@@ -55,10 +55,13 @@ class State:
             self.optimiser.state_dict(),
             averaged,
             teacher.run.weights_sha256 if teacher else None,
+            self.family.normalisation.model_dump(),
         )
 
-    def start_from(self, folder: Path, identities: Sequence[str]) -> None:
+    def start_from(self, folder: Path, section: NetworkSection, identities: Sequence[str]) -> None:
         """Load the weights of a finished run, and those of its classifier where it has the same identities.
+
+        Its normalisation comes with them, unless the recipe's section sets another.
 
         Raises:
             CheckpointError: there is no such run, or it has another network.
@@ -69,15 +72,18 @@ class State:
         network, classifier = checkpoint.result()
         try:
             self.family.load_state_dict(network)
+            if section.normalisation is None:
+                self.family.normalise_as(checkpoint.normalisation_of(section))
             if read_labels(folder) == tuple(identities):
                 self.classifier.load_state_dict(classifier)
         except RuntimeError as error:
             raise CheckpointError(f"network.start: the run in {folder} has another network") from error
 
-    def load(self, checkpoint: Checkpoint, folder: Path) -> None:
+    def load(self, checkpoint: Checkpoint, folder: Path, section: NetworkSection) -> None:
         """Load a checkpoint. Raises CheckpointError where it has another network."""
         try:
             self.family.load_state_dict(checkpoint.network)
+            self.family.normalise_as(checkpoint.normalisation_of(section))
             self.classifier.load_state_dict(checkpoint.classifier)
             self.optimiser.load_state_dict(dict(checkpoint.optimiser))
             if self.averaged is not None and checkpoint.averaged is not None:

@@ -16,10 +16,11 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -27,16 +28,25 @@ from rich.console import Console
 
 from sfsc_bundle.broken_rule import first_broken_rule
 from sfsc_bundle.machine import processor
-from sfsc_bundle.retrieval import summarise
-from sfsc_training.checkpoint import read_checkpoint, write_json
+from sfsc_training.align_run import align_trained
+from sfsc_training.checkpoint import older_space, read_checkpoint, write_json
 from sfsc_training.config import Recipe, load_recipe
 from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import CheckpointError, RecipeError
-from sfsc_training.evaluation import cost, cross_generation, embed_split, evaluate_split, report
+from sfsc_training.evaluation import (
+    Embedded,
+    align_embedded,
+    cost,
+    cross_generation,
+    embed_split,
+    evaluate_mixed,
+    evaluate_split,
+    report,
+)
 from sfsc_training.history import read_history
 from sfsc_training.loop import RunOptions, train
 from sfsc_training.results import versions
-from sfsc_training.run import open_run
+from sfsc_training.run import Run, open_run
 
 __all__ = ["Planned", "read_sweep", "run_sweep"]
 
@@ -119,9 +129,11 @@ def run_sweep(
         began = time.monotonic()
         teacher = None if plan.teacher is None else runs / plan.teacher
         train(plan.recipe, dataset, runs / plan.folder, console, options, teacher)
-        write_json(
-            path, _document(plan, runs / plan.folder, dataset, split, console, options, time.monotonic() - began)
-        )
+        older = None
+        if teacher is not None and older_space(runs / plan.folder) is not None:
+            older = open_run(teacher, device=options.device)
+        run = align_trained(open_run(runs / plan.folder, dataset, options.device), dataset, console, older)
+        write_json(path, _document(plan, run, dataset, split, console, options, time.monotonic() - began))
         yield path
 
 
@@ -146,26 +158,22 @@ def _is_result(path: Path, plan: Planned, dataset: Dataset) -> bool:
 
 def _document(
     plan: Planned,
-    folder: Path,
+    run: Run,
     dataset: Dataset,
     split: str,
     console: Console,
     options: RunOptions,
     seconds: float,
 ) -> dict[str, Any]:
-    run = open_run(folder, dataset, options.device)
-    embedded = embed_split(run, dataset.part(split), console)
-    cross = evaluate_split(embedded)
-    summary = summarise(cross.mean_ap) if len(cross.widths) > 1 else None
-    figures = {"mean of the matrix": summary.mean if summary else cross.mean_ap[0][0]}
-    if summary is not None:
-        figures |= {"mean self-test": summary.mean_self, "mean cross-test": summary.mean_cross}
-    evaluation = report(cross, embedded.split) | {"step": run.step, "cost": cost(run)}
+    raw = embed_split(run.unaligned(), dataset.part(split), console)
+    unaligned = _evaluated(raw)
+    evaluation = _evaluated(align_embedded(run, raw)) | {"step": run.step, "space": run.space, "cost": cost(run)}
+    figures = _figures(evaluation) | {f"{name}, raw": value for name, value in _figures(unaligned).items()}
     if plan.teacher is not None and plan.recipe.teacher is not None and plan.recipe.teacher.classify:
-        older = open_run(folder.parent / plan.teacher, device=options.device)
+        older = open_run(run.folder.parent / plan.teacher, device=options.device)
         generations = cross_generation(run, older, dataset.part(split), console)
-        evaluation["generations"] = report(generations, embedded.split)
-    write_json(folder / f"evaluation-{split}.json", evaluation)
+        evaluation["generations"] = report(generations, raw.split)
+    write_json(run.folder / f"evaluation-{split}.json", evaluation)
     return {
         "name": plan.folder,
         "command": _command(),
@@ -186,9 +194,25 @@ def _document(
             "seconds": round(seconds, 1),
             "versions": versions(),
             "evaluation": evaluation,
-            "history": read_history(folder),
+            "raw": unaligned,
+            "alignment": run.alignment and run.alignment.description.model_dump(mode="json"),
+            "history": read_history(run.folder),
         },
     }
+
+
+def _evaluated(embedded: Embedded) -> dict[str, Any]:
+    return report(evaluate_split(embedded), embedded.split, evaluate_mixed(embedded))
+
+
+def _figures(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    """What a table of results shows of an evaluation, in points."""
+    cells = [cell for row in evaluation["mean_ap"] for cell in row]
+    figures = {"mean of the matrix": fmean(cells)}
+    if len(cells) > 1:
+        summary = evaluation["summary"]
+        figures |= {"mean self-test": summary["mean_self"], "mean cross-test": summary["mean_cross"]}
+    return figures | {"mixed gallery": fmean(evaluation["mixed_gallery"]["mean_ap"])}
 
 
 def _command() -> str:

@@ -66,7 +66,7 @@ def load_teacher(folder: Path | None, recipe: Recipe, split: Split, console: Con
             if folder is None
             else f"recipe {recipe.name} has no section [teacher] that says how to use {folder}"
         )
-    run = open_run(folder)
+    run = open_run(folder, aligned=False)  # its class vectors are of the space that it was trained in
     if run.recipe.network.dimension != recipe.network.dimension:
         raise CheckpointError(
             f"the teacher {folder} has embeddings of dimension {run.recipe.network.dimension}; the recipe has "
@@ -90,13 +90,14 @@ def freeze_full(family: Family, teacher: Teacher) -> None:
     """Replace the widest network of a family by the teacher's, frozen. Raises CheckpointError if they differ."""
     assert isinstance(family, Separate)
     source, index = teacher.run.family, len(teacher.run.recipe.widths) - 1
-    plain, target = source.sliced(index), family.members[-1]
+    plain, target = source.sliced(index), family.member(len(family.members) - 1)
     try:
         _copy_plain(plain, target)
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(
             "teacher.full: the teacher's widest network differs from width 1 of this recipe"
         ) from error
+    target.normalise_as(source.normalisation)
     target.requires_grad_(False)
 
 

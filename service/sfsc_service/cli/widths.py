@@ -26,7 +26,7 @@ class Widths(BaseSettings):
         """Print the table. Raises BundleError."""
         manifest = open_bundle(self.bundle).manifest
         quality = manifest.quality
-        table = Table("width", "parameters", "GMAC", "mAP to itself", "mAP to full", title=manifest.name)
+        table = Table("width", "parameters", "GMAC", "mAP to itself", "to full", "to mixed", title=manifest.name)
         for at, submodel in enumerate(manifest.submodels):
             table.add_row(
                 submodel.width,
@@ -34,6 +34,7 @@ class Widths(BaseSettings):
                 f"{submodel.macs / 1e9:.4f}",
                 f"{quality.mean_ap[at][at]:.2f}",
                 f"{quality.mean_ap[at][-1]:.2f}",
+                f"{quality.mixed.mean_ap[at]:.2f} ± {quality.mixed.mean_ap_spread[at]:.2f}",
             )
         console = Console()
         console.print(table)

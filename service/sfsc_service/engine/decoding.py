@@ -17,7 +17,7 @@ from typing import ParamSpec, TypeVar
 
 from sfsc_bundle.header import ImageLimits, open_header
 from sfsc_bundle.manifest import Preprocessing
-from sfsc_bundle.preprocess import load, squash
+from sfsc_bundle.preprocess import to_pixels
 from sfsc_service.engine.blocking_calls import BlockingCalls
 from sfsc_service.engine.networks import Image
 
@@ -80,7 +80,7 @@ class Decoding:
         image = open_header(data, self._limits)
         if image.width * image.height > SMALL_PIXELS or "progressive" in image.info:
             return None
-        return squash(load(image), preprocessing)
+        return to_pixels(image, preprocessing)
 
     def run_other(self, call: Callable[A, T], *args: A.args, **kwargs: A.kwargs) -> Awaitable[T]:
         """Run something else that computes in one of these threads, before the images that wait."""
@@ -92,13 +92,13 @@ class Decoding:
 
     def _decode(self, data: bytes, preprocessing: Preprocessing) -> Image:
         image = open_header(data, self._limits)
-        pixels = image.width * image.height
-        with self._large.reserved(pixels) if pixels >= LARGE_PIXELS else contextlib.nullcontext():
+        area = image.width * image.height
+        with self._large.reserved(area) if area >= LARGE_PIXELS else contextlib.nullcontext():
             began = time.perf_counter()
-            squashed = squash(load(image), preprocessing)
+            pixels = to_pixels(image, preprocessing)
             # Two threads at once may lose an observation here; nothing depends on a single one.
             self._mean_ms += SMOOTHING * (1000 * (time.perf_counter() - began) - self._mean_ms)
-            return squashed
+            return pixels
 
 
 class _PixelQuota:

@@ -3,7 +3,7 @@
 Rules:
 - `width` is honoured exactly or refused; only a `deadline_ms` may be combined with it.
 - Soft limits (`latency_ms`, `gflops`): the widest of the widths that fit; the floor width if none fits.
-- `min_quality`: the cheapest width whose mAP, averaged over the gallery's mix of widths, reaches it; the widest
+- `min_quality`: the cheapest width whose mAP, predicted for the gallery's mix of widths, reaches it; the widest
   if none does. It fixes the width: load never takes promised quality away.
 - `deadline_ms` is hard: a request that no width can answer in time is refused on arrival.
 - Without a budget, the service's own latency target is a soft limit.
@@ -12,8 +12,9 @@ Rules:
 A new kind of budget is one field of `Budget` and one rule in `choose_widths`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
+from statistics import fmean
 from typing import Literal
 
 from sfsc_bundle.manifest import Manifest
@@ -28,6 +29,7 @@ __all__ = [
     "check_deadline_not_passed",
     "check_deadline_reachable",
     "choose_widths",
+    "evenness",
     "expected_quality",
     "ideal_width",
 ]
@@ -57,12 +59,15 @@ LIMITS = tuple(field.name for field in fields(Budget) if field.name != "width")
 class WidthCatalog:
     """The widths of a bundle with their cost and quality, and the operator's floor.
 
-    `widths` ascend; `gflops` is for one image; `mean_ap[query width][gallery width]` is in points (0–100).
+    `widths` ascend; `gflops` is for one image; `mean_ap[query width][gallery width]` is in points (0–100);
+    `mixed_gap[query width]` is what is added to the mean of that row, in points, in a gallery of all widths in
+    equal parts.
     """
 
     widths: tuple[str, ...]
     gflops: Mapping[str, float]
     mean_ap: Mapping[str, Mapping[str, float]]
+    mixed_gap: Mapping[str, float]
     floor: str
 
     @classmethod
@@ -71,11 +76,15 @@ class WidthCatalog:
         widths = manifest.widths
         if floor is not None and floor not in widths:
             raise _unknown_width("floor_width", floor, widths)
-        rows = manifest.quality.mean_ap
+        rows = dict(zip(widths, manifest.quality.mean_ap, strict=True))
         return cls(
             widths=widths,
             gflops={submodel.width: 2e-9 * submodel.macs for submodel in manifest.submodels},
-            mean_ap={row: dict(zip(widths, rows[i], strict=True)) for i, row in enumerate(widths)},
+            mean_ap={width: dict(zip(widths, row, strict=True)) for width, row in rows.items()},
+            mixed_gap={
+                width: mixed - fmean(rows[width])
+                for width, mixed in zip(widths, manifest.quality.mixed.mean_ap, strict=True)
+            },
             floor=floor or widths[0],
         )
 
@@ -198,8 +207,10 @@ def check_deadline_not_passed(choice: Choice, spent_ms: float) -> None:
 
 
 def expected_quality(catalog: WidthCatalog, width: str, mix: Mapping[str, int]) -> float:
-    """mAP in points of a query width, averaged over the gallery's items by their widths.
+    """mAP in points that a query width is predicted to reach in a gallery with `mix[width]` items of each width.
 
+    Σ_j p_j M[q][j] + gap[q] · h(p), where p_j are the shares of the items and h is their `evenness`: exact for a
+    gallery of one width and for one of all widths in equal parts, which were measured, and in between for others.
     Items at widths that the matrix does not have are left out; if none is left, all count as full width.
     """
     row = catalog.mean_ap[width]
@@ -207,7 +218,16 @@ def expected_quality(catalog: WidthCatalog, width: str, mix: Mapping[str, int]) 
     total = sum(known.values())
     if not total:
         return row[catalog.widths[-1]]
-    return sum(row[other] * count for other, count in known.items()) / total
+    mean = sum(row[other] * count for other, count in known.items()) / total
+    return mean + catalog.mixed_gap[width] * evenness((count / total for count in known.values()), len(row))
+
+
+def evenness(shares: Iterable[float], widths: int) -> float:
+    """(1 − Σ p²) / (1 − 1/m): 0 where one of m widths has all items, 1 where each has 1/m; 0 for a single width.
+
+    It is the probability that two items differ in width, divided by the largest that it can be.
+    """
+    return (1 - sum(share**2 for share in shares)) / (1 - 1 / widths) if widths > 1 else 0.0
 
 
 def _explicit(budget: Budget, width: str, given: list[str], catalog: WidthCatalog, slo_ms: float) -> Choice:

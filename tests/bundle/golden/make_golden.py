@@ -29,11 +29,17 @@ def cases() -> dict[str, Case]:
     return found
 
 
-def resized(upright: np.ndarray) -> np.ndarray:
+def resized(upright: np.ndarray, size: tuple[int, int] = RESIZED) -> np.ndarray:
     """Bilinear in Pillow's sense: a triangle filter, widened by the ratio where the image shrinks."""
-    rows, columns = (_triangle(n, m) for n, m in zip(upright.shape[:2], RESIZED, strict=True))
-    floats = np.einsum("ih,hwc,jw->ijc", rows, upright.astype(np.float64), columns)
+    rows, columns = (_triangle(n, m) for n, m in zip(upright.shape[:2], size, strict=True))
+    floats = np.einsum("ih,hwc,jw->ijc", rows, upright.astype(np.float64), columns, optimize=True)
     return np.rint(floats).astype(np.uint8)
+
+
+def large_jpeg(orientation: int) -> Case:
+    """A JPEG of 256×384 upright pixels in flat blocks of 64×64."""
+    upright = _blocks(3, seed=13).repeat(8, axis=0).repeat(8, axis=1)
+    return _encode(_stored(upright, orientation), "JPEG", exif=_exif(orientation), **_JPEG), upright
 
 
 def expectations() -> dict[str, np.ndarray]:

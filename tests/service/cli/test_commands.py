@@ -206,8 +206,9 @@ def test_the_help_of_the_command_names_all_commands() -> None:
 def test_widths_are_printed(tiny: Bundle) -> None:
     done = run("widths", tiny.folder)
     assert done.returncode == 0
-    for submodel, row in zip(tiny.manifest.submodels, tiny.manifest.quality.mean_ap, strict=True):
-        assert re.search(rf"{re.escape(submodel.width)}\b.*{row[-1]:.2f}", done.stdout)
+    quality = tiny.manifest.quality
+    for width, row, mixed in zip(tiny.manifest.widths, quality.mean_ap, quality.mixed.mean_ap, strict=True):
+        assert re.search(rf"{re.escape(width)}\b.*{row[-1]:.2f}.*{mixed:.2f} ± 0\.00", done.stdout)
 
 
 def test_the_demo_loads_a_folder_at_mixed_widths_and_only_once(tiny: Bundle, tmp_path: Path) -> None:

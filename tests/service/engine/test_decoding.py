@@ -16,7 +16,7 @@ from PIL import Image
 from sfsc_bundle.errors import ImageError
 from sfsc_bundle.header import ImageLimits
 from sfsc_bundle.manifest import Preprocessing
-from sfsc_bundle.preprocess import load, preprocess
+from sfsc_bundle.preprocess import preprocess, to_pixels
 from sfsc_service.engine.decoding import Decoding
 from sfsc_service.errors import Problem
 from tests.service.images import draw_image, half_a_jpeg
@@ -38,16 +38,16 @@ class Gate:
         self.sides: list[int] = []
         self.inside = self.most = 0
 
-    def __call__(self, image: Any) -> Any:
+    def __call__(self, image: Any, preprocessing: Preprocessing) -> Any:
         if threading.current_thread() in self._others:
-            return load(image)
+            return to_pixels(image, preprocessing)
         with self._lock:
             self.sides.append(image.width)
             self.inside += 1
             self.most = max(self.most, self.inside)
         try:
             assert self._open.wait(START_TIMEOUT_S)
-            return load(image)
+            return to_pixels(image, preprocessing)
         finally:
             with self._lock:
                 self.inside -= 1
@@ -59,7 +59,7 @@ class Gate:
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     made = Gate()
-    monkeypatch.setattr("sfsc_service.engine.decoding.load", made)
+    monkeypatch.setattr("sfsc_service.engine.decoding.to_pixels", made)
     yield made
     made.open()
 

@@ -1,5 +1,7 @@
 """Budget → widths, by the rules at the top of sfsc_service/policy.py."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from sfsc_service.engine.policy import (
     check_deadline_not_passed,
     check_deadline_reachable,
     choose_widths,
+    evenness,
     expected_quality,
     ideal_width,
 )
@@ -26,9 +29,10 @@ CATALOG = WidthCatalog(
         "0.75": {"0.25": 44.0, "0.5": 52.0, "0.75": 60.0, "1.0": 62.0},
         "1.0": {"0.25": 46.0, "0.5": 54.0, "0.75": 62.0, "1.0": 70.0},
     },
+    mixed_gap={"0.25": -1.0, "0.5": -2.0, "0.75": -3.0, "1.0": -4.0},
     floor="0.25",
 )
-FLOORED = WidthCatalog(CATALOG.widths, CATALOG.gflops, CATALOG.mean_ap, "0.5")
+FLOORED = replace(CATALOG, floor="0.5")
 SLO_MS = 100.0
 
 
@@ -93,17 +97,52 @@ def test_an_unknown_width_lists_the_widths() -> None:
         choose_widths(Budget(width="0.3"), CATALOG, cost, SLO_MS)
 
 
-def test_quality_is_averaged_over_the_gallery_as_it_is() -> None:
+@pytest.mark.parametrize(
+    ("shares", "widths", "expected"),
+    [
+        ([1.0], 4, 0.0),
+        ([1.0, 0.0, 0.0], 4, 0.0),
+        ([0.25] * 4, 4, 1.0),
+        ([0.5, 0.5], 2, 1.0),
+        ([0.5, 0.5], 4, 2 / 3),
+        ([0.75, 0.25], 4, 0.5),
+        ([0.75, 0.25], 2, 0.75),
+        ([1.0], 1, 0.0),
+    ],
+)
+def test_evenness(shares: list[float], widths: int, expected: float) -> None:
+    assert evenness(shares, widths) == pytest.approx(expected, abs=1e-12)
+
+
+@given(counts=st.lists(st.integers(0, 1000), min_size=1, max_size=8).filter(any))
+def test_evenness_is_a_share(counts: list[int]) -> None:
+    shares = [count / sum(counts) for count in counts]
+    assert -1e-12 <= evenness(shares, len(shares)) <= 1 + 1e-12
+
+
+def test_quality_is_predicted_for_the_gallery_as_it_is() -> None:
     mix = {"0.25": 3, "1.0": 1}
-    assert expected_quality(CATALOG, "1.0", mix) == pytest.approx((3 * 46 + 70) / 4)
+    assert expected_quality(CATALOG, "1.0", mix) == pytest.approx((3 * 46 + 70) / 4 - 4 * 0.5)
     assert pick(Budget(min_quality=54)) == ("0.5", True)
-    assert pick(Budget(min_quality=52), mix=mix) == ("1.0", True)
-    assert pick(Budget(min_quality=54), mix=mix) == ("1.0", False)
+    assert pick(Budget(min_quality=50), mix=mix) == ("1.0", True)
+    assert pick(Budget(min_quality=50.1), mix=mix) == ("1.0", False)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_galleries_that_were_measured_are_predicted_as_they_were_measured(width: str) -> None:
+    """Of one width: the matrix. Of all widths in equal parts: the mixed gallery."""
+    row = CATALOG.mean_ap[width]
+    for other in WIDTHS:
+        assert expected_quality(CATALOG, width, {other: 7}) == row[other]
+    mixed = sum(row.values()) / len(row) + CATALOG.mixed_gap[width]
+    assert expected_quality(CATALOG, width, dict.fromkeys(WIDTHS, 7)) == pytest.approx(mixed)
 
 
 def test_items_of_widths_that_the_matrix_does_not_have_do_not_count() -> None:
     assert expected_quality(CATALOG, "0.5", {"0.33": 100}) == CATALOG.mean_ap["0.5"]["1.0"]
     assert expected_quality(CATALOG, "0.5", {"0.33": 100, "0.5": 1}) == 50.0
+    both = {"0.5": 1, "1.0": 1}
+    assert expected_quality(CATALOG, "0.5", both | {"0.33": 9}) == expected_quality(CATALOG, "0.5", both)
     assert expected_quality(CATALOG, "0.5", {}) == 54.0
 
 
@@ -194,7 +233,7 @@ def test_whatever_is_wished_for(
     mix: dict[str, int],
 ) -> None:
     """The choice keeps every limit that it says is met, and no wider width would."""
-    catalog = WidthCatalog(CATALOG.widths, CATALOG.gflops, CATALOG.mean_ap, floor)
+    catalog = replace(CATALOG, floor=floor)
     budget = Budget(None, latency_ms, gflops, deadline_ms, min_quality)
     try:
         choice = choose_widths(budget, catalog, cost, SLO_MS, mix)

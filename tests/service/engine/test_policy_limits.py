@@ -1,5 +1,7 @@
 """The policy at its limits: what a manifest says, what is exactly in time, and what a refusal tells its caller."""
 
+from pathlib import Path
+
 import pytest
 
 from sfsc_bundle.manifest import Manifest
@@ -14,13 +16,14 @@ from sfsc_service.engine.policy import (
     ideal_width,
 )
 from sfsc_service.errors import Problem
-from tests.tiny_bundle import FULL_MACS, make_tiny_bundle
+from tests.tiny_bundle import FULL_MACS, GAP, make_tiny_bundle
 
 MS = {"0.5": 4.0, "1.0": 16.0}
 CATALOG = WidthCatalog(
     widths=("0.5", "1.0"),
     gflops={"0.5": 0.4, "1.0": 1.6},
     mean_ap={"0.5": {"0.5": 50.0, "1.0": 54.5}, "1.0": {"0.5": 54.5, "1.0": 70.0}},
+    mixed_gap={"0.5": -0.25, "1.0": -0.5},
     floor="0.5",
 )
 HARD = Choice(("0.5", "1.0"), "budget", target_ms=20.0, soft=True, deadline_ms=30.0)
@@ -47,6 +50,18 @@ def test_a_catalog_is_what_the_manifest_says(manifest: Manifest) -> None:
     assert [catalog.mean_ap[row][column] for row in catalog.widths for column in catalog.widths] == [
         points for row in manifest.quality.mean_ap for points in row
     ]
+    assert catalog.mixed_gap == {width: pytest.approx(-GAP) for width in catalog.widths}
+
+
+def test_the_mixed_gallery_of_the_manifest_is_what_equal_parts_are_predicted_to_reach(manifest: Manifest) -> None:
+    catalog = WidthCatalog.of(manifest)
+    found = [expected_quality(catalog, width, dict.fromkeys(catalog.widths, 5)) for width in catalog.widths]
+    assert found == pytest.approx(list(manifest.quality.mixed.mean_ap))
+
+
+def test_a_bundle_of_one_width_has_no_mixed_gallery(tmp_path: Path) -> None:
+    catalog = WidthCatalog.of(make_tiny_bundle(tmp_path / "one", ("1.0",)).manifest)
+    assert expected_quality(catalog, "1.0", {"1.0": 3, "0.5": 3}) == catalog.mean_ap["1.0"]["1.0"]
 
 
 def test_the_floor_is_a_width_of_the_bundle(manifest: Manifest) -> None:
@@ -126,7 +141,8 @@ def test_a_deadline_has_passed_only_after_it(spent_ms: float) -> None:
 
 
 def test_quality_is_a_mean_with_fractions_and_widths_without_items_have_no_weight() -> None:
-    assert expected_quality(CATALOG, "0.5", {"0.5": 1, "1.0": 1}) == 52.25
+    assert expected_quality(CATALOG, "0.5", {"0.5": 1, "1.0": 1}) == 52.0
+    assert expected_quality(CATALOG, "0.5", {"0.5": 3, "1.0": 1}) == 51.125 - 0.25 * 0.75
     assert expected_quality(CATALOG, "0.5", {"0.5": 0, "1.0": 2}) == 54.5
     assert expected_quality(CATALOG, "0.5", {"0.5": 0}) == 54.5
 

@@ -18,7 +18,11 @@ PER_IMAGE_MS = {"0.25": 0.8, "0.5": 3.1, "0.75": 7.9, "1.0": 13.7}
 WIDTHS = tuple(PER_IMAGE_MS)
 POINTS = {"0.25": 72.0, "0.5": 80.0, "0.75": 83.0, "1.0": 84.5}
 CATALOG = WidthCatalog(
-    WIDTHS, dict.fromkeys(WIDTHS, 1.0), {width: {"1.0": POINTS[width]} for width in WIDTHS}, "0.25"
+    WIDTHS,
+    gflops=dict.fromkeys(WIDTHS, 1.0),
+    mean_ap={width: {"1.0": POINTS[width]} for width in WIDTHS},
+    mixed_gap=dict.fromkeys(WIDTHS, 0.0),
+    floor="0.25",
 )
 CAPACITY = Capacity(workers=2, max_batch=32, max_batch_ms=50.0)
 SLO_MS = 100.0

@@ -8,6 +8,7 @@ import httpx
 import numpy as np
 import pytest
 
+from sfsc_bundle.folder import Bundle
 from tests.service.conftest import ITEMS, WIDTHS
 from tests.service.images import draw_image
 from tests.service.live import Live
@@ -101,10 +102,12 @@ def test_an_unknown_item_is_not_found(live: Live) -> None:
     assert (response.status_code, response.json()["code"]) == (404, "item_not_found")
 
 
-def test_expected_quality_looks_at_the_gallery(live: Live) -> None:
-    """Against width 1.0 alone 57.5 points need width 0.25; averaged over this gallery's widths they need 0.5."""
-    assert live.post_image("/embed", draw_image(1), min_quality=57.5).json()["results"][0]["width"] == "0.25"
-    assert parsed(live.post_image("/search", draw_image(1), min_quality=57.5))["query"]["width"] == "0.5"
+def test_expected_quality_looks_at_the_gallery(live: Live, tiny: Bundle) -> None:
+    """The narrowest width reaches more at full width than in this gallery of all widths in equal parts."""
+    mixed = tiny.manifest.quality.mixed.mean_ap[0]
+    for wanted, width in ((mixed - 0.01, "0.25"), (mixed + 0.01, "0.5")):
+        assert live.post_image("/embed", draw_image(1), min_quality=wanted).json()["results"][0]["width"] == "0.25"
+        assert parsed(live.post_image("/search", draw_image(1), min_quality=wanted))["query"]["width"] == width
 
 
 @pytest.mark.parametrize(

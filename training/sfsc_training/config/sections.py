@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from sfsc_bundle.manifest import Normalisation
+
 __all__ = [
     "AggregationSection",
     "AugmentationSection",
@@ -86,6 +88,11 @@ class NetworkSection(Section):
     )
     stem_stride: int = Field(1, ge=1, le=4, description="stride of the 3x3 stem")
     image_channels: Literal[1, 3] = Field(3, description="1: the network converts its input to grey")
+    normalisation: Normalisation | None = Field(
+        None,
+        description="{ mean = […], deviation = […] } of pixels scaled to 0–1, a number per image channel; "
+        "not set: that of the pretrained weights, else ImageNet's (one channel: 0.5 and 0.5)",
+    )
     dimension: int = Field(128, ge=2, le=8192, description="length D of the embedding at every width")
     pretrained: bool = Field(False, description="start from timm's weights for this backbone (downloads them)")
     weights_file: Path | None = Field(None, description="start from a local file of timm weights")
@@ -93,6 +100,15 @@ class NetworkSection(Section):
         None, description="start from the weights of this run of the same network, at any image size"
     )
     separate: bool = Field(False, description="every width is a network of its own and shares no weights")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.normalisation is not None and len(self.normalisation.mean) != self.image_channels:
+            raise ValueError(
+                f"normalisation must have one mean for each of the {self.image_channels} image channels, found "
+                f"{len(self.normalisation.mean)}"
+            )
+        return self
 
 
 class EvidentialSection(Section):

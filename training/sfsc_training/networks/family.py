@@ -5,6 +5,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from sfsc_bundle.manifest import Normalisation
+from sfsc_training.networks.normalise import Normalise
+
 __all__ = ["Family"]
 
 
@@ -29,6 +32,19 @@ class Family(nn.Module, ABC):
     @abstractmethod
     def leading(self, index: int) -> list[Tensor]:
         """The part of each shared parameter that a width uses, in their order: views of their leading channels."""
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """What every width does to the pixels first."""
+        return self._normalisers()[0].normalisation
+
+    def normalise_as(self, normalisation: Normalisation) -> None:
+        """Change it at every width."""
+        for module in self._normalisers():
+            module.set(normalisation)
+
+    def _normalisers(self) -> list[Normalise]:
+        return [module for module in self.modules() if isinstance(module, Normalise)]
 
     def reached(self, index: int) -> Tensor:
         """Whether a width uses a shared weight: bool [P], all shared parameters flattened in their order."""

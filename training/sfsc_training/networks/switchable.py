@@ -6,37 +6,17 @@ images → normalised pixels → switchable backbone → pooled feature → embe
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
+from sfsc_bundle.manifest import Normalisation
 from sfsc_training.config import NetworkSection
 from sfsc_training.networks.backbone import first_convolution, make_backbone, pooled_features
 from sfsc_training.networks.family import Family
 from sfsc_training.networks.layers import Switch, SwitchableNorm, SwitchableWeights, slice_at
+from sfsc_training.networks.normalise import Normalise, default_normalisation, normalisation_of_weights
 from sfsc_training.networks.surgery import make_switchable
 
-__all__ = ["Normalise", "Switchable", "make_switchable_family"]
-
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in Pillow
-
-
-class Normalise(nn.Module):
-    """uint8 RGB [n, 3, H, W] → float [n, channels, H, W], about −2 … 2; one channel is luma."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        mean, deviation = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if channels == 3 else ((0.5,), (0.5,))
-        self.register_buffer("luma", torch.tensor(_LUMA).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("deviation", torch.tensor(deviation).view(1, -1, 1, 1), persistent=False)
-        self.channels = channels
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Scale to 0–1, convert to luma if there is one channel, subtract the mean, divide by the deviation."""
-        values = images.to(self.get_buffer("mean").dtype) / 255.0
-        if self.channels == 1:
-            values = (values * self.get_buffer("luma")).sum(dim=1, keepdim=True)
-        return (values - self.get_buffer("mean")) / self.get_buffer("deviation")
+__all__ = ["Switchable", "make_switchable_family"]
 
 
 class Switchable(Family):
@@ -88,9 +68,17 @@ def make_switchable_family(section: NetworkSection, ratios: Sequence[float]) -> 
     nn.init.kaiming_normal_(embedding.weight, mode="fan_out")
     neck = nn.BatchNorm1d(section.dimension)
     return Switchable(
-        Normalise(section.image_channels),
+        Normalise(_normalisation(section, backbone)),
         make_switchable(backbone, ratios, switch, whole_inputs=[first]),
         make_switchable(embedding, ratios, switch, whole_outputs=[""]),
         SwitchableNorm(neck, [section.dimension] * len(ratios), switch),
         switch,
     )
+
+
+def _normalisation(section: NetworkSection, backbone: nn.Module) -> Normalisation:
+    if section.normalisation is not None:
+        return section.normalisation
+    if section.pretrained or section.weights_file:
+        return normalisation_of_weights(backbone, section.image_channels)
+    return default_normalisation(section.image_channels)

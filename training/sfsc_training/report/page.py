@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 
 from sfsc_bundle.retrieval import summarise
 from sfsc_training.errors import DataError
-from sfsc_training.report.plots import cost_curve, curves, heat_maps, png
+from sfsc_training.report.plots import cost_curve, curves, heat_maps, mixed_curve, png
 from sfsc_training.results import Result
 
 __all__ = ["write_report"]
@@ -23,6 +23,7 @@ caption { text-align: left; color: #555; padding-bottom: .4rem } img { max-width
 _TITLES = {
     "matrices": "Cross-width mAP",
     "cost": "Accuracy against cost",
+    "mixed": "Accuracy in a gallery of two widths",
     "conflicts": "Conflicting gradient pairs over training",
     "gradient_norm": "Gradient norm of each width over training (first seed)",
     "uncertainty": "Mean uncertainty of each width over training (first seed)",
@@ -40,9 +41,13 @@ def write_report(results: Sequence[Result], folder: Path) -> Path:
             queries and gallery.
     """
     groups = _groups(results)
-    figures = {"matrices": heat_maps(groups), "cost": cost_curve(groups)} | curves(groups)
+    figures = {"matrices": heat_maps(groups), "cost": cost_curve(groups)}
+    mixed = _with_mixed_galleries(groups)
+    if mixed:
+        figures["mixed"] = mixed_curve(mixed)
+    figures |= curves(groups)
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [_summary(groups), _ablation(groups)]
+    parts = [_summary(groups), _ablation(groups), _mixed(mixed)]
     for name, figure in figures.items():
         content = png(figure)
         (folder / f"{name}.png").write_bytes(content)
@@ -108,6 +113,32 @@ def _row(name: str, members: Sequence[Result], unified: float | None) -> list[st
         gain,
         f"{100 * fmean(shares):.1f} %" if joint and not recipe.network.separate and shares else "–",
     ]
+
+
+def _with_mixed_galleries(groups: Mapping[str, Sequence[Result]]) -> dict[str, Sequence[Result]]:
+    """The runs of several widths that were scored against mixed galleries; earlier versions did not."""
+    shown = {name: [one for one in members if one.mixed is not None] for name, members in groups.items()}
+    return {name: members for name, members in shown.items() if members and len(members[0].recipe.widths) > 1}
+
+
+def _mixed(groups: Mapping[str, Sequence[Result]]) -> str:
+    """Galleries of mixed widths, by query width; empty where no run was scored against them."""
+    rows = []
+    for name, members in groups.items():
+        found = [member.mixed for member in members if member.mixed is not None]
+        for number, width in enumerate(members[0].recipe.width_names):
+            columns = ([one[key][number] for one in found] for key in ("mean_ap", "gaps", "rank1"))
+            score, gap, rank1 = columns
+            rows.append([f"{escape(name)}, {width}", _spread(score), f"{fmean(gap):+.1f}", _spread(rank1)])
+    if not rows:
+        return ""
+    caption = (
+        "In points, mean ± standard deviation over the seeds, of galleries whose items have widths drawn at "
+        "random. Gap: to the mean of the query width's row of the matrix."
+    )
+    return "<h2>Galleries of mixed widths</h2>\n" + _table(
+        ("recipe, query width", "mAP", "gap", "rank-1"), rows, caption
+    )
 
 
 def _ablation(groups: Mapping[str, Sequence[Result]]) -> str:

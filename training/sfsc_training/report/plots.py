@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from sfsc_training.results import Result
 
-__all__ = ["conflict_curve", "cost_curve", "curves", "heat_maps", "mean_matrix", "png"]
+__all__ = ["conflict_curve", "cost_curve", "curves", "heat_maps", "mean_matrix", "mixed_curve", "png"]
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#222222", "#999999")
 _LINES = ("-", "--", ":")  # the next one once all colours are used
@@ -77,6 +77,32 @@ def cost_curve(groups: Mapping[str, Sequence[Result]]) -> Figure:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("GMAC an image (log)")
     axes.set_ylabel("mAP, query and gallery at this width")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize=8)
+    return figure
+
+
+def mixed_curve(groups: Mapping[str, Sequence[Result]]) -> Figure:
+    """mAP, mean over query widths, by the share of full width in the gallery; the rest has the narrowest."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    for place, (name, results) in enumerate(_by_short_name(groups).items()):
+        found = [result.mixed for result in results if result.mixed is not None]
+        points = [
+            (share, fmean(row)) for one in found for share, row in zip(one["shares"], one["curve"], strict=True)
+        ]
+        shares = sorted({share for share, _ in points})
+        if points:
+            axes.plot(
+                [100 * share for share in shares],
+                [fmean(value for at, value in points if at == share) for share in shares],
+                color=_COLOURS[place % len(_COLOURS)],
+                linestyle=_line(place),
+                marker=_MARKERS[place % len(_MARKERS)],
+                label=name,
+            )
+    axes.set_xlabel("gallery items of full width, %")
+    axes.set_ylabel("mAP, mean over query widths")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize=8)
     return figure

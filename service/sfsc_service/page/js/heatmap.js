@@ -1,4 +1,4 @@
-/** The cross-width matrix: rows are the query's width, columns the gallery's. */
+/** The cross-width matrix: rows are the query's width, columns the gallery's, and last a gallery of all widths. */
 
 import { badge } from "./badge.js";
 import { byId, el } from "./dom.js";
@@ -22,16 +22,18 @@ export class Heatmap {
     const matrix = quality[metric];
     const values = matrix.flat();
     const [low, high] = [Math.min(...values), Math.max(...values)];
-    const level = (value) => (high > low ? (value - low) / (high - low) : 0.5);
+    const level = (value) => (high > low ? Math.min(1, Math.max(0, (value - low) / (high - low))) : 0.5);
+    const mixed = { means: quality.mixed[metric], spreads: quality.mixed[`${metric}_spread`] };
     this.#table.replaceChildren(
       el("caption", {}, `${NAMES[metric]} in points`),
       el("thead", {}, ...head(quality.widths)),
-      el("tbody", {}, ...matrix.map((row, place) => line(quality.widths, place, row, level, current))),
+      el("tbody", {}, ...matrix.map((row, place) => line(quality.widths, place, row, mixed, level, current))),
     );
-    byId("matrix-reading").replaceChildren(...reading(quality, matrix, metric, current));
+    byId("matrix-reading").replaceChildren(...reading(quality, matrix, mixed.means, metric, current));
     byId("matrix-source").textContent =
       `Measured on ${quality.dataset} (${quality.protocol}): ` +
-      `${plural(quality.queries, "query", "queries")}, ${plural(quality.gallery, "gallery image")}.`;
+      `${plural(quality.queries, "query", "queries")}, ${plural(quality.gallery, "gallery image")}; ` +
+      `mixed: ${quality.mixed.draws} draws of every image's width, mean ± standard deviation.`;
   }
 }
 
@@ -42,27 +44,34 @@ function head(widths) {
       {},
       el("td", { class: "corner" }, el("span", {}, "query"), el("span", {}, "gallery")),
       ...widths.map((width) => el("th", { scope: "col" }, badge(width, `gallery at width ${width}`))),
+      el("th", { scope: "col", class: "mixed" }, "mixed"),
     ),
   ];
 }
 
-function line(widths, place, row, level, current) {
+function line(widths, place, row, mixed, level, current) {
   const width = widths[place];
   const cells = row.map((value, column) =>
     el("td", { class: column === place ? "cell own" : "cell", css: { "--level": level(value) } }, points(value)),
+  );
+  const mean = mixed.means[place];
+  cells.push(
+    el("td", { class: "mixed" },
+      el("div", { css: { "--level": level(mean) } }, points(mean), el("small", {}, `± ${points(mixed.spreads[place])}`)),
+    ),
   );
   const mark = width === current ? { class: "current", "aria-current": "true" } : {};
   return el("tr", mark, el("th", { scope: "row" }, badge(width, `query at width ${width}`)), ...cells);
 }
 
-function reading(quality, matrix, metric, current) {
+function reading(quality, matrix, mixed, metric, current) {
   const place = quality.widths.indexOf(current);
   if (place < 0) return ["Search with one width, and its row is marked here."];
   const last = quality.widths.length - 1;
   const row = matrix[place];
   const strong = (value) => el("b", {}, points(value));
   if (place === last) {
-    return ["A query at the full width scores ", strong(row[last]), ` ${NAMES[metric]} against full-width vectors, and `, strong(row[0]), " against those of ", badge(quality.widths[0]), "."];
+    return ["A query at the full width scores ", strong(row[last]), ` ${NAMES[metric]} against full-width vectors, and `, strong(row[0]), " against those of ", badge(quality.widths[0]), ". Where all widths are mixed: ", strong(mixed[place]), "."];
   }
-  return ["A query at ", badge(current), " scores ", strong(row[place]), ` ${NAMES[metric]} in a gallery of its own width, and `, strong(row[last]), " in one that was embedded at full width."];
+  return ["A query at ", badge(current), " scores ", strong(row[place]), ` ${NAMES[metric]} in a gallery of its own width, and `, strong(row[last]), " in one that was embedded at full width. Where all widths are mixed: ", strong(mixed[place]), "."];
 }

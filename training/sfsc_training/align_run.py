@@ -1,0 +1,189 @@
+"""Align a finished run: embed its images, choose and fit the maps (`alignment`), store them in its folder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, assert_never
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+
+from sfsc_bundle.manifest import Alignment
+from sfsc_training.alignment import Fitter, Method, Sample, Validation, choose, require_images
+from sfsc_training.alignment_file import RunAlignment, write_alignment
+from sfsc_training.checkpoint import older_space
+from sfsc_training.data.reader import Dataset, Split
+from sfsc_training.data.unlabelled import read_unlabelled
+from sfsc_training.errors import AlignmentError, CheckpointError
+from sfsc_training.evaluation import embed_split
+from sfsc_training.run import Run
+
+__all__ = ["MethodName", "align_run", "align_trained", "make_method"]
+
+Ints = npt.NDArray[np.int64]
+MethodName = Literal["chosen", "none", "procrustes", "least-squares", "ridge", "blend"]
+
+
+def make_method(
+    name: MethodName, share: float, strength: float, *, unlabelled: bool
+) -> Method | Literal["chosen"] | None:
+    """The method that a command names; None: no alignment.
+
+    Args:
+        share: the ridge map's share of a blend.
+        unlabelled: there are unlabelled images, for which the base of a blend is least squares.
+    """
+    match name:
+        case "chosen":
+            return name
+        case "none":
+            return None
+        case "procrustes" | "least-squares":
+            return Method(name, 0.0, strength)
+        case "ridge":
+            return Method("procrustes", 1.0, strength)
+        case "blend":
+            return Method("least-squares" if unlabelled else "procrustes", share, strength)
+        case _:
+            assert_never(name)
+
+
+def align_trained(run: Run, dataset: Dataset, console: Console, older: Run | None = None) -> Run:
+    """`align_run` with the chosen method, as the last step of a training.
+
+    A run with too few images for it stays as it is, and one that is aligned already keeps its alignment.
+    """
+    if run.alignment is not None:
+        return run
+    try:
+        return align_run(run, dataset, console, older=older)
+    except AlignmentError as error:
+        console.print(f"{run.recipe.name} is not aligned: {error}")
+        return run
+
+
+def align_run(
+    run: Run,
+    dataset: Dataset,
+    console: Console,
+    *,
+    method: Method | Literal["chosen"] | None = "chosen",
+    unlabelled: Path | None = None,
+    older: Run | None = None,
+) -> Run:
+    """Fit maps to the training images of a run and store them in its folder; returns the aligned run.
+
+    `chosen`: the method whose mixed gallery is best on validation identities; with fewer than two of those that
+    can be searched for, Procrustes, which gains a little from few images where a ridge map can lose.
+
+    Args:
+        method: None stores that nothing is changed.
+        unlabelled: folder with images from where the model will work.
+        older: the run whose full-width embeddings, as it is aligned itself, are the target.
+
+    Raises:
+        AlignmentError: fewer images than dimensions.
+        CheckpointError: the run was trained to be compatible with an older one, which is not given; or the two
+            have different dimensions.
+        DataError: an unlabelled image is one of the test or validation split, or an image cannot be read.
+    """
+    images = None if unlabelled is None else read_unlabelled(unlabelled, (dataset.validation, dataset.test))
+    _check(run, [dataset.train, *([] if images is None else [images])], older, wanted=method is not None)
+    run = run.unaligned()
+    if method is None:
+        return _stored(run, RunAlignment(Alignment(base=None), {}))
+    labelled, split = _sample(run, older, dataset.train, console)
+    labelled = replace(labelled, identity=split.classes)
+    elsewhere = None if images is None else _sample(run, older, images, console)[0]
+    fitter = Fitter(labelled, elsewhere)
+    found = _decide(method, fitter, _validation(run, older, dataset.validation, console))
+    if found.method is None:
+        return _stored(run, RunAlignment(Alignment(base=None, **found.described()), {}))
+    ridge = found.method.share > 0
+    fitted_on = len(split.paths) if ridge or images is None else 0
+    description = Alignment(
+        base=found.method.base,
+        ridge_share=found.method.share,
+        strength=found.method.strength if ridge or found.method.base == "least-squares" else 0.0,
+        images=fitted_on,
+        identities=len(np.unique(split.classes)) if fitted_on else 0,
+        unlabelled=0 if elsewhere is None else len(elsewhere.full),
+        **found.described(),
+    )
+    spaces = () if older is None else (older.space,)
+    return _stored(run, RunAlignment(description, fitter.fit(found.method), spaces))
+
+
+def _check(run: Run, fitted_on: Sequence[Split], older: Run | None, *, wanted: bool) -> None:
+    """What can be refused before any image is decoded."""
+    dimension, space = run.recipe.network.dimension, older_space(run.folder)
+    for split in fitted_on if wanted else ():
+        require_images(len(split.paths), dimension)
+    if older is not None and older.recipe.network.dimension != dimension:
+        raise CheckpointError(
+            f"{run.folder} has embeddings of dimension {dimension}, and the older run {older.folder} of "
+            f"{older.recipe.network.dimension}; only equal ones can share a gallery"
+        )
+    if wanted and older is None and space is not None:
+        raise CheckpointError(
+            f"{run.folder} was trained to be compatible with {space}; give that run with --compatible-with"
+        )
+
+
+def _sample(run: Run, older: Run | None, split: Split, console: Console) -> tuple[Sample, Split]:
+    """Embeddings of a split, with the older run's; and the split without images that cannot be read."""
+    embedded = embed_split(run, split, console)
+    target = None
+    if older is not None:
+        target = embed_split(older, embedded.split, console).embeddings[older.recipe.width_names[-1]]
+    return Sample(embedded.embeddings, target=target), embedded.split
+
+
+def _validation(run: Run, older: Run | None, split: Split, console: Console) -> Validation | None:
+    """What to choose by; None where fewer than two validation identities can be searched for."""
+    if len(_searchable(split)) < 2:
+        return None
+    sample, split = _sample(run, older, split, console)
+    return Validation(sample, split.labels(), split.query, split.gallery)
+
+
+def _searchable(split: Split) -> Ints:
+    """The identities with a query that has a valid match in the gallery."""
+    query, gallery = (split.classes[rows] for rows in (split.query, split.gallery))
+    match = (query[:, None] == gallery) & (split.query[:, None] != split.gallery) & (query >= 0)[:, None]
+    if split.cameras is not None:
+        match &= split.cameras[split.query][:, None] != split.cameras[split.gallery]
+    found: Ints = np.unique(query[match.any(axis=1)])
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    """`before`, `after`: mAP of the mixed gallery of validation identities; None where there are none."""
+
+    method: Method | None
+    chosen_by: str
+    before: float | None = None
+    after: float | None = None
+
+    def described(self) -> dict[str, Any]:
+        return {"chosen_by": self.chosen_by, "before": self.before, "after": self.after}
+
+
+def _decide(method: Method | Literal["chosen"], fitter: Fitter, validation: Validation | None) -> _Decision:
+    if method != "chosen":
+        scores = () if validation is None else (validation.score(), validation.score(fitter.fit(method)))
+        return _Decision(method, "given", *scores)
+    if validation is None:
+        return _Decision(Method("procrustes"), "nothing: fewer than 2 validation identities can be searched for")
+    choice = choose(fitter, validation)
+    count = len(np.unique(validation.labels.identity[validation.query]))
+    return _Decision(
+        choice.method, f"mAP of the mixed gallery of {count} validation identities", choice.before, choice.after
+    )
+
+
+def _stored(run: Run, alignment: RunAlignment) -> Run:
+    write_alignment(run.folder, run.weights_sha256, alignment)
+    return replace(run, alignment=alignment)
