@@ -3,9 +3,9 @@
 They are frozen; an unknown field, a number that is not finite or another schema version is an error.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from sfsc_bundle.widths import canonical_width
 
@@ -31,6 +31,10 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,94}\.onnx$")]
 Points = Annotated[float, Field(ge=0, le=100)]
 Share = Annotated[float, Field(ge=0, le=1)]
+MAX_COUNT = 2**53
+"""The largest count: every one up to here is a float64, too, and has a place in the JSON of any language."""
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+Positive = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 Matrix = tuple[tuple[Points, ...], ...]
 
 
@@ -76,7 +80,7 @@ class Parity(_Model):
 
     sliced_max_abs: float = Field(ge=0, description="sliced static module against the switchable network")
     onnx_min_cosine: float = Field(le=1.0001, description="ONNX graph against the sliced static module")
-    images: int = Field(ge=1)
+    images: Positive
 
 
 class Submodel(_Model):
@@ -89,8 +93,8 @@ class Submodel(_Model):
     file: FileName
     sha256: Sha256
     precision: Literal["float32"] = "float32"
-    parameters: int = Field(gt=0)
-    macs: int = Field(gt=0, description="multiply-accumulates for one image; FLOPs are twice that")
+    parameters: Positive
+    macs: Positive = Field(description="multiply-accumulates for one image; FLOPs are twice that")
     opset: int = Field(ge=17)
     normalisation: Normalisation
     parity: Parity
@@ -134,9 +138,9 @@ class Quality(_Model):
     widths: tuple[Width, ...]
     mean_ap: Matrix = Field(description="mAP in points")
     rank1: Matrix = Field(description="rank-1 in points")
-    queries: int = Field(ge=1)
-    gallery: int = Field(ge=1)
-    skipped_queries: int = Field(ge=0, description="queries without a valid match")
+    queries: Positive
+    gallery: Positive
+    skipped_queries: Count = Field(description="queries without a valid match")
     mixed: MixedQuality = Field(description="the same queries against galleries of mixed widths")
 
     @model_validator(mode="after")
@@ -161,9 +165,9 @@ class Alignment(_Model):
     base: Literal["procrustes", "least-squares"] | None
     ridge_share: Share = 0.0
     strength: float = Field(0.0, ge=0, description="λ of ridge and least squares")
-    images: int = Field(0, ge=0, description="training images that the maps were fitted on")
-    identities: int = Field(0, ge=0, description="the identities of these images")
-    unlabelled: int = Field(0, ge=0, description="further images whose identities are not known")
+    images: Count = Field(0, description="training images that the maps were fitted on")
+    identities: Count = Field(0, description="the identities of these images")
+    unlabelled: Count = Field(0, description="further images whose identities are not known")
     chosen_by: str = Field("", description="what the method was chosen by")
     before: Points | None = Field(None, description="mAP of the mixed gallery there, without the maps")
     after: Points | None = Field(None, description="the same with the maps")
@@ -181,11 +185,11 @@ class Trained(_Model):
     """What is needed to train this bundle again."""
 
     kind: Literal["trained"] = "trained"
-    recipe: dict[str, Any]
+    recipe: dict[str, JsonValue]
     recipe_sha256: Sha256
     data_sha256: Sha256
-    seed: int
-    steps: int = Field(ge=0)
+    seed: Count
+    steps: Count
     versions: dict[str, str]
     data_licence: str
 

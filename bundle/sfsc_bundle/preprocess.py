@@ -51,13 +51,13 @@ def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> npt.NDArray[n
     """Decode an image whose header alone has been read, to uint8 [H, W, 3]. Raises ImageError: image_damaged."""
     size = (preprocessing.width, preprocessing.height)
     try:
-        _load(image, size)
+        box = _load(image, size)
         orientation = _orientation(image)
         if orientation in _SWAP_SIDES:
             size = size[::-1]
         resized = _to_rgb(image)
         if resized.size != size:
-            resized = resized.resize(size, Image.Resampling.BILINEAR)
+            resized = resized.resize(size, Image.Resampling.BILINEAR, box)
         operation = _ORIENTATION.get(orientation)
         return np.array(resized if operation is None else resized.transpose(operation), dtype=np.uint8)
     except Exception as error:  # Pillow's decoders raise almost anything on damaged data
@@ -66,12 +66,18 @@ def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> npt.NDArray[n
         ) from error
 
 
-def _load(image: Image.Image, size: tuple[int, int]) -> None:
-    """Decode; a JPEG, whose EXIF data stand before its pixels, no larger than the resize needs."""
+def _load(image: Image.Image, size: tuple[int, int]) -> tuple[float, float, float, float] | None:
+    """Decode; a JPEG, whose EXIF data stand before its pixels, no larger than the resize needs.
+
+    Returns the part of the pixels that is the image: at a smaller scale a side that does not divide is rounded up,
+    and its last row or column is only in part of the image.
+    """
+    found = None
     if media_type(image.format) == "image/jpeg":
         width, height = size[::-1] if _orientation(image) in _SWAP_SIDES else size
-        image.draft(None, (_AT_LEAST * width, _AT_LEAST * height))
+        found = image.draft(None, (_AT_LEAST * width, _AT_LEAST * height))
     image.load()
+    return None if found is None else found[1]
 
 
 def _orientation(image: Image.Image) -> int:

@@ -28,7 +28,9 @@ def setting(default: Any, unit: str, description: str, **bounds: Any) -> Any:
 class Settings(BaseSettings):
     """What an operator may choose; each field says what for, in which unit and within which bounds."""
 
-    model_config = SettingsConfigDict(env_prefix="SFSC_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="SFSC_", env_ignore_empty=True, env_parse_none_str="unset", extra="forbid", frozen=True
+    )
 
     bundle: Path = setting(Path("models/demo"), "folder", "the bundle to serve")
     samples: Path | None = setting(

@@ -73,6 +73,18 @@ def test_a_large_jpeg_is_decoded_no_larger_than_the_resize_needs(size: tuple[int
     assert furthest(found, other) > 3 or scale == 8
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("side", [449, 1025])
+def test_a_side_that_the_scale_does_not_divide_is_not_stretched(side: int, orientation: int) -> None:
+    """Smooth waves, so that a full decode and one at a smaller scale agree where they show the same part."""
+    rows, columns = np.mgrid[0:side, 0:side] / side
+    waves = [np.sin(2 * np.pi * k * (rows + columns / 2)) for k in (1, 2, 3)]
+    upright = np.rint(127 + 100 * np.stack(waves, axis=2)).astype(np.uint8)
+    size = side // 16
+    found = preprocess(make_golden.oriented_jpeg(upright, orientation), Preprocessing(height=size, width=size))
+    assert furthest(found, make_golden.resized(upright, (size, size))) <= 6
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_resized(name: str) -> None:
     found = preprocess((GOLDEN / name).read_bytes(), RESIZED)

@@ -1,7 +1,6 @@
 """Alignment of a trained run: what is stored, what uses it, what is refused."""
 
 import dataclasses
-import json
 import shutil
 
 import numpy as np
@@ -113,7 +112,7 @@ def test_images_that_figures_are_taken_from_are_refused(run, dataset, tmp_path, 
     shutil.copy(leaked.paths[3], elsewhere / "renamed.png")
     with pytest.raises(DataError, match=r"found 1 of 21, such as .*renamed.png"):
         align_run(run, dataset, QUIET, unlabelled=elsewhere)
-    assert not (run.folder / "alignment.json").exists()
+    assert not (run.folder / "alignment.npz").exists()
 
 
 def test_folders_without_enough_images_are_refused(run, dataset, tmp_path):
@@ -130,15 +129,32 @@ def test_folders_without_enough_images_are_refused(run, dataset, tmp_path):
 def test_training_with_too_few_images_ends_without_an_alignment(small_recipe, small_data, tmp_path, capsys):
     settings = ("network.dimension=64", "optimiser.steps=2")
     dataset = train_run(small_recipe, small_data, tmp_path / "run", *settings)
-    run = align_trained(open_run(tmp_path / "run"), dataset, Console(width=200))
+    run = align_trained(tmp_path / "run", dataset, "cpu", Console(width=200))
     assert run.alignment is None
     assert "small is not aligned: alignment needs at least 64 images" in capsys.readouterr().out
 
 
 def test_training_keeps_an_alignment_that_is_there(run, dataset):
-    align_run(run, dataset, QUIET, method=PROCRUSTES)
-    reopened = open_run(run.folder)
-    assert align_trained(reopened, dataset, QUIET) is reopened
+    kept = align_run(run, dataset, QUIET, method=PROCRUSTES)
+    assert align_trained(run.folder, dataset, "cpu", QUIET).space == kept.space
+
+
+def test_the_end_of_a_training_replaces_the_alignment_of_an_earlier_step(
+    small_recipe, small_data, run, dataset, tmp_path
+):
+    stale = align_run(run, dataset, QUIET, method=PROCRUSTES)
+    train_run(small_recipe, small_data, tmp_path / "further", "optimiser.steps=3")
+    shutil.copy(tmp_path / "further/checkpoint.pt", run.folder)
+    found = align_trained(run.folder, dataset, "cpu", QUIET)
+    assert found.alignment is not None
+    assert found.weights_sha256 != stale.weights_sha256
+    assert open_run(run.folder).space == found.space
+
+
+def test_a_pure_ridge_map_claims_no_unlabelled_images(run, dataset, tmp_path):
+    elsewhere = draw_identities(tmp_path / "elsewhere" / "deep", identities=5, shots=4, seed=9).parent
+    found = align_run(run, dataset, QUIET, method=Method("procrustes", 1.0), unlabelled=elsewhere)
+    assert (found.alignment.description.images, found.alignment.description.unlabelled) == (36, 0)
 
 
 def test_an_alignment_of_other_weights_is_stale(small_recipe, small_data, run, dataset, tmp_path):
@@ -152,21 +168,25 @@ def test_an_alignment_of_other_weights_is_stale(small_recipe, small_data, run, d
     assert open_run(run.folder, aligned=False).alignment is None
 
 
-def test_maps_and_their_description_must_belong_together(run, dataset, monkeypatch):
-    align_run(run, dataset, QUIET, method=PROCRUSTES)
+def test_an_alignment_that_cannot_be_replaced_stays_as_it_was(run, dataset, monkeypatch):
+    before = align_run(run, dataset, QUIET, method=PROCRUSTES)
 
     def fail(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(alignment_file, "write_json", fail)  # a stop between the two files
+    monkeypatch.setattr(alignment_file, "write_file", fail)
     with pytest.raises(KeyboardInterrupt):
         align_run(run, dataset, QUIET, method=Method("procrustes", 1.0, 0.1))
-    with pytest.raises(CheckpointError, match="run sfsc-train align again"):
-        open_run(run.folder)
-    (run.folder / "alignment.npz").write_bytes(b"PK\x03\x04 cut off")
-    with pytest.raises(CheckpointError, match=r"cannot be read .*run sfsc-train align again"):
-        open_run(run.folder)
-    (run.folder / "alignment.json").write_text(json.dumps({"colour": 1}))
+    assert open_run(run.folder).space == before.space
+
+
+@pytest.mark.parametrize("description", [None, b"{}", b'{"colour": 1}'])
+def test_an_alignment_that_is_none_is_told(run, dataset, description):
+    align_run(run, dataset, QUIET, method=PROCRUSTES)
+    if description is None:
+        (run.folder / "alignment.npz").write_bytes(b"PK\x03\x04 cut off")
+    else:
+        np.savez(run.folder / "alignment.npz", description=np.frombuffer(description, np.uint8))
     with pytest.raises(CheckpointError, match=r"cannot be read .*run sfsc-train align again"):
         open_run(run.folder)
 

@@ -15,9 +15,10 @@ from sfsc_training.alignment_file import RunAlignment, write_alignment
 from sfsc_training.checkpoint import older_space
 from sfsc_training.data.reader import Dataset, Split
 from sfsc_training.data.unlabelled import read_unlabelled
-from sfsc_training.errors import AlignmentError, CheckpointError
+from sfsc_training.device import Device
+from sfsc_training.errors import AlignmentError, CheckpointError, StaleAlignmentError
 from sfsc_training.evaluation import embed_split
-from sfsc_training.run import Run
+from sfsc_training.run import Run, open_run
 
 __all__ = ["MethodName", "align_run", "align_trained", "make_method"]
 
@@ -49,11 +50,20 @@ def make_method(
             assert_never(name)
 
 
-def align_trained(run: Run, dataset: Dataset, console: Console, older: Run | None = None) -> Run:
-    """`align_run` with the chosen method, as the last step of a training.
+def align_trained(
+    folder: Path, dataset: Dataset, device: Device, console: Console, older: Run | None = None
+) -> Run:
+    """`align_run` with the chosen method, as the last step of a training: opens the run and returns it.
 
-    A run with too few images for it stays as it is, and one that is aligned already keeps its alignment.
+    A run with too few images for it stays as it is, and one whose weights are aligned already keeps its alignment.
+
+    Raises:
+        CheckpointError: as `open_run`, but for an alignment of other weights, which is replaced.
     """
+    try:
+        run = open_run(folder, dataset, device)
+    except StaleAlignmentError:
+        run = open_run(folder, dataset, device, aligned=False)
     if run.alignment is not None:
         return run
     try:
@@ -100,7 +110,7 @@ def align_run(
     found = _decide(method, fitter, _validation(run, older, dataset.validation, console))
     if found.method is None:
         return _stored(run, RunAlignment(Alignment(base=None, **found.described()), {}))
-    ridge = found.method.share > 0
+    ridge, base = found.method.share > 0, found.method.share < 1
     fitted_on = len(split.paths) if ridge or images is None else 0
     description = Alignment(
         base=found.method.base,
@@ -108,7 +118,7 @@ def align_run(
         strength=found.method.strength if ridge or found.method.base == "least-squares" else 0.0,
         images=fitted_on,
         identities=len(np.unique(split.classes)) if fitted_on else 0,
-        unlabelled=0 if elsewhere is None else len(elsewhere.full),
+        unlabelled=len(elsewhere.full) if base and elsewhere is not None else 0,
         **found.described(),
     )
     spaces = () if older is None else (older.space,)

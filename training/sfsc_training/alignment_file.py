@@ -1,9 +1,7 @@
-"""The alignment of a run, in its folder.
+"""The alignment of a run in its folder: `alignment.npz`, one file, replaced as a whole or not at all.
 
-RUN/alignment.npz    a map float32 [D, D] for each width; none where nothing is changed
-RUN/alignment.json   what they are, and the digests of the weights and of the maps that belong together
-
-The maps are written first: after a crash between the two, the digests disagree and the alignment counts as stale.
+It holds a map float32 [D, D] for each width (none where nothing is changed) and, under the name `description`, the
+bytes of a JSON document: what the maps are, and the digest of the weights that they belong to.
 """
 
 import hashlib
@@ -20,10 +18,12 @@ from sfsc_bundle.atomic_file import write_file
 from sfsc_bundle.broken_rule import first_broken_rule
 from sfsc_bundle.manifest import Alignment
 from sfsc_training.alignment import Maps
-from sfsc_training.checkpoint import write_json
-from sfsc_training.errors import CheckpointError
+from sfsc_training.errors import CheckpointError, StaleAlignmentError
 
 __all__ = ["RunAlignment", "read_alignment", "write_alignment"]
+
+_FILE = "alignment.npz"
+_DESCRIPTION = "description"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,51 +47,47 @@ class RunAlignment:
 
 
 class _Document(BaseModel):
-    """alignment.json"""
-
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     weights_sha256: str
-    maps_sha256: str
     compatible_with: tuple[str, ...]
     alignment: Alignment
 
 
 def write_alignment(folder: Path, weights_sha256: str, alignment: RunAlignment) -> None:
     """Replace the alignment of a run, which belongs to these weights."""
-    content = io.BytesIO()
-    np.savez(content, **dict(alignment.maps))  # type: ignore[arg-type]  # numpy's stub takes them for its option
-    write_file(folder / "alignment.npz", content.getvalue())
     document = _Document(
         weights_sha256=weights_sha256,
-        maps_sha256=alignment.sha256,
         compatible_with=alignment.compatible_with,
         alignment=alignment.description,
     )
-    write_json(folder / "alignment.json", document.model_dump(mode="json"))
+    arrays = {**alignment.maps, _DESCRIPTION: np.frombuffer(document.model_dump_json().encode(), np.uint8)}
+    content = io.BytesIO()
+    np.savez(content, **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for its option
+    write_file(folder / _FILE, content.getvalue())
 
 
 def read_alignment(folder: Path, weights_sha256: str, widths: Sequence[str]) -> RunAlignment | None:
     """The alignment of a run with these weights; None where it has none.
 
     Raises:
-        CheckpointError: it cannot be read, or belongs to other weights or to other maps than are there.
+        StaleAlignmentError: it belongs to other weights.
+        CheckpointError: it cannot be read.
     """
-    path = folder / "alignment.json"
+    path = folder / _FILE
     if not path.exists():
         return None
     try:
-        document = _Document.model_validate_json(path.read_bytes())
-        with np.load(io.BytesIO((folder / "alignment.npz").read_bytes()), allow_pickle=False) as stored:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
+            document = _Document.model_validate_json(stored[_DESCRIPTION].tobytes())
             maps = {width: stored[width] for width in widths if width in stored.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         what = first_broken_rule(error) if isinstance(error, ValidationError) else error
         raise CheckpointError(
             f"the alignment of {folder} cannot be read ({what}): run sfsc-train align again"
         ) from error
-    found = RunAlignment(document.alignment, maps, document.compatible_with)
-    if (document.weights_sha256, document.maps_sha256) != (weights_sha256, found.sha256):
-        raise CheckpointError(
+    if document.weights_sha256 != weights_sha256:
+        raise StaleAlignmentError(
             f"the alignment of {folder} was fitted to other weights than it has now: run sfsc-train align again"
         )
-    return found
+    return RunAlignment(document.alignment, maps, document.compatible_with)

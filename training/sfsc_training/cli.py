@@ -117,7 +117,7 @@ def train(
         return
     if not no_align:
         older = None if teacher is None or older_space(out) is None else open_run(teacher, device=device)
-        _print_alignment(align_trained(open_run(out, dataset, device), dataset, console, older))
+        _print_alignment(align_trained(out, dataset, device, console, older))
     console.print(f"{loaded.name} is trained; next: sfsc-train evaluate {out} --data {data}")
 
 
@@ -183,7 +183,7 @@ def evaluate(
     if against is not None:
         generations = cross_generation(opened, open_run(against, device=device, aligned=not raw), part, console)
         print_matrices(generations, f"old: {against}, new: {run}", console)
-        result["generations"] = report(generations, part)
+        result["generations"] = report(generations, embedded.split)
     if assignment is not None:
         scores = mixed_gallery(embedded, assignment)
         result["mixed"] = {width: {"mean_ap": s.mean_ap, "rank1": s.rank1} for width, s in scores.items()}

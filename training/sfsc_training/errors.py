@@ -5,6 +5,7 @@ TrainingError         also by itself: the device or the processes
 ├── DataError         the data folder, an identity or an image cannot be used
 ├── NetworkError      the backbone cannot be built, or not be made switchable at these widths
 ├── CheckpointError   a run folder cannot be used: damaged, or of another recipe, network, data set or teacher
+│   └── StaleAlignmentError    the alignment in it belongs to other weights
 ├── AlignmentError    there are too few images or identities to fit the maps of an alignment
 ├── DivergenceError   a loss is no longer finite, or far too large
 └── ExportError       an exported sub-model does not reproduce the trained network
@@ -18,6 +19,7 @@ __all__ = [
     "ExportError",
     "NetworkError",
     "RecipeError",
+    "StaleAlignmentError",
     "TrainingError",
 ]
 
@@ -40,6 +42,10 @@ class NetworkError(TrainingError):
 
 class CheckpointError(TrainingError):
     """A run folder cannot be used."""
+
+
+class StaleAlignmentError(CheckpointError):
+    """The alignment of a run was fitted to other weights than it has now."""
 
 
 class AlignmentError(TrainingError):

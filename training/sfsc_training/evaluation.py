@@ -115,12 +115,11 @@ def cross_generation(new: Run, old: Run, split: Split, console: Console) -> Cros
     """
     if new.recipe.network.dimension != old.recipe.network.dimension:
         raise DataError(f"{new.folder} and {old.folder} have embeddings of different dimensions")
-    rows = {
-        f"{generation}/{width}": found
-        for generation, run in (("old", old), ("new", new))
-        for width, found in embed_split(run, split, console).embeddings.items()
-    }
-    return evaluate_split(Embedded(split, rows))
+    embedded = embed_split(new, split, console)  # its split is without the images that cannot be read
+    others = embed_split(old, embedded.split, console)
+    rows = {f"old/{width}": found for width, found in others.embeddings.items()}
+    rows |= {f"new/{width}": found for width, found in embedded.embeddings.items()}
+    return evaluate_split(Embedded(embedded.split, rows))
 
 
 def mixed_gallery(embedded: Embedded, assignment: Path) -> dict[str, Scores]:

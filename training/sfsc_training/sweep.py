@@ -132,7 +132,7 @@ def run_sweep(
         older = None
         if teacher is not None and older_space(runs / plan.folder) is not None:
             older = open_run(teacher, device=options.device)
-        run = align_trained(open_run(runs / plan.folder, dataset, options.device), dataset, console, older)
+        run = align_trained(runs / plan.folder, dataset, options.device, console, older)
         write_json(path, _document(plan, run, dataset, split, console, options, time.monotonic() - began))
         yield path
 

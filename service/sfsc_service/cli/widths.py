@@ -18,7 +18,7 @@ class Widths(BaseSettings):
     example: sfsc widths models/demo
     """
 
-    model_config = SettingsConfigDict(env_prefix="SFSC_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="SFSC_", env_ignore_empty=True, extra="forbid", frozen=True)
 
     bundle: CliPositionalArg[Path] = setting(..., "folder", "the bundle to look at")
 

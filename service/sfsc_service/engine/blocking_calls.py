@@ -127,6 +127,8 @@ class BlockingCalls:
             self._running.add(number)
         try:
             answer: Callable[[], None] = functools.partial(future.set_result, call())
+        except StopIteration as error:  # a future refuses it, and its caller would wait for ever
+            answer = functools.partial(future.set_exception, RuntimeError(f"the call raised {error!r}"))
         except BaseException as error:
             answer = functools.partial(future.set_exception, error)
         self._running.remove(number)

@@ -36,10 +36,15 @@ def resized(upright: np.ndarray, size: tuple[int, int] = RESIZED) -> np.ndarray:
     return np.rint(floats).astype(np.uint8)
 
 
+def oriented_jpeg(upright: np.ndarray, orientation: int) -> bytes:
+    """An image stored in another orientation, with EXIF data that say so."""
+    return _encode(_stored(upright, orientation), "JPEG", exif=_exif(orientation), **_JPEG)
+
+
 def large_jpeg(orientation: int) -> Case:
     """A JPEG of 256×384 upright pixels in flat blocks of 64×64."""
     upright = _blocks(3, seed=13).repeat(8, axis=0).repeat(8, axis=1)
-    return _encode(_stored(upright, orientation), "JPEG", exif=_exif(orientation), **_JPEG), upright
+    return oriented_jpeg(upright, orientation), upright
 
 
 def expectations() -> dict[str, np.ndarray]:
@@ -101,7 +106,7 @@ def _exif(orientation: int) -> bytes:
 
 def _oriented(orientation: int) -> Case:
     upright = _blocks(3)
-    return _encode(_stored(upright, orientation), "JPEG", exif=_exif(orientation), **_JPEG), upright
+    return oriented_jpeg(upright, orientation), upright
 
 
 def _jpegs() -> dict[str, Case]:

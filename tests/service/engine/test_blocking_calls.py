@@ -154,3 +154,11 @@ def test_closing_waits_for_what_runs_and_cancels_what_waits(blocker: Blocker) ->
         assert caught.value.code == "shutting_down"
 
     played(scenario)
+
+
+def test_a_call_that_raises_stop_iteration_is_answered() -> None:
+    async def scenario(pool: BlockingCalls) -> None:
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await asyncio.wait_for(pool.run(next, iter(())), TIMEOUT_S)
+
+    played(scenario)
