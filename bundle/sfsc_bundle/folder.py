@@ -15,7 +15,7 @@ from sfsc_bundle.broken_rule import first_broken_rule
 from sfsc_bundle.errors import BundleError
 from sfsc_bundle.manifest import Manifest
 
-__all__ = ["MANIFEST", "Bundle", "open_bundle", "sha256", "write_bundle"]
+__all__ = ["MANIFEST", "Bundle", "check_target", "open_bundle", "sha256", "write_bundle"]
 
 MANIFEST = "manifest.json"
 
@@ -60,7 +60,7 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes], *
         OSError: the disk refused; no temporary folder is left behind.
     """
     _check_files(manifest, files)
-    _check_target(folder, replace)
+    check_target(folder, replace)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -103,11 +103,14 @@ def _digest(path: Path, width: str) -> str:
         raise BundleError(f"{path}, the file of width {width}, cannot be read ({error.strerror})") from error
 
 
-def _check_target(folder: Path, replace: bool) -> None:
+def check_target(folder: Path, replace: bool) -> None:
+    """Raise BundleError where no bundle may be written to a folder; to be called before the work that makes it."""
     if not folder.exists():
         return
     if not replace:
-        raise BundleError(f"{folder} already exists; choose another name or allow it to be replaced")
+        raise BundleError(
+            f"{folder} already exists; give another folder, or replace it (sfsc-train export --replace)"
+        )
     if not (folder / MANIFEST).is_file():
         raise BundleError(f"{folder} is not a bundle (it has no {MANIFEST}), so it is not replaced")
 

@@ -19,7 +19,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sfsc_bundle.folder import Bundle, write_bundle
+from sfsc_bundle.folder import Bundle, check_target, write_bundle
 from sfsc_bundle.manifest import (
     Alignment,
     Manifest,
@@ -69,6 +69,7 @@ def export(run: Run, dataset: Dataset, folder: Path, console: Console, *, replac
             by more than 1e-5, or ONNX and sliced ones by a cosine below 0.9999.
         BundleError: the folder exists and `replace` is false.
     """
+    check_target(folder, replace)
     if not dataset.test.paths:
         raise DataError("export measures quality and parity on the test split, which has no images")
     embedded = embed_split(run, dataset.test, console)
