@@ -116,7 +116,26 @@ class And(Operator):
         return all_of(term.sql() for term in self.terms)
 
 
-OPERATORS: tuple[type[Operator], ...] = (Match, And)
+@dataclass(frozen=True, slots=True)
+class Exists(Operator):
+    """The metadata have a value at `path`, null included."""
+
+    name = "exists"
+    size = 1
+
+    path: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, operand: Any, place: str, _parse_filter: ParseFilter) -> Operator:
+        return cls(_comparison(operand, "", place).path)
+
+    def sql(self) -> Condition:
+        return Condition(
+            "json_type(metadata, ?) IS NOT NULL", ("$" + "".join(f'."{name}"' for name in self.path),)
+        )
+
+
+OPERATORS: tuple[type[Operator], ...] = (Match, And, Exists)
 
 
 def _comparison(field: Any, value: Any, place: str) -> Match:
