@@ -47,6 +47,7 @@ class Budget:
     gflops: float | None = None
     deadline_ms: float | None = None
     min_quality: float | None = None
+    min_width: str | None = None
 
 
 LIMITS = tuple(field.name for field in fields(Budget) if field.name != "width")
@@ -143,6 +144,9 @@ def choose_widths(
             allowed, met = (catalog.floor,), False
     if budget.min_quality is not None:
         allowed, met = _good_enough(budget.min_quality, budget.gflops, catalog, allowed, met, mix or {})
+    if budget.min_width is not None:
+        least = float(budget.min_width)
+        allowed = tuple(width for width in allowed if float(width) >= least) or (catalog.widths[-1],)
     timed = [limit for limit in (budget.latency_ms, budget.deadline_ms) if limit is not None]
     untimed_budget = bool(given) and not timed
     target = min(timed, default=max(slo_ms, 2 * cost(allowed[-1], 1)) if untimed_budget else slo_ms)

@@ -96,6 +96,7 @@ class BudgetOptions(_Request):
 
     width: WidthName | None = Field(None, description="exactly this width; refused where the bundle has none such")
     latency_ms: Ms | None = Field(None, description="soft: from arrival to response")
+    min_width: WidthName | None = Field(None, description="no width below this one")
     gflops: Annotated[float, BeforeValidator(_number)] | None = Field(
         None, gt=0, le=1e9, allow_inf_nan=False, description="soft: 2 × MACs for one image"
     )
