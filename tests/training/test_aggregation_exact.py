@@ -158,3 +158,18 @@ def test_a_width_that_ends_before_a_region_has_no_say_there_only_where_it_would_
     regions = [torch.tensor([1]), torch.tensor([0])]
     update, _, _ = aggregate(gradients, AggregationSection(kind=kind, scope="overlap"), generator(), regions)
     assert update[1].item() == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_single_gradient_is_aggregated_by_regions_too(kind: str) -> None:
+    section = AggregationSection(kind=kind, scope="overlap")
+    update, norms, conflicts = aggregate(torch.tensor([[3.0, 4.0]]), section, generator(), [torch.tensor([1, 0])])
+    expected = [4.5, 6.0] if kind == "cagrad" else [3.0, 4.0]  # CAGrad goes c of the gradient's length further
+    assert update.tolist() == pytest.approx(expected, rel=1e-3)
+    assert (norms.tolist(), conflicts) == ([5.0], 0.0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_where_all_gradients_are_zero_the_weights_are_finite(kind: str) -> None:
+    weights = aggregation_weights(torch.zeros(3, 3), AggregationSection(kind=kind), generator())
+    assert torch.isfinite(weights).all()

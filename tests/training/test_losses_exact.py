@@ -12,7 +12,7 @@ from sfsc_training.errors import CheckpointError
 from sfsc_training.losses.base import base_loss
 from sfsc_training.losses.classifier import Classifier, classifier_of, make_classifier, single_precision
 from sfsc_training.losses.distillation import distance_to, soft_target_loss
-from sfsc_training.losses.evidential import evidence, evidential_loss
+from sfsc_training.losses.evidential import dirichlet_kl, evidence, evidential_loss, expected_cross_entropy
 from sfsc_training.losses.objective import needs_widest, width_loss
 from sfsc_training.losses.simplex import simplex
 from sfsc_training.losses.triplet import hard_triplet
@@ -146,6 +146,14 @@ def test_the_prior_of_a_class_is_its_part_of_w(prior_weight: float | None, prior
     assert result.loss.item() == pytest.approx((digamma[0] - digamma[1]).item())
     assert result.uncertainty.tolist() == pytest.approx([4 * prior / total])
     assert not result.uncertainty.requires_grad
+
+
+def test_each_sample_of_a_batch_has_its_own_loss() -> None:
+    alpha = torch.tensor([[4.0, 2.0, 3.0], [1.5, 1.0, 7.0]], dtype=torch.float64)
+    target = torch.tensor([1, 2])
+    for loss in (lambda a, t: expected_cross_entropy(a, t), lambda a, _: dirichlet_kl(a, 0.5)):
+        rows = [loss(alpha[row : row + 1], target[row : row + 1]).item() for row in range(2)]
+        assert loss(alpha, target).tolist() == pytest.approx(rows)
 
 
 @pytest.mark.parametrize("prior_weight", [2.0, 4.0, 12.0])

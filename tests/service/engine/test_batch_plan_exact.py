@@ -252,6 +252,7 @@ def test_growth_compares_the_images_added_with_those_before_them() -> None:
     assert size_of({**cheap, 4: 59.0}, 4) == 2
     assert size_of({**cheap, 4: 50.0, 7: 84.0}, 7) == 7
     assert size_of({**cheap, 4: 50.0, 7: 86.0}, 7) == 4
+    assert size_of({**cheap, 4: 50.0, 8: 90.0, 16: 260.0}, 16) == 8, "twice as many at a time"
 
 
 @pytest.mark.parametrize(

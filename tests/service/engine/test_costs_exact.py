@@ -3,8 +3,9 @@
 import math
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
-from sfsc_service.engine.costs import BUCKETS, CostTable, Measured, measure
+from sfsc_service.engine.costs import BUCKETS, CostTable, Measured, Milliseconds, measure
 
 
 class Clock:
@@ -29,6 +30,17 @@ def table(known: dict[int, float], largest: int = 8) -> CostTable:
 
 def test_batches_are_measured_from_one_image_up_at_every_power_of_two() -> None:
     assert list(BUCKETS) == [2**n for n in range(7)]
+
+
+@pytest.mark.parametrize("ms", [0.5, 1.0, 999_999_999_999.5])
+def test_a_cost_from_a_file_is_positive_and_below_10_to_the_12(ms: float) -> None:
+    assert TypeAdapter(Milliseconds).validate_python(ms) == ms
+
+
+@pytest.mark.parametrize("ms", [0.0, -0.5, 1e12, math.inf, -math.inf, math.nan])
+def test_any_other_cost_is_refused(ms: float) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(Milliseconds).validate_python(ms)
 
 
 def test_a_new_table_knows_nothing() -> None:
