@@ -56,6 +56,7 @@ BAD_ITEMS: dict[str, tuple[dict[str, Any], type[errors.InvalidInputError]]] = {
     "long width": ({"width": "1" * 17}, errors.InvalidWidthError),
     "width not a string": ({"width": 0.25}, errors.InvalidWidthError),
     "short vector": ({"vector": VECTOR[:-1]}, errors.DimensionMismatchError),
+    "long vector": ({"vector": np.append(VECTOR, VECTOR[:1])}, errors.DimensionMismatchError),
     "matrix": ({"vector": VECTOR[None]}, errors.DimensionMismatchError),
     "float64": ({"vector": VECTOR.astype(np.float64)}, errors.InvalidVectorError),
     "big-endian": ({"vector": VECTOR.astype(">f4")}, errors.InvalidVectorError),
@@ -122,7 +123,15 @@ BAD_CALLS: dict[str, tuple[Call, type[errors.InvalidInputError]]] = {
     "k < 0": (lambda s: s.search(unit_vectors(0, 1), -1), errors.LimitExceededError),
     "too many queries": (lambda s: s.search(unit_vectors(0, MAX_QUERIES + 1), 1), errors.LimitExceededError),
     "query of other dimension": (lambda s: s.search(unit_vectors(0, 1, 8), 1), errors.DimensionMismatchError),
+    "query of more dimensions": (
+        lambda s: s.search(unit_vectors(0, 1, DIMENSION + 1), 1),
+        errors.DimensionMismatchError,
+    ),
     "query not in a matrix": (lambda s: s.search(VECTOR, 1), errors.DimensionMismatchError),
+    "queries of three axes": (
+        lambda s: s.search(np.zeros((1, DIMENSION, 1), np.float32), 1),
+        errors.DimensionMismatchError,
+    ),
     "query NaN": (lambda s: s.search(shifted(float("nan"))[None], 1), errors.InvalidVectorError),
     "query zero": (lambda s: s.search(shifted(0)[None], 1), errors.InvalidVectorError),
     "query float64": (lambda s: s.search(VECTOR[None].astype(float), 1), errors.InvalidVectorError),
