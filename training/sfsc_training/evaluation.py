@@ -15,7 +15,7 @@ from rich.table import Table
 
 from sfsc_bundle.mixed_gallery import MixedGallery, evaluate_mixed_gallery
 from sfsc_bundle.progress import bar
-from sfsc_bundle.retrieval import CrossWidth, Scores, cross_width, evaluate, summarise
+from sfsc_bundle.retrieval import CrossWidth, Labels, Scores, cross_width, evaluate, summarise
 from sfsc_bundle.widths import canonical_width
 from sfsc_training.alignment import align
 from sfsc_training.cost import macs, parameters
@@ -73,24 +73,22 @@ def align_embedded(run: Run, embedded: Embedded) -> Embedded:
 
 def evaluate_split(embedded: Embedded) -> CrossWidth:
     """The matrices of mAP and rank-1 under the protocol of the split; rows are query widths."""
-    split, labels = embedded.split, embedded.split.labels()
-    return cross_width(
-        {width: rows[split.query] for width, rows in embedded.embeddings.items()},
-        labels.take(split.query),
-        {width: rows[split.gallery] for width, rows in embedded.embeddings.items()},
-        labels.take(split.gallery),
-    )
+    return cross_width(*_protocol(embedded))
 
 
 def evaluate_mixed(embedded: Embedded) -> MixedGallery:
     """Every query width against galleries whose images have widths drawn at random."""
+    return evaluate_mixed_gallery(*_protocol(embedded))
+
+
+def _protocol(
+    embedded: Embedded,
+) -> tuple[Mapping[str, Floats], Labels, Mapping[str, Floats], Labels]:
+    """Queries by width and their labels, the gallery by width and its labels."""
     split, labels = embedded.split, embedded.split.labels()
-    return evaluate_mixed_gallery(
-        {width: rows[split.query] for width, rows in embedded.embeddings.items()},
-        labels.take(split.query),
-        {width: rows[split.gallery] for width, rows in embedded.embeddings.items()},
-        labels.take(split.gallery),
-    )
+    queries = {width: rows[split.query] for width, rows in embedded.embeddings.items()}
+    gallery = {width: rows[split.gallery] for width, rows in embedded.embeddings.items()}
+    return queries, labels.take(split.query), gallery, labels.take(split.gallery)
 
 
 def cost(run: Run) -> dict[str, dict[str, int]]:

@@ -1,7 +1,7 @@
 """When a request arrived, and what kind of request it is."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["Arrival"]
 
@@ -20,7 +20,7 @@ class Arrival:
 
     at: float
     after_ms: float = 0.0
-    bulk: bool = False
+    bulk: bool = field(kw_only=True)
     canary: bool = False
 
     @classmethod
