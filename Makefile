@@ -14,7 +14,7 @@ help: ## this list
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[service,cpu,client,training,aggregators,dev]'
+	$(BIN)/pip install --quiet --editable '.[service,cpu,client,training,weights,aggregators,dev]'
 	touch $@
 
 $(SERVE)/.ready: pyproject.toml

@@ -309,6 +309,10 @@ def test_depthwise_convolutions_crop_whole_groups():
             NetworkSection(backbone="mobilenetv2_100", stem="3x3"),
             "replaces the stem of a plain ResNet; mobilenetv2_100 has none",
         ),
+        (
+            NetworkSection(backbone="resnet18", weights="mobilenetv2"),
+            "'mobilenetv2' are of the backbone 'mobilenetv2_100'; found network.backbone 'resnet18'",
+        ),
         (NetworkSection(weights_file="nowhere.pth"), "network.weights_file nowhere.pth does not exist"),
         (NetworkSection(weights_file=__file__), "'resnet18' cannot be built: [^\n]{1,300}$"),
     ],

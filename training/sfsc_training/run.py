@@ -80,7 +80,7 @@ def open_run(folder: Path, dataset: Dataset | None = None, device: Device = "cpu
         raise CheckpointError(f"{folder} has no checkpoint yet: train first")
     if dataset is not None and checkpoint.data_sha256 != dataset.sha256:
         raise CheckpointError(f"{folder} was trained on other data than --data holds now")
-    untrained = recipe.network.model_copy(update={"pretrained": False, "weights_file": None})
+    untrained = recipe.network.model_copy(update={"pretrained": False, "weights": None, "weights_file": None})
     family, labels = make_family(untrained, recipe.widths), read_labels(folder)
     classifier = make_classifier(recipe.network.dimension, len(labels), len(recipe.widths), recipe.loss)
     network, class_vectors = checkpoint.result()

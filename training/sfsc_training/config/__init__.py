@@ -15,6 +15,7 @@ from sfsc_training.config.sections import (
     SamplerSection,
     TeacherSection,
     VehiclesSection,
+    WeightsName,
 )
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "SamplerSection",
     "TeacherSection",
     "VehiclesSection",
+    "WeightsName",
     "load_recipe",
     "packaged_recipes",
     "parse_recipe",

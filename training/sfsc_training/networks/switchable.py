@@ -79,6 +79,6 @@ def make_switchable_family(section: NetworkSection, ratios: Sequence[float]) -> 
 def _normalisation(section: NetworkSection, backbone: nn.Module) -> Normalisation:
     if section.normalisation is not None:
         return section.normalisation
-    if section.pretrained or section.weights_file:
+    if section.from_weights:
         return normalisation_of_weights(backbone, section.image_channels)
     return default_normalisation(section.image_channels)
