@@ -5,10 +5,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from sfsc_bundle.image_formats import SUFFIXES
 from sfsc_training.config import AugmentationSection, DataSection, VehiclesSection
-from sfsc_training.data.augmentation import Augmentation
+from sfsc_training.data.augmentation import Augmentation, GrowingAugmentation
 from sfsc_training.data.batches import Batches, make_loader
 from sfsc_training.data.images import load_images, load_split
 from sfsc_training.data.reader import read_folder
@@ -148,7 +149,9 @@ def make_batches(start=0, stop=7, size=4, count=10, section=EVERYTHING):
     images = random.integers(0, 255, (count, 16, 16, 3), dtype=np.uint8)
     classes = np.arange(count, dtype=np.int64)
     sampler = Shuffle(count, size, seed=5)
-    return Batches(images, classes, Augmentation(section, 16, 16), sampler, seed=5, start=start, stop=stop)
+    return Batches(
+        images, classes, GrowingAugmentation(section, 16, 16, stop), sampler, seed=5, start=start, stop=stop
+    )
 
 
 def test_augmentation_keeps_type_and_shape_and_draws_for_each_image():
@@ -158,6 +161,21 @@ def test_augmentation_keeps_type_and_shape_and_draws_for_each_image():
     assert changed.dtype == torch.uint8
     assert len({image.numpy().tobytes() for image in changed}) > 3
     assert Augmentation(AugmentationSection(), 16, 16)(images) is images
+
+
+@pytest.mark.parametrize("crop", [None, (0.5, 1.0)])
+def test_growing_images_start_small_and_end_whole(crop):
+    section = AugmentationSection(growing=((0.5, 0.25), (0.25, 0.5)), crop_scale=crop, pad_crop=1)
+    batches = make_batches(stop=8, section=section)
+    sizes = [batches.batch(step)[0][0].shape[-2:] for step in range(8)]
+    assert [size[0] for size in sizes] == [4, 4, 4, 4, 8, 8, 16, 16]
+    assert all(height == width for height, width in sizes)
+
+
+@pytest.mark.parametrize("growing", [((0.6, 0.5), (0.5, 0.75)), ((0.5, 0.0),)])
+def test_growing_images_have_possible_shares(growing):
+    with pytest.raises(ValidationError, match="growing must have shares of the steps up to 1 and sizes above 0"):
+        AugmentationSection(growing=growing)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -199,7 +217,7 @@ def test_parts_hold_the_rows_of_the_step_whoever_takes_them():
     def parts(mine):
         sampler = Shuffle(10, 8, seed=5)
         images = np.arange(10 * 16 * 16 * 3, dtype=np.uint64).astype(np.uint8).reshape(10, 16, 16, 3)
-        augmentation = Augmentation(EVERYTHING, 16, 16)
+        augmentation = GrowingAugmentation(EVERYTHING, 16, 16, 9)
         return Batches(
             images, np.arange(10), augmentation, sampler, seed=5, start=0, stop=9, micro_batches=4, mine=mine
         ).batch(7)

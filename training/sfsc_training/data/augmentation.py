@@ -6,18 +6,42 @@ from torchvision.transforms import v2
 
 from sfsc_training.config import AugmentationSection
 
-__all__ = ["Augmentation"]
+__all__ = ["Augmentation", "GrowingAugmentation"]
+
+
+class GrowingAugmentation:
+    """The augmentation of each step: at first to smaller images, by the shares in `section.growing`."""
+
+    def __init__(self, section: AugmentationSection, height: int, width: int, steps: int) -> None:
+        self._stages: list[tuple[float, Augmentation]] = []
+        end = 0.0
+        for share, size in section.growing:
+            end += share * steps
+            small = Augmentation(section, round(height * size), round(width * size), resize=True)
+            self._stages.append((end, small))
+        self._last = Augmentation(section, height, width)
+
+    def at(self, step: int) -> "Augmentation":
+        """That of one step."""
+        return next((augmentation for end, augmentation in self._stages if step < end), self._last)
 
 
 class Augmentation:
-    """uint8 [n, 3, H, W] → uint8 [n, 3, H, W], drawn for each image from torch's global generator."""
+    """uint8 [n, 3, H, W] → uint8 [n, 3, height, width], drawn for each image from torch's global generator.
 
-    def __init__(self, section: AugmentationSection, height: int, width: int) -> None:
+    Args:
+        resize: the images come in another size than height × width.
+    """
+
+    def __init__(self, section: AugmentationSection, height: int, width: int, *, resize: bool = False) -> None:
         steps: list[v2.Transform] = []
-        if section.pad_crop:
-            steps.append(v2.RandomCrop((height, width), padding=section.pad_crop, fill=section.fill))
         if section.crop_scale:
             steps.append(v2.RandomResizedCrop((height, width), scale=section.crop_scale, antialias=True))
+        elif resize:
+            steps.append(v2.Resize((height, width), antialias=True))
+        if section.pad_crop:
+            padding = v2.RandomCrop((height, width), padding=section.pad_crop, fill=section.fill)
+            steps.insert(len(steps) if resize else 0, padding)
         if section.degrees or section.translate or section.shear or section.scale != (1.0, 1.0):
             steps.append(_affine(section))
         if section.flip:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from sfsc_training.data.augmentation import Augmentation
+from sfsc_training.data.augmentation import GrowingAugmentation
 from sfsc_training.data.sampling import Sampler
 from sfsc_training.errors import DataError
 
@@ -34,7 +34,7 @@ class Batches(IterableDataset[list[MicroBatch]]):
         self,
         pixels: npt.NDArray[np.uint8],
         classes: npt.NDArray[np.int64],
-        augmentation: Augmentation,
+        augmentation: GrowingAugmentation,
         sampler: Sampler,
         *,
         seed: int,
@@ -61,7 +61,7 @@ class Batches(IterableDataset[list[MicroBatch]]):
         key = [self._seed, 2, step, number] if number else [self._seed, 2, step]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(np.random.default_rng(key).integers(2**62)))
-            images = self._augmentation(images)
+            images = self._augmentation.at(step)(images)
         return images, torch.from_numpy(self._classes[rows])
 
     def __iter__(self) -> Iterator[list[MicroBatch]]:

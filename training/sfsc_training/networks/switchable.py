@@ -5,12 +5,14 @@ images → normalised pixels → switchable backbone → pooled feature → embe
 """
 
 from collections.abc import Sequence
+from typing import assert_never
 
 from torch import Tensor, nn
 
 from sfsc_bundle.manifest import Normalisation
 from sfsc_training.config import NetworkSection
 from sfsc_training.networks.backbone import first_convolution, make_backbone, pooled_features
+from sfsc_training.networks.channel_order import sort_channels
 from sfsc_training.networks.family import Family
 from sfsc_training.networks.layers import Switch, SwitchableNorm, SwitchableWeights, slice_at
 from sfsc_training.networks.normalise import Normalise, default_normalisation, normalisation_of_weights
@@ -27,12 +29,18 @@ class Switchable(Family):
     ) -> None:
         super().__init__()
         self.normalise, self.backbone, self.embedding, self.neck = normalise, backbone, embedding, neck
-        self._switch = switch
+        self._switch, self._full = switch, switch.index
 
     def forward(self, images: Tensor, index: int) -> Tensor:
         """Embed at one width: uint8 RGB [n, 3, H, W] → [n, D], not yet of unit length."""
         self._switch.index = index
         features: Tensor = self.neck(self.embedding(self.backbone(self.normalise(images))))
+        return features
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """What the embedding is made of, at full width: uint8 RGB [n, 3, H, W] → [n, channels]."""
+        self._switch.index = self._full
+        features: Tensor = self.backbone(self.normalise(images))
         return features
 
     def sliced(self, index: int) -> nn.Sequential:
@@ -42,6 +50,9 @@ class Switchable(Family):
     def private_parameters(self, index: int) -> list[nn.Parameter]:
         norms = (module for module in self.modules() if isinstance(module, SwitchableNorm))
         return [parameter for norm in norms for parameter in norm.widths[index].parameters()]
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        return [*self.embedding.parameters(), *self.neck.parameters()]
 
     def leading(self, index: int) -> list[Tensor]:
         layers = (module for module in self.modules() if isinstance(module, SwitchableWeights))
@@ -61,6 +72,13 @@ class Switchable(Family):
 def make_switchable_family(section: NetworkSection, ratios: Sequence[float]) -> Switchable:
     """Build the switchable network of a recipe. Raises NetworkError."""
     backbone = make_backbone(section)
+    match section.channel_order:
+        case "timm":
+            pass
+        case "importance":
+            sort_channels(backbone)
+        case _:
+            assert_never(section.channel_order)
     switch = Switch(len(ratios) - 1)
     features = pooled_features(backbone)
     first = first_convolution(backbone, section.image_channels)
