@@ -5,7 +5,7 @@ a run on rendered vehicles in each precision, the same recipe, seed and steps, s
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,10 +16,12 @@ from result_file import Figure
 from sfsc_bundle.retrieval import summarise
 from sfsc_training.config import parse_recipe
 from sfsc_training.data.read import read_dataset
+from sfsc_training.distributed import World
 from sfsc_training.evaluation import embed_split, evaluate_split
-from sfsc_training.loop import RunOptions, train
+from sfsc_training.loop import RunOptions, compute_gradients, train, update_weights
 from sfsc_training.run import open_run
-from step import case, timing
+from sfsc_training.step_setup import prepare_steps
+from step import case, prepared, timing
 
 __all__ = ["TOY", "WHOLE", "Size", "training"]
 
@@ -51,7 +53,7 @@ TOY = Size(
 
 def training(device: str, size: Size, repeats: int) -> list[Figure]:
     """All figures of the device, for steps and for accuracy."""
-    figures = []
+    figures = [] if device == "cpu" else [parity(size)]
     for name, network in size.networks.items():
         for bf16 in (False, True):
             precision = "bfloat16" if bf16 else "float32"
@@ -69,6 +71,27 @@ def training(device: str, size: Size, repeats: int) -> list[Figure]:
         for name, network in size.networks.items():
             figures += accuracy(name, network, device, size, Path(place))
     return figures
+
+
+def parity(size: Size) -> Figure:
+    """The largest relative difference between losses of eight steps with and without a CUDA graph, in float32."""
+    name, network = next(iter(size.networks.items()))
+    each = case(name, {**network, "dimension": 256}, size.pixels, 32, 100)
+    recipe = parse_recipe({"name": "parity", **each.recipe, "optimiser": {"batch": 32, "bf16": False}})
+    losses = []
+    for graphs in (True, False):
+        state, part = prepared(each, recipe, "cuda")
+        setup = prepare_steps(state, recipe, None, World())
+        setup = setup if graphs else replace(setup, graphs=None)
+        setup.train_mode()
+        found = []
+        for step in range(8):
+            found.append(compute_gradients(setup, [part], step).losses)
+            update_weights(setup, step)
+        losses.append(found)
+    worst = max(abs(one[i] - other[i]) / other[i] for one, other in zip(*losses, strict=True) for i in one)
+    assert worst <= 1e-2, f"losses with and without a CUDA graph differ by {100 * worst:.2f} %"
+    return Figure(f"{name}: largest difference of a loss with a CUDA graph", worst, "share", "<= 0.01")
 
 
 def accuracy(name: str, network: Mapping[str, Any], device: str, size: Size, place: Path) -> list[Figure]:

@@ -10,7 +10,7 @@ Memory: peak of torch's CPU allocations by its profiler, above the weights that 
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from time import perf_counter
 
@@ -28,6 +28,7 @@ from sfsc_training.state import State, make_state
 from sfsc_training.step_setup import prepare_steps
 
 RATIO, MEMORY = "<= 1.15", "<= 1.5"
+WARM_UPS = 5  # a CUDA graph is captured after three
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +88,23 @@ def main() -> None:
 
 
 def timing(each: Case, recipe: Recipe, repeats: int, device: str = "cpu") -> list[Figure]:
-    """Median seconds of an SFSC step and of each plain pass, and their ratio."""
+    """Median seconds of an SFSC step and of each plain pass, and their ratio; on a GPU without a graph, too."""
     state, part = prepared(each, recipe, device)
     setup = prepare_steps(state, recipe, None, World())
     calls: list[Callable[[], object]] = [lambda: compute_gradients(setup, [part], 0)]
     calls += [plain(state, recipe, index, part) for index in range(len(recipe.widths))]
+    if setup.graphs is not None:
+        calls.append(lambda: compute_gradients(replace(setup, graphs=None), [part], 0))
     took = interleaved(calls, repeats, device)
-    whole, apart = 1000 * took[0], 1000 * sum(took[1:])
+    whole, apart = 1000 * took[0], 1000 * sum(took[1 : 1 + len(recipe.widths)])
+    eager = []
+    if setup.graphs is not None:
+        eager = [
+            Figure(f"{each.name}: SFSC step without a graph", 1000 * took[-1], "ms"),
+            Figure(f"{each.name}: images per second, over those without a graph", took[-1] / took[0], "×", ">= 3"),
+        ]
     return [
+        *eager,
         Figure(f"{each.name}: SFSC step", whole, "ms"),
         Figure(f"{each.name}: sum of {len(recipe.widths)} plain passes", apart, "ms"),
         Figure(f"{each.name}: SFSC step / sum of plain passes", whole / apart, "×", RATIO),
@@ -153,15 +163,15 @@ def plain(state: State, recipe: Recipe, index: int, part: MicroBatch) -> Callabl
 
 
 def interleaved(calls: Sequence[Callable[[], object]], repeats: int, device: str = "cpu") -> list[float]:
-    """Median seconds of each call after two warm-ups; the calls take turns, so that a slow spell hits all."""
+    """Median seconds of each call after the warm-ups; the calls take turns, so that a slow spell hits all."""
     took: list[list[float]] = [[] for _ in calls]
-    for repeat in range(repeats + 2):
+    for repeat in range(repeats + WARM_UPS):
         for place, call in enumerate(calls):
             began = perf_counter()
             call()
             if device == "cuda":
                 torch.cuda.synchronize()
-            if repeat > 1:
+            if repeat >= WARM_UPS:
                 took[place].append(perf_counter() - began)
     return [median(values) for values in took]
 

@@ -10,6 +10,7 @@ All state of the loop is in the checkpoint, and everything random is a function 
 stopped at any moment continues to the same result.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -156,6 +157,21 @@ def _width_gradients(
     """
     device = setup.gradients.values.device
     images, classes = (values.to(device, non_blocking=True) for values in batch)
+
+    def passes(images: Tensor, classes: Tensor) -> dict[int, WidthLoss]:
+        return _passes(setup, images, classes, step, chosen, add=add)
+
+    if setup.graphs is None:
+        losses = passes(images, classes)
+    else:
+        losses = setup.graphs.run(passes, (images, classes), tuple(chosen))
+    _check(setup.recipe, losses, step)
+    return losses
+
+
+def _passes(
+    setup: StepSetup, images: Tensor, classes: Tensor, step: int, chosen: Sequence[int], *, add: bool
+) -> dict[int, WidthLoss]:
     full, widest = len(setup.widths) - 1, None
     if full not in setup.trained and needs_widest(setup.recipe.loss):
         with torch.no_grad():
@@ -203,12 +219,17 @@ def _loss(
             )
         if recipe.teacher.distil:
             loss = loss + recipe.teacher.distil * teacher.distance(features, images, recipe.widths[index])
-    if not torch.isfinite(loss) or loss.abs() > _EXPLODED:
-        raise DivergenceError(
-            f"training diverged: the loss of width {recipe.width_names[index]} is {float(loss.detach())} at step "
-            f"{step}; lower optimiser.lr or set optimiser.clip_norm"
-        )
     return WidthLoss(loss, uncertainty)
+
+
+def _check(recipe: Recipe, losses: dict[int, WidthLoss], step: int) -> None:
+    values = torch.stack([found.loss for found in losses.values()]).tolist()  # one wait for the device
+    for index, value in zip(losses, values, strict=True):
+        if not math.isfinite(value) or abs(value) > _EXPLODED:
+            raise DivergenceError(
+                f"training diverged: the loss of width {recipe.width_names[index]} is {value} at step {step}; try "
+                f"optimiser.lr={recipe.optimiser.lr / 2:g} or set optimiser.clip_norm"
+            )
 
 
 def update_weights(setup: StepSetup, step: int) -> float:

@@ -10,9 +10,11 @@ from torch.func import functional_call
 
 from sfsc_training.aggregation.aggregate import shells
 from sfsc_training.config import Recipe
+from sfsc_training.cuda_graph import StepGraphs
 from sfsc_training.distributed import World
 from sfsc_training.gradient_matrix import GradientMatrix
 from sfsc_training.losses.classifier import Classifier, classifier_of
+from sfsc_training.losses.objective import WidthLoss
 from sfsc_training.networks.family import Family
 from sfsc_training.networks.separate import Separate
 from sfsc_training.state import State
@@ -40,7 +42,8 @@ class StepSetup:
 
     `shared`: parameters that several widths use, among them `uncropped` (the one classifier's), which every width
     uses whole. `gradients`: a row per trained width, a column per shared weight. `regions`: the columns that are
-    aggregated separately; None: all together. `forward`: `functional_call`, or its compiled form.
+    aggregated separately; None: all together. `forward`: `functional_call`, or its compiled form. `graphs`: runs
+    the passes of a step as a CUDA graph; None where device or recipe are not fit for it.
     """
 
     recipe: Recipe
@@ -54,6 +57,7 @@ class StepSetup:
     uncropped: list[nn.Parameter]
     gradients: GradientMatrix
     regions: list[Tensor] | None
+    graphs: StepGraphs[dict[int, WidthLoss]] | None
 
     def private(self, positions: Iterable[int]) -> list[nn.Parameter]:
         """The private parameters of some widths."""
@@ -87,9 +91,29 @@ def prepare_steps(
     gradients = GradientMatrix(shared, used, like=next(family.parameters()))
     forward = torch.compile(functional_call) if compiled else functional_call
     regions = _regions(recipe, family, trained, shared, gradients.values)
+    graphs = None
+    if _can_replay(recipe, teacher, world) and gradients.values.is_cuda and not compiled:
+        graphs = StepGraphs[dict[int, WidthLoss]]([p for index in trained for p in widths[index].private])
     return StepSetup(
-        recipe, state, teacher, world, forward, trained, tuple(widths), shared, uncropped, gradients, regions
+        recipe,
+        state,
+        teacher,
+        world,
+        forward,
+        trained,
+        tuple(widths),
+        shared,
+        uncropped,
+        gradients,
+        regions,
+        graphs,
     )
+
+
+def _can_replay(recipe: Recipe, teacher: Teacher | None, world: World) -> bool:
+    """Whether a step does the same as the last one, with other images: no teacher, no ramp, one micro-batch."""
+    alone = teacher is None and world.size == 1 and recipe.optimiser.micro_batches == 1
+    return alone and not recipe.loss.evidential.anneal_steps
 
 
 def _leading(family: Family, index: int) -> dict[str, Tensor]:

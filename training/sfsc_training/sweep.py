@@ -23,6 +23,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.console import Console
 
@@ -31,6 +32,7 @@ from sfsc_bundle.machine import processor
 from sfsc_training.align_run import align_trained
 from sfsc_training.checkpoint import older_space, read_checkpoint, write_json
 from sfsc_training.config import Recipe, load_recipe
+from sfsc_training.data.images import load_images
 from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import CheckpointError, RecipeError
 from sfsc_training.evaluation import (
@@ -47,6 +49,7 @@ from sfsc_training.history import read_history
 from sfsc_training.loop import RunOptions, train
 from sfsc_training.results import versions
 from sfsc_training.run import Run, open_run
+from sfsc_training.untouched import evaluate_untouched
 
 __all__ = ["Planned", "read_sweep", "run_sweep"]
 
@@ -179,7 +182,8 @@ def _document(
         "command": _command(),
         "commit": _commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "system": platform.system()},
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "system": platform.system()}
+        | ({"gpu": torch.cuda.get_device_name()} if options.device == "cuda" else {}),
         "seed": plan.recipe.seed,
         "figures": [
             {"name": f"{name}, {split}", "value": value, "unit": "mAP", "goal": None, "met": None}
@@ -195,6 +199,13 @@ def _document(
             "versions": versions(),
             "evaluation": evaluation,
             "raw": unaligned,
+            "untouched": evaluate_untouched(
+                plan.recipe,
+                raw.split,
+                load_images(raw.split.paths, plan.recipe.data),
+                options.device,
+                lambda: None,
+            ),
             "alignment": run.alignment and run.alignment.description.model_dump(mode="json"),
             "history": read_history(run.folder),
         },

@@ -4,6 +4,7 @@ Sensoy et al. 2018, "Evidential Deep Learning to Quantify Classification Uncerta
 the compatible loss of the SFSC paper. The prior weight W is that of subjective logic.
 """
 
+import math
 from typing import NamedTuple, assert_never
 
 import torch
@@ -78,7 +79,6 @@ def dirichlet_kl(alpha: Tensor, prior: float) -> Tensor:
     """KL[Dir(α) ‖ Dir(a, …, a)] with a = prior. α [n, K] → [n]."""
     total = alpha.sum(dim=1)
     classes = alpha.shape[1]
-    base = torch.tensor(prior, dtype=alpha.dtype, device=alpha.device)
-    constant = classes * torch.lgamma(base) - torch.lgamma(base * classes)
+    constant = classes * math.lgamma(prior) - math.lgamma(prior * classes)
     spread = ((alpha - prior) * (torch.digamma(alpha) - torch.digamma(total).unsqueeze(1))).sum(dim=1)
     return torch.lgamma(total) - torch.lgamma(alpha).sum(dim=1) + constant + spread
