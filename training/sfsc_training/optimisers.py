@@ -21,15 +21,14 @@ def make_optimiser(
         head: parameters whose rate is multiplied by `section.head_lr`.
     """
     groups = _groups(body, section, 1.0) + _groups(head, section, section.head_lr)
-    fused = all(parameter.is_cuda for group in groups for parameter in group["params"])
     match section.kind:
         case "adamw":
-            return torch.optim.AdamW(groups, lr=section.lr, fused=fused)
+            return torch.optim.AdamW(groups, lr=section.lr)
         case "adam":
-            return torch.optim.Adam(groups, lr=section.lr, fused=fused)
+            return torch.optim.Adam(groups, lr=section.lr)
         case "sgd":
             momentum = section.momentum
-            return torch.optim.SGD(groups, lr=section.lr, momentum=momentum, nesterov=momentum > 0, fused=fused)
+            return torch.optim.SGD(groups, lr=section.lr, momentum=momentum, nesterov=momentum > 0)
         case _:
             assert_never(section.kind)
 
