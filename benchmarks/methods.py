@@ -25,6 +25,7 @@ SWEEPS = (
     "omniglot28-methods",
     "omniglot28-long",
     "omniglot28-short",
+    "omniglot28-packaged",
     "omniglot28-robustness",
     "grocery-store-methods",
     "vehicles-methods",

@@ -91,6 +91,28 @@ def comparison(name: str) -> str:
     return table([*header, "conflicting pairs"], rows)
 
 
+def alignments(name: str) -> str:
+    """What alignment makes of each method: means over the seeds."""
+    rows = []
+    for label, run in result(name)["data"]["runs"].items():
+        if run["gaps"] is None or len(run["gaps"]) == 1:
+            continue
+        gaps = " / ".join(f"{gap:.2f}" for gap in run["gaps"])
+        means = [spread(run[key]) for key in ("raw", "mean", "mixed")]
+        rows.append([f"`{label}`", str(len(run["seeds"])), *means, gaps])
+    header = ["method", "seeds", "matrix as trained", "matrix aligned", "mixed gallery aligned"]
+    return table([*header, "mixed gallery − its row's mean, by query width"], rows)
+
+
+def photo_trials() -> str:
+    """The trials for the recipe photos: means over the draws."""
+    found = {figure["name"]: figure["value"] for figure in result("photos_validation")["figures"]}
+    names = dict.fromkeys(name.rpartition(": ")[0] for name in found)
+    columns = ("mean of the matrix", "mixed gallery", "self-test at 1.0", "untouched network")
+    rows = [[name, *(f"{found[f'{name}: {column}']:.1f}" for column in columns)] for name in names]
+    return table(["trial", *columns], rows)
+
+
 def differences(name: str) -> str:
     """SFSC beside BCT-S in every setting of the robustness sweep: mean of the matrix."""
     runs = result(name)["data"]["runs"]
@@ -143,6 +165,11 @@ TABLES = {
     "long-omniglot28": lambda: comparison("omniglot28_long"),
     "long-omniglot28-asked": lambda: asked("omniglot28_long"),
     "short-omniglot28": lambda: comparison("omniglot28_short"),
+    "packaged-omniglot28": lambda: comparison("omniglot28_packaged"),
+    "aligned-omniglot28": lambda: alignments("omniglot28_packaged"),
+    "aligned-grocery-store": lambda: alignments("grocery-store_methods"),
+    "aligned-vehicles": lambda: alignments("vehicles_methods"),
+    "photo-trials": photo_trials,
     "methods-grocery-store": lambda: comparison("grocery-store_methods"),
     "methods-vehicles": lambda: comparison("vehicles_methods"),
     "robustness-omniglot28": lambda: differences("omniglot28_robustness"),

@@ -95,9 +95,9 @@ def test_schedules():
 @pytest.mark.parametrize(("kind", "made"), [("adamw", "AdamW"), ("adam", "Adam"), ("sgd", "SGD")])
 def test_optimisers_decay_weights_only(kind, made):
     layer = torch.nn.Linear(3, 2)
-    optimiser = make_optimiser(layer.parameters(), [], OptimiserSection(kind=kind, weight_decay=0.3))
+    optimiser = make_optimiser(layer.parameters(), OptimiserSection(kind=kind, weight_decay=0.3))
     assert type(optimiser).__name__ == made
-    assert [g["weight_decay"] for g in optimiser.param_groups if g["params"]] == [0.3, 0.0]
+    assert [group["weight_decay"] for group in optimiser.param_groups] == [0.3, 0.0]
     assert optimiser.param_groups[0]["params"] == [layer.weight]
 
 

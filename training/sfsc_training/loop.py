@@ -15,10 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import assert_never
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from rich.console import Console
 from torch import Tensor, nn
@@ -30,11 +27,10 @@ from sfsc_training.config import Recipe
 from sfsc_training.data.augmentation import GrowingAugmentation
 from sfsc_training.data.batches import Batches, MicroBatch, make_loader
 from sfsc_training.data.images import load_split
-from sfsc_training.data.reader import Dataset, Split
+from sfsc_training.data.reader import Dataset
 from sfsc_training.data.sampling import make_sampler, sampling_unit
 from sfsc_training.device import Device, check_device
 from sfsc_training.distributed import World, join_world
-from sfsc_training.embedding_start import passes, start_embedding
 from sfsc_training.errors import DivergenceError, TrainingError
 from sfsc_training.history import History, StepSummary
 from sfsc_training.losses.objective import WidthLoss, needs_widest, width_loss
@@ -42,7 +38,7 @@ from sfsc_training.networks.family import Family
 from sfsc_training.optimisers import learning_rate
 from sfsc_training.resume import start_or_resume
 from sfsc_training.sandwich import sandwich
-from sfsc_training.state import State, make_state
+from sfsc_training.state import make_state
 from sfsc_training.step_setup import StepSetup, prepare_steps
 from sfsc_training.teacher import load_teacher
 
@@ -93,10 +89,7 @@ def train(
         torch.manual_seed(recipe.seed)
         state = make_state(recipe, len(dataset.train.identities), teacher, options.device)
         start = start_or_resume(state, folder, recipe, dataset, teacher, world)
-        split, images = _read_images(recipe, dataset, console)
-        if start == 0:
-            _start_embedding(state, images, recipe, console)
-        batches = _plan_batches(recipe, split, images, start, world)
+        batches = _read_batches(recipe, dataset, start, world, console)
         setup = prepare_steps(state, recipe, teacher, world, compiled=options.compiled)
         setup.train_mode()
         history = History(folder if world.rank == 0 else None, recipe.width_names)
@@ -239,7 +232,7 @@ def update_weights(setup: StepSetup, step: int) -> float:
     if section.clip_norm:
         nn.utils.clip_grad_norm_([*setup.shared, *setup.private(setup.trained)], section.clip_norm)
     for group in state.optimiser.param_groups:
-        group["lr"] = rate * group["factor"]
+        group["lr"] = rate
     state.optimiser.step()
     state.average()
     return rate
@@ -258,32 +251,14 @@ def _summary(setup: StepSetup, losses: dict[int, WidthLoss], chosen: Sequence[in
     )
 
 
-def _read_images(recipe: Recipe, dataset: Dataset, console: Console) -> tuple[Split, npt.NDArray[np.uint8]]:
-    """Decode the training images."""
-    with bar(console, "reading images", len(dataset.train.paths)) as progress:
-        return load_split(dataset.train, recipe.data, progress.advance)
-
-
-def _start_embedding(state: State, images: npt.NDArray[np.uint8], recipe: Recipe, console: Console) -> None:
-    match recipe.network.embedding:
-        case "random":
-            return
-        case "principal":
-            networks = len(recipe.widths) if recipe.network.separate else 1
-            with bar(console, "features of the start", networks * passes(len(images))) as progress:
-                start_embedding(state.family, images, progress.advance)
-        case _:
-            assert_never(recipe.network.embedding)
-
-
-def _plan_batches(
-    recipe: Recipe, split: Split, images: npt.NDArray[np.uint8], start: int, world: World
-) -> Batches:
-    """The batches from step `start` on."""
-    section = recipe.optimiser
+def _read_batches(recipe: Recipe, dataset: Dataset, start: int, world: World, console: Console) -> Batches:
+    """Decode the training images, and plan the batches from step `start` on."""
+    split, section = dataset.train, recipe.optimiser
     count, each = section.micro_batches, section.micro_batches // world.size
     if count % world.size:
         raise TrainingError(f"optimiser.micro_batches = {count} must divide among {world.size} processes")
+    with bar(console, "reading images", len(split.paths)) as progress:
+        split, images = load_split(split, recipe.data, progress.advance)
     unit = count * sampling_unit(recipe.sampler)
     size = min(section.batch, len(split.classes) // unit * unit)  # a small data set has smaller batches
     return Batches(

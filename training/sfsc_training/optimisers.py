@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any, assert_never
+from typing import assert_never
 
 import torch
 from torch import nn
@@ -12,15 +12,13 @@ from sfsc_training.config import OptimiserSection
 __all__ = ["learning_rate", "make_optimiser"]
 
 
-def make_optimiser(
-    body: Iterable[nn.Parameter], head: Iterable[nn.Parameter], section: OptimiserSection
-) -> torch.optim.Optimizer:
-    """The optimiser of a recipe over the parameters that train; biases and normalisation have no weight decay.
-
-    Args:
-        head: parameters whose rate is multiplied by `section.head_lr`.
-    """
-    groups = _groups(body, section, 1.0) + _groups(head, section, section.head_lr)
+def make_optimiser(parameters: Iterable[nn.Parameter], section: OptimiserSection) -> torch.optim.Optimizer:
+    """The optimiser of a recipe over the parameters that train; biases and normalisation have no weight decay."""
+    everything = [parameter for parameter in parameters if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in everything if p.ndim > 1], "weight_decay": section.weight_decay},
+        {"params": [p for p in everything if p.ndim <= 1], "weight_decay": 0.0},
+    ]
     match section.kind:
         case "adamw":
             return torch.optim.AdamW(groups, lr=section.lr)
@@ -31,14 +29,6 @@ def make_optimiser(
             return torch.optim.SGD(groups, lr=section.lr, momentum=momentum, nesterov=momentum > 0)
         case _:
             assert_never(section.kind)
-
-
-def _groups(parameters: Iterable[nn.Parameter], section: OptimiserSection, factor: float) -> list[dict[str, Any]]:
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": section.weight_decay, "factor": factor},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0, "factor": factor},
-    ]
 
 
 def learning_rate(step: int, section: OptimiserSection) -> float:

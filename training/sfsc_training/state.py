@@ -114,10 +114,7 @@ def make_state(recipe: Recipe, classes: int, teacher: Teacher | None, device: st
         modules += [teacher.run.family, teacher.classifier]
     for module in modules:
         module.to(device, torch.float64 if recipe.optimiser.float64 else torch.float32)
-    head = [*family.head_parameters(), *classifier.parameters()]
-    known = {id(parameter) for parameter in head}
-    body = [parameter for parameter in family.parameters() if id(parameter) not in known]
-    optimiser = make_optimiser(body, head, recipe.optimiser)
+    optimiser = make_optimiser([*family.parameters(), *classifier.parameters()], recipe.optimiser)
     averaged = None
     if recipe.optimiser.ema:
         averaged = (_averaged(family, recipe.optimiser.ema), _averaged(classifier, recipe.optimiser.ema))

@@ -95,16 +95,6 @@ class NetworkSection(Section):
         description="{ mean = […], deviation = […] } of pixels scaled to 0–1, a number per image channel; "
         "not set: that of the pretrained weights, else ImageNet's (one channel: 0.5 and 0.5)",
     )
-    channel_order: Literal["timm", "importance"] = Field(
-        "timm",
-        description="importance: the inner channels of pretrained blocks are sorted, so that narrow widths keep "
-        "those that matter most",
-    )
-    embedding: Literal["random", "principal"] = Field(
-        "random",
-        description="start of the embedding layer; principal: the principal directions of the pretrained features "
-        "of the training images",
-    )
     dimension: int = Field(128, ge=2, le=8192, description="length D of the embedding at every width")
     pretrained: bool = Field(False, description="start from timm's weights for this backbone (downloads them)")
     weights: WeightsName | None = Field(
@@ -224,7 +214,6 @@ class OptimiserSection(Section):
 
     kind: Literal["adamw", "adam", "sgd"] = Field("adamw", description="optimiser")
     lr: float = Field(1e-3, gt=0, description="learning rate after the warm-up")
-    head_lr: float = Field(1.0, gt=0, description="factor on the rate of embedding, neck and classifier")
     weight_decay: float = Field(0.05, ge=0, description="not on biases and normalisation")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd; Nesterov's if above 0")
     schedule: Literal["cosine", "step"] = Field("cosine", description="after the warm-up: to zero, or by steps")

@@ -33,10 +33,6 @@ class Family(nn.Module, ABC):
     def leading(self, index: int) -> list[Tensor]:
         """The part of each shared parameter that a width uses, in their order: views of their leading channels."""
 
-    @abstractmethod
-    def head_parameters(self) -> list[nn.Parameter]:
-        """The parameters of embedding and neck, which no pretrained weights have."""
-
     @property
     def normalisation(self) -> Normalisation:
         """What every width does to the pixels first."""

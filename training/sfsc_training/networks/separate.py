@@ -33,9 +33,6 @@ class Separate(Family):
     def private_parameters(self, index: int) -> list[nn.Parameter]:
         return list(self.members[index].parameters())
 
-    def head_parameters(self) -> list[nn.Parameter]:
-        return [p for index in range(len(self.members)) for p in self.member(index).head_parameters()]
-
     def leading(self, index: int) -> list[Tensor]:  # noqa: ARG002
         return []
 

@@ -5,14 +5,12 @@ images → normalised pixels → switchable backbone → pooled feature → embe
 """
 
 from collections.abc import Sequence
-from typing import assert_never
 
 from torch import Tensor, nn
 
 from sfsc_bundle.manifest import Normalisation
 from sfsc_training.config import NetworkSection
 from sfsc_training.networks.backbone import first_convolution, make_backbone, pooled_features
-from sfsc_training.networks.channel_order import sort_channels
 from sfsc_training.networks.family import Family
 from sfsc_training.networks.layers import Switch, SwitchableNorm, SwitchableWeights, slice_at
 from sfsc_training.networks.normalise import Normalise, default_normalisation, normalisation_of_weights
@@ -51,9 +49,6 @@ class Switchable(Family):
         norms = (module for module in self.modules() if isinstance(module, SwitchableNorm))
         return [parameter for norm in norms for parameter in norm.widths[index].parameters()]
 
-    def head_parameters(self) -> list[nn.Parameter]:
-        return [*self.embedding.parameters(), *self.neck.parameters()]
-
     def leading(self, index: int) -> list[Tensor]:
         layers = (module for module in self.modules() if isinstance(module, SwitchableWeights))
         parts = {id(parameter): part for layer in layers for parameter, part in layer.leading(index)}
@@ -72,13 +67,6 @@ class Switchable(Family):
 def make_switchable_family(section: NetworkSection, ratios: Sequence[float]) -> Switchable:
     """Build the switchable network of a recipe. Raises NetworkError."""
     backbone = make_backbone(section)
-    match section.channel_order:
-        case "timm":
-            pass
-        case "importance":
-            sort_channels(backbone)
-        case _:
-            assert_never(section.channel_order)
     switch = Switch(len(ratios) - 1)
     features = pooled_features(backbone)
     first = first_convolution(backbone, section.image_channels)
