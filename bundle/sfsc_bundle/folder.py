@@ -41,7 +41,7 @@ def open_bundle(folder: Path) -> Bundle:
     manifest = _read_manifest(folder)
     for submodel in manifest.submodels:
         path = folder / submodel.file
-        found = _digest(path, submodel.width)
+        found = _digest(path, submodel.name)
         if found != submodel.sha256:
             raise BundleError(f"{path}: sha256 must be {submodel.sha256} as the manifest says, found {found}")
     return Bundle(folder, manifest)

@@ -99,6 +99,11 @@ class Submodel(_Model):
     normalisation: Normalisation
     parity: Parity
 
+    @property
+    def name(self) -> str:
+        """What requests, costs, metrics and stored items know it by: its width, as every precision is float32."""
+        return self.width
+
 
 class MixedQuality(_Model):
     """Retrieval quality in galleries of mixed widths, one figure per query width in every list.
@@ -131,7 +136,10 @@ class MixedQuality(_Model):
 
 
 class Quality(_Model):
-    """Retrieval quality on identities never trained on; rows are query widths, columns gallery widths."""
+    """Retrieval quality on identities never trained on; rows are query widths, columns gallery widths.
+
+    `widths` are the names of the submodels, in the manifest's order.
+    """
 
     dataset: str
     protocol: str
@@ -255,7 +263,7 @@ class Manifest(_Model):
     def _measured(self) -> Self:
         if self.quality.widths != self.widths:
             raise ValueError(
-                f"quality.widths must be the submodels' widths {', '.join(self.widths)}, "
+                f"quality.widths must be the submodels' names {', '.join(self.widths)}, "
                 f"found {', '.join(self.quality.widths)}"
             )
         return self
@@ -265,22 +273,23 @@ class Manifest(_Model):
         if not isinstance(self.provenance, Adopted):
             return self
         adopted = [model.width for model in self.provenance.models]
-        known = set(adopted) <= set(self.widths) and len(set(adopted)) == len(adopted)
-        if not known or (self.provenance.extends is None and len(adopted) < len(self.widths)):
+        widths = list(dict.fromkeys(submodel.width for submodel in self.submodels))
+        known = set(adopted) <= set(widths) and len(set(adopted)) == len(adopted)
+        if not known or (self.provenance.extends is None and len(adopted) < len(widths)):
             raise ValueError(
-                f"provenance.models must name each adopted width of {', '.join(self.widths)} once, and all of "
+                f"provenance.models must name each adopted width of {', '.join(widths)} once, and all of "
                 f"them where no bundle is extended, found {', '.join(adopted)}"
             )
         return self
 
     @property
     def widths(self) -> tuple[str, ...]:
-        """Canonical names, ascending, each once however many precisions it has."""
-        return tuple(dict.fromkeys(submodel.width for submodel in self.submodels))
+        """The names of the submodels, ascending."""
+        return tuple(submodel.name for submodel in self.submodels)
 
     def submodel(self, width: str) -> Submodel:
-        """Return the submodel of a canonical width. Raises KeyError where the bundle has no such width."""
+        """Return the submodel of this name. Raises KeyError where the bundle has none."""
         for submodel in self.submodels:
-            if submodel.width == width:
+            if submodel.name == width:
                 return submodel
         raise KeyError(width)

@@ -1,8 +1,15 @@
-"""The name of a width: one spelling for `1`, `1.0` and `1.00`."""
+"""The name of a width: one spelling for `1`, `1.0` and `1.00`.
+
+Requests, answers, costs, metrics and stored items know a submodel by this name. To the service it is a key: no
+module there reads a number out of it.
+"""
 
 from decimal import Decimal, InvalidOperation
 
-__all__ = ["canonical_width"]
+__all__ = ["WIDTH_PATTERN", "canonical_width"]
+
+WIDTH_PATTERN = r"^(0\.\d{1,4}|1(\.0{1,4})?)$"
+"""The usual spellings, as a regular expression that JSON Schema and Python read alike."""
 
 
 def canonical_width(value: str | float) -> str:

@@ -27,7 +27,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 def test_the_document_of_these_tests_is_valid_and_survives_a_round_trip() -> None:
     first = manifest(FILES)
     assert Manifest.model_validate_json(first.model_dump_json()) == first
-    assert first.widths == ("0.5", "1.0")
+    assert first.widths == ("0.5", "1.0") == tuple(submodel.name for submodel in first.submodels)
     assert first.submodel("1.0").file == "w1.0.onnx"
 
 
@@ -89,7 +89,7 @@ WRONG = [
     ("submodels.0.normalisation.mean", [], "at least 1 item"),
     ("submodels.0.normalisation.mean", [math.inf], "should be a finite number"),
     ("submodels.0.normalisation.deviation", [0], "greater than 0"),
-    ("quality.widths", ["0.25", "1.0"], r"quality\.widths must be the submodels' widths"),
+    ("quality.widths", ["0.25", "1.0"], r"quality\.widths must be the submodels' names"),
     ("quality.mean_ap", [[50]], "mean_ap must be 2×2"),
     ("quality.mean_ap", SQUARE_AND_A_ROW, "mean_ap must be 2×2"),
     ("quality.rank1", [[50, 50], [50]], "rank1 must be 2×2"),

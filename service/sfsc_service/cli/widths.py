@@ -29,7 +29,7 @@ class Widths(BaseSettings):
         table = Table("width", "parameters", "GMAC", "mAP to itself", "to full", "to mixed", title=manifest.name)
         for at, submodel in enumerate(manifest.submodels):
             table.add_row(
-                submodel.width,
+                submodel.name,
                 f"{submodel.parameters:,}",
                 f"{submodel.macs / 1e9:.4f}",
                 f"{quality.mean_ap[at][at]:.2f}",

@@ -295,7 +295,7 @@ def _embedded(
 ) -> EmbeddedImage:
     networks, width = computed.key
     reason: Reason = choice.reason
-    if reason == "budget" and float(width) < float(ideal):
+    if reason == "budget" and width != ideal:
         reason = "load"
     return EmbeddedImage(
         computed.result,

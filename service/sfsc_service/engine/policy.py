@@ -59,9 +59,9 @@ LIMITS = tuple(field.name for field in fields(Budget) if field.name != "width")
 class WidthCatalog:
     """The widths of a bundle with their cost and quality, and the operator's floor.
 
-    `widths` ascend; `gflops` is for one image; `mean_ap[query width][gallery width]` is in points (0–100);
-    `mixed_gap[query width]` is what is added to the mean of that row, in points, in a gallery of all widths in
-    equal parts.
+    A width is a name, of which only the place in the order counts. `widths` ascend; `gflops` is for one image;
+    `mean_ap[query width][gallery width]` is in points (0–100); `mixed_gap[query width]` is what is added to the
+    mean of that row, in points, in a gallery of all widths in equal parts.
     """
 
     widths: tuple[str, ...]
@@ -79,7 +79,7 @@ class WidthCatalog:
         rows = dict(zip(widths, manifest.quality.mean_ap, strict=True))
         return cls(
             widths=widths,
-            gflops={submodel.width: 2e-9 * submodel.macs for submodel in manifest.submodels},
+            gflops={submodel.name: 2e-9 * submodel.macs for submodel in manifest.submodels},
             mean_ap={width: dict(zip(widths, row, strict=True)) for width, row in rows.items()},
             mixed_gap={
                 width: mixed - fmean(rows[width])

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from sfsc_bundle.widths import canonical_width
+from sfsc_bundle.widths import WIDTH_PATTERN, canonical_width
 from sfsc_service.store.errors import InvalidIdError
 from sfsc_service.store.protocol import MAX_ID_LENGTH
 from sfsc_service.store.validation import check_id
@@ -69,7 +69,7 @@ ItemId = Annotated[
 WidthName = Annotated[
     str,
     BeforeValidator(_width),
-    WithJsonSchema({"type": "string", "pattern": r"^(0\.\d{1,4}|1(\.0{1,4})?)$", "examples": ["0.25"]}),
+    WithJsonSchema({"type": "string", "pattern": WIDTH_PATTERN, "examples": ["0.25"]}),
 ]
 Ms = Annotated[float, BeforeValidator(_number), Field(gt=0, le=HOUR_MS, allow_inf_nan=False)]
 Metadata = dict[str, Any]

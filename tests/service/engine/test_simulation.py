@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -153,6 +154,38 @@ def test_explicit_wide_requests_that_are_too_many_do_not_make_flexible_ones_late
     flexible = [one for one in answers if one.request.budget is AUTO]
     assert in_time(flexible) >= 0.9
     assert {one.width for one in answers if one.request.budget is not AUTO} == {"1.0"}
+
+
+def test_the_name_of_a_width_says_nothing_to_the_scheduler() -> None:
+    """Under names that are no numbers and sort the other way round, every request is served the same."""
+    names = dict(zip(WIDTHS, "zyxw", strict=True))
+    numbers = {name: width for width, name in names.items()}
+    catalog = WidthCatalog(
+        tuple(numbers),
+        gflops=dict.fromkeys(numbers, 1.0),
+        mean_ap={names[width]: {"w": points} for width, points in POINTS.items()},
+        mixed_gap=dict.fromkeys(numbers, 0.0),
+        floor="z",
+    )
+    table = CostTable(catalog.widths, CAPACITY.max_batch)
+    table.load({names[width]: sizes for width, sizes in measured().table().items()})
+    wishes = [AUTO, AUTO, Budget(width="0.75"), Budget(latency_ms=20.0), Budget(min_quality=79.0)]
+    renamed = [replace(wish, width=names.get(wish.width or "")) for wish in wishes]
+    plain = serve(2.0, 5.0, "bursty", budget=lambda n: wishes[n % 5])
+    times = arrivals("bursty", 2.0 * FULL_PER_S, 5.0, seed=1)
+    other = simulate(
+        [Request(at, renamed[n % 5]) for n, at in enumerate(times)],
+        catalog,
+        table,
+        CAPACITY,
+        lambda name, images: costs(numbers[name], images),
+        slo_ms=SLO_MS,
+        decode_ms=0.5,
+    )
+    assert len({one.width for one in plain}) == len(WIDTHS)
+    assert [(one.finished, one.width) for one in plain] == [
+        (one.finished, numbers.get(one.width or "")) for one in other
+    ]
 
 
 def test_a_hard_deadline_is_kept_or_refused_on_arrival() -> None:

@@ -78,13 +78,13 @@ def _widths_with_costs(service: Service) -> list[dict[str, Any]]:
     table = service.embedder.costs.table()
     return [
         {
-            "width": submodel.width,
+            "width": submodel.name,
             "precision": submodel.precision,
             "parameters": submodel.parameters,
             "macs": submodel.macs,
             "gflops": 2e-9 * submodel.macs,
-            "latency_ms": round(service.embedder.costs.estimate(submodel.width, 1), 4),
-            "batch_ms": {str(images): round(cost.median_ms, 4) for images, cost in table[submodel.width].items()},
+            "latency_ms": round(service.embedder.costs.estimate(submodel.name, 1), 4),
+            "batch_ms": {str(images): round(cost.median_ms, 4) for images, cost in table[submodel.name].items()},
         }
         for submodel in service.manifest.submodels
     ]

@@ -11,11 +11,11 @@ export const useWidths = (names) => (known = [...names]);
 /** The class that gives an element `--width-colour`. */
 export function colour(width) {
   const place = known.indexOf(width);
-  const ratio = place >= 0 && known.length > 1 ? place / (known.length - 1) : Number(width);
+  const ratio = place >= 0 && known.length > 1 ? place / (known.length - 1) : parseFloat(width);
   return `w${Math.round(Math.min(1, Math.max(0, ratio)) * (SLOTS - 1))}`;
 }
 
-export const gauge = (width) => el("span", { class: "gauge", "aria-hidden": "true", css: { "--ratio": Number(width) } });
+export const gauge = (width) => el("span", { class: "gauge", "aria-hidden": "true", css: { "--ratio": parseFloat(width) } });
 
 export function badge(width, label = `embedded at width ${width}`) {
   return el("span", { class: `badge ${colour(width)}`, title: label }, gauge(width), el("span", { class: "unseen" }, "width "), width);

@@ -10,7 +10,7 @@ export function showComposition(facts) {
   const { items, widths } = facts.answer.gallery;
   if (JSON.stringify(widths) === shown) return;
   shown = JSON.stringify(widths);
-  const names = [...new Set([...facts.widths, ...Object.keys(widths)])].sort((a, b) => a - b);
+  const names = [...new Set([...facts.widths, ...Object.keys(widths)])].sort((a, b) => parseFloat(a) - parseFloat(b));
   const shares = names.map((width) => ({ width, number: widths[width] ?? 0, share: items ? (widths[width] ?? 0) / items : 0 }));
   byId("composition-count").textContent = plural(items, "image");
   const bar = byId("composition-bar");
