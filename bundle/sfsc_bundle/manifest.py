@@ -3,11 +3,11 @@
 They are frozen; an unknown field, a number that is not finite or another schema version is an error.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
-from sfsc_bundle.widths import canonical_width
+from sfsc_bundle.widths import Precision, canonical_width, submodel_name
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -26,7 +26,15 @@ __all__ = [
 
 SCHEMA_VERSION: Literal[2] = 2
 
-Width = Annotated[str, AfterValidator(canonical_width)]
+
+def _without_precision(width: str) -> str:
+    if not width.replace(".", "").isdecimal():
+        raise ValueError(f"must be a number; the precision stands in a field of its own, found {width}")
+    return width
+
+
+WidthName = Annotated[str, AfterValidator(canonical_width)]
+Width = Annotated[WidthName, AfterValidator(_without_precision)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,94}\.onnx$")]
 Points = Annotated[float, Field(ge=0, le=100)]
@@ -92,7 +100,7 @@ class Submodel(_Model):
     width: Width
     file: FileName
     sha256: Sha256
-    precision: Literal["float32"] = "float32"
+    precision: Precision = "float32"
     parameters: Positive
     macs: Positive = Field(description="multiply-accumulates for one image; FLOPs are twice that")
     opset: int = Field(ge=17)
@@ -101,8 +109,8 @@ class Submodel(_Model):
 
     @property
     def name(self) -> str:
-        """What requests, costs, metrics and stored items know it by: its width, as every precision is float32."""
-        return self.width
+        """What requests, costs, metrics and stored items know it by."""
+        return submodel_name(self.width, self.precision)
 
 
 class MixedQuality(_Model):
@@ -143,7 +151,7 @@ class Quality(_Model):
 
     dataset: str
     protocol: str
-    widths: tuple[Width, ...]
+    widths: tuple[WidthName, ...]
     mean_ap: Matrix = Field(description="mAP in points")
     rank1: Matrix = Field(description="rank-1 in points")
     queries: Positive
@@ -250,7 +258,8 @@ class Manifest(_Model):
     @field_validator("submodels")
     @classmethod
     def _ascending(cls, submodels: tuple[Submodel, ...]) -> tuple[Submodel, ...]:
-        rows = [(float(submodel.width), submodel.precision) for submodel in submodels]
+        exactness = get_args(Precision).index
+        rows = [(float(submodel.width), exactness(submodel.precision)) for submodel in submodels]
         if rows != sorted(set(rows)):
             found = ", ".join(f"{submodel.width} {submodel.precision}" for submodel in submodels)
             raise ValueError(f"must be in ascending order of width and precision without repeats, found {found}")

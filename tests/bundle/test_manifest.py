@@ -47,6 +47,28 @@ def test_widths_are_written_canonically() -> None:
     assert Manifest.model_validate(whole).widths == ("0.5", "1.0")
 
 
+@pytest.mark.parametrize(
+    ("precisions", "names"),
+    [
+        (("int8", "float32"), ("1.0-int8", "1.0")),
+        (("float32", "int8"), None),
+        (("int8", "int8"), None),
+    ],
+)
+def test_a_width_in_int8_comes_before_the_same_in_float32(precisions: tuple[str, str], names: Any) -> None:
+    whole = document(FILES)
+    for row, precision in zip(whole["submodels"], precisions, strict=True):
+        row |= {"width": "1.0", "precision": precision}
+    whole["quality"]["widths"] = ["1.00-int8", "1"]
+    if names is None:
+        with pytest.raises(ValidationError, match="ascending order of width and precision without repeats"):
+            Manifest.model_validate(whole)
+        return
+    found = Manifest.model_validate(whole)
+    assert (found.widths, found.submodels[-1].name) == (names, "1.0")
+    assert [found.submodel(name).precision for name in names] == ["int8", "float32"]
+
+
 SQUARE_AND_A_ROW = [[50, 50], [50, 50], [50, 50]]
 
 WRONG = [
@@ -75,7 +97,9 @@ WRONG = [
     ("submodels.0.file", "w1.0.onnx", "must have a file each"),
     ("submodels.0.sha256", "f" * 63, "should match pattern"),
     ("submodels.0.sha256", "F" * 64, "should match pattern"),
-    ("submodels.0.precision", "int8", "Input should be 'float32'"),
+    ("submodels.0.precision", "int4", "Input should be 'int8' or 'float32'"),
+    ("submodels.0.precision", "int8", r"must be the submodels' names 0\.5-int8, 1\.0, found 0\.5, 1\.0"),
+    ("submodels.0.width", "0.5-int8", r"must be a number; .* field of its own, found 0\.5-int8"),
     ("submodels.0.parameters", 0, "greater than or equal to 1"),
     ("submodels.0.macs", -1, "greater than or equal to 1"),
     ("submodels.0.opset", 9, "greater than or equal to 17"),

@@ -28,6 +28,8 @@ ratios = st.integers(1, 10_000).map(lambda n: Decimal(n) / 10_000)
         (0.1, "0.1"),
         ("0.0001", "0.0001"),
         ("0.3333", "0.3333"),
+        ("0.250-int8", "0.25-int8"),
+        ("1-int8", "1.0-int8"),
     ],
 )
 def test_spellings(spelling: str | float, name: str) -> None:
@@ -36,11 +38,12 @@ def test_spellings(spelling: str | float, name: str) -> None:
 
 OUT_OF_RANGE = ["0", "0.0", "-0", "-0.5", "1.0001", "2", "1e9", 0, -1, 1.5]
 TOO_FINE = ["0.00001", "0.33333", "1e-999999", 1e-5]
+ODD_PRECISIONS = ["0.5-int4", "0.5-float32", "0.5int8", "-int8", "0.5-int8-int8", "int8-0.5", "2-int8"]
 NO_NUMBER = ["", " ", "half", "0,5", "1/2", "0x1", "1" * 1000, True]
 NOT_FINITE = ["nan", "sNaN", "inf", "-inf", float("nan"), float("inf")]
 
 
-@pytest.mark.parametrize("value", [*OUT_OF_RANGE, *TOO_FINE, *NO_NUMBER, *NOT_FINITE])
+@pytest.mark.parametrize("value", [*OUT_OF_RANGE, *TOO_FINE, *ODD_PRECISIONS, *NO_NUMBER, *NOT_FINITE])
 def test_refused(value: str | float) -> None:
     with pytest.raises(ValueError, match="a width is a number above 0 and at most 1") as caught:
         canonical_width(value)

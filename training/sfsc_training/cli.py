@@ -200,10 +200,18 @@ def export(
     data: DataFolder,
     to: Annotated[Path, typer.Option("--to", help="bundle folder to write, such as models/NAME")],
     replace: Annotated[bool, typer.Option("--replace", help="replace an existing bundle")] = False,
+    int8: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--int8",
+            metavar="WIDTH",
+            help="write this width's graph in int8, too; narrow widths are rarely faster so",
+        ),
+    ] = None,
 ) -> None:
     """Write a bundle: an ONNX graph per width, checked against the network, and the quality matrix."""
     dataset = _read(data, read_recipe(run))
-    bundle = export_run(open_run(run, dataset), dataset, to, console, replace=replace)
+    bundle = export_run(open_run(run, dataset), dataset, to, console, replace=replace, int8=int8 or ())
     size = sum((bundle.folder / part.file).stat().st_size for part in bundle.manifest.submodels) / 1e6
     widths = ", ".join(bundle.manifest.widths)
     console.print(f"bundle written to {bundle.folder}: widths {widths}, {size:.1f} MB; next: sfsc serve {to}")

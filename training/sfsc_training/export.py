@@ -5,7 +5,9 @@ import hashlib
 import io
 import logging
 import platform
+import tempfile
 import warnings
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +17,8 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 import torch
+from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
 from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -32,8 +36,9 @@ from sfsc_bundle.manifest import (
 )
 from sfsc_bundle.progress import bar
 from sfsc_bundle.runner import INPUT, OUTPUT
+from sfsc_bundle.widths import submodel_name
 from sfsc_training.cost import macs, parameters
-from sfsc_training.data.images import load_images
+from sfsc_training.data.images import load_images, load_split
 from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import DataError, ExportError
 from sfsc_training.evaluation import Embedded, embed_split, evaluate_mixed, evaluate_split
@@ -44,8 +49,11 @@ __all__ = ["Servable", "export", "to_onnx"]
 
 _OPSET = 18
 _PARITY_IMAGES = 64
+_CALIBRATION_IMAGES = 128
+_CHUNK = 32
 _SLICED_LIMIT = 1e-5
 _ONNX_LIMIT = 0.9999
+_INT8_LIMIT = 0.95
 
 
 class Servable(nn.Module):
@@ -60,27 +68,44 @@ class Servable(nn.Module):
         return F.normalize(self.network(images.permute(0, 3, 1, 2)))
 
 
-def export(run: Run, dataset: Dataset, folder: Path, console: Console, *, replace: bool = False) -> Bundle:
+def export(
+    run: Run,
+    dataset: Dataset,
+    folder: Path,
+    console: Console,
+    *,
+    replace: bool = False,
+    int8: Collection[str] = (),
+) -> Bundle:
     """Write the bundle of a run, aligned as the run is, with the quality that it measures on the test split.
+
+    Args:
+        int8: widths whose graph is written in int8 as well.
 
     Raises:
         DataError: there are no test images.
-        ExportError: a sub-model differs from the trained network on test images: sliced and switchable embeddings
-            by more than 1e-5, or ONNX and sliced ones by a cosine below 0.9999.
+        ExportError: the run lacks a width of `int8`; or a sub-model differs from the trained network on test
+            images: sliced and switchable embeddings by more than 1e-5, ONNX and sliced ones by a cosine below
+            0.9999, int8 and float32 by one below 0.95.
         BundleError: the folder exists and `replace` is false.
     """
     check_target(folder, replace)
+    if unknown := set(int8) - set(run.recipe.width_names):
+        known = ", ".join(run.recipe.width_names)
+        raise ExportError(f"--int8: must be one of {known}, found {', '.join(sorted(unknown))}")
     if not dataset.test.paths:
         raise DataError("export measures quality and parity on the test split, which has no images")
     embedded = embed_split(run, dataset.test, console)
-    quality = _quality(embedded, dataset)
     paths = _spread(dataset.test.paths, _PARITY_IMAGES)
     pixels = load_images(paths, run.recipe.data)
+    drawn = _spread(dataset.train.paths if int8 else (), _CALIBRATION_IMAGES)
+    calibration = load_images(drawn, run.recipe.data)
     exported = []
     with bar(console, "exporting", len(run.recipe.widths)) as progress:
-        for index in range(len(run.recipe.widths)):
-            exported.append(_export_width(run, index, pixels))
-            progress.advance(f"width {run.recipe.width_names[index]}")
+        for index, name in enumerate(run.recipe.width_names):
+            exact = _export_width(run, index, pixels)
+            exported += [_quantised(exact, calibration, pixels), exact] if name in int8 else [exact]
+            progress.advance(f"width {name}")
     manifest = Manifest(
         name=folder.name,
         space=run.space,
@@ -88,7 +113,7 @@ def export(run: Run, dataset: Dataset, folder: Path, console: Console, *, replac
         dimension=run.recipe.network.dimension,
         preprocessing=Preprocessing(height=run.recipe.data.height, width=run.recipe.data.width),
         submodels=tuple(width.submodel for width in exported),
-        quality=quality,
+        quality=_quality(_with_int8(embedded, exported, run), dataset),
         alignment=Alignment(base=None) if run.alignment is None else run.alignment.description,
         provenance=_provenance(run, dataset),
     )
@@ -123,6 +148,68 @@ def _export_width(run: Run, index: int, pixels: npt.NDArray[np.uint8]) -> _Expor
         parity=parity,
     )
     return _Exported(submodel, content)
+
+
+def _quantised(exact: _Exported, calibration: npt.NDArray[np.uint8], pixels: npt.NDArray[np.uint8]) -> _Exported:
+    """The same graph in int8: convolutions and linear layers, weights per channel, ranges from `calibration`."""
+    with tempfile.TemporaryDirectory() as folder:
+        given, fused, quantised = (Path(folder) / name for name in ("given.onnx", "fused.onnx", "int8.onnx"))
+        given.write_bytes(exact.content)
+        quant_pre_process(given, fused, skip_symbolic_shape=True)
+        quantize_static(
+            fused,
+            quantised,
+            _Calibration(calibration),
+            op_types_to_quantize=["Conv", "Gemm"],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+        )
+        content = quantised.read_bytes()
+    name = submodel_name(exact.submodel.width, "int8")
+    cosine = float((_embed_graph(content, pixels) * _embed_graph(exact.content, pixels)).sum(axis=1).min())
+    if not cosine >= _INT8_LIMIT:
+        raise ExportError(f"width {name}: int8 and float32 graph have a cosine of {cosine:.4f} < {_INT8_LIMIT}")
+    changes = {
+        "precision": "int8",
+        "file": f"w{name}.onnx",
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "parity": exact.submodel.parity.model_copy(update={"onnx_min_cosine": cosine}),
+    }
+    return _Exported(exact.submodel.model_copy(update=changes), content)
+
+
+class _Calibration(CalibrationDataReader):  # type: ignore[misc]
+    """Images in the form that onnxruntime's quantisation asks for: one batch at a time, then None."""
+
+    def __init__(self, images: npt.NDArray[np.uint8]) -> None:
+        self._batches = iter(_chunks(images))
+
+    def get_next(self) -> dict[str, npt.NDArray[np.uint8]] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {INPUT: batch}
+
+
+def _with_int8(embedded: Embedded, exported: Sequence[_Exported], run: Run) -> Embedded:
+    """The split's embeddings by every submodel in turn: in float32 those that are there, in int8 the graph's."""
+    if all(part.submodel.precision == "float32" for part in exported):
+        return embedded
+    _, images = load_split(embedded.split, run.recipe.data)
+    rows = dict(embedded.embeddings)
+    rows |= {
+        part.submodel.name: _embed_graph(part.content, images)
+        for part in exported
+        if part.submodel.precision != "float32"
+    }
+    return Embedded(embedded.split, {part.submodel.name: rows[part.submodel.name] for part in exported})
+
+
+def _embed_graph(content: bytes, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return np.concatenate([session.run([OUTPUT], {INPUT: chunk})[0] for chunk in _chunks(images)])
+
+
+def _chunks(images: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
+    return (images[start : start + _CHUNK] for start in range(0, len(images), _CHUNK))
 
 
 @torch.inference_mode()
