@@ -27,6 +27,7 @@ from sfsc_training.run import open_run
 from tests.training.conftest import draw_identities
 
 QUIET = Console(quiet=True)
+BLEND = Method("procrustes", 0.7)
 ONLY = {"0.5": "widths=[0.5]", "0.75": "widths=[0.75]", "1.0": "widths=[1.0]"}
 
 
@@ -95,7 +96,7 @@ def test_runs_that_share_nothing_become_one_bundle(runs, small_data, tmp_path, s
     assert together[1][0] > apart[1][0] + 10
 
     sample = embed_joined(joined, dataset.train, QUIET)
-    maps = Fitter(Sample(sample.embeddings, sample.split.classes)).fit(Method("procrustes", 0.7, 0.01))
+    maps = Fitter(Sample(sample.embeddings, sample.split.classes)).fit(BLEND)
     images = np.stack([preprocess(path.read_bytes(), manifest.preprocessing) for path in dataset.test.paths])
     for width, rows in align(raw.embeddings, maps).items():
         assert (make_runner(bundle, width)(images) * rows).sum(axis=1).min() > 0.9999
@@ -164,10 +165,13 @@ def test_separate_networks_of_one_run_are_brought_together(small_recipe, small_d
     dataset = read_folder(small_data, recipe.data, recipe.seed)
     train(recipe, dataset, tmp_path / "run", QUIET, RunOptions(threads=1, workers=0))
     run = open_run(tmp_path / "run", dataset)
-    apart = evaluate_split(embed_split(run, dataset.test, QUIET)).mean_ap
-    together = evaluate_split(embed_split(align_run(run, dataset, QUIET), dataset.test, QUIET)).mean_ap
-    assert together[0][1] > apart[0][1] + 10
-    assert together[1][0] > apart[1][0] + 10
+    assert agreement(run, dataset) < 0.5 < 0.8 < agreement(align_run(run, dataset, QUIET, method=BLEND), dataset)
+
+
+def agreement(run, dataset):
+    """The mean cosine of a training image at one width to itself at the other."""
+    narrow, wide = embed_split(run, dataset.train, QUIET).embeddings.values()
+    return (narrow * wide).sum(axis=1).mean()
 
 
 @pytest.fixture
@@ -183,7 +187,6 @@ def test_a_bundle_can_be_aligned_to_where_it_will_work(runs, small_data, elsewhe
     said = say(*words)
     manifest = open_bundle(tmp_path / "there").manifest
     assert f"space {manifest.space}" in said
-    assert manifest.alignment.unlabelled == 20
     assert manifest.space != stored.space
     assert open_run(run).space == stored.space
     dataset = read_folder(small_data, stored.recipe.data, stored.recipe.seed)
