@@ -4,8 +4,8 @@
 
 Timed in turns on the same JPEG: preprocessing version 2, which decodes at the smallest scale of the DCT that is
 enough, and version 1, which decoded every pixel and turned it upright before the resize. libjpeg-turbo through
-simplejpeg, and OpenCV, are timed beside them at the same scale, as far as they are installed. What the smaller scale
-costs in accuracy is measured on vehicles rendered at 2,048 pixels and embedded by every width of the demo bundle.
+simplejpeg, and OpenCV, are timed beside them at the same scale, as far as they are installed. What the smaller
+scale costs in accuracy is measured on vehicles rendered at 2,048 pixels, embedded by every width of the demo.
 """
 
 import argparse

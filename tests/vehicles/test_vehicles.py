@@ -254,6 +254,6 @@ def test_numbers_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match=">= 0"):
         render(0, identity, 0, -1)
     with pytest.raises(ValueError, match=r"size must lie in 64\.\.2048 pixels; found 2049"):
-        render(0, identity, 0, 0, 769)
+        render(0, identity, 0, 0, 2049)
     with pytest.raises(ValueError, match="identities must lie in"):
         contact_sheet(0, 0)
