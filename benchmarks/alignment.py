@@ -23,7 +23,18 @@ from scipy.optimize import minimize
 from result_file import Figure, write_result
 from sfsc_bundle.mixed_gallery import evaluate_mixed_gallery
 from sfsc_bundle.retrieval import cross_width, summarise
-from sfsc_training.alignment import Fitter, Maps, Method, Sample, Validation, align, centroids, choose
+from sfsc_training.alignment import (
+    CANDIDATES,
+    UNLABELLED_CANDIDATES,
+    Fitter,
+    Maps,
+    Method,
+    Sample,
+    Validation,
+    align,
+    centroids,
+    choose,
+)
 from sfsc_training.checkpoint import read_recipe
 from sfsc_training.data.read import read_dataset
 from sfsc_training.data.reader import Split
@@ -33,8 +44,8 @@ from sfsc_training.run import Run, open_run
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
-PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-TIMED_IMAGES, TIMED_ROUNDS = 3600, 5
+PENALTIES = (0.03, 0.1, 0.3, 1.0)
+TIMED_IMAGES, TIMED_ROUNDS = 3600, 3
 UNLABELLED_GOALS = {"grocery-store": {"matrix": ">= 1.5", "mixed gallery": ">= 2"}}
 
 
@@ -181,7 +192,7 @@ def near_orthogonal(rows: Floats, target: Floats, penalty: float, start: Floats)
         slope = 2 * (moved - cross) + 4 * penalty * values @ excess
         return float(loss), slope.ravel()
 
-    options = {"maxiter": 300, "maxcor": 20}
+    options = {"maxiter": 200, "maxcor": 20}
     found = minimize(objective, start.astype(np.float64).ravel(), jac=True, method="L-BFGS-B", options=options)
     values: Floats = found.x.reshape(dimension, dimension).astype(np.float32)
     return values
@@ -196,8 +207,12 @@ def unlabelled_gain(parts: Parts, seed: int) -> dict[str, dict[str, object]]:
     rest = Embedded(split.take(rows), {width: found[rows] for width, found in parts.test.embeddings.items()})
     elsewhere = Sample({width: found[fitted] for width, found in parts.test.embeddings.items()})
     result = {}
-    for name, fitter in (("without", Fitter(parts.labelled)), ("with", Fitter(parts.labelled, elsewhere))):
-        method = choose(fitter, parts.validation).method
+    sides = {
+        "without": (Fitter(parts.labelled), CANDIDATES),
+        "with": (Fitter(parts.labelled, elsewhere), UNLABELLED_CANDIDATES),
+    }
+    for name, (fitter, candidates) in sides.items():
+        method = choose(fitter, parts.validation, candidates).method
         maps = {} if method is None else fitter.fit(method)
         result[name] = {**score(rest, maps), "method": described(method)}
     return result

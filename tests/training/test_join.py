@@ -187,6 +187,7 @@ def test_a_bundle_can_be_aligned_to_where_it_will_work(runs, small_data, elsewhe
     said = say(*words)
     manifest = open_bundle(tmp_path / "there").manifest
     assert f"space {manifest.space}" in said
+    assert manifest.alignment.unlabelled == 20
     assert manifest.space != stored.space
     assert open_run(run).space == stored.space
     dataset = read_folder(small_data, stored.recipe.data, stored.recipe.seed)

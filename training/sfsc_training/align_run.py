@@ -10,7 +10,17 @@ import numpy.typing as npt
 from rich.console import Console
 
 from sfsc_bundle.manifest import Alignment
-from sfsc_training.alignment import Fitter, Maps, Method, Sample, Validation, choose, require_images
+from sfsc_training.alignment import (
+    CANDIDATES,
+    UNLABELLED_CANDIDATES,
+    Fitter,
+    Maps,
+    Method,
+    Sample,
+    Validation,
+    choose,
+    require_images,
+)
 from sfsc_training.alignment_file import RunAlignment, write_alignment
 from sfsc_training.data.reader import Dataset, Split
 from sfsc_training.data.unlabelled import read_unlabelled
@@ -124,7 +134,8 @@ def align_joined(
     labelled = replace(labelled, identity=split.classes)
     elsewhere = None if images is None else _sample(joined, older, images, console)[0]
     fitter = Fitter(labelled, elsewhere)
-    found = _decide(method, fitter, _validation(joined, older, dataset.validation, console))
+    candidates = CANDIDATES if elsewhere is None else UNLABELLED_CANDIDATES
+    found = _decide(method, fitter, _validation(joined, older, dataset.validation, console), candidates)
     if found.method is None:
         return _aligned(joined, Alignment(base=None, **found.described()))
     ridge, base = found.method.share > 0, found.method.share < 1
@@ -200,13 +211,18 @@ class _Decision:
         return {"chosen_by": self.chosen_by, "before": self.before, "after": self.after}
 
 
-def _decide(method: Method | Literal["chosen"], fitter: Fitter, validation: Validation | None) -> _Decision:
+def _decide(
+    method: Method | Literal["chosen"],
+    fitter: Fitter,
+    validation: Validation | None,
+    candidates: Sequence[Method],
+) -> _Decision:
     if method != "chosen":
         scores = () if validation is None else (validation.score(), validation.score(fitter.fit(method)))
         return _Decision(method, "given", *scores)
     if validation is None:
         return _Decision(Method("procrustes"), "nothing: fewer than 2 validation identities can be searched for")
-    choice = choose(fitter, validation)
+    choice = choose(fitter, validation, candidates)
     count = len(np.unique(validation.labels.identity[validation.query]))
     return _Decision(
         choice.method, f"mAP of the mixed gallery of {count} validation identities", choice.before, choice.after

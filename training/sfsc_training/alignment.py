@@ -30,6 +30,7 @@ from sfsc_training.errors import AlignmentError
 
 __all__ = [
     "CANDIDATES",
+    "UNLABELLED_CANDIDATES",
     "Base",
     "Choice",
     "Fitter",
@@ -73,6 +74,9 @@ CANDIDATES = (
     *(Method("least-squares", share, strength) for share in (0.0, *_SHARES) for strength in _STRENGTHS),
 )
 """What `choose` tries beside no alignment at all."""
+
+UNLABELLED_CANDIDATES = tuple(method for method in CANDIDATES if method.share < 1)
+"""Those of them that use unlabelled images where there are any."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
