@@ -144,6 +144,16 @@ def test_identities_that_any_run_trained_on_choose_nothing(runs, small_data):
     assert aligned.widest.alignment.description.images == len(shared.train.paths)
 
 
+def test_joined_runs_lead_to_an_older_space_where_it_is_given(runs, small_data):
+    joined, shared = open_joined([runs["narrow"], runs["wide"]], read(small_data))
+    older = open_run(runs["both"])
+    untouched = align_joined(joined, shared, QUIET, method=None)
+    aligned = align_joined(joined, shared, QUIET, method=Method("procrustes"), older=older)
+    assert (untouched.compatible_with, aligned.compatible_with) == ((), (older.space,))
+    assert len({joined.space, aligned.space, joined.widest.space, aligned.widest.space}) == 4
+    assert set(aligned.maps) == {"0.5", "1.0"}
+
+
 def test_runs_without_a_common_training_identity_are_refused(small_recipe, small_data):
     found = read_folder(small_data, load_recipe(str(small_recipe)).data, 0)
     other = dataclasses.replace(found, train=found.validation)
