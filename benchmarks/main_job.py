@@ -35,6 +35,7 @@ from sfsc_training.data.reader import Split, read_folder
 # What needs no training reaches on these sets: the best of 16×16 pixels, HOG and colour histogram, mAP in points.
 UNTRAINED = {"omniglot28": 18.8, "grocery-store": 31.5}
 GOALS = {"omniglot28": ">= 38.8", "grocery-store": None}
+PROMISE_STEP = 0.01  # points
 BIN = Path(sys.executable).parent
 
 
@@ -65,7 +66,8 @@ def main() -> None:
             insert(client, split, widths)
         with timed(seconds, "search"):
             found = {width: search_all(client, split, width) for width in recipe.width_names}
-    publish(arguments.dataset, run, bundle, split, found, seconds, arguments.seed)
+        promises = promised(client, split.paths[split.query[0]], recipe.width_names)
+    publish(arguments.dataset, run, bundle, split, found, promises, seconds, arguments.seed)
 
 
 def unpack(name: str, work: Path) -> Path:
@@ -147,8 +149,37 @@ def search_all(client: httpx.Client, split: Split, width: str) -> Scores:
     return evaluate_order([np.stack(found)], labels.take(split.query), labels.take(split.gallery))
 
 
+def promised(client: httpx.Client, image: Path, widths: tuple[str, ...]) -> dict[str, float]:
+    """By width, the highest `min_quality` that the service says to keep with it or a narrower one, in points."""
+    content = image.read_bytes()
+    kind = "image/png" if image.suffix == ".png" else "image/jpeg"
+
+    def kept(quality: float, widest: str) -> bool:
+        options = {"min_quality": quality, "k": 1}
+        answer = client.post("/search", params=options, content=content, headers={"content-type": kind})
+        answer.raise_for_status()
+        query = answer.json()["query"]
+        return bool(query["budget_met"]) and widths.index(query["width"]) <= widths.index(widest)
+
+    found = {}
+    for width in widths:
+        low, high = 0.0, 100.0
+        while high - low > PROMISE_STEP:
+            middle = (low + high) / 2
+            low, high = (middle, high) if kept(middle, width) else (low, middle)
+        found[width] = low
+    return found
+
+
 def publish(
-    name: str, run: Path, bundle: Path, split: Split, http: dict[str, Scores], seconds: dict[str, float], seed: int
+    name: str,
+    run: Path,
+    bundle: Path,
+    split: Split,
+    http: dict[str, Scores],
+    promises: dict[str, float],
+    seconds: dict[str, float],
+    seed: int,
 ) -> None:
     """Compare both sides and write the result."""
     evaluated = json.loads((run / "evaluation-test.json").read_text())
@@ -168,6 +199,12 @@ def publish(
         Figure(
             "HTTP against evaluation, mixed gallery, largest mAP difference", max(differences), "points", "<= 0.05"
         ),
+        Figure(
+            "`min_quality` that the service promises − mAP over HTTP, worst width",
+            max(promises[width] - http[width].mean_ap for width in http),
+            "points",
+            "<= 1",
+        ),
         *(Figure(f"mAP over HTTP, mixed gallery, query {width}", http[width].mean_ap, "points") for width in http),
         *(
             Figure(f"rank-1 over HTTP, mixed gallery, query {width}", http[width].rank1, "points")
@@ -179,6 +216,7 @@ def publish(
     data = {
         "evaluation": evaluated,
         "http": {width: {"mean_ap": score.mean_ap, "rank1": score.rank1} for width, score in http.items()},
+        "min_quality": promises,
         "untrained_mean_ap": UNTRAINED[name],
         "identities": len(split.identities),
         "submodels": [

@@ -134,5 +134,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "isolation": lambda: plain("isolation"),
     "overload": overload,
     "endurance": lambda: plain("endurance"),
+    "decode": lambda: plain("decode"),
 }
 PERFORMANCE = {name: measured(name, made) for name, made in TABLES.items()} | {"goals": goals}

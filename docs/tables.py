@@ -173,6 +173,7 @@ TABLES = {
     "methods-grocery-store": lambda: comparison("grocery-store_methods"),
     "methods-vehicles": lambda: comparison("vehicles_methods"),
     "robustness-omniglot28": lambda: differences("omniglot28_robustness"),
+    "alignment-grocery-store": lambda: asked("alignment_grocery-store"),
     "demo-matrix": demo_matrix,
     "main-job-omniglot28": lambda: main_job("omniglot28"),
     "main-job-grocery-store": lambda: main_job("grocery-store"),

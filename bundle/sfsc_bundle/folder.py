@@ -108,9 +108,7 @@ def check_target(folder: Path, replace: bool) -> None:
     if not folder.exists():
         return
     if not replace:
-        raise BundleError(
-            f"{folder} already exists; give another folder, or replace it (sfsc-train export --replace)"
-        )
+        raise BundleError(f"{folder} already exists; give another folder, or replace it with --replace")
     if not (folder / MANIFEST).is_file():
         raise BundleError(f"{folder} is not a bundle (it has no {MANIFEST}), so it is not replaced")
 

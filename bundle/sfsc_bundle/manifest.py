@@ -14,6 +14,8 @@ __all__ = [
     "Adopted",
     "AdoptedModel",
     "Alignment",
+    "Joined",
+    "JoinedRun",
     "Manifest",
     "MixedQuality",
     "Normalisation",
@@ -202,6 +204,20 @@ class Trained(_Model):
     data_licence: str
 
 
+class JoinedRun(_Model):
+    """A run that gave some widths of a bundle."""
+
+    widths: tuple[Width, ...] = Field(min_length=1)
+    training: Trained
+
+
+class Joined(_Model):
+    """Runs that were trained apart, and whose widths the alignment brought into one space."""
+
+    kind: Literal["joined"] = "joined"
+    runs: tuple[JoinedRun, ...] = Field(min_length=2)
+
+
 class AdoptedModel(_Model):
     """A network that was trained elsewhere and became one width of this bundle."""
 
@@ -235,7 +251,7 @@ class Manifest(_Model):
     submodels: tuple[Submodel, ...] = Field(min_length=1, max_length=16)
     quality: Quality
     alignment: Alignment
-    provenance: Annotated[Trained | Adopted, Field(discriminator="kind")]
+    provenance: Annotated[Trained | Joined | Adopted, Field(discriminator="kind")]
 
     @field_validator("schema_version", mode="before")
     @classmethod
@@ -269,7 +285,18 @@ class Manifest(_Model):
         return self
 
     @model_validator(mode="after")
-    def _every_width_has_an_origin(self) -> Self:
+    def _every_joined_width_has_one_run(self) -> Self:
+        if isinstance(self.provenance, Joined):
+            found = [width for run in self.provenance.runs for width in run.widths]
+            if sorted(found, key=float) != list(self.widths):
+                raise ValueError(
+                    f"provenance.runs must name each width of {', '.join(self.widths)} once, "
+                    f"found {', '.join(found)}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _every_adopted_width_has_an_origin(self) -> Self:
         if not isinstance(self.provenance, Adopted):
             return self
         adopted = [model.width for model in self.provenance.models]

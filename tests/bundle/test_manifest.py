@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from sfsc_bundle.manifest import Adopted, Manifest
+from sfsc_bundle.manifest import Adopted, Joined, Manifest
 from tests.bundle.manifests import document, manifest
 
 FILES = {"w0.5.onnx": b"narrow", "w1.0.onnx": b"wide"}
@@ -113,7 +113,7 @@ WRONG = [
     ("alignment.ridge_share", 0.5, "ridge_share must be 0 where there is no map, found 0.5"),
     ("alignment.ridge_share", 1.5, "less than or equal to 1"),
     ("alignment.strength", -1, "greater than or equal to 0"),
-    ("provenance.kind", "bought", "does not match any of the expected tags: 'trained', 'adopted'"),
+    ("provenance.kind", "bought", "does not match any of the expected tags: 'trained', 'joined', 'adopted'"),
     ("provenance.recipe_sha256", "", "should match pattern"),
 ]
 
@@ -164,6 +164,34 @@ def test_every_width_has_one_origin(whole: dict[str, Any]) -> None:
 def test_an_adopted_bundle_has_models() -> None:
     with pytest.raises(ValidationError, match="at least 1 item"):
         Manifest.model_validate(adopted(extends="other"))
+
+
+def joined(*runs: tuple[str, ...]) -> dict[str, Any]:
+    """The document of a bundle whose widths come from these runs."""
+    training = document(FILES)["provenance"]
+    found = [{"widths": widths, "training": training} for widths in runs]
+    return document(FILES, provenance={"kind": "joined", "runs": found})
+
+
+def test_widths_may_come_from_runs_that_were_trained_apart() -> None:
+    manifest = Manifest.model_validate(joined(("1.0",), ("0.5",)))
+    assert Manifest.model_validate_json(manifest.model_dump_json()) == manifest
+    assert isinstance(manifest.provenance, Joined)
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [(("0.5",), ("0.5", "1.0")), (("0.5",), ("0.75",)), (("0.5",), ("0.5",))],
+    ids=["twice", "other", "one"],
+)
+def test_every_joined_width_comes_from_one_run(runs: tuple[tuple[str, ...], ...]) -> None:
+    with pytest.raises(ValidationError, match=r"must name each width of 0\.5, 1\.0 once, found 0\.5"):
+        Manifest.model_validate(joined(*runs))
+
+
+def test_one_run_is_not_joined() -> None:
+    with pytest.raises(ValidationError, match="at least 2 items"):
+        Manifest.model_validate(joined(("0.5", "1.0")))
 
 
 @pytest.mark.parametrize("name", sorted(document(FILES).keys() - {"schema_version"}))

@@ -200,7 +200,8 @@ def test_a_new_generation_is_aligned_to_the_older_ones_aligned_space(
     new = open_run(folder)
     assert new.compatible_with == (older.unaligned().space,)
     with pytest.raises(
-        CheckpointError, match=f"compatible with {run.space}; give that run with --compatible-with"
+        CheckpointError,
+        match=f"compatible with {run.space}; give that run to sfsc-train align with --compatible-with",
     ):
         align_run(new, dataset, QUIET)
     aligned = align_run(new, dataset, QUIET, method=PROCRUSTES, older=older)

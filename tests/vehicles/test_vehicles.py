@@ -213,7 +213,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--out", "{set}", "--size", "63"], "size must lie in 64..768; found 63"),
+        (["--out", "{set}", "--size", "63"], "size must lie in 64..2048; found 63"),
         (["--out", "{set}", "--shots", "0"], "shots must lie in 1..1000; found 0"),
         (["--out", "{set}", "--seed", "-1"], "seed and index must be >= 0; found -1 and 0"),
         (["--out", "{set}", "--twin-share", "2", "--workers", "1"], "twin_share must lie in 0..1; found 2.0"),
@@ -253,7 +253,7 @@ def test_numbers_out_of_range_are_refused() -> None:
         render(0, identity, CAMERAS, 0)
     with pytest.raises(ValueError, match=">= 0"):
         render(0, identity, 0, -1)
-    with pytest.raises(ValueError, match=r"size must lie in 64\.\.768 pixels; found 769"):
-        render(0, identity, 0, 0, 769)
+    with pytest.raises(ValueError, match=r"size must lie in 64\.\.2048 pixels; found 2049"):
+        render(0, identity, 0, 0, 2049)
     with pytest.raises(ValueError, match="identities must lie in"):
         contact_sheet(0, 0)

@@ -1,4 +1,4 @@
-"""Align a finished run: embed its images, choose and fit the maps (`alignment`), store them in its folder."""
+"""Align finished runs: embed their images, choose and fit the maps (`alignment`), store them in the run folder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,17 +10,27 @@ import numpy.typing as npt
 from rich.console import Console
 
 from sfsc_bundle.manifest import Alignment
-from sfsc_training.alignment import Fitter, Method, Sample, Validation, choose, require_images
+from sfsc_training.alignment import (
+    CANDIDATES,
+    UNLABELLED_CANDIDATES,
+    Fitter,
+    Maps,
+    Method,
+    Sample,
+    Validation,
+    choose,
+    require_images,
+)
 from sfsc_training.alignment_file import RunAlignment, write_alignment
-from sfsc_training.checkpoint import older_space
 from sfsc_training.data.reader import Dataset, Split
 from sfsc_training.data.unlabelled import read_unlabelled
 from sfsc_training.device import Device
 from sfsc_training.errors import AlignmentError, CheckpointError, StaleAlignmentError
-from sfsc_training.evaluation import embed_split
+from sfsc_training.evaluation import embed_joined, embed_split
+from sfsc_training.joined_runs import JoinedRuns
 from sfsc_training.run import Run, open_run
 
-__all__ = ["MethodName", "align_run", "align_trained", "make_method"]
+__all__ = ["MethodName", "align_joined", "align_run", "align_trained", "make_method"]
 
 Ints = npt.NDArray[np.int64]
 MethodName = Literal["chosen", "none", "procrustes", "least-squares", "ridge", "blend"]
@@ -82,34 +92,52 @@ def align_run(
     unlabelled: Path | None = None,
     older: Run | None = None,
 ) -> Run:
-    """Fit maps to the training images of a run and store them in its folder; returns the aligned run.
+    """`align_joined` of one run, stored in its folder; returns the aligned run."""
+    joined = align_joined(JoinedRuns((run,)), dataset, console, method=method, unlabelled=unlabelled, older=older)
+    aligned = joined.widest
+    if aligned.alignment is not None:
+        write_alignment(aligned.folder, aligned.weights_sha256, aligned.alignment)
+    return aligned
+
+
+def align_joined(
+    joined: JoinedRuns,
+    dataset: Dataset,
+    console: Console,
+    *,
+    method: Method | Literal["chosen"] | None = "chosen",
+    unlabelled: Path | None = None,
+    older: Run | None = None,
+) -> JoinedRuns:
+    """Fit maps to the training images of runs, which lead all their widths to the widest; no folder is changed.
 
     `chosen`: the method whose mixed gallery is best on validation identities; with fewer than two of those that
     can be searched for, Procrustes, which gains a little from few images where a ridge map can lose.
 
     Args:
-        method: None stores that nothing is changed.
+        method: None leaves the embeddings as the networks make them.
         unlabelled: folder with images from where the model will work.
         older: the run whose full-width embeddings, as it is aligned itself, are the target.
 
     Raises:
         AlignmentError: fewer images than dimensions.
-        CheckpointError: the run was trained to be compatible with an older one, which is not given; or the two
-            have different dimensions.
+        CheckpointError: a run is compatible with an older one, which is not given; or the two have different
+            dimensions.
         DataError: an unlabelled image is one of the test or validation split, or an image cannot be read.
     """
     images = None if unlabelled is None else read_unlabelled(unlabelled, (dataset.validation, dataset.test))
-    _check(run, [dataset.train, *([] if images is None else [images])], older, wanted=method is not None)
-    run = run.unaligned()
+    _check(joined, [dataset.train, *([] if images is None else [images])], older, wanted=method is not None)
+    joined = JoinedRuns(tuple(run.unaligned() for run in joined.runs))
     if method is None:
-        return _stored(run, RunAlignment(Alignment(base=None), {}))
-    labelled, split = _sample(run, older, dataset.train, console)
+        return _aligned(joined, Alignment(base=None))
+    labelled, split = _sample(joined, older, dataset.train, console)
     labelled = replace(labelled, identity=split.classes)
-    elsewhere = None if images is None else _sample(run, older, images, console)[0]
+    elsewhere = None if images is None else _sample(joined, older, images, console)[0]
     fitter = Fitter(labelled, elsewhere)
-    found = _decide(method, fitter, _validation(run, older, dataset.validation, console))
+    candidates = CANDIDATES if elsewhere is None else UNLABELLED_CANDIDATES
+    found = _decide(method, fitter, _validation(joined, older, dataset.validation, console), candidates)
     if found.method is None:
-        return _stored(run, RunAlignment(Alignment(base=None, **found.described()), {}))
+        return _aligned(joined, Alignment(base=None, **found.described()))
     ridge, base = found.method.share > 0, found.method.share < 1
     fitted_on = len(split.paths) if ridge or images is None else 0
     description = Alignment(
@@ -122,39 +150,41 @@ def align_run(
         **found.described(),
     )
     spaces = () if older is None else (older.space,)
-    return _stored(run, RunAlignment(description, fitter.fit(found.method), spaces))
+    return _aligned(joined, description, fitter.fit(found.method), spaces)
 
 
-def _check(run: Run, fitted_on: Sequence[Split], older: Run | None, *, wanted: bool) -> None:
+def _check(joined: JoinedRuns, fitted_on: Sequence[Split], older: Run | None, *, wanted: bool) -> None:
     """What can be refused before any image is decoded."""
-    dimension, space = run.recipe.network.dimension, older_space(run.folder)
+    dimension = joined.widest.recipe.network.dimension
     for split in fitted_on if wanted else ():
         require_images(len(split.paths), dimension)
     if older is not None and older.recipe.network.dimension != dimension:
         raise CheckpointError(
-            f"{run.folder} has embeddings of dimension {dimension}, and the older run {older.folder} of "
+            f"{joined.widest.folder} has embeddings of dimension {dimension}, and the older run {older.folder} of "
             f"{older.recipe.network.dimension}; only equal ones can share a gallery"
         )
-    if wanted and older is None and space is not None:
-        raise CheckpointError(
-            f"{run.folder} was trained to be compatible with {space}; give that run with --compatible-with"
-        )
+    for run in joined.runs if wanted and older is None else ():
+        if run.compatible_with:
+            raise CheckpointError(
+                f"{run.folder} is compatible with {', '.join(run.compatible_with)}; give that run to "
+                "sfsc-train align with --compatible-with"
+            )
 
 
-def _sample(run: Run, older: Run | None, split: Split, console: Console) -> tuple[Sample, Split]:
+def _sample(joined: JoinedRuns, older: Run | None, split: Split, console: Console) -> tuple[Sample, Split]:
     """Embeddings of a split, with the older run's; and the split without images that cannot be read."""
-    embedded = embed_split(run, split, console)
+    embedded = embed_joined(joined, split, console)
     target = None
     if older is not None:
         target = embed_split(older, embedded.split, console).embeddings[older.recipe.width_names[-1]]
     return Sample(embedded.embeddings, target=target), embedded.split
 
 
-def _validation(run: Run, older: Run | None, split: Split, console: Console) -> Validation | None:
+def _validation(joined: JoinedRuns, older: Run | None, split: Split, console: Console) -> Validation | None:
     """What to choose by; None where fewer than two validation identities can be searched for."""
     if len(_searchable(split)) < 2:
         return None
-    sample, split = _sample(run, older, split, console)
+    sample, split = _sample(joined, older, split, console)
     return Validation(sample, split.labels(), split.query, split.gallery)
 
 
@@ -181,19 +211,35 @@ class _Decision:
         return {"chosen_by": self.chosen_by, "before": self.before, "after": self.after}
 
 
-def _decide(method: Method | Literal["chosen"], fitter: Fitter, validation: Validation | None) -> _Decision:
+def _decide(
+    method: Method | Literal["chosen"],
+    fitter: Fitter,
+    validation: Validation | None,
+    candidates: Sequence[Method],
+) -> _Decision:
     if method != "chosen":
         scores = () if validation is None else (validation.score(), validation.score(fitter.fit(method)))
         return _Decision(method, "given", *scores)
     if validation is None:
         return _Decision(Method("procrustes"), "nothing: fewer than 2 validation identities can be searched for")
-    choice = choose(fitter, validation)
+    choice = choose(fitter, validation, candidates)
     count = len(np.unique(validation.labels.identity[validation.query]))
     return _Decision(
         choice.method, f"mAP of the mixed gallery of {count} validation identities", choice.before, choice.after
     )
 
 
-def _stored(run: Run, alignment: RunAlignment) -> Run:
-    write_alignment(run.folder, run.weights_sha256, alignment)
-    return replace(run, alignment=alignment)
+def _aligned(
+    joined: JoinedRuns, description: Alignment, maps: Maps | None = None, spaces: tuple[str, ...] = ()
+) -> JoinedRuns:
+    """The runs with the maps of their own widths, each under the same description."""
+    return JoinedRuns(
+        tuple(
+            replace(run, alignment=RunAlignment(description, _of_widths(run, maps or {}), spaces))
+            for run in joined.runs
+        )
+    )
+
+
+def _of_widths(run: Run, maps: Maps) -> Maps:
+    return {width: maps[width] for width in run.recipe.width_names if width in maps}

@@ -22,6 +22,7 @@ from typing import Literal, assert_never
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import orthogonal_procrustes, solve
+from threadpoolctl import threadpool_limits
 
 from sfsc_bundle.mixed_gallery import evaluate_mixed_gallery
 from sfsc_bundle.retrieval import Labels
@@ -29,6 +30,7 @@ from sfsc_training.errors import AlignmentError
 
 __all__ = [
     "CANDIDATES",
+    "UNLABELLED_CANDIDATES",
     "Base",
     "Choice",
     "Fitter",
@@ -72,6 +74,9 @@ CANDIDATES = (
     *(Method("least-squares", share, strength) for share in (0.0, *_SHARES) for strength in _STRENGTHS),
 )
 """What `choose` tries beside no alignment at all."""
+
+UNLABELLED_CANDIDATES = tuple(method for method in CANDIDATES if method.share < 1)
+"""Those of them that use unlabelled images where there are any."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -216,12 +221,13 @@ class Choice:
 
 def choose(fitter: Fitter, validation: Validation, candidates: Sequence[Method] = CANDIDATES) -> Choice:
     """The method whose mixed gallery has the best mAP on validation identities; the first of equals."""
-    raw = validation.score()
-    best = Choice(None, raw, raw)
-    for method in candidates:
-        found = validation.score(fitter.fit(method))
-        if found > best.after:
-            best = Choice(method, raw, found)
+    with threadpool_limits(1, "blas"):  # on matrices this small more threads only wait for each other
+        raw = validation.score()
+        best = Choice(None, raw, raw)
+        for method in candidates:
+            found = validation.score(fitter.fit(method))
+            if found > best.after:
+                best = Choice(method, raw, found)
     return best
 
 

@@ -10,8 +10,9 @@ import typer
 from rich.console import Console
 
 from sfsc_bundle.errors import SfscError
+from sfsc_bundle.folder import Bundle, check_target
 from sfsc_bundle.progress import counting
-from sfsc_training.align_run import MethodName, align_run, align_trained, make_method
+from sfsc_training.align_run import MethodName, align_joined, align_run, align_trained, make_method
 from sfsc_training.checkpoint import older_space, read_recipe, write_json
 from sfsc_training.config import Recipe, load_recipe, packaged_recipes
 from sfsc_training.data.read import read_dataset
@@ -30,12 +31,13 @@ from sfsc_training.evaluation import (
     print_mixed,
     report,
 )
-from sfsc_training.export import export as export_run
+from sfsc_training.export import export_joined
+from sfsc_training.joined_runs import JoinedRuns, open_joined
 from sfsc_training.loop import RunOptions
 from sfsc_training.loop import train as train_run
 from sfsc_training.report.page import write_report
 from sfsc_training.results import read_result
-from sfsc_training.run import Run, open_run
+from sfsc_training.run import open_run
 from sfsc_training.sweep import read_sweep, run_sweep
 
 __all__ = ["main"]
@@ -62,6 +64,11 @@ SplitName = Annotated[
 ]
 Threads = Annotated[int, typer.Option(min=1, help="processor cores to compute on; default: all")]
 Workers = Annotated[int, typer.Option(min=0, help="processes that prepare batches; 0: none beside this one")]
+Unlabelled = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="also fit to all images below it: from where the model will work"),
+]
+Replace = Annotated[bool, typer.Option("--replace", help="replace an existing bundle")]
 DeviceOption = Annotated[Device, typer.Option(help="where the network runs")]
 
 
@@ -117,18 +124,17 @@ def train(
         return
     if not no_align:
         older = None if teacher is None or older_space(out) is None else open_run(teacher, device=device)
-        _print_alignment(align_trained(out, dataset, device, console, older))
+        _print_alignment(JoinedRuns((align_trained(out, dataset, device, console, older),)))
     console.print(f"{loaded.name} is trained; next: sfsc-train evaluate {out} --data {data}")
 
 
 @app.command()
 def align(
-    run: RunFolder,
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN…", help="run folder, or with --to several without a common width")
+    ],
     data: DataFolder,
-    unlabelled: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="also fit to all images below it: from where the model will work"),
-    ] = None,
+    unlabelled: Unlabelled = None,
     method: Annotated[
         MethodName, typer.Option(help="chosen: by the mixed gallery of validation identities; none: no alignment")
     ] = "chosen",
@@ -138,17 +144,34 @@ def align(
         Path | None,
         typer.Option(metavar="RUN", help="older run whose full-width embeddings are the target"),
     ] = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", help="join several runs: bundle folder to write, such as models/NAME")
+    ] = None,
+    replace: Replace = False,
     device: DeviceOption = "cpu",
 ) -> None:
     """Bring the widths of a run closer together, in closed form; `train` ends with it.
 
-    The alignment is stored in the run folder; evaluate and export use it from then on.
+    The alignment is stored in the run folder; evaluate and export use it from then on. Several runs that were
+    trained apart become one bundle, in which all widths share a space; their folders stay as they are.
     """
-    dataset = _read(data, read_recipe(run))
+    if (len(runs) > 1) != (to is not None):
+        raise TrainingError(
+            "several runs are joined in a bundle, which needs --to; one run alone is aligned in its own folder, "
+            f"without --to; found {len(runs)} {'without' if to is None else 'with'} --to"
+        )
+    if to is not None:
+        check_target(to, replace)
     chosen = make_method(method, ridge_share, strength, unlabelled=unlabelled is not None)
     older = None if compatible_with is None else open_run(compatible_with, device=device)
-    opened = open_run(run, dataset, device, aligned=False)
-    _print_alignment(align_run(opened, dataset, console, method=chosen, unlabelled=unlabelled, older=older))
+    joined, dataset = open_joined(runs, lambda recipe: _read(data, recipe), device)
+    if to is None:
+        run = align_run(joined.widest, dataset, console, method=chosen, unlabelled=unlabelled, older=older)
+        _print_alignment(JoinedRuns((run,)))
+        return
+    joined = align_joined(joined, dataset, console, method=chosen, unlabelled=unlabelled, older=older)
+    _print_alignment(joined)
+    _print_bundle(export_joined(joined, dataset, to, console, replace=replace))
 
 
 @app.command()
@@ -199,14 +222,20 @@ def export(
     run: RunFolder,
     data: DataFolder,
     to: Annotated[Path, typer.Option("--to", help="bundle folder to write, such as models/NAME")],
-    replace: Annotated[bool, typer.Option("--replace", help="replace an existing bundle")] = False,
+    unlabelled: Unlabelled = None,
+    replace: Replace = False,
 ) -> None:
-    """Write a bundle: an ONNX graph per width, checked against the network, and the quality matrix."""
+    """Write a bundle: an ONNX graph per width, checked against the network, and the quality matrix.
+
+    With --unlabelled the bundle is aligned anew, as `align` does it; the run keeps the alignment that it has.
+    """
+    check_target(to, replace)
     dataset = _read(data, read_recipe(run))
-    bundle = export_run(open_run(run, dataset), dataset, to, console, replace=replace)
-    size = sum((bundle.folder / part.file).stat().st_size for part in bundle.manifest.submodels) / 1e6
-    widths = ", ".join(bundle.manifest.widths)
-    console.print(f"bundle written to {bundle.folder}: widths {widths}, {size:.1f} MB; next: sfsc serve {to}")
+    joined = JoinedRuns((open_run(run, dataset),))
+    if unlabelled is not None:
+        joined = align_joined(joined, dataset, console, unlabelled=unlabelled)
+        _print_alignment(joined)
+    _print_bundle(export_joined(joined, dataset, to, console, replace=replace))
 
 
 @app.command()
@@ -261,21 +290,30 @@ def recipes() -> None:
         console.print(f"{name:28} {path}", highlight=False)
 
 
-def _print_alignment(run: Run) -> None:
-    if run.alignment is None:
+def _print_alignment(joined: JoinedRuns) -> None:
+    if joined.widest.alignment is None:
         return
-    found = run.alignment.description
+    found = joined.widest.alignment.description
     match found.base:
         case None:
             what = "the embeddings stay as they are"
         case "procrustes" | "least-squares":
             blend = f", {found.ridge_share:g} of a ridge map" if found.ridge_share else ""
-            what = f"{found.base}{blend}, λ {found.strength:g}, space {run.space}"
+            what = f"{found.base}{blend}, λ {found.strength:g}, space {joined.space}"
         case _:
             assert_never(found.base)
-    console.print(f"alignment of {run.recipe.name}: {what}")
+    names = ", ".join(dict.fromkeys(run.recipe.name for run in joined.runs))
+    console.print(f"alignment of {names}: {what}")
     if found.before is not None and found.after is not None:
         console.print(f"mixed gallery of validation identities: mAP {found.before:.2f} → {found.after:.2f}")
+
+
+def _print_bundle(bundle: Bundle) -> None:
+    size = sum((bundle.folder / part.file).stat().st_size for part in bundle.manifest.submodels) / 1e6
+    widths = ", ".join(bundle.manifest.widths)
+    console.print(
+        f"bundle written to {bundle.folder}: widths {widths}, {size:.1f} MB; next: sfsc serve {bundle.folder}"
+    )
 
 
 def _read(data: Path, recipe: Recipe) -> Dataset:

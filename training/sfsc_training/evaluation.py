@@ -23,6 +23,7 @@ from sfsc_training.data.images import load_split
 from sfsc_training.data.reader import Split
 from sfsc_training.embed import embed
 from sfsc_training.errors import DataError
+from sfsc_training.joined_runs import JoinedRuns
 from sfsc_training.run import Run
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "align_embedded",
     "cost",
     "cross_generation",
+    "embed_joined",
     "embed_split",
     "evaluate_mixed",
     "evaluate_split",
@@ -51,7 +53,12 @@ class Embedded:
 
 
 def embed_split(run: Run, split: Split, console: Console) -> Embedded:
-    """Decode a split and embed it at every width as the run is aligned, showing progress.
+    """`embed_joined` of one run."""
+    return embed_joined(JoinedRuns((run,)), split, console)
+
+
+def embed_joined(joined: JoinedRuns, split: Split, console: Console) -> Embedded:
+    """Decode a split and embed it at every width as its run is aligned, showing progress.
 
     Raises:
         DataError: the split has no images, or one cannot be read.
@@ -59,11 +66,12 @@ def embed_split(run: Run, split: Split, console: Console) -> Embedded:
     if not split.paths:
         raise DataError("this split has no images; raise data.validation_share or choose another split")
     with bar(console, "reading images", len(split.paths)) as progress:
-        split, images = load_split(split, run.recipe.data, progress.advance)
-    names = run.recipe.width_names
-    with bar(console, "embedding", len(names) * math.ceil(len(images) / 128)) as progress:
-        found = {name: embed(run.family, images, index, progress.advance) for index, name in enumerate(names)}
-    return align_embedded(run, Embedded(split, found))
+        split, images = load_split(split, joined.widest.recipe.data, progress.advance)
+    sources = joined.sources.items()
+    with bar(console, "embedding", len(sources) * math.ceil(len(images) / 128)) as progress:
+        found = {width: embed(run.family, images, at, progress.advance) for width, (run, at) in sources}
+    maps = joined.maps
+    return Embedded(split, align(found, maps) if maps else found)
 
 
 def align_embedded(run: Run, embedded: Embedded) -> Embedded:

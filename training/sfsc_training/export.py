@@ -22,6 +22,8 @@ from torch.nn import functional as F
 from sfsc_bundle.folder import Bundle, check_target, write_bundle
 from sfsc_bundle.manifest import (
     Alignment,
+    Joined,
+    JoinedRun,
     Manifest,
     MixedQuality,
     Parity,
@@ -36,11 +38,12 @@ from sfsc_training.cost import macs, parameters
 from sfsc_training.data.images import load_images
 from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import DataError, ExportError
-from sfsc_training.evaluation import Embedded, embed_split, evaluate_mixed, evaluate_split
+from sfsc_training.evaluation import Embedded, embed_joined, evaluate_mixed, evaluate_split
+from sfsc_training.joined_runs import JoinedRuns
 from sfsc_training.networks.fold import fold_map
 from sfsc_training.run import Run
 
-__all__ = ["Servable", "export", "to_onnx"]
+__all__ = ["Servable", "export", "export_joined", "to_onnx"]
 
 _OPSET = 18
 _PARITY_IMAGES = 64
@@ -61,7 +64,14 @@ class Servable(nn.Module):
 
 
 def export(run: Run, dataset: Dataset, folder: Path, console: Console, *, replace: bool = False) -> Bundle:
-    """Write the bundle of a run, aligned as the run is, with the quality that it measures on the test split.
+    """`export_joined` of one run."""
+    return export_joined(JoinedRuns((run,)), dataset, folder, console, replace=replace)
+
+
+def export_joined(
+    joined: JoinedRuns, dataset: Dataset, folder: Path, console: Console, *, replace: bool = False
+) -> Bundle:
+    """Write the bundle of runs, aligned as they are, with the quality that it measures on the test split.
 
     Raises:
         DataError: there are no test images.
@@ -72,25 +82,27 @@ def export(run: Run, dataset: Dataset, folder: Path, console: Console, *, replac
     check_target(folder, replace)
     if not dataset.test.paths:
         raise DataError("export measures quality and parity on the test split, which has no images")
-    embedded = embed_split(run, dataset.test, console)
-    quality = _quality(embedded, dataset)
+    recipe, alignment = joined.widest.recipe, joined.widest.alignment
+    quality = _quality(embed_joined(joined, dataset.test, console), dataset)
     paths = _spread(dataset.test.paths, _PARITY_IMAGES)
-    pixels = load_images(paths, run.recipe.data)
+    pixels = load_images(paths, recipe.data)
+    for run in joined.runs:
+        run.family.cpu()  # graphs are traced and checked there, wherever the images were embedded
     exported = []
-    with bar(console, "exporting", len(run.recipe.widths)) as progress:
-        for index in range(len(run.recipe.widths)):
+    with bar(console, "exporting", len(joined.sources)) as progress:
+        for width, (run, index) in joined.sources.items():
             exported.append(_export_width(run, index, pixels))
-            progress.advance(f"width {run.recipe.width_names[index]}")
+            progress.advance(f"width {width}")
     manifest = Manifest(
         name=folder.name,
-        space=run.space,
-        compatible_with=run.compatible_with,
-        dimension=run.recipe.network.dimension,
-        preprocessing=Preprocessing(height=run.recipe.data.height, width=run.recipe.data.width),
+        space=joined.space,
+        compatible_with=joined.compatible_with,
+        dimension=recipe.network.dimension,
+        preprocessing=Preprocessing(height=recipe.data.height, width=recipe.data.width),
         submodels=tuple(width.submodel for width in exported),
         quality=quality,
-        alignment=Alignment(base=None) if run.alignment is None else run.alignment.description,
-        provenance=_provenance(run, dataset),
+        alignment=Alignment(base=None) if alignment is None else alignment.description,
+        provenance=_provenance(joined, dataset),
     )
     files = {width.submodel.file: width.content for width in exported}
     return write_bundle(folder, manifest, files, replace=replace)
@@ -205,7 +217,19 @@ def _quality(embedded: Embedded, dataset: Dataset) -> Quality:
     )
 
 
-def _provenance(run: Run, dataset: Dataset) -> Trained:
+def _provenance(joined: JoinedRuns, dataset: Dataset) -> Trained | Joined:
+    trainings = [_training(run, dataset) for run in joined.runs]
+    if len(trainings) == 1:
+        return trainings[0]
+    return Joined(
+        runs=tuple(
+            JoinedRun(widths=run.recipe.width_names, training=training)
+            for run, training in zip(joined.runs, trainings, strict=True)
+        )
+    )
+
+
+def _training(run: Run, dataset: Dataset) -> Trained:
     packages = ("sfsc", "torch", "torchvision", "timm", "onnx", "onnxruntime", "numpy", "Pillow")
     return Trained(
         recipe=run.recipe.model_dump(mode="json"),

@@ -19,7 +19,7 @@ from sfsc_vehicles.view import View, aim
 
 __all__ = ["SIZES", "photograph", "render", "render_jpeg", "silhouette"]
 
-SIZES = (64, 768)  # smallest and largest image, pixels
+SIZES = (64, 2048)  # smallest and largest image, pixels
 _AMBIENT = {"clear": 0.56, "overcast": 0.82, "rain": 0.66, "fog": 0.80, "dusk": 0.40}
 _LAMPS_ON = ("dusk", "rain", "fog")
 _KNEE = 0.7  # brightness above this is compressed, so that edges of white paint stay visible

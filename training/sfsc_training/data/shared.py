@@ -1,0 +1,52 @@
+"""The part of a data set on which several runs agree, whatever identities each of them kept for validation."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from sfsc_training.data.reader import Dataset, Split
+from sfsc_training.errors import DataError
+
+__all__ = ["shared_dataset"]
+
+
+def shared_dataset(datasets: Sequence[Dataset]) -> Dataset:
+    """The identities that every run trained on, those that none did, and the test split of all.
+
+    Args:
+        datasets: the same images as each run divides them.
+
+    Raises:
+        DataError: the test splits differ, or no identity is in every training split.
+    """
+    first, *others = datasets
+    for other in others:
+        if _roles(other.test) != _roles(first.test):
+            raise DataError(
+                "runs that are joined must have the same test split, or one may have been trained on what another "
+                f"is tested on; found two: {first.test.protocol()}, and {other.test.protocol()}, of other images"
+            )
+    if not others:
+        return first
+    train, validation = (
+        _of_identities(parts[0], set[str].intersection(*(set(part.identities) for part in parts)))
+        for parts in ([data.train for data in datasets], [data.validation for data in datasets])
+    )
+    if not train.identities:
+        raise DataError("runs that are joined must have training identities in common; found none")
+    return replace(first, train=train, validation=validation)
+
+
+def _roles(split: Split) -> tuple[tuple[str, ...], list[int], list[int]]:
+    return split.names, split.query.tolist(), split.gallery.tolist()
+
+
+def _of_identities(split: Split, kept: set[str]) -> Split:
+    """The images of some identities, which are numbered anew."""
+    place = np.array([name in kept for name in split.identities], dtype=np.bool_)
+    counted = split.classes >= 0
+    rows = np.flatnonzero(counted)[place[split.classes[counted]]]
+    part = split.take(rows)
+    names = tuple(name for name in split.identities if name in kept)
+    return replace(part, classes=(np.cumsum(place) - 1)[part.classes], identities=names)
