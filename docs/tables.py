@@ -174,6 +174,7 @@ TABLES = {
     "methods-vehicles": lambda: comparison("vehicles_methods"),
     "robustness-omniglot28": lambda: differences("omniglot28_robustness"),
     "alignment-grocery-store": lambda: asked("alignment_grocery-store"),
+    "alignment-omniglot28": lambda: asked("alignment_omniglot28"),
     "demo-matrix": demo_matrix,
     "main-job-omniglot28": lambda: main_job("omniglot28"),
     "main-job-grocery-store": lambda: main_job("grocery-store"),
