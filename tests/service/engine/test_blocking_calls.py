@@ -103,7 +103,7 @@ def test_a_call_that_is_cancelled_while_a_thread_takes_it_takes_no_other_with_it
         main, lock = threading.current_thread(), pool._lock
 
         class Late:
-            """The pool's lock; whoever cancels gets it after a thread has taken the cancelled call and the next."""
+            """The pool's lock; who cancels gets it after a thread has taken the cancelled call and the next."""
 
             def __enter__(self) -> None:
                 if threading.current_thread() is main:

@@ -1,4 +1,4 @@
-"""The embedder around its parts: what it counts, predicts, refuses and gives up, with a clock of the test's own."""
+"""The embedder around its parts: what it counts, predicts, refuses and gives up, on a clock of the test's own."""
 
 import asyncio
 import threading
@@ -49,8 +49,8 @@ def replace_network(embedder: Embedder, made: Callable[[Any], Callable[[np.ndarr
     runners[WIDTH] = made(runners[WIDTH])
 
 
-def embed(embedder: Embedder, budget: Budget = Budget(width=WIDTH), **kind: bool) -> EmbeddedImage:
-    return asyncio.run(embedder.embed(draw_image(1), budget, Arrival.now(**kind)))
+def embed(embedder: Embedder, **kind: bool) -> EmbeddedImage:
+    return asyncio.run(embedder.embed(draw_image(1), Budget(width=WIDTH), Arrival.now(**kind)))
 
 
 def family(embedder: Embedder, name: str) -> Metric:

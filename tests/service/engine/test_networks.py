@@ -25,7 +25,7 @@ def sizes(networks: Networks) -> dict[str, list[int]]:
 
 
 def test_a_new_network_has_been_measured_with_one_image(networks: Networks) -> None:
-    assert sizes(networks) == dict.fromkeys(WIDTHS, [1])
+    assert sizes(networks) == {width: [1] for width in WIDTHS}
 
 
 @pytest.mark.parametrize(("max_batch", "wanted"), [(1, [1]), (4, [1, 2, 4]), (5, [1, 2, 4])])
