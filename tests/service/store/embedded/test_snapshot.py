@@ -135,6 +135,21 @@ def test_snapshots_are_written_while_the_store_is_open(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_snapshot_of_a_large_gallery_waits_until_as_much_has_changed(tmp_path: Path) -> None:
+    """30 items; every replacement counts twice, as what it removes and what it adds."""
+    path, store = tmp_path / "index.snapshot", EmbeddedStore(tmp_path, SPACE, DIMENSION, snapshot_changes=10)
+    store.upsert(make_items(30))
+    store.upsert([make_item("after")])  # its group is worked on after the snapshot
+    first = path.read_bytes()
+    store.upsert(make_items(14, 100))
+    store.delete(["nowhere"])
+    assert path.read_bytes() == first, "29 changes of 31 items"
+    store.upsert(make_items(1, 200))
+    store.delete(["nowhere"])
+    assert path.read_bytes() != first
+    store.close()
+
+
 def test_a_snapshot_that_cannot_be_written_keeps_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
