@@ -85,7 +85,7 @@ _SAMPLED = {
     "store.embedded.searcher": ("store/embedded/test_searcher", "store/embedded/test_exactness", *_STORE),
     "store.embedded.store": _STORE,
     "store.embedded.write_queue": _STORE,
-    "store.embedded.index.faiss_rows": (*_INDEX, *_STORE),
+    "store.embedded.index.faiss_rows": (*_INDEX, "store/embedded/test_folder", *_STORE),
     "store.embedded.index.growable_array": (*_INDEX, *_STORE),
     "store.embedded.index.recovery": ("store/embedded/test_snapshot", *_STORE),
     "store.embedded.index.rwlock": ("store/embedded/test_rwlock", "store/embedded/test_concurrency"),
