@@ -125,6 +125,29 @@ def test_scores_closer_than_the_device_can_tell_are_ranked_rightly(empty: Any, s
         assert_equal(index, rows, base, k, np.arange(1, 901, 2))
 
 
+class RoundingDevice(DeviceStandIn):
+    """Its scores are off by nearly as much as a device's may be."""
+
+    def search(self, queries: Float32, k: int) -> Any:
+        scores, positions = self._index.search(queries, self._index.ntotal)
+        errors = np.random.default_rng(0).uniform(-0.9, 0.9, scores.shape) * self._index.d * 2.0**-24
+        seen = (scores + errors).astype(np.float32)
+        order = np.argsort(-seen, axis=1)[:, :k]
+        return np.take_along_axis(seen, order, axis=1), np.take_along_axis(positions, order, axis=1)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 40])
+def test_an_imprecise_device_hides_no_hit_behind_a_clear_first(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        index_module, "make_index", lambda d, _device, threads: AcceleratedRows(d, threads, RoundingDevice(d))
+    )
+    index, (base,) = VectorIndex(64, "cpu", 1, few_rows=0), unit_vectors(1, 1, 64)
+    vectors = (0.5 * base + np.random.default_rng(1).normal(0, 1e-7, (900, 64))).astype(np.float32)
+    vectors[450] = base
+    index.apply(NONE, np.arange(1, 901), vectors)
+    assert_equal(index, dict(enumerate(vectors, start=1)), base[None], k)
+
+
 def test_searches_see_all_of_a_change_or_nothing_of_it(empty: Any) -> None:
     index, batch = empty(), 10
     index.apply(NONE, np.arange(1, 3_001), unit_vectors(3, 3_000, D) * np.float32(0.5))
