@@ -101,7 +101,8 @@ def test_threads_that_compute_give_way_to_the_event_loop_and_no_others(settings:
             thread.name.rstrip("0123456789_-"): os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) - own
             for thread in threading.enumerate()
         }
-    assert {name: found[name] for name in ("batch", "decode", "search")} == {"batch": 7, "decode": 7, "search": 7}
+    lowered = min(19, own + 7) - own
+    assert {found[name] for name in ("batch", "decode", "search")} == {lowered}
     assert {found[name] for name in found if name not in ("batch", "decode", "search")} == {0}
 
 
