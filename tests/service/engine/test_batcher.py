@@ -250,17 +250,20 @@ def test_closing_works_off_what_waits_and_takes_nothing_more() -> None:
     async def scenario() -> list[int]:
         gate = Gate()
         made: Numbers = Batcher(first_key, gate, BatcherLimits(1, 1e9))
-        waiting = [submit(made, n) for n in range(5)]
+        running = submit(made, 0)
         await gate.busy()
+        waiting = [submit(made, n) for n in range(1, 5)]
         closing = asyncio.create_task(asyncio.to_thread(made.close, START_TIMEOUT_S))
         while not made._closing:
             await asyncio.sleep(0)
         with pytest.raises(Problem) as caught:
             submit(made, 6)
         assert caught.value.code == "shutting_down"
+        await asyncio.sleep(0.05)
+        assert not closing.done()
         gate.open()
         await closing
-        return [answer.result for answer in await asyncio.gather(*waiting)]
+        return [answer.result for answer in await asyncio.gather(running, *waiting)]
 
     assert asyncio.run(scenario()) == [0, 2, 4, 6, 8]
 

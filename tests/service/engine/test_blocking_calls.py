@@ -79,6 +79,55 @@ def test_a_cancelled_call_leaves_nothing_in_the_queue(blocker: Blocker) -> None:
     played(scenario)
 
 
+def test_threads_outlive_calls_that_were_cancelled(blocker: Blocker) -> None:
+    """Each cancelled call leaves a wake-up behind, for which there is nothing to do."""
+
+    async def scenario(pool: BlockingCalls) -> None:
+        running = pool.run(blocker)
+        await blocker.busy()
+        for _ in range(5):
+            pool.run(int, 0).cancel()
+            await asyncio.sleep(0)
+        blocker.go.set()
+        await running
+        for n in range(100):
+            assert await asyncio.wait_for(pool.run(int, n), TIMEOUT_S) == n
+
+    played(scenario)
+
+
+def test_a_call_that_is_cancelled_while_a_thread_takes_it_takes_no_other_with_it(blocker: Blocker) -> None:
+    after = Blocker()
+
+    async def scenario(pool: BlockingCalls) -> None:
+        main, lock = threading.current_thread(), pool._lock
+
+        class Late:
+            """The pool's lock; who cancels gets it after a thread has taken the cancelled call and the next."""
+
+            def __enter__(self) -> None:
+                if threading.current_thread() is main:
+                    blocker.go.set()
+                    assert after.entered.wait(TIMEOUT_S)
+                lock.acquire()
+
+            def __exit__(self, *_: object) -> None:
+                lock.release()
+
+        running = pool.run(blocker)
+        await blocker.busy()
+        gone, blocked, stays = pool.run_by(1.0, int, 1), pool.run_by(2.0, after), pool.run_by(3.0, int, 3)
+        pool._lock = Late()  # type: ignore[assignment]
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        pool._lock = lock
+        after.go.set()
+        await asyncio.gather(running, blocked)
+        assert await asyncio.wait_for(stays, TIMEOUT_S) == 3
+
+    played(scenario)
+
+
 def test_a_call_that_runs_counts_even_when_its_caller_has_gone(blocker: Blocker) -> None:
     async def scenario(pool: BlockingCalls) -> None:
         gone = asyncio.ensure_future(pool.run(blocker))
@@ -131,8 +180,10 @@ def test_a_call_that_raises_leaves_nothing_behind() -> None:
             await pool.run(fail, blob)
         caught.value.with_traceback(None)
         del blob, caught
-        gc.collect()
-        assert ref() is None
+        async with asyncio.timeout(TIMEOUT_S):  # its thread lets go of it after it has answered
+            while ref() is not None:
+                await asyncio.sleep(0)
+                gc.collect()
 
     played(scenario)
 

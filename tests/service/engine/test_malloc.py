@@ -1,5 +1,6 @@
 """What was freed is given back to the system, and the service does so by itself."""
 
+import ctypes
 import platform
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import pytest
 from sfsc_service.engine.malloc import trim_heap
 from sfsc_service.settings import Settings
 from tests.service.live import running
+
+TRIM_THRESHOLD = -1  # malloc.h
 
 
 def resident_mib() -> float:
@@ -28,6 +31,22 @@ def test_freed_memory_is_given_back() -> None:
     trim_heap()
     assert resident_mib() < full - 100
     assert last.size == 100_000
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's heap is meant")
+def test_trimming_leaves_nothing_on_top_of_the_heap() -> None:
+    set_option = ctypes.CDLL(None).mallopt
+    trim_heap()
+    assert set_option(TRIM_THRESHOLD, 2**30), "from now on glibc keeps what lies on top"
+    try:
+        blocks = [np.ones(100_000, np.uint8) for _ in range(1500)]
+        full = resident_mib()
+        blocks.clear()
+        assert resident_mib() > full - 10, "the test shows nothing if glibc does it by itself"
+        assert trim_heap()
+        assert resident_mib() < full - 100
+    finally:
+        set_option(TRIM_THRESHOLD, 128 * 1024)  # glibc's own
 
 
 RAISED = """

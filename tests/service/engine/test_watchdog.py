@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -39,7 +39,18 @@ async def until(true: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-def test_a_worker_that_dies_answers_its_batch_and_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def quiet_deaths(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Threads may die of an exception; the test ends after them, so that no other test is blamed."""
+    before = set(threading.enumerate())
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(START_TIMEOUT_S)
+
+
+@pytest.mark.usefixtures("quiet_deaths")
+def test_a_worker_that_dies_answers_its_batch_and_is_replaced() -> None:
     class PulledPlugError(BaseException):
         pass
 
@@ -48,7 +59,6 @@ def test_a_worker_that_dies_answers_its_batch_and_is_replaced(monkeypatch: pytes
             raise PulledPlugError
         return [2 * payload for payload in payloads]
 
-    monkeypatch.setattr(threading, "excepthook", lambda _: None)
     seen: list[tuple[str, str]] = []
 
     async def scenario() -> int:
@@ -63,8 +73,9 @@ def test_a_worker_that_dies_answers_its_batch_and_is_replaced(monkeypatch: pytes
     assert seen == [("a", "died")]
 
 
+@pytest.mark.usefixtures("quiet_deaths")
 @pytest.mark.parametrize("cause", ["died", "hung"])
-def test_a_lost_worker_is_told_before_its_batch_is_answered(cause: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_worker_is_told_before_its_batch_is_answered(cause: str) -> None:
     """Metrics read after the answer include the loss."""
     hanging = Hanging(1)
 
@@ -73,7 +84,6 @@ def test_a_lost_worker_is_told_before_its_batch_is_answered(cause: str, monkeypa
             raise SystemExit
         return hanging(key, payloads)
 
-    monkeypatch.setattr(threading, "excepthook", lambda _: None)
     answered: list[bool] = []
     futures: list[asyncio.Future[BatchedResult[str, int]]] = []
 
@@ -174,9 +184,32 @@ def test_workers_that_hang_are_replaced_a_bounded_number_of_times() -> None:
                 submit(made, 2)
             assert caught.value.code == "no_worker"
             hanging.let_go()
-            await until(lambda: made.worker_pool.working == 1)
-            assert (made.worker_pool.hanging, made.worker_pool.alive) == (0, True)
+            await until(lambda: (made.worker_pool.working, made.worker_pool.hanging) == (1, 0))
+            assert made.worker_pool.alive
             assert (await submit(made, 2)).result == 4
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.usefixtures("quiet_deaths")
+@pytest.mark.parametrize(("spare", "alive", "working"), [(3, True, 1), (2, False, 1), (1, False, 0)])
+def test_workers_that_hang_and_workers_that_died_count_together(spare: int, alive: bool, working: int) -> None:
+    hanging = Hanging(1)
+
+    def run(key: str, payloads: list[int]) -> list[int | Exception]:
+        if payloads == [0]:
+            raise SystemExit
+        return hanging(key, payloads)
+
+    async def scenario() -> None:
+        with batcher(run, limits=BatcherLimits(1, 1e9, spare=spare), hang_after=soon) as made:
+            for payload, code in ((1, "inference_hung"), (0, "inference_failed")):
+                with pytest.raises(Problem) as caught:
+                    await submit(made, payload)
+                assert caught.value.code == code
+            pool = made.worker_pool
+            assert (pool.hanging, pool.died, pool.alive, pool.working) == (1, 1, alive, working)
+            hanging.let_go()
 
     asyncio.run(scenario())
 

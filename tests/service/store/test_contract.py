@@ -97,6 +97,12 @@ def test_a_bad_item_is_refused_by_name_and_nothing_of_its_call_is_kept(store: St
     assert [type(verdict) for verdict in verdicts] == [type(None), kind, type(None)]
 
 
+def test_a_refused_media_type_is_quoted_up_to_80_characters(store: Store) -> None:
+    (refusal,) = store.check([replace(make_item("a"), image=EncodedImage(b"x", "x" * 100))])
+    assert refusal is not None
+    assert refusal.found == repr("x" * 80)
+
+
 def test_what_stands_at_the_limits_is_taken(store: Store) -> None:
     items = [
         replace(make_item("x" * 256), metadata={"a": "x" * (MAX_METADATA_BYTES - 8)}),

@@ -153,6 +153,22 @@ def test_a_pinned_image_is_not_deleted(tmp_path: Path) -> None:
     assert files(tmp_path) == set()
 
 
+def test_a_file_that_cannot_be_deleted_is_left_and_told(
+    embedded: EmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(_path: Path, **_: bool) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    item = make_item("a", 1, image=True)
+    embedded.upsert([item])
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refused)
+        assert embedded.delete(["a"]) == [True]
+    assert embedded.image("a") is None
+    assert files(tmp_path / "store") == digests(item.image)
+    assert "could not be deleted" in caplog.text
+
+
 def test_a_damaged_file_is_told_and_healed_by_storing_it_again(embedded: EmbeddedStore, tmp_path: Path) -> None:
     item = make_item("a", 1, image=True)
     embedded.upsert([item])

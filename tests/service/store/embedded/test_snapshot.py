@@ -6,13 +6,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sfsc_service.store.embedded.index.snapshot import read_snapshot, write_snapshot
 from sfsc_service.store.embedded.index.vector_index import VectorIndex
 from sfsc_service.store.embedded.store import EmbeddedStore
 from tests.service.store.agreement import assert_agrees
-from tests.service.store.making import DIMENSION, SPACE, make_item, make_items
+from tests.service.store.making import DIMENSION, SPACE, make_item, make_items, unit_vectors
 from tests.service.store.oracle import Oracle
 
 
@@ -92,6 +93,27 @@ def test_a_whole_snapshot_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert caplog.text == ""
 
 
+def test_a_file_that_ends_before_its_header_is_told_as_no_snapshot(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "index.snapshot"
+    write_snapshot(path, VectorIndex(DIMENSION, "cpu", 1), 1)
+    path.write_bytes(path.read_bytes()[:40])
+    assert read_snapshot(path, DIMENSION) is None
+    assert "does not begin like a snapshot" in caplog.text
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_snapshot_of_hardly_anything_is_used_too(tmp_path: Path, count: int) -> None:
+    path, index = tmp_path / "index.snapshot", VectorIndex(DIMENSION, "cpu", 1)
+    index.apply(np.empty(0, np.int64), np.arange(5, 5 + count), unit_vectors(1, count))
+    write_snapshot(path, index, 7)
+    snapshot = read_snapshot(path, DIMENSION)
+    assert snapshot is not None
+    assert (snapshot.sequence, snapshot.sequences.tolist()) == (7, list(range(5, 5 + count)))
+    assert np.array_equal(snapshot.vectors, unit_vectors(1, count))
+
+
 def test_changes_after_the_snapshot_are_read_from_the_database(tmp_path: Path) -> None:
     oracle, path = filled(tmp_path), tmp_path / "index.snapshot"
     old = path.read_bytes()
@@ -132,6 +154,21 @@ def test_snapshots_are_written_while_the_store_is_open(tmp_path: Path) -> None:
     snapshot = read_snapshot(tmp_path / "index.snapshot", DIMENSION)
     assert snapshot is not None
     assert len(snapshot.sequences) == 30
+    store.close()
+
+
+def test_a_snapshot_of_a_large_gallery_waits_until_as_much_has_changed(tmp_path: Path) -> None:
+    """30 items; every replacement counts twice, as what it removes and what it adds."""
+    path, store = tmp_path / "index.snapshot", EmbeddedStore(tmp_path, SPACE, DIMENSION, snapshot_changes=10)
+    store.upsert(make_items(30))
+    store.upsert([make_item("after")])  # its group is worked on after the snapshot
+    first = path.read_bytes()
+    store.upsert(make_items(14, 100))
+    store.delete(["nowhere"])
+    assert path.read_bytes() == first, "29 changes of 31 items"
+    store.upsert(make_items(1, 200))
+    store.delete(["nowhere"])
+    assert path.read_bytes() != first
     store.close()
 
 

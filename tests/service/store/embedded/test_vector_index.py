@@ -14,6 +14,7 @@ from sfsc_service.store.embedded.changes import Int64
 from sfsc_service.store.embedded.index import vector_index as index_module
 from sfsc_service.store.embedded.index.faiss_rows import AcceleratedRows, HostRows, probe
 from sfsc_service.store.embedded.index.vector_index import VectorIndex, VersionNotIndexedError
+from sfsc_service.store.embedded.index.vector_rows import VectorRows
 from sfsc_service.store.errors import DeviceUnavailableError
 from sfsc_service.store.protocol import Float32
 from tests.service.store.making import unit_vectors
@@ -124,6 +125,29 @@ def test_scores_closer_than_the_device_can_tell_are_ranked_rightly(empty: Any, s
         assert_equal(index, rows, base, k, np.arange(1, 901, 2))
 
 
+class RoundingDevice(DeviceStandIn):
+    """Its scores are off by nearly as much as a device's may be."""
+
+    def search(self, queries: Float32, k: int) -> Any:
+        scores, positions = self._index.search(queries, self._index.ntotal)
+        errors = np.random.default_rng(0).uniform(-0.9, 0.9, scores.shape) * self._index.d * 2.0**-24
+        seen = (scores + errors).astype(np.float32)
+        order = np.argsort(-seen, axis=1)[:, :k]
+        return np.take_along_axis(seen, order, axis=1), np.take_along_axis(positions, order, axis=1)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 40])
+def test_an_imprecise_device_hides_no_hit_behind_a_clear_first(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        index_module, "make_index", lambda d, _device, threads: AcceleratedRows(d, threads, RoundingDevice(d))
+    )
+    index, (base,) = VectorIndex(64, "cpu", 1, few_rows=0), unit_vectors(1, 1, 64)
+    vectors = (0.5 * base + np.random.default_rng(1).normal(0, 1e-7, (900, 64))).astype(np.float32)
+    vectors[450] = base
+    index.apply(NONE, np.arange(1, 901), vectors)
+    assert_equal(index, dict(enumerate(vectors, start=1)), base[None], k)
+
+
 def test_searches_see_all_of_a_change_or_nothing_of_it(empty: Any) -> None:
     index, batch = empty(), 10
     index.apply(NONE, np.arange(1, 3_001), unit_vectors(3, 3_000, D) * np.float32(0.5))
@@ -194,6 +218,18 @@ class ForgetfulDevice(DeviceStandIn):
         return scores, np.where(positions == 7, -1, positions)
 
 
+class OffDevice(DeviceStandIn):
+    """Its scores are off by so much."""
+
+    def __init__(self, dimension: int, error: float) -> None:
+        super().__init__(dimension)
+        self._error = error
+
+    def search(self, queries: Float32, k: int) -> Any:
+        scores, positions = super().search(queries, k)
+        return scores + np.float32(self._error), positions
+
+
 def test_a_probe_tells_a_device_that_can_be_trusted_from_others() -> None:
     good = DeviceStandIn(128)
     probe(good, 128)
@@ -202,6 +238,9 @@ def test_a_probe_tells_a_device_that_can_be_trusted_from_others() -> None:
         probe(CoarseDevice(128), 128)
     with pytest.raises(DeviceUnavailableError, match="some missing"):
         probe(ForgetfulDevice(128), 128)
+    probe(OffDevice(128, 0.8 * 2.0**-17), 128)
+    with pytest.raises(DeviceUnavailableError, match=r"good to 7\.6e-06; found them off by 9\."):
+        probe(OffDevice(128, 1.25 * 2.0**-17), 128)
 
 
 def test_a_device_does_what_it_can_and_the_host_the_rest() -> None:
@@ -217,3 +256,24 @@ def test_a_device_does_what_it_can_and_the_host_the_rest() -> None:
         assert np.array_equal(positions, expected)
         assert np.array_equal(scores, expected_scores)
         assert device.searches == on_device
+
+
+@pytest.mark.parametrize("tombstones", [1, 256])
+def test_a_few_tombstones_keep_no_search_from_the_device(tombstones: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = DeviceStandIn(D)
+    monkeypatch.setattr(index_module, "make_index", lambda *_: AcceleratedRows(D, 1, device))
+    index, vectors = VectorIndex(D, "cpu", 1, few_rows=0), unit_vectors(1, 1_000, D)
+    index.apply(NONE, np.arange(1, 1_001), vectors)
+    index.apply(np.arange(1, tombstones + 1), NONE, np.empty((0, D), np.float32))
+    rows = dict(enumerate(vectors[tombstones:], start=tombstones + 1))
+    assert_equal(index, rows, unit_vectors(2, 1, D), 5)
+    assert device.searches == 1
+
+
+@pytest.mark.parametrize(("rows", "tombstones"), [(1_000, 256), (2_000, 400)])
+def test_rows_are_compacted_beyond_256_tombstones_and_a_fifth_of_all(rows: int, tombstones: int) -> None:
+    made = VectorRows(HostRows(D, 1))
+    made.append(np.arange(1, rows + 1), unit_vectors(1, rows, D))
+    made.mark_deleted(np.arange(tombstones - 1))
+    assert not made.needs_compaction(1)
+    assert made.needs_compaction(2)

@@ -251,6 +251,29 @@ def test_whatever_the_work_raises_the_thread_lives_and_everyone_is_answered() ->
         writer.submit(WriteRequest(lambda _: AppliedChange(), 1))
 
 
+def test_groups_are_filled_up_to_their_number_of_items_and_a_larger_request_goes_alone() -> None:
+    entered, go = threading.Event(), threading.Event()
+    groups: list[list[int]] = []
+
+    def work(jobs: list[WriteRequest]) -> None:
+        entered.set()
+        assert go.wait(60)
+        groups.append([job.items for job in jobs])
+        for job in jobs:
+            job.future.set_result(AppliedChange())
+
+    writer = WriteQueue(work, max_items=100, max_group_items=10, timeout_s=1)
+    futures = [writer.submit(WriteRequest(lambda _: AppliedChange(), 1))]
+    assert entered.wait(60)
+    for items in (3, 4, 3, 1, 11, 5, 6):
+        futures.append(writer.submit(WriteRequest(lambda _: AppliedChange(), items)))
+    go.set()
+    for future in futures:
+        future.result(60)
+    writer.close()
+    assert groups == [[1], [3, 4, 3], [1], [11], [5], [6]]
+
+
 def test_what_may_wait_is_bounded_and_close_finishes_it() -> None:
     go, done = threading.Event(), []
 

@@ -69,7 +69,7 @@ def _parts(index: VectorIndex, sequence: int) -> Iterator[memoryview | bytes]:
     for sequences, _ in index.chunks():
         yield sequences.astype("<i8").data.cast("B")
     for _, vectors in index.chunks():
-        yield np.ascontiguousarray(vectors, "<f4").reshape(-1).data.cast("B")
+        yield np.ascontiguousarray(vectors, "<f4").data.cast("B")
 
 
 def _parse(data: mmap.mmap, dimension: int) -> Snapshot:

@@ -1,0 +1,81 @@
+"""What a batcher tells of times and workers, to the digit."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from sfsc_service.errors import Problem
+from tests.service.numbers import START_TIMEOUT_S, Gate, batcher, double, first_key, submit
+
+
+def test_times_are_those_of_the_clock_in_milliseconds() -> None:
+    now = 10.0
+
+    def run(key: str, payloads: list[int]) -> list[int | Exception]:
+        nonlocal now
+        now += 0.5 if payloads == [0] else 0.25
+        return double(key, payloads)
+
+    async def scenario() -> list[tuple[float, float]]:
+        gate = Gate(run)
+        with batcher(gate, clock=lambda: now) as made:
+            first = submit(made, 0)
+            await gate.busy()
+            second = submit(made, 1)
+            gate.open()
+            return [(answer.queue_ms, answer.compute_ms) for answer in await asyncio.gather(first, second)]
+
+    assert asyncio.run(scenario()) == [(0.0, 500.0), (500.0, 250.0)]
+
+
+def test_a_plan_is_told_the_idle_workers_and_counts_the_one_that_asks() -> None:
+    told: list[int] = []
+    gate = Gate()
+
+    def plan(works: Sequence[str], now: float, idle: int) -> tuple[str, list[int]]:
+        told.append(idle)
+        return first_key(works, now, idle)
+
+    def run(key: str, payloads: list[int]) -> Sequence[int | Exception]:
+        return gate(key, payloads) if payloads == [1] else double(key, payloads)
+
+    async def scenario() -> None:
+        with batcher(run, workers=2, plan=plan) as made:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                while told[-1:] != [2]:  # not before both threads have begun
+                    await submit(made, 0)
+            held = submit(made, 1)
+            await gate.busy()
+            await submit(made, 2)
+            gate.open()
+            await held
+
+    asyncio.run(scenario())
+    assert told[-2:] == [2, 1]
+
+
+def test_a_deadline_that_passes_while_the_event_loop_is_busy_is_answered_by_the_worker() -> None:
+    """The worker drops the request before the loop's own timer can."""
+    dropped: list[str] = []
+
+    async def scenario() -> None:
+        gate = Gate()
+        with batcher(gate, dropped=dropped.append) as made:
+            blocker = submit(made, 0)
+            await gate.busy()
+            hasty = submit(made, 1, expires=made._clock() + 0.01)
+            time.sleep(0.05)
+            gate.open()
+            end = time.monotonic() + START_TIMEOUT_S
+            while made.waiting:
+                assert time.monotonic() < end
+                time.sleep(0.01)
+            with pytest.raises(Problem) as caught:
+                await asyncio.wait_for(hasty, START_TIMEOUT_S)
+            assert caught.value.code == "deadline_passed"
+            assert (await blocker).result == 0
+
+    asyncio.run(scenario())
+    assert dropped == ["deadline_passed"]
