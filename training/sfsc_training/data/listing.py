@@ -61,9 +61,9 @@ def make_dataset(
         found: what the reader has found already that cannot be used.
 
     Raises:
-        DataError: something cannot be used and is not to be left out; fewer than 2 identities are left to train
-            on; the test has no identity of its own, or no image with another one of its identity to be found; a
-            split has no queries or no gallery.
+        DataError: something cannot be used and is not to be left out; a new training has fewer than 2
+            identities; the test has no identity of its own, or no image that could find another one of its
+            identity; a split has no queries or no gallery.
     """
     contents, unreadable = _contents(listed)
     images = [one for one in listed if one.name in contents]
@@ -87,16 +87,12 @@ def make_dataset(
         Finding("images whose copy is in another split", tuple(sorted(copies))),
     )
     left_out = refuse_or_leave_out(source, troubles, leave_out=section.skip_unreadable)
+    if earlier is None or earlier.others is None:
+        _check_enough(source, divided, left_out)
     cameras = _camera_numbers(divided, section.camera)
     train, validation, test = (
         _split(source, [image for image in divided if image.part == part], section, cameras) for part in _PARTS
     )
-    if len(train.identities) < 2:
-        kept = f" beside {len(validation.identities)} for validation and {len(test.identities)} for the test"
-        because = f" ({'; '.join(map(str, left_out))})" if left_out else ""
-        raise DataError(
-            f"{source}: training needs at least 2 identities; found {len(train.identities)}{kept}{because}"
-        )
     splits = (train, validation, test)
     if test.paths and not len(test.searchable()):
         raise DataError(f"{source}: no image of the test has another one of its identity that it could find")
@@ -140,6 +136,18 @@ def _check_own_identities(source: Path, images: Sequence[Listed], first: Mapping
         raise DataError(
             f"{source}: all {len(test)} identities of the test are in train, too; the test needs identities that "
             "were never trained on: put all images of an identity into one folder, without train and test above"
+        )
+
+
+def _check_enough(source: Path, images: Sequence[_Image], left_out: Sequence[Finding]) -> None:
+    train, validation, test = (
+        len({image.listed.identity for image in images if image.part == part}) for part in _PARTS
+    )
+    if train < 2:
+        because = f" ({'; '.join(map(str, left_out))})" if left_out else ""
+        raise DataError(
+            f"{source}: training needs at least 2 identities; found {train} beside {validation} for validation and "
+            f"{test} for the test{because}"
         )
 
 
