@@ -146,8 +146,8 @@ def _check_enough(source: Path, images: Sequence[_Image], left_out: Sequence[Fin
     if train < 2:
         because = f" ({'; '.join(map(str, left_out))})" if left_out else ""
         raise DataError(
-            f"{source}: training needs at least 2 identities; found {train} beside {validation} for validation and "
-            f"{test} for the test{because}"
+            f"{source}: training needs at least 2 identities; found {train} beside {validation} for validation "
+            f"and {test} for the test{because}"
         )
 
 

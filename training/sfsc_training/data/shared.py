@@ -30,7 +30,8 @@ def shared_dataset(datasets: Sequence[Dataset]) -> Dataset:
     if not others:
         return first
     train, validation = (
-        _in_common([data.train for data in datasets]), _in_common([data.validation for data in datasets])
+        _in_common([data.train for data in datasets]),
+        _in_common([data.validation for data in datasets]),
     )
     if not train.identities:
         raise DataError("runs that are joined must have training identities in common; found none")
