@@ -345,8 +345,9 @@ def report_command(
 def recipes() -> None:
     """List the packaged recipes, each with what it is for."""
     packaged = packaged_recipes()
+    longest = max(map(len, packaged))
     for name, path in packaged.items():
-        console.print(f"{name:28} {purpose(path)}", highlight=False, soft_wrap=True)
+        console.print(f"{name:{longest}}  {purpose(path)}", highlight=False, soft_wrap=True)
     console.print(f"\ntheir files: {next(iter(packaged.values())).parent}", highlight=False, soft_wrap=True)
 
 

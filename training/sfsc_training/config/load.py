@@ -53,9 +53,9 @@ def parse_recipe(document: Mapping[str, Any], source: str = "recipe") -> Recipe:
 
 
 def purpose(path: Path) -> str:
-    """What a recipe is for: the comment at the head of its file, in one line."""
-    lines = path.read_text().splitlines()
-    return " ".join(line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines))
+    """What a recipe is for: the first sentence of the comment at the head of its file."""
+    lines = takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())
+    return " ".join(line.lstrip("# ") for line in lines).partition(". ")[0].rstrip(".")
 
 
 def _parse_changed(document: dict[str, Any], settings: Sequence[str], source: str) -> Recipe:
