@@ -30,7 +30,8 @@ from result_file import Figure, write_result
 from sfsc_bundle.folder import open_bundle
 from sfsc_bundle.retrieval import Scores, evaluate_order
 from sfsc_training.config import load_recipe
-from sfsc_training.data.reader import Split, read_folder
+from sfsc_training.data.dataset import Split
+from sfsc_training.data.reader import read_folder
 
 # What needs no training reaches on these sets: the best of 16×16 pixels, HOG and colour histogram, mAP in points.
 UNTRAINED = {"omniglot28": 18.8, "grocery-store": 31.5}

@@ -275,7 +275,9 @@ def test_the_readmes_training_makes_a_bundle_that_is_served(typed):
     pytest.importorskip("torch", reason="the training extra is not installed")
     outputs = {block.code: out for block, out in typed("README.md")}
     (training,) = (out for code, out in outputs.items() if code.startswith("sfsc-train"))
-    assert "18 images of 3 identities" in training  # of eight, four are held out for the test, one for validation
+    plan = " ".join(training.split())
+    assert "mine: 48 images of 8 identities in photos → runs/mine" in plan
+    assert "train 24 images of 4 identities" in plan
     assert "query \\ gallery" in training
     assert "next: sfsc serve models/mine" in " ".join(training.split())  # lines are wrapped to the terminal
     assert any("sfsc serve models/mine" in code for code in outputs)

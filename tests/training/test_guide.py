@@ -25,6 +25,8 @@ def run(words):
         return
     assert words[0] == "sfsc-train"
     extra = ["--threads", "1", "--workers", "0"] if words[1] in ("train", "sweep") else []
+    if words[2] in ("photos", "--from"):
+        extra += ["--set", "optimiser.steps=2"]
     done = CliRunner().invoke(app, [*words[1:], *extra], catch_exceptions=False)
     assert done.exit_code == 0, (words, done.output)
 

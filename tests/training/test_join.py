@@ -19,6 +19,7 @@ from sfsc_training.cli import main
 from sfsc_training.config import load_recipe
 from sfsc_training.data.reader import read_folder
 from sfsc_training.data.shared import shared_dataset
+from sfsc_training.datasets import open_with_data
 from sfsc_training.errors import DataError
 from sfsc_training.evaluation import embed_joined, embed_split, evaluate_split
 from sfsc_training.joined_runs import JoinedRuns, open_joined
@@ -53,8 +54,8 @@ def runs(small_recipe, small_data, tmp_path_factory):
     }
 
 
-def read(small_data):
-    return lambda recipe: read_folder(small_data, recipe.data, recipe.seed)
+def opener(small_data):
+    return lambda folder: open_with_data(folder, small_data, QUIET, aligned=False)
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_runs_that_share_nothing_become_one_bundle(runs, small_data, tmp_path, s
     assert [run.widths for run in manifest.provenance.runs] == [("0.5",), ("1.0",)]
     assert [run.training.recipe["name"] for run in manifest.provenance.runs] == ["narrow", "wide"]
 
-    joined, dataset = open_joined([runs["narrow"], runs["wide"]], read(small_data))
+    joined, dataset = open_joined([runs["narrow"], runs["wide"]], opener(small_data))
     raw = embed_joined(joined, dataset.test, QUIET)
     apart, together = evaluate_split(raw).mean_ap, manifest.quality.mean_ap
     assert together[0][1] > apart[0][1] + 10
@@ -132,7 +133,7 @@ def test_an_existing_bundle_is_refused_before_anything_is_read(runs, tmp_path, s
 
 
 def test_identities_that_any_run_trained_on_choose_nothing(runs, small_data):
-    joined, shared = open_joined([runs["wide"], runs["seeded"]], read(small_data))
+    joined, shared = open_joined([runs["wide"], runs["seeded"]], opener(small_data))
     assert [run.recipe.name for run in joined.runs] == ["seeded", "wide"]
     splits = [read_folder(small_data, run.recipe.data, run.recipe.seed) for run in joined.runs]
     for name in ("train", "validation"):
@@ -145,7 +146,7 @@ def test_identities_that_any_run_trained_on_choose_nothing(runs, small_data):
 
 
 def test_joined_runs_lead_to_an_older_space_where_it_is_given(runs, small_data):
-    joined, shared = open_joined([runs["narrow"], runs["wide"]], read(small_data))
+    joined, shared = open_joined([runs["narrow"], runs["wide"]], opener(small_data))
     older = open_run(runs["both"])
     untouched = align_joined(joined, shared, QUIET, method=None)
     aligned = align_joined(joined, shared, QUIET, method=Method("procrustes"), older=older)

@@ -29,6 +29,7 @@ from sfsc_training.export import export
 from sfsc_training.loop import RunOptions, train
 from sfsc_training.optimisers import learning_rate
 from sfsc_training.run import open_run
+from tests.training.conftest import draw_identities
 
 QUIET = Console(quiet=True)
 OPTIONS = RunOptions(threads=1, workers=0, checkpoint_every=5)
@@ -266,12 +267,13 @@ def test_what_no_longer_fits_is_one_sentence(small_recipe, small_data, finished,
         (broken / f"train/id10{number}/c1_0.png").write_bytes(b"no image")
     said = train_again(broken, "--set", "data.validation_share=0")
     assert "id100/c1_0.png cannot be read" in said
-    assert "2 of 48 images cannot be read (data.skip_unreadable = true leaves them out)" in said
-    assert "optimiser.speed: is not a known key" in train_again(small_data, "--set", "optimiser.speed=9")
+    assert "2 of 64 images cannot be read (data.skip_unreadable = true leaves them out)" in said
+    assert "--set optimiser.speed=9: optimiser.speed: is not a known key" in train_again(
+        small_data, "--set", "optimiser.speed=9"
+    )
     shutil.copytree(finished[0], tmp_path / "r", dirs_exist_ok=True)
     more = shutil.copytree(small_data, tmp_path / "more")
-    for number in range(4):
-        shutil.copytree(more / "train/id100", more / f"train/new{number}")
+    draw_identities(more / "train", identities=4, shots=2, seed=7)
     assert "classifies 6 identities, but --data has 9 to train on" in train_again(more)
     checkpoint = torch.load(tmp_path / "r/checkpoint.pt", weights_only=True)
     checkpoint["network"].popitem()
@@ -335,7 +337,10 @@ def test_mistakes_are_one_sentence_before_any_training(small_recipe, small_data,
             ["train", small_recipe, "--data", tmp_path / "nowhere", "--out", tmp_path / "r"],
             "nowhere does not exist",
         ),
-        (["train", small_recipe, "--data", hollow, "--out", tmp_path / "r"], "identity", "has no image"),
+        (
+            ["train", small_recipe, "--data", hollow, "--out", tmp_path / "r"],
+            "identity folders without an image: 1, 'train/empty'",
+        ),
         (["train", "nothing", "--data", small_data, "--out", tmp_path / "r"], "no recipe 'nothing'"),
         (
             ["train", small_recipe, "--data", small_data, "--out", tmp_path / "r", "--set", "widths=[0.05,1.0]"],

@@ -1,6 +1,24 @@
 """`python -m sfsc_training` is `sfsc-train`, in the form that torchrun needs."""
 
-from sfsc_training.cli import main
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command; without the packages of the extra `training` it is one sentence on stderr, exit code 2."""
+    try:
+        from sfsc_training.cli import main as run
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("sfsc_"):
+            raise
+        print(
+            f"sfsc-train: needs {error.name}, which is not installed: pip install 'sfsc[training]'",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    run()
+
 
 if __name__ == "__main__":
     main()

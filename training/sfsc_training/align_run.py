@@ -22,7 +22,7 @@ from sfsc_training.alignment import (
     require_images,
 )
 from sfsc_training.alignment_file import RunAlignment, write_alignment
-from sfsc_training.data.reader import Dataset, Split
+from sfsc_training.data.dataset import Dataset, Split
 from sfsc_training.data.unlabelled import read_unlabelled
 from sfsc_training.device import Device
 from sfsc_training.errors import AlignmentError, CheckpointError, StaleAlignmentError
@@ -182,20 +182,10 @@ def _sample(joined: JoinedRuns, older: Run | None, split: Split, console: Consol
 
 def _validation(joined: JoinedRuns, older: Run | None, split: Split, console: Console) -> Validation | None:
     """What to choose by; None where fewer than two validation identities can be searched for."""
-    if len(_searchable(split)) < 2:
+    if len(split.searchable()) < 2:
         return None
     sample, split = _sample(joined, older, split, console)
     return Validation(sample, split.labels(), split.query, split.gallery)
-
-
-def _searchable(split: Split) -> Ints:
-    """The identities with a query that has a valid match in the gallery."""
-    query, gallery = (split.classes[rows] for rows in (split.query, split.gallery))
-    match = (query[:, None] == gallery) & (split.query[:, None] != split.gallery) & (query >= 0)[:, None]
-    if split.cameras is not None:
-        match &= split.cameras[split.query][:, None] != split.cameras[split.gallery]
-    found: Ints = np.unique(query[match.any(axis=1)])
-    return found
 
 
 @dataclass(frozen=True, slots=True)

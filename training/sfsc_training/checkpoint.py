@@ -3,6 +3,7 @@
 RUN/checkpoint.pt   all state of the loop: network, classifier, optimiser, averages, step
 RUN/recipe.json     the recipe with all its defaults
 RUN/labels.json     the identities of the classifier, in the order of its classes
+RUN/data.json       the images of each split (see `run_data`)
 RUN/history.jsonl   one line per logged step (see `history`)
 RUN/teacher.json    the teacher, where there is one
 RUN/alignment.*     the maps of the widths and what they are (see `alignment_file`)
@@ -82,10 +83,25 @@ def _inside(averaged: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Replace the run's checkpoint atomically: a run killed at any moment leaves the old one or the new one."""
+    """Replace the run's checkpoint atomically: a run killed at any moment leaves the old one or the new one.
+
+    Raises:
+        CheckpointError: it cannot be written; the old one is still there.
+    """
     content = {"format": _FORMAT} | {name: getattr(checkpoint, name) for name in Checkpoint.__slots__}
-    with replacing(folder / "checkpoint.pt") as file:
-        torch.save(content, file)
+    path = folder / "checkpoint.pt"
+    try:
+        with replacing(path) as file:
+            torch.save(content, file)
+    except (OSError, RuntimeError) as error:  # torch wraps what the file raises
+        raise CheckpointError(f"{path} cannot be written: {_cause(error)}; the run can be resumed") from error
+
+
+def _cause(error: BaseException) -> str:
+    """The first line of the first error of a chain."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return str(error).splitlines()[0]
 
 
 def read_checkpoint(folder: Path) -> Checkpoint | None:

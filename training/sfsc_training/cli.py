@@ -3,20 +3,20 @@
 import os
 import sys
 from fnmatch import fnmatchcase
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal, assert_never
+from typing import Annotated, Literal, NoReturn, assert_never
 
 import typer
 from rich.console import Console
 
 from sfsc_bundle.errors import SfscError
 from sfsc_bundle.folder import Bundle, check_target
-from sfsc_bundle.progress import counting
 from sfsc_training.align_run import MethodName, align_joined, align_run, align_trained, make_method
-from sfsc_training.checkpoint import older_space, read_recipe, write_json
-from sfsc_training.config import Recipe, load_recipe, packaged_recipes
-from sfsc_training.data.read import read_dataset
-from sfsc_training.data.reader import Dataset
+from sfsc_training.checkpoint import older_space, write_json
+from sfsc_training.config import Recipe, load_recipe, packaged_recipes, purpose
+from sfsc_training.continuation import continued_recipe
+from sfsc_training.datasets import decode_for_training, open_with_data, read_for_recipe, read_for_training
 from sfsc_training.device import Device
 from sfsc_training.distributed import is_first
 from sfsc_training.errors import RecipeError, TrainingError
@@ -35,8 +35,10 @@ from sfsc_training.export import export_joined
 from sfsc_training.joined_runs import JoinedRuns, open_joined
 from sfsc_training.loop import RunOptions
 from sfsc_training.loop import train as train_run
+from sfsc_training.plan import print_plan, print_time
 from sfsc_training.report.page import write_report
 from sfsc_training.results import read_result
+from sfsc_training.resume import check_run_folder
 from sfsc_training.run import open_run
 from sfsc_training.sweep import read_sweep, run_sweep
 
@@ -49,13 +51,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich would take [teacher] and [[run]] in the help texts for markup
 )
-console = Console()
+console = Console(markup=False, emoji=False)  # names of folders are no markup
 
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 DataFolder = Annotated[
     Path,
-    typer.Option("--data", help="data folder: {train,test}/IDENTITY/IMAGE, IDENTITY/IMAGE or a published set"),
+    typer.Option(
+        "--data",
+        help="images: a folder IDENTITY/IMAGE or {train,test}/IDENTITY/IMAGE, a list FILE.csv with the columns "
+        "path,identity, or a published set",
+    ),
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="run folder that `train` wrote")]
 SplitName = Annotated[
@@ -77,15 +83,59 @@ def main() -> None:
     try:
         app()
     except (TrainingError, SfscError) as error:
-        print(f"sfsc-train: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error))
+    except OSError as error:  # a full disk, or no permission
+        _fail(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"sfsc-train: {' '.join(message.splitlines())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"sfsc-train {version('sfsc')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="TOML file, or name of a packaged recipe")],
     data: DataFolder,
-    out: Annotated[Path, typer.Option("--out", help="run folder; an existing run is resumed")],
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RECIPE",
+            help="TOML file, or name of a packaged recipe (see `recipes`); with --from not needed",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="run folder; an existing run is resumed  [default: runs/NAME, the recipe's name]",
+            show_default=False,
+        ),
+    ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="a new run that starts from the weights of this one, with its recipe: for more steps or another "
+            "rate, see --set",
+        ),
+    ] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="change a key of the recipe, as in optimiser.steps=500"),
@@ -112,20 +162,27 @@ def train(
 ) -> None:
     """Train all widths at once, then align them.
 
-    A run that was stopped, at any moment, is resumed by the same command.
+    For photographs of your own, in a folder per identity: sfsc-train train photos --data FOLDER
+
+    It says first what it will do. A run that was stopped, at any moment, is resumed by the same command.
     """
-    loaded = load_recipe(recipe, setting or [])
-    dataset = _read(data, loaded)
-    split = dataset.train
-    console.print(f"{loaded.name}: {len(split.paths)} images of {len(split.identities)} identities → {out}")
+    loaded = _recipe(recipe, setting or [], start)
+    folder = out or Path("runs") / loaded.name
+    check_run_folder(folder, loaded)
+    dataset = read_for_training(data, loaded, folder, console)
+    dataset, images = decode_for_training(dataset, loaded, console)
     options = RunOptions(threads, workers, checkpoint_every, device, compiled)
-    train_run(loaded, dataset, out, console, options, teacher)
+    if is_first():
+        print_plan(loaded, dataset, data, folder, console)
+        if not (folder / "checkpoint.pt").exists():
+            print_time(loaded, dataset.train, console, options)
+    train_run(loaded, dataset, folder, console, options, teacher, images)
     if not is_first():
         return
     if not no_align:
-        older = None if teacher is None or older_space(out) is None else open_run(teacher, device=device)
-        _print_alignment(JoinedRuns((align_trained(out, dataset, device, console, older),)))
-    console.print(f"{loaded.name} is trained; next: sfsc-train evaluate {out} --data {data}")
+        older = None if teacher is None or older_space(folder) is None else open_run(teacher, device=device)
+        _print_alignment(JoinedRuns((align_trained(folder, dataset, device, console, older),)))
+    console.print(f"{loaded.name} is trained; next: sfsc-train evaluate {folder} --data {data}")
 
 
 @app.command()
@@ -164,7 +221,7 @@ def align(
         check_target(to, replace)
     chosen = make_method(method, ridge_share, strength, unlabelled=unlabelled is not None)
     older = None if compatible_with is None else open_run(compatible_with, device=device)
-    joined, dataset = open_joined(runs, lambda recipe: _read(data, recipe), device)
+    joined, dataset = open_joined(runs, lambda run: open_with_data(run, data, console, device, aligned=False))
     if to is None:
         run = align_run(joined.widest, dataset, console, method=chosen, unlabelled=unlabelled, older=older)
         _print_alignment(JoinedRuns((run,)))
@@ -190,8 +247,7 @@ def evaluate(
     device: DeviceOption = "cpu",
 ) -> None:
     """Print and store mAP and rank-1 of every pair of widths, and of galleries of mixed widths."""
-    dataset = _read(data, read_recipe(run))
-    opened = open_run(run, dataset, device, aligned=not raw)
+    opened, dataset = open_with_data(run, data, console, device, aligned=not raw)
     part = dataset.part(split)
     embedded = embed_split(opened, part, console)
     cross, mixed = evaluate_split(embedded), evaluate_mixed(embedded)
@@ -230,8 +286,8 @@ def export(
     With --unlabelled the bundle is aligned anew, as `align` does it; the run keeps the alignment that it has.
     """
     check_target(to, replace)
-    dataset = _read(data, read_recipe(run))
-    joined = JoinedRuns((open_run(run, dataset),))
+    opened, dataset = open_with_data(run, data, console)
+    joined = JoinedRuns((opened,))
     if unlabelled is not None:
         joined = align_joined(joined, dataset, console, unlabelled=unlabelled)
         _print_alignment(joined)
@@ -267,7 +323,9 @@ def sweep(
     if not planned:
         raise RecipeError(f"--only: no run of {file} has a name that matches {only}")
     options = RunOptions(threads, workers, device=device)
-    for path in run_sweep(planned, lambda recipe: _read(data, recipe), runs, results, split, console, options):
+    for path in run_sweep(
+        planned, lambda recipe: read_for_recipe(data, recipe, console), runs, results, split, console, options
+    ):
         console.print(f"result: {path}")
 
 
@@ -285,9 +343,12 @@ def report_command(
 
 @app.command()
 def recipes() -> None:
-    """List the packaged recipes."""
-    for name, path in packaged_recipes().items():
-        console.print(f"{name:28} {path}", highlight=False)
+    """List the packaged recipes, each with what it is for."""
+    packaged = packaged_recipes()
+    longest = max(map(len, packaged))
+    for name, path in packaged.items():
+        console.print(f"{name:{longest}}  {purpose(path)}", highlight=False, soft_wrap=True)
+    console.print(f"\ntheir files: {next(iter(packaged.values())).parent}", highlight=False, soft_wrap=True)
 
 
 def _print_alignment(joined: JoinedRuns) -> None:
@@ -316,8 +377,11 @@ def _print_bundle(bundle: Bundle) -> None:
     )
 
 
-def _read(data: Path, recipe: Recipe) -> Dataset:
-    if recipe.data.vehicles is None:
-        return read_dataset(data, recipe.data, recipe.seed)
-    with counting(console, "drawing vehicles") as progress:
-        return read_dataset(data, recipe.data, recipe.seed, progress)
+def _recipe(name: str | None, settings: list[str], start: Path | None) -> Recipe:
+    if start is not None:
+        return continued_recipe(start, None if name is None else load_recipe(name), settings)
+    if name is None:
+        raise RecipeError(
+            "give a RECIPE, such as photos for photographs of your own; sfsc-train recipes lists them"
+        )
+    return load_recipe(name, settings)

@@ -19,8 +19,8 @@ from sfsc_bundle.retrieval import CrossWidth, Labels, Scores, cross_width, evalu
 from sfsc_bundle.widths import canonical_width
 from sfsc_training.alignment import align
 from sfsc_training.cost import macs, parameters
+from sfsc_training.data.dataset import Split
 from sfsc_training.data.images import load_split
-from sfsc_training.data.reader import Split
 from sfsc_training.embed import embed
 from sfsc_training.errors import DataError
 from sfsc_training.joined_runs import JoinedRuns

@@ -35,8 +35,8 @@ from sfsc_bundle.manifest import (
 from sfsc_bundle.progress import bar
 from sfsc_bundle.runner import INPUT, OUTPUT
 from sfsc_training.cost import macs, parameters
+from sfsc_training.data.dataset import Dataset
 from sfsc_training.data.images import load_images
-from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import DataError, ExportError
 from sfsc_training.evaluation import Embedded, embed_joined, evaluate_mixed, evaluate_split
 from sfsc_training.joined_runs import JoinedRuns

@@ -9,11 +9,10 @@ from pathlib import Path
 from sfsc_training.alignment import Maps
 from sfsc_training.checkpoint import read_recipe
 from sfsc_training.config import Recipe
-from sfsc_training.data.reader import Dataset
+from sfsc_training.data.dataset import Dataset
 from sfsc_training.data.shared import shared_dataset
-from sfsc_training.device import Device
 from sfsc_training.errors import CheckpointError
-from sfsc_training.run import Run, open_run
+from sfsc_training.run import Run
 
 __all__ = ["JoinedRuns", "open_joined"]
 
@@ -56,25 +55,23 @@ class JoinedRuns:
 
 
 def open_joined(
-    folders: Sequence[Path], read: Callable[[Recipe], Dataset], device: Device = "cpu"
+    folders: Sequence[Path], open_one: Callable[[Path], tuple[Run, Dataset]]
 ) -> tuple[JoinedRuns, Dataset]:
     """Open runs, without their alignments, and the data set that they have in common.
 
     Args:
-        read: the data set of a recipe.
+        open_one: opens a run without its alignment, and its data set.
 
     Raises:
-        CheckpointError: as `open_run`; or two runs have the same width, or differ in dimension or image size.
-        DataError: as `read` and `shared_dataset`.
+        CheckpointError: as `open_one`; or two runs have the same width, or differ in dimension or image size.
+        DataError: as `open_one` and `shared_dataset`.
     """
     recipes = {folder: read_recipe(folder) for folder in folders}
     for one, other in combinations(folders, 2):
         _check_joinable(one, recipes[one], other, recipes[other])
-    datasets = [read(recipes[folder]) for folder in folders]
-    shared = shared_dataset(datasets)
-    runs = [
-        open_run(folder, dataset, device, aligned=False) for folder, dataset in zip(folders, datasets, strict=True)
-    ]
+    opened = [open_one(folder) for folder in folders]
+    shared = shared_dataset([dataset for _, dataset in opened])
+    runs = [run for run, _ in opened]
     return JoinedRuns(tuple(sorted(runs, key=lambda run: run.recipe.widths[-1]))), shared
 
 

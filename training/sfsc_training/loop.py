@@ -25,9 +25,10 @@ from sfsc_training.aggregation.aggregate import Update, aggregate
 from sfsc_training.checkpoint import write_checkpoint
 from sfsc_training.config import Recipe
 from sfsc_training.data.augmentation import GrowingAugmentation
-from sfsc_training.data.batches import Batches, MicroBatch, make_loader
-from sfsc_training.data.images import load_split
-from sfsc_training.data.reader import Dataset
+from sfsc_training.data.batches import Batches, MicroBatch
+from sfsc_training.data.dataset import Dataset, Split
+from sfsc_training.data.images import Pixels, load_split
+from sfsc_training.data.loader import deliver, explain_lost_workers
 from sfsc_training.data.sampling import make_sampler, sampling_unit
 from sfsc_training.device import Device, check_device
 from sfsc_training.distributed import World, join_world
@@ -70,8 +71,12 @@ def train(
     console: Console,
     options: RunOptions,
     teacher_folder: Path | None = None,
+    images: Pixels | None = None,
 ) -> Family:
     """Train a recipe in a run folder, or resume the run in it; under torchrun, with all its processes.
+
+    Args:
+        images: the decoded images of the training split, uint8 [n, H, W, 3]; None: they are decoded here.
 
     Raises:
         CheckpointError: the folder holds a run of another recipe, network, data set or teacher.
@@ -79,7 +84,8 @@ def train(
         DivergenceError: a loss is no longer finite, or above 10⁶; the message names width and step.
         NetworkError: the backbone cannot be made switchable.
         RecipeError: the recipe needs a teacher and there is none, or the other way round.
-        TrainingError: CUDA is asked for and there is none, or the micro-batches do not divide among the processes.
+        TrainingError: CUDA is asked for and there is none, the micro-batches do not divide among the processes, or
+            a worker process ended.
     """
     check_device(options.device)
     torch.set_num_threads(options.threads)
@@ -89,13 +95,17 @@ def train(
         torch.manual_seed(recipe.seed)
         state = make_state(recipe, len(dataset.train.identities), teacher, options.device)
         start = start_or_resume(state, folder, recipe, dataset, teacher, world)
-        batches = _read_batches(recipe, dataset, start, world, console)
+        split = dataset.train
+        if images is None:
+            split, images = _read_images(recipe, dataset, console)
+        batches = _plan_batches(recipe, split, images, start, world)
         setup = prepare_steps(state, recipe, teacher, world, compiled=options.compiled)
         setup.train_mode()
         history = History(folder if world.rank == 0 else None, recipe.width_names)
-        with history, bar(console, recipe.name, recipe.optimiser.steps, done=start) as progress:
+        bars = bar(console, recipe.name, recipe.optimiser.steps, done=start)
+        with history, explain_lost_workers(), bars as progress:
             began = time.monotonic()
-            for step, micro_batches in enumerate(make_loader(batches, options.workers), start):
+            for step, micro_batches in enumerate(deliver(batches, options.workers), start):
                 summary = compute_gradients(setup, micro_batches, step)
                 rate = update_weights(setup, step)
                 speed = (step - start + 1) * recipe.optimiser.batch / (time.monotonic() - began)
@@ -251,16 +261,25 @@ def _summary(setup: StepSetup, losses: dict[int, WidthLoss], chosen: Sequence[in
     )
 
 
-def _read_batches(recipe: Recipe, dataset: Dataset, start: int, world: World, console: Console) -> Batches:
-    """Decode the training images, and plan the batches from step `start` on."""
-    split, section = dataset.train, recipe.optimiser
+def _read_images(recipe: Recipe, dataset: Dataset, console: Console) -> tuple[Split, Pixels]:
+    """Decode the training images."""
+    with bar(console, "reading images", len(dataset.train.paths)) as progress:
+        return load_split(dataset.train, recipe.data, progress.advance)
+
+
+def batch_size(recipe: Recipe, images: int) -> int:
+    """Images per step: those of the recipe, or fewer where the training split has fewer."""
+    unit = recipe.optimiser.micro_batches * sampling_unit(recipe.sampler)
+    return min(recipe.optimiser.batch, images // unit * unit)
+
+
+def _plan_batches(recipe: Recipe, split: Split, images: Pixels, start: int, world: World) -> Batches:
+    """The batches from step `start` on."""
+    section = recipe.optimiser
     count, each = section.micro_batches, section.micro_batches // world.size
     if count % world.size:
         raise TrainingError(f"optimiser.micro_batches = {count} must divide among {world.size} processes")
-    with bar(console, "reading images", len(split.paths)) as progress:
-        split, images = load_split(split, recipe.data, progress.advance)
-    unit = count * sampling_unit(recipe.sampler)
-    size = min(section.batch, len(split.classes) // unit * unit)  # a small data set has smaller batches
+    size = batch_size(recipe, len(split.classes))
     return Batches(
         images,
         split.classes,

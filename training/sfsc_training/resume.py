@@ -3,14 +3,36 @@
 from pathlib import Path
 
 from sfsc_training.checkpoint import Checkpoint, read_checkpoint, read_labels, read_recipe, write_json
-from sfsc_training.config import Recipe
-from sfsc_training.data.reader import Dataset
+from sfsc_training.config import Recipe, differences
+from sfsc_training.data.dataset import Dataset
 from sfsc_training.distributed import World
 from sfsc_training.errors import CheckpointError
+from sfsc_training.run_data import changes_since, read_run_data, write_run_data
 from sfsc_training.state import State
 from sfsc_training.teacher import Teacher
 
-__all__ = ["start_or_resume"]
+__all__ = ["check_run_folder", "start_or_resume"]
+
+
+def check_run_folder(folder: Path, recipe: Recipe) -> None:
+    """Whether a recipe can be trained in a folder: a new or empty one, or one with a run of the same recipe.
+
+    Raises:
+        CheckpointError: it is a file, holds something else, or a run of another recipe, whose keys are named.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"--out must be a folder; {folder} is a file")
+    if (folder / "recipe.json").exists():
+        there = read_recipe(folder)
+        if there.sha256 != recipe.sha256:
+            raise CheckpointError(
+                f"{folder} holds a run of another recipe: {differences(there, recipe)}; give another --out, or "
+                f"start a new run from its weights with --from {folder}"
+            )
+    elif folder.exists() and any(folder.iterdir()):
+        raise CheckpointError(
+            f"--out must be a new or empty folder, or one with a run; {folder} holds other files"
+        )
 
 
 def start_or_resume(
@@ -34,13 +56,13 @@ def start_or_resume(
 
 
 def _open_folder(folder: Path, recipe: Recipe, dataset: Dataset, teacher: Teacher | None) -> Checkpoint | None:
+    check_run_folder(folder, recipe)
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / "recipe.json").exists() and read_recipe(folder).sha256 != recipe.sha256:
-        raise CheckpointError(f"{folder} holds a run of another recipe; give another --out")
     checkpoint = read_checkpoint(folder)
     if checkpoint is None:
         write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
         write_json(folder / "labels.json", dataset.train.identities)
+        write_run_data(folder, dataset)
         if teacher is not None and recipe.teacher is not None:
             compatible = recipe.teacher.full or recipe.teacher.classifier or recipe.teacher.classify > 0
             write_json(folder / "teacher.json", teacher.describe() | {"compatible": compatible})
@@ -51,11 +73,13 @@ def _open_folder(folder: Path, recipe: Recipe, dataset: Dataset, teacher: Teache
             f"the run in {folder} classifies {labels} identities, but --data has {here} to train on; "
             "give another --out"
         )
-    wanted = {
-        "another data set": (checkpoint.data_sha256, dataset.sha256),
-        "another teacher": (checkpoint.teacher_sha256, teacher.run.weights_sha256 if teacher else None),
-    }
-    for what, (there, now) in wanted.items():
-        if there != now:
-            raise CheckpointError(f"the run in {folder} was trained with {what}; give another --out")
+    if checkpoint.data_sha256 != dataset.sha256:
+        trained = read_run_data(folder)
+        changes = "" if trained is None else f" ({changes_since(trained, dataset)})"
+        raise CheckpointError(
+            f"the run in {folder} was trained with another data set{changes}; give another --out, or start "
+            f"a new run from its weights with --from {folder}"
+        )
+    if checkpoint.teacher_sha256 != (teacher.run.weights_sha256 if teacher else None):
+        raise CheckpointError(f"the run in {folder} was trained with another teacher; give another --out")
     return checkpoint

@@ -10,7 +10,7 @@ from sfsc_training.alignment import Maps
 from sfsc_training.alignment_file import RunAlignment, read_alignment
 from sfsc_training.checkpoint import older_space, read_checkpoint, read_labels, read_recipe
 from sfsc_training.config import Recipe
-from sfsc_training.data.reader import Dataset
+from sfsc_training.data.dataset import Dataset
 from sfsc_training.device import Device, check_device
 from sfsc_training.errors import CheckpointError
 from sfsc_training.losses.classifier import make_classifier

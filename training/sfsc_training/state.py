@@ -10,7 +10,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sfsc_training.checkpoint import Checkpoint, read_checkpoint, read_labels
 from sfsc_training.config import NetworkSection, Recipe
-from sfsc_training.data.reader import Dataset
+from sfsc_training.data.dataset import Dataset
 from sfsc_training.errors import CheckpointError
 from sfsc_training.losses.classifier import make_classifier
 from sfsc_training.networks.build import check_widths, make_family

@@ -32,8 +32,9 @@ from sfsc_bundle.machine import processor
 from sfsc_training.align_run import align_trained
 from sfsc_training.checkpoint import older_space, read_checkpoint, write_json
 from sfsc_training.config import Recipe, load_recipe
+from sfsc_training.data.dataset import Dataset
 from sfsc_training.data.images import load_images
-from sfsc_training.data.reader import Dataset
+from sfsc_training.datasets import decode_for_training
 from sfsc_training.errors import CheckpointError, RecipeError
 from sfsc_training.evaluation import (
     Embedded,
@@ -131,11 +132,12 @@ def run_sweep(
             continue
         began = time.monotonic()
         teacher = None if plan.teacher is None else runs / plan.teacher
-        train(plan.recipe, dataset, runs / plan.folder, console, options, teacher)
+        usable, images = decode_for_training(dataset, plan.recipe, console)
+        train(plan.recipe, usable, runs / plan.folder, console, options, teacher, images)
         older = None
         if teacher is not None and older_space(runs / plan.folder) is not None:
             older = open_run(teacher, device=options.device)
-        run = align_trained(runs / plan.folder, dataset, options.device, console, older)
+        run = align_trained(runs / plan.folder, usable, options.device, console, older)
         write_json(path, _document(plan, run, dataset, split, console, options, time.monotonic() - began))
         yield path
 

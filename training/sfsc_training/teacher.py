@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfsc_training.config import Recipe
-from sfsc_training.data.reader import Split
+from sfsc_training.data.dataset import Split
 from sfsc_training.errors import CheckpointError, RecipeError
 from sfsc_training.evaluation import embed_split
 from sfsc_training.losses.classifier import Classifier, classifier_of

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from sfsc_bundle.retrieval import evaluate
 from sfsc_training.config import Recipe
-from sfsc_training.data.reader import Split
+from sfsc_training.data.dataset import Split
 from sfsc_training.device import Device
 from sfsc_training.networks.switchable import make_switchable_family
 

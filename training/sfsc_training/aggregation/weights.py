@@ -69,5 +69,5 @@ def _torchjd_weights(kind: Literal["mgda", "cagrad", "upgrad"], gramian: Tensor,
                 assert_never(kind)
     except ImportError as error:
         raise RecipeError(
-            f"aggregation.kind {kind} needs the extra `aggregators`, which is not installed: {error}"
+            f"aggregation.kind {kind} needs the extra `aggregators` ({error}): pip install 'sfsc[aggregators]'"
         ) from error

@@ -1,6 +1,7 @@
 """Recipes: everything that decides a training result, in one TOML file; an unknown key is an error."""
 
-from sfsc_training.config.load import load_recipe, packaged_recipes, parse_recipe
+from sfsc_training.config.difference import differences
+from sfsc_training.config.load import change_recipe, load_recipe, packaged_recipes, parse_recipe, purpose
 from sfsc_training.config.methods import METHODS
 from sfsc_training.config.recipe import Recipe
 from sfsc_training.config.sections import (
@@ -33,7 +34,10 @@ __all__ = [
     "TeacherSection",
     "VehiclesSection",
     "WeightsName",
+    "change_recipe",
+    "differences",
     "load_recipe",
     "packaged_recipes",
     "parse_recipe",
+    "purpose",
 ]

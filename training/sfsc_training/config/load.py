@@ -2,18 +2,21 @@
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from sfsc_bundle.broken_rule import first_broken_rule
+from sfsc_bundle.broken_rule import BrokenRule, first_broken_rule
+from sfsc_training.config.known_keys import nearest_key
 from sfsc_training.config.recipe import Recipe
 from sfsc_training.errors import RecipeError
 
-__all__ = ["load_recipe", "packaged_recipes", "parse_recipe"]
+__all__ = ["change_recipe", "load_recipe", "packaged_recipes", "parse_recipe", "purpose"]
 
 _MAX_BASES = 4
+_UNKNOWN = "is not a known key"
 
 
 def packaged_recipes() -> dict[str, Path]:
@@ -33,10 +36,12 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
         RecipeError: no such recipe, not TOML, an unknown key or a value out of range.
     """
     path = _find(name, Path())
-    document = _read(path, _MAX_BASES)
-    for setting in settings:
-        _apply(document, setting)
-    return parse_recipe(document, str(path))
+    return _parse_changed(_read(path, _MAX_BASES), settings, str(path))
+
+
+def change_recipe(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """A recipe with overrides, as `load_recipe` takes them. Raises RecipeError."""
+    return _parse_changed(recipe.model_dump(mode="json"), settings, f"recipe {recipe.name}")
 
 
 def parse_recipe(document: Mapping[str, Any], source: str = "recipe") -> Recipe:
@@ -44,7 +49,45 @@ def parse_recipe(document: Mapping[str, Any], source: str = "recipe") -> Recipe:
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        raise RecipeError(f"{source}: {first_broken_rule(error)}") from error
+        raise RecipeError(f"{source}: {_described(first_broken_rule(error))}") from error
+
+
+def purpose(path: Path) -> str:
+    """What a recipe is for: the first sentence of the comment at the head of its file."""
+    lines = takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())
+    return " ".join(line.lstrip("# ") for line in lines).partition(". ")[0].rstrip(".")
+
+
+def _parse_changed(document: dict[str, Any], settings: Sequence[str], source: str) -> Recipe:
+    for setting in settings:
+        _apply(document, setting)
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        rule = first_broken_rule(error)
+        blamed = _blamed(settings, rule)
+        if blamed is None:
+            raise RecipeError(f"{source}: {_described(rule)}") from error
+        key = blamed.partition("=")[0].strip()
+        where = _described(BrokenRule(tuple(key.split(".")), rule.rule)) if rule.rule == _UNKNOWN else rule
+        raise RecipeError(f"--set {blamed}: {where}") from error
+
+
+def _blamed(settings: Sequence[str], rule: BrokenRule) -> str | None:
+    """The setting that broke a rule: of its key, of one in the same section, or the one that the rule names."""
+    place = ".".join(rule.place)
+    for setting in reversed(settings):
+        key = setting.partition("=")[0].strip()
+        if place and (f"{key}.".startswith(f"{place}.") or f"{place}.".startswith(f"{key}.")):
+            return setting
+    named = (setting for setting in reversed(settings) if setting.partition("=")[0].strip() in rule.rule)
+    return next(named, None)
+
+
+def _described(rule: BrokenRule) -> str:
+    key = ".".join(rule.place)
+    nearest = nearest_key(key) if rule.rule == _UNKNOWN else None
+    return f"{rule}; the nearest one is {nearest}" if nearest else str(rule)
 
 
 def _find(name: str, beside: Path) -> Path:
@@ -82,7 +125,7 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 def _apply(document: dict[str, Any], setting: str) -> None:
     key, separator, text = setting.partition("=")
     if not separator or not key:
-        raise RecipeError(f"a setting must read section.key=value; found {setting!r}")
+        raise RecipeError(f"--set must read section.key=value; found {setting!r}")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -91,5 +134,5 @@ def _apply(document: dict[str, Any], setting: str) -> None:
     for section in sections:
         document = document.setdefault(section, {})
         if not isinstance(document, dict):
-            raise RecipeError(f"{key}: {section} is a value, not a section")
+            raise RecipeError(f"--set {setting}: {section} is a value, not a section")
     document[last] = value

@@ -6,7 +6,7 @@ A default must never change: a recipe's digest leaves out the keys that are at t
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
 from sfsc_bundle.manifest import Normalisation
 
@@ -53,8 +53,11 @@ class DataSection(Section):
 
     height: int = Field(128, ge=8, le=2048, description="pixels to which every image is resized")
     width: int = Field(128, ge=8, le=2048, description="pixels to which every image is resized")
-    reader: Literal["folder", "market1501", "msmt17", "veri776", "vehicleid", "sop", "inshop", "cub"] = Field(
-        "folder", description="layout of the data folder: IDENTITY/IMAGE, or a published set as it unpacks"
+    reader: Literal["folder", "csv", "market1501", "msmt17", "veri776", "vehicleid", "sop", "inshop", "cub"] = (
+        Field(
+            "folder",
+            description="layout of the data: IDENTITY/IMAGE, a CSV list, or a published set as it unpacks",
+        )
     )
     subset: str | None = Field(None, description="size of VehicleID's test list: 800 (if not set), 1600, 2400, …")
     check_counts: bool = Field(
@@ -72,10 +75,17 @@ class DataSection(Section):
     )
     validation_share: Share = Field(0.1, description="share of the training identities kept apart for validation")
     test_share: Share = Field(0.5, description="share of the identities to test on, where the folder has no split")
+    held_out: tuple[NonNegativeInt, NonNegativeInt] | None = Field(
+        None,
+        description="[fewest, most] identities that each of the two shares may come to; where training would lose "
+        "too many, validation gets none; not set: no bounds",
+    )
     licence: str = Field("unknown", description="licence of the images, for the bundle's provenance")
     vehicles: VehiclesSection | None = Field(None, description="if set, vehicles are drawn into an empty folder")
     skip_unreadable: bool = Field(
-        False, description="leave out images that cannot be read, instead of stopping with an error"
+        False,
+        description="leave out what cannot be used, instead of stopping with an error: unreadable images, "
+        "identities with fewer than 2 images, copies and identities in more than one split",
     )
     max_cache_gib: float = Field(8.0, gt=0, description="GiB of memory that the decoded images may take")
 

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from sfsc_training.data.augmentation import GrowingAugmentation
 from sfsc_training.data.sampling import Sampler
 from sfsc_training.errors import DataError
 
-__all__ = ["Batches", "MicroBatch", "make_loader"]
+__all__ = ["Batches", "MicroBatch"]
 
 MicroBatch = tuple[Tensor, Tensor]  # images uint8 [b, 3, H, W], classes int64 [b]
 
@@ -64,13 +64,19 @@ class Batches(IterableDataset[list[MicroBatch]]):
             images = self._augmentation.at(step)(images)
         return images, torch.from_numpy(self._classes[rows])
 
+    def __len__(self) -> int:
+        """The number of steps."""
+        return len(self._steps)
+
+    @property
+    def nbytes(self) -> int:
+        """The size of one batch of this process, in bytes."""
+        _, height, width, channels = self._pixels.shape
+        images = len(self._sampler.rows(self._steps[0])) // self._count * len(self._mine)
+        return int(images * (height * width * channels + self._classes.itemsize))
+
     def __iter__(self) -> Iterator[list[MicroBatch]]:
         worker = get_worker_info()
         first, stride = (0, 1) if worker is None else (worker.id, worker.num_workers)
         for step in self._steps[first::stride]:
             yield self.batch(step)
-
-
-def make_loader(batches: Batches, workers: int) -> DataLoader[list[MicroBatch]]:
-    """The batches in order of steps, prepared ahead by `workers` processes; 0: in this process."""
-    return DataLoader(batches, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)

@@ -1,6 +1,6 @@
 """The images of a split, decoded once by the bundle's preprocessing and kept in memory."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,15 +11,17 @@ from sfsc_bundle.errors import ImageError
 from sfsc_bundle.manifest import Preprocessing
 from sfsc_bundle.preprocess import preprocess
 from sfsc_training.config import DataSection
-from sfsc_training.data.reader import Split
+from sfsc_training.data.dataset import Split
 from sfsc_training.errors import DataError
 
-__all__ = ["load_images", "load_split"]
+__all__ = ["Pixels", "decode_each", "load_all", "load_images", "load_split", "others", "unreadable"]
+
+Pixels = npt.NDArray[np.uint8]
 
 
 def load_images(
     paths: Sequence[Path], section: DataSection, advance: Callable[[], None] | None = None, *, threads: int = 2
-) -> npt.NDArray[np.uint8]:
+) -> Pixels:
     """Decode images to uint8 [n, H, W, 3].
 
     Args:
@@ -29,36 +31,37 @@ def load_images(
         DataError: some images cannot be read (the message counts them and names the first), or the decoded images
             would take more memory than data.max_cache_gib.
     """
-    images, failed = _load(paths, section, advance, threads)
+    images, failed = load_all(paths, section, advance, threads)
     if failed:
-        raise _unreadable(failed, len(paths))
+        raise unreadable(list(failed.values()), len(paths))
     return images
 
 
 def load_split(
     split: Split, section: DataSection, advance: Callable[[], None] | None = None, *, threads: int = 2
-) -> tuple[Split, npt.NDArray[np.uint8]]:
+) -> tuple[Split, Pixels]:
     """A split and its decoded images; with data.skip_unreadable, both without the images that cannot be read.
 
     Raises:
-        DataError: as `load_images`, or an identity has no readable image.
+        DataError: as `load_images`, or no image is left.
     """
-    images, failed = _load(split.paths, section, advance, threads)
+    images, failed = load_all(split.paths, section, advance, threads)
     if not failed:
         return split, images
-    if not section.skip_unreadable:
-        raise _unreadable(failed, len(split.paths))
-    kept = np.array([place for place in range(len(images)) if place not in failed], dtype=np.int64)
-    remaining = split.take(kept)
-    lost = set(range(len(split.identities))) - set(remaining.classes.tolist())
-    if lost:
-        raise DataError(f"identity {split.identities[min(lost)]} has no readable image; remove its folder")
-    return remaining, images[kept]
+    kept = others(len(images), failed)
+    if not (section.skip_unreadable and len(kept)):
+        raise unreadable(list(failed.values()), len(split.paths))
+    return split.take(kept), images[kept]
 
 
-def _load(
+def load_all(
     paths: Sequence[Path], section: DataSection, advance: Callable[[], None] | None, threads: int
-) -> tuple[npt.NDArray[np.uint8], dict[int, DataError]]:
+) -> tuple[Pixels, dict[int, DataError]]:
+    """Decode images to uint8 [n, H, W, 3], and what is wrong with those that cannot be decoded, by position.
+
+    Raises:
+        DataError: the decoded images would take more memory than data.max_cache_gib.
+    """
     shape = (len(paths), section.height, section.width, 3)
     gib = float(np.prod(shape, dtype=np.float64)) / 2**30
     if gib > section.max_cache_gib:
@@ -66,12 +69,33 @@ def _load(
             f"data.max_cache_gib is {section.max_cache_gib}, but the decoded images take {gib:.1f} GiB"
         )
     images = np.empty(shape, dtype=np.uint8)
-    failed: dict[int, DataError] = {}
+
+    def keep(number: int, pixels: Pixels) -> None:
+        images[number] = pixels
+
+    return images, decode_each(paths, section, keep, advance, threads)
+
+
+def decode_each(
+    paths: Sequence[Path],
+    section: DataSection,
+    keep: Callable[[int, Pixels], None] | None,
+    advance: Callable[[], None] | None,
+    threads: int,
+) -> dict[int, DataError]:
+    """Decode images; returns what is wrong with those that cannot be decoded, by position, ascending.
+
+    Args:
+        keep: takes the position and the pixels of every image; None: they are forgotten.
+    """
     preprocessing = Preprocessing(height=section.height, width=section.width)
+    failed: dict[int, DataError] = {}
 
     def decode(number: int) -> None:
         try:
-            images[number] = _decode(paths[number], preprocessing)
+            pixels = _decode(paths[number], preprocessing)
+            if keep is not None:
+                keep(number, pixels)
         except DataError as error:
             failed[number] = error
         if advance is not None:
@@ -80,15 +104,21 @@ def _load(
     with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(decode, range(len(paths))):
             pass
-    return images, failed
+    return dict(sorted(failed.items()))
 
 
-def _unreadable(failed: Mapping[int, DataError], count: int) -> DataError:
+def others(count: int, failed: Collection[int]) -> npt.NDArray[np.int64]:
+    """The positions of `count` images that are not among the failed ones, int64, ascending."""
+    return np.array([place for place in range(count) if place not in failed], dtype=np.int64)
+
+
+def unreadable(failed: Sequence[DataError], count: int) -> DataError:
+    """The error of a set of `count` images of which some cannot be read."""
     rest = f"; {len(failed)} of {count} images cannot be read" if len(failed) > 1 else ""
-    return DataError(f"{failed[min(failed)]}{rest} (data.skip_unreadable = true leaves them out)")
+    return DataError(f"{failed[0]}{rest} (data.skip_unreadable = true leaves them out)")
 
 
-def _decode(path: Path, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
+def _decode(path: Path, preprocessing: Preprocessing) -> Pixels:
     try:
         return preprocess(path.read_bytes(), preprocessing)
     except (ImageError, OSError) as error:

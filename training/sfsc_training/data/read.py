@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import assert_never
+from typing import Literal, assert_never
 
 from sfsc_training.config import DataSection
+from sfsc_training.data.csv_list import read_csv
+from sfsc_training.data.dataset import Dataset
+from sfsc_training.data.division import Division
 from sfsc_training.data.published.objects import read_cub, read_inshop, read_sop
 from sfsc_training.data.published.persons import read_market1501, read_msmt17
 from sfsc_training.data.published.vehicles import read_vehicleid, read_veri776
-from sfsc_training.data.reader import Dataset, read_folder
+from sfsc_training.data.reader import read_folder
 from sfsc_training.data.vehicles import read_vehicles
 from sfsc_training.errors import DataError
 
@@ -16,27 +19,39 @@ __all__ = ["read_dataset"]
 
 
 def read_dataset(
-    folder: Path, section: DataSection, seed: int, progress: Callable[[int, int], None] | None = None
+    place: Path,
+    section: DataSection,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+    earlier: Division | None = None,
 ) -> Dataset:
     """Names and roles of all images; none is decoded.
 
     Args:
+        place: data folder, or a list of images (`*.csv`).
         progress: called with the images done and the images in all, where vehicles are drawn first.
+        earlier: the division of an earlier training, which is kept; published sets have their own.
 
     Raises:
         DataError: the folder or something in it is missing, or is not as the set's authors publish it.
     """
     if section.vehicles is not None:
-        return read_vehicles(folder, section, seed, progress)
-    if not folder.is_dir():
-        raise DataError(f"data folder {folder} does not exist")
-    return _reader(section)(folder, section, seed)
-
-
-def _reader(section: DataSection) -> Callable[[Path, DataSection, int], Dataset]:
+        return read_vehicles(place, section, seed, progress, earlier)
+    if not place.exists():
+        raise DataError(f"--data {place} does not exist")
     match section.reader:
-        case "folder":
-            return read_folder
+        case "folder" if place.is_dir():
+            return read_folder(place, section, seed, earlier)
+        case "folder" | "csv":
+            return read_csv(place, section, seed, earlier)
+        case _:
+            return _published(section.reader)(place, section, seed)
+
+
+def _published(
+    reader: Literal["market1501", "msmt17", "veri776", "vehicleid", "sop", "inshop", "cub"],
+) -> Callable[[Path, DataSection, int], Dataset]:
+    match reader:
         case "market1501":
             return read_market1501
         case "msmt17":
@@ -52,4 +67,4 @@ def _reader(section: DataSection) -> Callable[[Path, DataSection, int], Dataset]
         case "cub":
             return read_cub
         case _:
-            assert_never(section.reader)
+            assert_never(reader)

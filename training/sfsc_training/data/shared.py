@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sfsc_training.data.reader import Dataset, Split
+from sfsc_training.data.dataset import Dataset, Split
 from sfsc_training.errors import DataError
 
 __all__ = ["shared_dataset"]
@@ -30,8 +30,8 @@ def shared_dataset(datasets: Sequence[Dataset]) -> Dataset:
     if not others:
         return first
     train, validation = (
-        _of_identities(parts[0], set[str].intersection(*(set(part.identities) for part in parts)))
-        for parts in ([data.train for data in datasets], [data.validation for data in datasets])
+        _in_common([data.train for data in datasets]),
+        _in_common([data.validation for data in datasets]),
     )
     if not train.identities:
         raise DataError("runs that are joined must have training identities in common; found none")
@@ -42,11 +42,8 @@ def _roles(split: Split) -> tuple[tuple[str, ...], list[int], list[int]]:
     return split.names, split.query.tolist(), split.gallery.tolist()
 
 
-def _of_identities(split: Split, kept: set[str]) -> Split:
-    """The images of some identities, which are numbered anew."""
-    place = np.array([name in kept for name in split.identities], dtype=np.bool_)
-    counted = split.classes >= 0
-    rows = np.flatnonzero(counted)[place[split.classes[counted]]]
-    part = split.take(rows)
-    names = tuple(name for name in split.identities if name in kept)
-    return replace(part, classes=(np.cumsum(place) - 1)[part.classes], identities=names)
+def _in_common(splits: Sequence[Split]) -> Split:
+    """The images of the identities that are in every split."""
+    common = set[str].intersection(*(set(split.identities) for split in splits))
+    kept = [number for number, name in enumerate(splits[0].identities) if name in common]
+    return splits[0].take_identities(np.array(kept, dtype=np.int64))

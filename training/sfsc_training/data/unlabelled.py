@@ -1,13 +1,13 @@
 """Images of unknown identity, from where a model will work."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from sfsc_bundle.image_formats import SUFFIXES
-from sfsc_training.data.reader import Split
+from sfsc_training.data.dataset import Split, content_digest
+from sfsc_training.data.walk import walk
 from sfsc_training.errors import DataError
 
 __all__ = ["read_unlabelled"]
@@ -25,23 +25,17 @@ def read_unlabelled(folder: Path, kept_apart: Sequence[Split]) -> Split:
     """
     if not folder.is_dir():
         raise DataError(f"folder of unlabelled images {folder} does not exist")
-    paths = tuple(sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()))
+    names = tuple(path.as_posix() for path in sorted(walk(folder).images))
+    paths = tuple(folder / name for name in names)
     if not paths:
         raise DataError(f"{folder} has no image: no file ends in {', '.join(SUFFIXES)}")
-    apart = {_digest(path) for split in kept_apart for path in split.paths}
-    leaked = [path for path in paths if _digest(path) in apart]
+    contents = tuple(content_digest(path) for path in paths)
+    apart = {content for split in kept_apart for content in split.contents}
+    leaked = [path for path, content in zip(paths, contents, strict=True) if content in apart]
     if leaked:
         raise DataError(
             f"unlabelled images must not be images of the validation or test split, whose figures would no longer "
             f"be honest; found {len(leaked)} of {len(paths)}, such as {leaked[0]}"
         )
     nothing = np.zeros(0, dtype=np.int64)
-    names = tuple(path.relative_to(folder).as_posix() for path in paths)
-    return Split(paths, names, np.full(len(paths), -1, dtype=np.int64), (), None, nothing, nothing)
-
-
-def _digest(path: Path) -> bytes:
-    try:
-        return hashlib.sha256(path.read_bytes()).digest()
-    except OSError as error:
-        raise DataError(f"image {path} cannot be read: {error}") from error
+    return Split(paths, names, contents, np.full(len(paths), -1, dtype=np.int64), (), None, nothing, nothing)

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sfsc_training.config import DataSection, VehiclesSection
-from sfsc_training.data.reader import Dataset, read_folder
+from sfsc_training.data.dataset import Dataset
+from sfsc_training.data.division import Division
+from sfsc_training.data.reader import read_folder
 from sfsc_training.errors import DataError
 from sfsc_vehicles import write_splits
 
@@ -15,15 +17,20 @@ _DRAWN = "vehicles.json"  # what was drawn; written last, so a folder that has i
 
 
 def read_vehicles(
-    folder: Path, section: DataSection, seed: int, progress: Callable[[int, int], None] | None = None
+    folder: Path,
+    section: DataSection,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+    earlier: Division | None = None,
 ) -> Dataset:
     """Read the vehicles of a recipe; they are drawn first if the folder is new or empty.
 
     Args:
         progress: called with the images done and the images in all.
+        earlier: the division of an earlier training, which is kept.
 
     Raises:
-        DataError: the folder holds other images, or the recipe's images are not square.
+        DataError: the folder holds anything else, or the recipe's images are not square.
     """
     vehicles = section.vehicles
     if vehicles is None or section.height != section.width:
@@ -35,9 +42,14 @@ def read_vehicles(
         if found != wanted:
             raise DataError(f"{folder} holds vehicles drawn as {found}; the recipe asks for {wanted}")
     else:
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise DataError(
+                f"this recipe draws its own vehicles into a new or empty folder, and {folder} is neither; "
+                "for your own images take another recipe, such as photos"
+            )
         _draw(folder, vehicles, section.height, progress)
         marker.write_text(json.dumps(wanted) + "\n")
-    return read_folder(folder, section.model_copy(update={"camera": r"c(\d+)s"}), seed)
+    return read_folder(folder, section.model_copy(update={"camera": r"c(\d+)s"}), seed, earlier)
 
 
 def _draw(folder: Path, vehicles: VehiclesSection, size: int, progress: Callable[[int, int], None] | None) -> None:

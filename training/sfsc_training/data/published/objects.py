@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from sfsc_training.config import DataSection
+from sfsc_training.data.dataset import Dataset
 from sfsc_training.data.published.source import Parts, PublishedImage, Source, make_dataset
-from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import DataError
 
 __all__ = ["CUB", "INSHOP", "SOP", "read_cub", "read_inshop", "read_sop"]

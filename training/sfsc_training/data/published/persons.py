@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from sfsc_training.config import DataSection
+from sfsc_training.data.dataset import Dataset
 from sfsc_training.data.published.source import Parts, PublishedImage, Source, make_dataset
-from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import DataError
 
 __all__ = ["MARKET1501", "MSMT17", "read_market1501", "read_msmt17"]

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sfsc_training.config import DataSection
-from sfsc_training.data.reader import Dataset, Split, digest, divide
+from sfsc_training.data.dataset import Dataset, Split, content_digest, digest
+from sfsc_training.data.division import divide
 from sfsc_training.errors import DataError
 
 __all__ = ["Parts", "PublishedImage", "Source", "make_dataset"]
@@ -80,7 +81,9 @@ def make_dataset(root: Path, source: Source, parts: Parts, section: DataSection,
         if section.check_counts:
             source.check(part, images)
     identities = sorted({p.identity for p in parts.train if p.identity is not None})
-    kept, aside = divide(identities, section.validation_share, np.random.default_rng(seed))
+    kept, aside = divide(
+        identities, round(section.validation_share * len(identities)), np.random.default_rng(seed)
+    )
     train, validation = (_split(root, _of(parts.train, names), None) for names in (kept, aside))
     test = _split(root, parts.gallery, parts.query)
     shared = {p.identity for p in parts.train} & {p.identity for p in (*parts.gallery, *(parts.query or ()))} - {
@@ -92,7 +95,8 @@ def make_dataset(root: Path, source: Source, parts: Parts, section: DataSection,
         )
     if len(train.identities) < 2:
         raise DataError(f"{root}: training needs at least 2 identities; found {len(train.identities)}")
-    return Dataset(train, validation, test, digest((train, validation, test)), source.licence)
+    splits = (train, validation, test)
+    return Dataset(*splits, digest(splits), source.licence)
 
 
 def _of(images: Iterable[PublishedImage], identities: Iterable[str]) -> list[PublishedImage]:
@@ -109,6 +113,7 @@ def _split(root: Path, gallery: Sequence[PublishedImage], query: Sequence[Publis
     return Split(
         tuple(p.path for p in images),
         tuple(p.path.relative_to(root).as_posix() for p in images),
+        tuple(content_digest(p.path) for p in images),
         np.array([-1 if p.identity is None else number[p.identity] for p in images], dtype=np.int64),
         tuple(names),
         _cameras(images),

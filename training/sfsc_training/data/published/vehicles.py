@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from sfsc_training.config import DataSection
+from sfsc_training.data.dataset import Dataset
 from sfsc_training.data.published.source import Parts, PublishedImage, Source, make_dataset
-from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import DataError
 
 __all__ = ["VEHICLEID", "VERI776", "read_vehicleid", "read_veri776"]

@@ -1,0 +1,74 @@
+"""How long a step of a recipe takes on this machine, from a few steps of a network that is then forgotten."""
+
+import time
+
+import numpy as np
+import torch
+
+from sfsc_training.config import Recipe
+from sfsc_training.data.augmentation import GrowingAugmentation
+from sfsc_training.data.batches import Batches
+from sfsc_training.data.sampling import Shuffle
+from sfsc_training.distributed import World
+from sfsc_training.loop import RunOptions, compute_gradients, update_weights
+from sfsc_training.state import make_state
+from sfsc_training.step_setup import StepSetup, prepare_steps
+
+__all__ = ["TIMED_STEPS", "training_seconds"]
+
+TIMED_STEPS = 2  # of each image size, after one that is not timed
+_UNTRAINED = {"pretrained": False, "weights": None, "weights_file": None}
+
+
+def training_seconds(recipe: Recipe, identities: int, batch: int, options: RunOptions) -> float:
+    """Seconds that the steps of a recipe take: those timed, times how often there is one of their image size.
+
+    A step is timed without a teacher and without torch.compile, on random images of the right size, and with the
+    time that preparing its batch takes in this process; a worker process prepares it meanwhile, so it is a little
+    less then.
+
+    Args:
+        batch: images per step.
+    """
+    alone = recipe.model_copy(update={"teacher": None, "network": recipe.network.model_copy(update=_UNTRAINED)})
+    torch.set_num_threads(options.threads)
+    with torch.random.fork_rng(devices=[]):
+        setup = prepare_steps(make_state(alone, identities, None, options.device), alone, None, World())
+        setup.train_mode()
+        batches = _random_batches(alone, identities, batch)
+        steps = recipe.optimiser.steps
+        return sum(count * _seconds(setup, batches, first) for first, count in _stages(recipe, steps))
+
+
+def _stages(recipe: Recipe, steps: int) -> list[tuple[int, int]]:
+    """(first step, number of steps) of each image size."""
+    shares = [share for share, _ in recipe.augmentation.growing]
+    ends = [round(steps * end) for end in np.cumsum(shares)] + [steps]
+    firsts = [0, *ends[:-1]]
+    return [(first, end - first) for first, end in zip(firsts, ends, strict=True) if end > first]
+
+
+def _random_batches(recipe: Recipe, identities: int, batch: int) -> Batches:
+    random, section = np.random.default_rng(0), recipe.data
+    return Batches(
+        random.integers(0, 256, (batch, section.height, section.width, 3), dtype=np.uint8),
+        np.arange(batch, dtype=np.int64) % identities,
+        GrowingAugmentation(recipe.augmentation, section.height, section.width, recipe.optimiser.steps),
+        Shuffle(batch, batch, recipe.seed),
+        seed=recipe.seed,
+        start=0,
+        stop=recipe.optimiser.steps,
+        micro_batches=recipe.optimiser.micro_batches,
+    )
+
+
+def _seconds(setup: StepSetup, batches: Batches, step: int) -> float:
+    began = 0.0
+    for number in range(TIMED_STEPS + 1):
+        if number == 1:
+            began = time.monotonic()
+        compute_gradients(setup, batches.batch(step), step)
+        update_weights(setup, step)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return (time.monotonic() - began) / TIMED_STEPS
