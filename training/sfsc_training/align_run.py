@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Literal, assert_never
 
 import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 
 from sfsc_bundle.manifest import Alignment
@@ -20,9 +19,18 @@ from sfsc_training.errors import AlignmentError, CheckpointError, StaleAlignment
 from sfsc_training.evaluation import embed_split
 from sfsc_training.run import Run, open_run
 
-__all__ = ["MethodName", "align_run", "align_trained", "make_method"]
+__all__ = [
+    "CHOSEN_BY_NOTHING",
+    "MethodName",
+    "align_run",
+    "align_trained",
+    "can_choose_by",
+    "chosen_by",
+    "make_method",
+]
 
-Ints = npt.NDArray[np.int64]
+CHOSEN_BY_NOTHING = "nothing: fewer than 2 validation identities can be searched for"
+
 MethodName = Literal["chosen", "none", "procrustes", "least-squares", "ridge", "blend"]
 
 
@@ -151,21 +159,20 @@ def _sample(run: Run, older: Run | None, split: Split, console: Console) -> tupl
 
 
 def _validation(run: Run, older: Run | None, split: Split, console: Console) -> Validation | None:
-    """What to choose by; None where fewer than two validation identities can be searched for."""
-    if len(_searchable(split)) < 2:
+    """What to choose by; None where it would say nothing."""
+    if not can_choose_by(split):
         return None
     sample, split = _sample(run, older, split, console)
     return Validation(sample, split.labels(), split.query, split.gallery)
 
 
-def _searchable(split: Split) -> Ints:
-    """The identities with a query that has a valid match in the gallery."""
+def can_choose_by(split: Split) -> bool:
+    """Whether at least two identities have a query with a valid match in the gallery."""
     query, gallery = (split.classes[rows] for rows in (split.query, split.gallery))
     match = (query[:, None] == gallery) & (split.query[:, None] != split.gallery) & (query >= 0)[:, None]
     if split.cameras is not None:
         match &= split.cameras[split.query][:, None] != split.cameras[split.gallery]
-    found: Ints = np.unique(query[match.any(axis=1)])
-    return found
+    return len(np.unique(query[match.any(axis=1)])) >= 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,12 +193,15 @@ def _decide(method: Method | Literal["chosen"], fitter: Fitter, validation: Vali
         scores = () if validation is None else (validation.score(), validation.score(fitter.fit(method)))
         return _Decision(method, "given", *scores)
     if validation is None:
-        return _Decision(Method("procrustes"), "nothing: fewer than 2 validation identities can be searched for")
+        return _Decision(Method("procrustes"), CHOSEN_BY_NOTHING)
     choice = choose(fitter, validation)
+    return _Decision(choice.method, chosen_by(validation), choice.before, choice.after)
+
+
+def chosen_by(validation: Validation) -> str:
+    """What a method was chosen by, for the manifest."""
     count = len(np.unique(validation.labels.identity[validation.query]))
-    return _Decision(
-        choice.method, f"mAP of the mixed gallery of {count} validation identities", choice.before, choice.after
-    )
+    return f"mAP of the mixed gallery of {count} validation identities"
 
 
 def _stored(run: Run, alignment: RunAlignment) -> Run:

@@ -1,4 +1,4 @@
-"""The command `sfsc-train`: train, align, evaluate, export, sweep, report, recipes."""
+"""The command `sfsc-train`: train, align, evaluate, export, adopt, sweep, report, recipes."""
 
 import os
 import sys
@@ -11,6 +11,7 @@ from rich.console import Console
 
 from sfsc_bundle.errors import SfscError
 from sfsc_bundle.progress import counting
+from sfsc_training.adopt.command import adopt_command
 from sfsc_training.align_run import MethodName, align_run, align_trained, make_method
 from sfsc_training.checkpoint import older_space, read_recipe, write_json
 from sfsc_training.config import Recipe, load_recipe, packaged_recipes
@@ -207,6 +208,9 @@ def export(
     size = sum((bundle.folder / part.file).stat().st_size for part in bundle.manifest.submodels) / 1e6
     widths = ", ".join(bundle.manifest.widths)
     console.print(f"bundle written to {bundle.folder}: widths {widths}, {size:.1f} MB; next: sfsc serve {to}")
+
+
+app.command(name="adopt")(adopt_command)
 
 
 @app.command()
