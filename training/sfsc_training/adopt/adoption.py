@@ -2,17 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from sfsc_bundle.folder import Bundle
+from sfsc_bundle.manifest import Trained
 from sfsc_training.adopt.foreign import Foreign
 from sfsc_training.adopt.input_format import Size
-from sfsc_training.config import DataSection
+from sfsc_training.config import DataSection, parse_recipe
+from sfsc_training.data.read import read_dataset
+from sfsc_training.data.reader import Dataset
 from sfsc_training.errors import AdoptionError
 from sfsc_training.graph_cost import graph_macs
 
-__all__ = ["Adoption", "check_costs", "check_widths"]
+__all__ = ["Adoption", "check_costs", "check_unseen", "check_widths"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,21 @@ def check_widths(wanted: Sequence[str], base: Bundle | None) -> None:
         if base is not None and width in base.manifest.widths:
             taken = ", ".join(base.manifest.widths)
             raise AdoptionError(f"--as must be another width than those of {base.folder} ({taken}), found {width}")
+
+
+def check_unseen(base: Bundle | None, data: Path, dataset: Dataset) -> None:
+    """Raises AdoptionError where a base was trained on images that its figures would now be taken from."""
+    origin = None if base is None else base.manifest.provenance
+    if not isinstance(origin, Trained) or origin.data_sha256 != dataset.sha256:
+        return
+    recipe = parse_recipe(origin.recipe)
+    trained = read_dataset(data, recipe.data, recipe.seed).train.names
+    seen = sorted({*trained} & {*dataset.test.names})
+    if seen:
+        raise AdoptionError(
+            f"test images must not be those that the base was trained on, found {len(seen)} of them, such as "
+            f"{seen[0]}; read the images as its recipe does (--recipe)"
+        )
 
 
 def check_costs(adoption: Adoption) -> None:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from sfsc_bundle.folder import Bundle, check_target, open_bundle
 from sfsc_training.adopt.adopt import adopt
-from sfsc_training.adopt.adoption import Adoption, check_widths
+from sfsc_training.adopt.adoption import Adoption, check_unseen, check_widths
 from sfsc_training.adopt.foreign import Foreign, open_foreign
 from sfsc_training.adopt.input_format import Size, parse_size
 from sfsc_training.adopt.options import NetworkOptions, read_option, wanted_networks
@@ -118,6 +118,7 @@ def adopt_command(
     networks = sorted((open_foreign(one) for one in wanted), key=lambda network: float(network.width))
     section = _sized(read_as.data, networks, old, asked)
     dataset = read_dataset(data, section, read_as.seed)
+    check_unseen(old, data, dataset)
     for network in networks:
         console.print(f"{network.source} becomes width {network.width}; it wants {network.input}", soft_wrap=True)
     adoption = Adoption(networks, old, section)

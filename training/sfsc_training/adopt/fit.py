@@ -34,6 +34,7 @@ class Fitted:
 def fit_maps(labelled: Sample, unlabelled: Sample | None, validation: Validation | None) -> Fitted:
     """Fit the maps of all widths onto the target, or onto the widest where there is no target.
 
+    Once validation identities have chosen the method, maps are fitted on them, too: of few identities each counts.
     One network alone stays as it is where too few images are there for a map.
 
     Raises:
@@ -46,6 +47,8 @@ def fit_maps(labelled: Sample, unlabelled: Sample | None, validation: Validation
     if validation is not None:
         scores = {m: validation.score(fitter.fit(m)) for m in _acceptable(fitter, validation)}
         method, after = max(scores.items(), key=lambda found: found[1])
+        labelled = _joined(labelled, validation)
+        fitter = Fitter(labelled, unlabelled, bias=True)
     *_, widest = labelled.embeddings
     untouched = widest if labelled.target is None and not method.share else None
     maps = {width: values for width, values in fitter.fit(method).items() if width != untouched}
@@ -68,6 +71,21 @@ def fit_maps(labelled: Sample, unlabelled: Sample | None, validation: Validation
 def needs_no_map(sample: Sample) -> bool:
     """Whether there is one network and nothing that it must agree with."""
     return sample.target is None and len(sample.embeddings) == 1
+
+
+def _joined(labelled: Sample, validation: Validation) -> Sample:
+    """The labelled images and those of validation, whose identities are others."""
+    assert labelled.identity is not None
+    sample, identity = validation.sample, validation.labels.identity
+    known = identity >= 0
+    rows = {
+        width: np.concatenate([found, sample.embeddings[width][known]])
+        for width, found in labelled.embeddings.items()
+    }
+    target = None
+    if labelled.target is not None and sample.target is not None:
+        target = np.concatenate([labelled.target, sample.target[known]])
+    return Sample(rows, np.concatenate([labelled.identity, identity[known] + labelled.identity.max() + 1]), target)
 
 
 def _acceptable(fitter: Fitter, validation: Validation) -> Sequence[Method]:
