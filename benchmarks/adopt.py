@@ -22,7 +22,8 @@ from main_job import command, insert, search_all, unpack
 from result_file import Figure, write_result
 from sfsc_bundle.folder import open_bundle
 from sfsc_bundle.retrieval import evaluate
-from sfsc_training.adopt.foreign import Wanted, open_foreign
+from sfsc_training.adopt.foreign import open_foreign
+from sfsc_training.adopt.source import Wanted
 from sfsc_training.config import NetworkSection, WeightsName, load_recipe
 from sfsc_training.data.images import load_images
 from sfsc_training.data.reader import Split, read_folder

@@ -38,6 +38,19 @@ def demo_matrix() -> str:
     return table(["query width", "cost", "parameters", *galleries], rows)
 
 
+def adopted() -> str:
+    """Two networks that were trained elsewhere: each alone, together, and one that joined the other's bundle."""
+    data = result("adopt")["data"]
+    narrow, full = data["alone"]
+    pairs = [(narrow, narrow), (narrow, full), (full, narrow), (full, full)]
+    alone = [f"{data['alone'][query]['mean_ap']:.1f}" if query == gallery else "–" for query, gallery in pairs]
+    rows = [["each as it came, in a gallery of its own", *alone]]
+    for title, part in (("two widths of one bundle", "pair"), (f"{narrow} joined a bundle in use", "base")):
+        cells = [data[part]["http"][gallery][query]["mean_ap"] for query, gallery in pairs]
+        rows.append([title, *(f"{cell:.1f}" for cell in cells)])
+    return table(["mAP", *(f"{query} searches {gallery}" for query, gallery in pairs)], rows)
+
+
 def main_job(name: str) -> str:
     """Both sides of the main job on one data set."""
     found = result(f"main_job_{name}")
@@ -174,6 +187,7 @@ TABLES = {
     "methods-vehicles": lambda: comparison("vehicles_methods"),
     "robustness-omniglot28": lambda: differences("omniglot28_robustness"),
     "demo-matrix": demo_matrix,
+    "adopted": adopted,
     "main-job-omniglot28": lambda: main_job("omniglot28"),
     "main-job-grocery-store": lambda: main_job("grocery-store"),
     "main-job-omniglot28-time": lambda: main_job_time("omniglot28"),

@@ -202,6 +202,7 @@ SMALL = ("--model", "small.onnx")
         ((*SMALL, "--data", "lone"), "training needs at least 2 identities; found 1"),
         ((*SMALL, "--base", "old", "--as", 0.1, "--data", "few"), "needs at least 16 images"),
         ((*SMALL, "--set", "data.query=nothing"), "leave 0 queries"),
+        ((*SMALL, "--data", "single"), "on the test split, where no image has another one of its identity"),
         ((*SMALL, "--unlabelled", "nowhere"), "folder of unlabelled images nowhere does not exist"),
     ],
 )
@@ -213,6 +214,9 @@ def test_refusals_come_before_any_work(say, graphs, small_data, tmp_path, monkey
         shutil.copytree(small_data, name)
         for path in sorted((tmp_path / name / "train").iterdir())[kept:]:
             shutil.rmtree(path)
+    for identity in sorted(shutil.copytree(small_data, tmp_path / "single").glob("test/*")):
+        for path in sorted(identity.iterdir())[1:]:
+            path.unlink()
     make_tiny_bundle(tmp_path / "old", widths=("0.5", "1.0"))
     older = json.loads((tmp_path / "old/manifest.json").read_text()) | {"schema_version": 1}
     (tmp_path / "schema1").mkdir()

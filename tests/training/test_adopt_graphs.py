@@ -10,9 +10,10 @@ from PIL import Image
 
 from sfsc_bundle.manifest import Normalisation
 from sfsc_training.adopt.compose import OPSET, modern, opset_of
-from sfsc_training.adopt.foreign import Wanted, open_foreign
+from sfsc_training.adopt.foreign import open_foreign
 from sfsc_training.adopt.parity import prove_parity
 from sfsc_training.adopt.signature import read_signature
+from sfsc_training.adopt.source import Wanted
 from sfsc_training.config import NetworkSection
 from sfsc_training.cost import macs, parameters
 from sfsc_training.errors import AdoptionError, NetworkError

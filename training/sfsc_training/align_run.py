@@ -24,9 +24,9 @@ __all__ = [
     "MethodName",
     "align_run",
     "align_trained",
-    "can_choose_by",
     "chosen_by",
     "make_method",
+    "searchable_identities",
 ]
 
 CHOSEN_BY_NOTHING = "nothing: fewer than 2 validation identities can be searched for"
@@ -159,20 +159,25 @@ def _sample(run: Run, older: Run | None, split: Split, console: Console) -> tupl
 
 
 def _validation(run: Run, older: Run | None, split: Split, console: Console) -> Validation | None:
-    """What to choose by; None where it would say nothing."""
-    if not can_choose_by(split):
+    """What to choose by; None where fewer than two validation identities can be searched for."""
+    if searchable_identities(split) < 2:
         return None
     sample, split = _sample(run, older, split, console)
     return Validation(sample, split.labels(), split.query, split.gallery)
 
 
-def can_choose_by(split: Split) -> bool:
-    """Whether at least two identities have a query with a valid match in the gallery."""
-    query, gallery = (split.classes[rows] for rows in (split.query, split.gallery))
-    match = (query[:, None] == gallery) & (split.query[:, None] != split.gallery) & (query >= 0)[:, None]
+def searchable_identities(split: Split) -> int:
+    """How many identities have a query with a valid match in the gallery."""
+    identities = np.unique(split.classes[split.query])
+    return sum(_is_searchable(split, identity) for identity in identities.tolist() if identity >= 0)
+
+
+def _is_searchable(split: Split, identity: int) -> bool:
+    query, gallery = (rows[split.classes[rows] == identity] for rows in (split.query, split.gallery))
+    match = query[:, None] != gallery
     if split.cameras is not None:
-        match &= split.cameras[split.query][:, None] != split.cameras[split.gallery]
-    return len(np.unique(query[match.any(axis=1)])) >= 2
+        match &= split.cameras[query][:, None] != split.cameras[gallery]
+    return bool(match.any())
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from sfsc_bundle.folder import Bundle, check_target, write_bundle
+from sfsc_bundle.folder import Bundle, write_bundle
 from sfsc_bundle.progress import bar
 from sfsc_training.adopt.adoption import Adoption, check_costs
 from sfsc_training.adopt.describe import describe, files_of, make_width
 from sfsc_training.adopt.embed import embed_part
 from sfsc_training.adopt.fit import Fitted, fit_maps
 from sfsc_training.adopt.parity import PARITY_IMAGES
-from sfsc_training.align_run import can_choose_by
+from sfsc_training.align_run import searchable_identities
 from sfsc_training.alignment import Sample, Validation, align, require_images
 from sfsc_training.data.reader import Dataset, Split
 from sfsc_training.data.unlabelled import read_unlabelled
@@ -45,7 +45,6 @@ def adopt(
             image cannot be read.
         BundleError: the folder exists and may not be replaced.
     """
-    check_target(to, replace_bundle)
     elsewhere = None if unlabelled is None else read_unlabelled(unlabelled, (dataset.validation, dataset.test))
     _check(adoption, dataset, elsewhere)
     fitted = _fit(adoption, dataset, elsewhere, console)
@@ -64,8 +63,8 @@ def adopt(
 
 def _check(adoption: Adoption, dataset: Dataset, elsewhere: Split | None) -> None:
     """What can be refused before any image is decoded."""
-    if not dataset.test.paths:
-        raise DataError("adopt measures quality and parity on the test split, which has no images")
+    if not searchable_identities(dataset.test):
+        raise DataError("adopt measures quality on the test split, where no image has another one of its identity")
     if adoption.base is not None or len(adoption.networks) > 1:
         largest = max(adoption.dimension, *(network.signature.dimension for network in adoption.networks))
         for split in (dataset.train, *([] if elsewhere is None else [elsewhere])):
@@ -78,7 +77,7 @@ def _fit(adoption: Adoption, dataset: Dataset, elsewhere: Split | None, console:
     labelled = replace(labelled, identity=split.classes)
     unlabelled = None if elsewhere is None else _sample(adoption, elsewhere, console)[0]
     validation = None
-    if can_choose_by(dataset.validation):
+    if searchable_identities(dataset.validation) >= 2:
         sample, split = _sample(adoption, dataset.validation, console)
         validation = Validation(sample, split.labels(), split.query, split.gallery)
     return fit_maps(labelled, unlabelled, validation)

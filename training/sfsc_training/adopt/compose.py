@@ -90,7 +90,8 @@ def _preprocessing(wanted: InputFormat, size: Size) -> list[_Step]:
     """uint8 RGB [n, H, W, 3] → what the network wants."""
     steps = []
     if wanted.size != size:
-        # of uint8 with channels last; onnxruntime 1.32 cannot open the graph if a transposition comes first
+        # Of uint8 and without what lies outside, as Pillow does: within a level of its result. Channels last, because
+        # onnxruntime 1.32 moves a transposition over the resize and then cannot open the graph.
         options = {"mode": "linear", "antialias": 1, "exclude_outside": 1, "axes": [1, 2]}
         steps.append(_Step("Resize", (None, None, np.array(wanted.size, np.int64)), options))
     if wanted.normalisation is not None:
@@ -136,5 +137,4 @@ def _value(name: str, element: int, rest: Sequence[int]) -> onnx.ValueInfoProto:
 
 def opset_of(model: onnx.ModelProto) -> int:
     """The version of ONNX's own operators that a graph uses."""
-    (version,) = (entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    return int(version)
+    return max(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))

