@@ -210,6 +210,16 @@ def publish(parts: dict[str, dict[str, Any]]) -> None:
     figures += [
         Figure(f"untouched network of width {w}, self-test mAP", alone[w]["mean_ap"], "points") for w in NETWORKS
     ]
+    for query, gallery in ((NARROW, FULL), (FULL, NARROW)):
+        found = parts["pair"]["http"][gallery][query]["mean_ap"]
+        figures.append(
+            Figure(
+                f"two networks: query {query}, gallery {gallery}, above MobileNetV2 as it came in its own gallery",
+                found - alone[NARROW]["mean_ap"],
+                "points",
+                ">= -1",
+            )
+        )
     figures += [
         Figure(f"vectors of the base that changed, of {base['vectors']}", base["changed"], "vectors", "<= 0"),
         Figure("graphs of the base that are the same, byte for byte", float(base["same_graphs"]), "", ">= 1"),

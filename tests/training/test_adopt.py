@@ -203,6 +203,12 @@ SMALL = ("--model", "small.onnx")
         ((*SMALL, "--base", "old", "--as", 0.1, "--data", "few"), "needs at least 16 images"),
         ((*SMALL, "--set", "data.query=nothing"), "leave 0 queries"),
         ((*SMALL, "--data", "single"), "on the test split, where no image has another one of its identity"),
+        ((*SMALL, "--bundle-size", "4000"), "data.height: must be less than or equal to 2048, found 4000"),
+        (
+            (*SMALL, "--base", "old", "--as", 0.1, "--bundle-size", 20),
+            "--bundle-size must be that of old, 16x16, or left out",
+        ),
+        ((*SMALL, "--bundle-size", "large"), "--bundle-size 'large' cannot be read"),
         ((*SMALL, "--unlabelled", "nowhere"), "folder of unlabelled images nowhere does not exist"),
     ],
 )

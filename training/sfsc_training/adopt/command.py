@@ -12,8 +12,9 @@ from sfsc_training.adopt.adoption import Adoption, check_unseen, check_widths
 from sfsc_training.adopt.foreign import Foreign, open_foreign
 from sfsc_training.adopt.input_format import Size, parse_size
 from sfsc_training.adopt.options import NetworkOptions, read_option, wanted_networks
-from sfsc_training.config import DataSection, load_recipe
+from sfsc_training.config import load_recipe
 from sfsc_training.data.read import read_dataset
+from sfsc_training.errors import AdoptionError
 
 __all__ = ["adopt_command"]
 
@@ -113,25 +114,27 @@ def adopt_command(
     options = NetworkOptions(*(given or [] for given in typed))
     wanted = wanted_networks(options, joins=old is not None)
     check_widths([one.width for one in wanted], old)
-    read_as = load_recipe(recipe, setting or [])
     asked = None if bundle_size is None else read_option("--bundle-size", bundle_size, parse_size)
     networks = sorted((open_foreign(one) for one in wanted), key=lambda network: float(network.width))
-    section = _sized(read_as.data, networks, old, asked)
-    dataset = read_dataset(data, section, read_as.seed)
+    size_of_images = zip(("data.height", "data.width"), _size(networks, old, asked), strict=True)
+    read_as = load_recipe(recipe, [*(setting or []), *(f"{key}={pixels}" for key, pixels in size_of_images)])
+    dataset = read_dataset(data, read_as.data, read_as.seed)
     check_unseen(old, data, dataset)
     for network in networks:
         console.print(f"{network.source} becomes width {network.width}; it wants {network.input}", soft_wrap=True)
-    adoption = Adoption(networks, old, section)
+    adoption = Adoption(networks, old, read_as.data)
     _print(adopt(adoption, dataset, to, console, unlabelled=unlabelled, replace_bundle=replace), console)
 
 
-def _sized(section: DataSection, networks: list[Foreign], base: Bundle | None, asked: Size | None) -> DataSection:
-    """How images are read, in the bundle's size."""
+def _size(networks: list[Foreign], base: Bundle | None, asked: Size | None) -> Size:
+    """Height and width of the bundle's images."""
     if base is not None:
-        size = base.manifest.preprocessing
-        return section.model_copy(update={"height": size.height, "width": size.width})
-    height, width = asked or (max(network.input.size[axis] for network in networks) for axis in (0, 1))
-    return section.model_copy(update={"height": height, "width": width})
+        found = base.manifest.preprocessing.height, base.manifest.preprocessing.width
+        if asked not in (None, found):
+            raise AdoptionError(f"--bundle-size must be that of {base.folder}, {found[0]}x{found[1]}, or left out")
+        return found
+    heights, widths = zip(*(network.input.size for network in networks), strict=True)
+    return asked or (max(heights), max(widths))
 
 
 def _print(bundle: Bundle, console: Console) -> None:

@@ -23,7 +23,6 @@ Floats = npt.NDArray[np.float32]
 
 _PIXELS, _FEATURES = "sfsc_pixels", "sfsc_features"
 _PREFIX = "adopted/"
-_SMALLEST_NORM = 1e-12
 
 
 def modern(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
@@ -90,8 +89,8 @@ def _preprocessing(wanted: InputFormat, size: Size) -> list[_Step]:
     """uint8 RGB [n, H, W, 3] → what the network wants."""
     steps = []
     if wanted.size != size:
-        # Of uint8 and without what lies outside, as Pillow does: within a level of its result. Channels last, because
-        # onnxruntime 1.32 moves a transposition over the resize and then cannot open the graph.
+        # Of uint8 and without what lies outside, as Pillow resizes: the results differ by one level at most.
+        # Channels last: onnxruntime 1.32 moves a transposition over the resize and then cannot open the graph.
         options = {"mode": "linear", "antialias": 1, "exclude_outside": 1, "axes": [1, 2]}
         steps.append(_Step("Resize", (None, None, np.array(wanted.size, np.int64)), options))
     if wanted.normalisation is not None:
