@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from sfsc_bundle.atomic_file import sync
 from sfsc_bundle.broken_rule import first_broken_rule
 from sfsc_bundle.errors import BundleError
-from sfsc_bundle.manifest import Manifest
+from sfsc_bundle.manifest import BundleName, Manifest
 
 __all__ = ["MANIFEST", "Bundle", "check_target", "open_bundle", "sha256", "write_bundle"]
 
@@ -105,6 +105,10 @@ def _digest(path: Path, width: str) -> str:
 
 def check_target(folder: Path, replace: bool) -> None:
     """Raise BundleError where no bundle may be written to a folder; to be called before the work that makes it."""
+    try:
+        TypeAdapter(BundleName).validate_python(folder.name)
+    except ValidationError as error:
+        raise BundleError(f"the folder of a bundle names it: {first_broken_rule(error).rule}") from error
     if not folder.exists():
         return
     if not replace:

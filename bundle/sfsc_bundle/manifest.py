@@ -14,6 +14,7 @@ __all__ = [
     "Adopted",
     "AdoptedModel",
     "Alignment",
+    "BundleName",
     "Joined",
     "JoinedRun",
     "Manifest",
@@ -38,6 +39,9 @@ MAX_COUNT = 2**53
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 Positive = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 Matrix = tuple[tuple[Points, ...], ...]
+
+
+BundleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
 class _Model(BaseModel):
@@ -78,10 +82,14 @@ class Normalisation(_Model):
 
 
 class Parity(_Model):
-    """The largest differences to the trained network that export measured on real images."""
+    """The largest differences to the trained or adopted network that were measured on real images."""
 
-    sliced_max_abs: float = Field(ge=0, description="sliced static module against the switchable network")
-    onnx_min_cosine: float = Field(le=1.0001, description="ONNX graph against the sliced static module")
+    sliced_max_abs: float = Field(
+        ge=0, description="sliced static module against the switchable network; 0 of an adopted one"
+    )
+    onnx_min_cosine: float = Field(
+        le=1.0001, description="ONNX graph against that module, or the network as it came"
+    )
     images: Positive
 
 
@@ -243,7 +251,7 @@ class Manifest(_Model):
     """The whole manifest. `submodels` ascend by width, then precision; the last one is the full network."""
 
     schema_version: Literal[2] = SCHEMA_VERSION
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    name: BundleName
     space: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="id of the embedding space")
     compatible_with: tuple[str, ...] = ()
     dimension: int = Field(ge=2, le=8192)

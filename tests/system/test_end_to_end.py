@@ -10,15 +10,18 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import onnx
 import pytest
 
 pytest.importorskip("torch", reason="the training extra is not installed")
 
 import main_job
 from live_service import serving
-from sfsc_training.config import load_recipe
+from sfsc_bundle.folder import open_bundle
+from sfsc_training.config import DataSection, load_recipe
 from sfsc_training.data.reader import read_folder
 from tests.training.conftest import SMALL_RECIPE, draw_identities
+from tests.training.foreign_graphs import embedder
 
 OMNIGLOT = """
 name = "few-characters"
@@ -83,3 +86,20 @@ def test_the_service_ranks_as_the_evaluation_does(job, tmp_path):
             assert found.rank1 == pytest.approx(evaluated[width]["rank1"], abs=100 / len(split.query) + 0.01)
     drawn = list(json.loads(assignment.read_text()).values())
     assert composition["gallery"]["widths"] == dict(Counter(drawn)), composition["gallery"]
+
+
+def test_an_adopted_bundle_answers_as_its_manifest_says(tmp_path):
+    data, bundle = tmp_path / "data", tmp_path / "adopted"
+    draw_identities(data / "train", identities=8, shots=6, seed=1)
+    draw_identities(data / "test", identities=6, shots=6, seed=2)
+    onnx.save(embedder(size=(32, 32), dimension=16, seed=1), tmp_path / "large.onnx")
+    onnx.save(embedder(size=(24, 24), dimension=12, seed=2), tmp_path / "small.onnx")
+    models = ("--model", tmp_path / "large.onnx", "--as", 1, "--model", tmp_path / "small.onnx", "--as", 0.25)
+    command("sfsc-train", "adopt", "--to", bundle, "--data", data, *models, "--set", "data.query='*_0.png'")
+    quality = open_bundle(bundle).manifest.quality
+    split = read_folder(data, DataSection(query="*_0.png"), 0).test
+    with serving(bundle, tmp_path, len(split.gallery)) as client:
+        main_job.insert(client, split, dict.fromkeys((split.names[place] for place in split.gallery), "1.0"))
+        for row, width in enumerate(quality.widths):
+            found = main_job.search_all(client, split, width)
+            assert found.mean_ap == pytest.approx(quality.mean_ap[row][1], abs=0.05)

@@ -82,6 +82,28 @@ def test_ridge_and_least_squares_are_those_of_scikit_learn(strength):
             assert np.allclose(least_squares[width], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("strength", [0.003, 10.0])
+def test_maps_of_foreign_networks_have_the_bias_of_scikit_learns_ridge(strength):
+    found = sample()
+    foreign = unit(found.embeddings["0.5"] @ np.random.default_rng(3).normal(size=(D, 5)) + 3)
+    rows = {"0.5": foreign, "1.0": unit(found.embeddings["1.0"] + 2)}
+    for share, goal in ((0.0, rows["1.0"]), (1.0, centroids(rows["1.0"], found.identity))):
+        maps = Fitter(Sample(rows, found.identity), bias=True).fit(Method("least-squares", share, strength))
+        reference = Ridge(alpha=strength * len(foreign) / 5).fit(foreign.astype(float), goal.astype(float))
+        assert np.allclose(maps["0.5"], np.vstack([reference.coef_.T, reference.intercept_]), atol=1e-4)
+        aligned = align(rows, maps)
+        assert np.allclose(aligned["0.5"], unit(reference.predict(foreign.astype(float))), atol=1e-5)
+        assert np.allclose(aligned["1.0"], rows["1.0"], atol=1e-6) == (share == 0)
+
+
+def test_a_procrustes_map_with_a_bias_takes_back_a_rotation_about_another_centre():
+    found = sample(noise=0.0)
+    full = found.embeddings["1.0"]
+    moved = ((full - full.mean(axis=0)) @ ROTATION + 5).astype(np.float32)
+    maps = Fitter(Sample({"0.5": moved, "1.0": full}), bias=True).fit(PROCRUSTES)
+    assert np.allclose(align({"0.5": moved}, maps)["0.5"], full, atol=1e-4)
+
+
 @pytest.mark.parametrize("base", ["procrustes", "least-squares"])
 def test_a_blend_is_the_weighted_mean_of_its_parts(base):
     fitter = Fitter(sample())

@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from sfsc_training.cli import app
 
-COMMANDS = ["train", "evaluate", "export", "sweep", "report", "recipes"]
+COMMANDS = ["train", "align", "adopt", "evaluate", "export", "sweep", "report", "recipes"]
 
 
 def spoken(*words):

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Literal, assert_never
 
 import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 
 from sfsc_bundle.manifest import Alignment
@@ -30,9 +29,18 @@ from sfsc_training.evaluation import embed_joined, embed_split
 from sfsc_training.joined_runs import JoinedRuns
 from sfsc_training.run import Run, open_run
 
-__all__ = ["MethodName", "align_joined", "align_run", "align_trained", "make_method"]
+__all__ = [
+    "CHOSEN_BY_NOTHING",
+    "MethodName",
+    "align_joined",
+    "align_run",
+    "align_trained",
+    "chosen_by",
+    "make_method",
+]
 
-Ints = npt.NDArray[np.int64]
+CHOSEN_BY_NOTHING = "nothing: fewer than 2 validation identities can be searched for"
+
 MethodName = Literal["chosen", "none", "procrustes", "least-squares", "ridge", "blend"]
 
 
@@ -211,12 +219,15 @@ def _decide(
         scores = () if validation is None else (validation.score(), validation.score(fitter.fit(method)))
         return _Decision(method, "given", *scores)
     if validation is None:
-        return _Decision(Method("procrustes"), "nothing: fewer than 2 validation identities can be searched for")
+        return _Decision(Method("procrustes"), CHOSEN_BY_NOTHING)
     choice = choose(fitter, validation, candidates)
+    return _Decision(choice.method, chosen_by(validation), choice.before, choice.after)
+
+
+def chosen_by(validation: Validation) -> str:
+    """What a method was chosen by, for the manifest."""
     count = len(np.unique(validation.labels.identity[validation.query]))
-    return _Decision(
-        choice.method, f"mAP of the mixed gallery of {count} validation identities", choice.before, choice.after
-    )
+    return f"mAP of the mixed gallery of {count} validation identities"
 
 
 def _aligned(

@@ -12,6 +12,9 @@ difference out, in closed form and from embeddings alone. Pure functions over fl
 An aligned embedding is normalise(f A_w). A new generation takes the older one's full-width embeddings of the same
 images for F_1; then R_1 and L_1 are fitted, too. Procrustes is Schönemann 1966, "A generalized solution of the
 orthogonal Procrustes problem"; ridge is Hoerl & Kennard 1970.
+
+Networks that were trained apart have means far from 0, and dimensions D′ of their own. Their maps [D′ + 1, D] have
+a bias in the last row: they are fitted to rows and targets less their means, f ↦ (f − mean) A + the targets' mean.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,9 +51,9 @@ Doubles = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Embeddings = Mapping[str, Floats]
-"""Width → embeddings float32 [n, D] of the same images; widths ascend."""
+"""Width → embeddings float32 [n, D′] of the same images, D′ = D but in foreign networks; widths ascend."""
 Maps = Mapping[str, Floats]
-"""Width → map float32 [D, D]; an embedding is a row, so the map is on its right."""
+"""Width → map float32 [D′, D], or [D′ + 1, D] with a bias; an embedding is a row, so the map is on its right."""
 
 Base = Literal["procrustes", "least-squares"]
 
@@ -97,6 +100,11 @@ class Sample:
         *_, widest = self.embeddings.values()
         return widest if self.target is None else self.target
 
+    @property
+    def dimension(self) -> int:
+        """The largest dimension of an embedding; so many images determine every map."""
+        return max(int(rows.shape[1]) for rows in (self.full, *self.embeddings.values()))
+
 
 class Fitter:
     """Fits maps of any method to the same images: what is summed over them is summed once.
@@ -104,24 +112,28 @@ class Fitter:
     Args:
         labelled: training images without augmentation; the ridge part is fitted on them.
         unlabelled: images from where the model will work; where they are given, the base is fitted on them.
+        bias: the maps have one; for networks that were trained apart.
 
     Raises:
         AlignmentError: fewer images than dimensions.
     """
 
-    def __init__(self, labelled: Sample, unlabelled: Sample | None = None) -> None:
+    def __init__(self, labelled: Sample, unlabelled: Sample | None = None, *, bias: bool = False) -> None:
         bottom = labelled if unlabelled is None else unlabelled
         for sample in (labelled, bottom):
-            require_images(*sample.full.shape)
+            require_images(len(sample.full), sample.dimension)
         *_, widest = bottom.embeddings
         self._fixed = widest if bottom.target is None else None
-        self._base = {width: _Moments.of(rows, bottom.full) for width, rows in bottom.embeddings.items()}
+        self._bias = bias
+        self._base = self._moments(bottom, bottom.full)
         self._labelled = labelled
+
+    def _moments(self, sample: Sample, goal: Floats) -> dict[str, "_Moments"]:
+        return {width: _Moments.of(rows, goal, bias=self._bias) for width, rows in sample.embeddings.items()}
 
     @cached_property
     def _ridge(self) -> dict[str, "_Moments"]:
-        goal = centroids(self._labelled.full, self._labelled.identity)
-        return {width: _Moments.of(rows, goal) for width, rows in self._labelled.embeddings.items()}
+        return self._moments(self._labelled, centroids(self._labelled.full, self._labelled.identity))
 
     def fit(self, method: Method) -> dict[str, Floats]:
         """The map of every width.
@@ -140,7 +152,7 @@ class Fitter:
     def _base_map(self, width: str, method: Method) -> Doubles:
         moments = self._base[width]
         if width == self._fixed:
-            return np.eye(len(moments.gram))
+            return moments.unchanged
         match method.base:
             case "procrustes":
                 return moments.rotation
@@ -159,8 +171,17 @@ def require_images(count: int, dimension: int) -> None:
 
 
 def align(embeddings: Embeddings, maps: Maps) -> dict[str, Floats]:
-    """normalise(f A_w) for every width. Raises KeyError where a width has no map."""
-    return {width: _unit(rows @ maps[width]) for width, rows in embeddings.items()}
+    """normalise(f A_w) for every width, with the bias of the map if it has one.
+
+    Raises:
+        KeyError: a width has no map.
+    """
+    return {width: _unit(_mapped(rows, maps[width])) for width, rows in embeddings.items()}
+
+
+def _mapped(rows: Floats, values: Floats) -> Floats:
+    found: Floats = rows @ values if len(values) == rows.shape[1] else rows @ values[:-1] + values[-1]
+    return found
 
 
 def centroids(embeddings: Floats, identity: Ints | None) -> Floats:
@@ -233,27 +254,46 @@ def choose(fitter: Fitter, validation: Validation, candidates: Sequence[Method] 
 
 @dataclass(frozen=True, eq=False)
 class _Moments:
-    """FᵀF [D, D] and FᵀT [D, D] of n rows F and their targets T: all that a closed form has to know of them."""
+    """FᵀF [D′, D′] and FᵀT [D′, D] of n rows F and their targets T: all that a closed form has to know of them.
+
+    For a map with a bias, both are of rows and targets less their means; else there are no means.
+    """
 
     gram: Doubles
     cross: Doubles
     count: int
+    means: tuple[Doubles, Doubles] | None = None
     solved: dict[float, Doubles] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, rows: Floats, targets: Floats) -> "_Moments":
-        wide = rows.astype(np.float64)
-        return cls(wide.T @ wide, wide.T @ targets.astype(np.float64), len(rows))
+    def of(cls, rows: Floats, targets: Floats, *, bias: bool = False) -> "_Moments":
+        wide, goal, means = rows.astype(np.float64), targets.astype(np.float64), None
+        if bias:
+            means = wide.mean(axis=0), goal.mean(axis=0)
+            wide, goal = wide - means[0], goal - means[1]
+        return cls(wide.T @ wide, wide.T @ goal, len(rows), means)
+
+    @property
+    def unchanged(self) -> Doubles:
+        """The map that leaves the embeddings as they are; D′ = D."""
+        size = len(self.gram)
+        return np.eye(size if self.means is None else size + 1, size)
 
     @cached_property
     def rotation(self) -> Doubles:
-        """The orthogonal R that minimises ‖F R − T‖, which depends on FᵀT alone."""
+        """The orthogonal R that minimises ‖F R − T‖, which depends on FᵀT alone; D′ = D."""
         found: Doubles = orthogonal_procrustes(np.eye(len(self.cross)), self.cross)[0]
-        return found
+        return self._with_bias(found)
 
     def ridge(self, strength: float) -> Doubles:
-        """(FᵀF + λ(n/D) I)⁻¹ FᵀT."""
+        """(FᵀF + λ(n/D′) I)⁻¹ FᵀT."""
         if strength not in self.solved:  # the candidates share few strengths, and a solution is of order D³
             penalty = strength * self.count / len(self.gram) * np.eye(len(self.gram))
-            self.solved[strength] = solve(self.gram + penalty, self.cross, assume_a="pos")
+            self.solved[strength] = self._with_bias(solve(self.gram + penalty, self.cross, assume_a="pos"))
         return self.solved[strength]
+
+    def _with_bias(self, values: Doubles) -> Doubles:
+        if self.means is None:
+            return values
+        rows, targets = self.means
+        return np.vstack([values, targets - rows @ values])

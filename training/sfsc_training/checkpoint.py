@@ -27,6 +27,7 @@ from sfsc_training.networks.normalise import default_normalisation
 
 __all__ = [
     "Checkpoint",
+    "digest_weights",
     "older_space",
     "read_checkpoint",
     "read_labels",
@@ -71,10 +72,15 @@ class Checkpoint:
     @property
     def weights_sha256(self) -> str:
         """Digest of the weights of the network; identifies the embedding space."""
-        digest = hashlib.sha256()
-        for name, values in sorted(self.result()[0].items()):
-            digest.update(name.encode() + values.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return digest_weights(self.result()[0])
+
+
+def digest_weights(tensors: Mapping[str, Tensor]) -> str:
+    """Hex digest (sha256) of names and values."""
+    digest = hashlib.sha256()
+    for name, values in sorted(tensors.items()):
+        digest.update(name.encode() + values.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _inside(averaged: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""The command `sfsc-train`: train, align, evaluate, export, sweep, report, recipes."""
+"""The command `sfsc-train`: train, align, evaluate, export, adopt, sweep, report, recipes."""
 
 import os
 import sys
@@ -12,6 +12,7 @@ from rich.console import Console
 
 from sfsc_bundle.errors import SfscError
 from sfsc_bundle.folder import Bundle, check_target
+from sfsc_training.adopt.command import adopt_command
 from sfsc_training.align_run import MethodName, align_joined, align_run, align_trained, make_method
 from sfsc_training.checkpoint import older_space, write_json
 from sfsc_training.config import Recipe, load_recipe, packaged_recipes, purpose
@@ -292,6 +293,9 @@ def export(
         joined = align_joined(joined, dataset, console, unlabelled=unlabelled)
         _print_alignment(joined)
     _print_bundle(export_joined(joined, dataset, to, console, replace=replace))
+
+
+app.command(name="adopt")(adopt_command)
 
 
 @app.command()

