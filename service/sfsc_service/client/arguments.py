@@ -1,0 +1,31 @@
+"""The options that calls have in common, for type checkers; docs/api.md says what each of them means."""
+
+from collections.abc import Sequence
+from typing import Literal, TypedDict
+
+__all__ = ["BudgetArguments", "EmbedArguments", "Vector", "VectorArguments"]
+
+Vector = Sequence[float] | str
+"""Numbers, or base64 of little-endian float32."""
+
+
+class BudgetArguments(TypedDict, total=False):
+    """Which width computes: an exact one, or limits that it must keep."""
+
+    width: str | float
+    latency_ms: float
+    gflops: float
+    deadline_ms: float
+    min_quality: float
+
+
+class EmbedArguments(BudgetArguments, total=False):
+    """Options of `embed`."""
+
+    encoding: Literal["float", "base64"]
+
+
+class VectorArguments(BudgetArguments, total=False):
+    """Options where a vector may stand in the place of an image: the space that it comes from."""
+
+    space: str
