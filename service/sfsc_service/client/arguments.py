@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from typing import Literal, TypedDict
 
-__all__ = ["BudgetArguments", "EmbedArguments", "Vector", "VectorArguments"]
+__all__ = ["BudgetArguments", "CropArgument", "EmbedArguments", "Vector", "VectorArguments"]
 
 Vector = Sequence[float] | str
 """Numbers, or base64 of little-endian float32."""
+
+
+CropArgument = tuple[float, float, float, float] | tuple[float, float, float, float, float]
+"""x, y, w, h in pixels of the upright image, and degrees that the box is turned clockwise about its centre."""
 
 
 class BudgetArguments(TypedDict, total=False):
@@ -20,12 +24,14 @@ class BudgetArguments(TypedDict, total=False):
 
 
 class EmbedArguments(BudgetArguments, total=False):
-    """Options of `embed`."""
+    """Options of `embed`; a crop holds for every image of the call."""
 
+    crop: CropArgument
     encoding: Literal["float", "base64"]
 
 
 class VectorArguments(BudgetArguments, total=False):
-    """Options where a vector may stand in the place of an image: the space that it comes from."""
+    """Options where a vector, with its space, may stand in the place of an image."""
 
+    crop: CropArgument
     space: str

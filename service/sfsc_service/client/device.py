@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sfsc_bundle.crop import Crop
 from sfsc_bundle.folder import open_bundle
 from sfsc_bundle.preprocess import preprocess
 from sfsc_bundle.runner import make_runner
@@ -16,7 +17,7 @@ from sfsc_service.client.answers import EmbedAnswer
 
 __all__ = ["DeviceEmbedder"]
 
-OPTIONS = ("encoding",)
+OPTIONS = ("encoding", "crop")
 """Of a call that embeds; limits that choose a width are for the service to follow."""
 
 
@@ -70,7 +71,8 @@ class DeviceEmbedder:
             raise ValueError(
                 f"{refused[0]}: must not be set, because this device embeds every image at width {self.width}"
             )
-        pixels = preprocess(image, self._manifest.preprocessing)
+        crop = Crop(*options["crop"]) if "crop" in options else None
+        pixels = preprocess(image, self._manifest.preprocessing, crop=crop)
         (embedding,) = self._runner(pixels[np.newaxis])
         if options.get("encoding") == "base64":
             return base64.b64encode(embedding.astype("<f4").tobytes()).decode("ascii")

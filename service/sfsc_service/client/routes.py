@@ -32,6 +32,7 @@ __all__ = ["Routes", "device_embedder"]
 
 CALL_ITEMS = 256
 CALL_BYTES = 8 * 2**20
+CROP_MEMBERS = ("x", "y", "w", "h", "rotation")
 AS_JSON = ("filter", "metadata")
 """Options that travel as JSON where the others travel as text."""
 
@@ -60,7 +61,7 @@ class Routes:
         if self._device is not None:
             return Answered(self._device.answer(images, options))
         if several:
-            document = {"image": [as_base64(one) for one in images], **options}
+            document = {"image": [as_base64(one) for one in images], **_members(options)}
             return _json("POST", "/embed", document, _document)
         return _image("POST", "/embed", images[0], options)
 
@@ -155,7 +156,7 @@ class Routes:
     ) -> Prepared[Any]:
         """A call with an image or with something in its place; `options` say how the image is embedded."""
         if image is None:
-            return _json(method, path, {**options, **further}, _document)
+            return _json(method, path, _members({**options, **further}), _document)
         data = encoded(image)
         if self._device is not None:
             return _json(method, path, {**self._device.vector(data, options), **further}, _document)
@@ -165,9 +166,9 @@ class Routes:
         """One line of a bulk call."""
         image = item.get("image")
         if image is None:
-            document = item
+            document = _members(item)
         elif self._device is None:
-            document = {**item, "image": as_base64(encoded(image))}
+            document = {**_members(item), "image": as_base64(encoded(image))}
         else:
             kept = {name: item[name] for name in ("id", "metadata") if name in item}
             options = {name: value for name, value in item.items() if name not in ("image", *kept)}
@@ -227,7 +228,20 @@ def _repeat(options: Mapping[str, Any]) -> Repeat:
 
 
 def _texts(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: json.dumps(value) if name in AS_JSON else value for name, value in options.items()}
+    """Options as text can say them."""
+    return {name: _text(name, value) for name, value in options.items()}
+
+
+def _text(name: str, value: Any) -> Any:
+    if name in AS_JSON:
+        return json.dumps(value)
+    return ",".join(map(str, value)) if name == "crop" else value
+
+
+def _members(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as JSON says them."""
+    crop = options.get("crop")
+    return {**options, **({} if crop is None else {"crop": dict(zip(CROP_MEMBERS, crop, strict=False))})}
 
 
 def _without_none(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ __all__ = [
     "as_problem",
     "error_response",
     "free_traceback_locals",
+    "image_problem",
     "problem_response",
     "validation_problem",
 ]
@@ -58,7 +59,7 @@ def as_problem(error: Exception, request: str = "a request") -> Problem:
         case Problem():
             return error
         case ImageError():
-            return Problem(error.code, f"image: {error}", "image")
+            return image_problem(error, "image")
         case InvalidInputError():
             return Problem(_known(error.code), str(error), error.parameter.split(".")[0].split("[")[0])
         case StoreError():
@@ -73,6 +74,11 @@ def as_problem(error: Exception, request: str = "a request") -> Problem:
             name = type(error).__name__
             log.error("%s failed with an unforeseen %s; the response is 500", request, name, exc_info=error)
             return Problem("internal_error", "the service failed at this request; its log says why")
+
+
+def image_problem(error: ImageError, place: str) -> Problem:
+    """The problem of an image at a place such as image or image[2], or of its crop."""
+    return Problem(error.code, f"{place}: {error}", "crop" if error.code == "crop_outside" else "image")
 
 
 def validation_problem(error: ValidationError | RequestValidationError) -> Problem:

@@ -149,6 +149,28 @@ def test_a_device_sends_the_vector_that_the_service_would_have_computed(device: 
     assert device.search(id="d/8", k=1)["hits"][0]["id"] == "d/8"
 
 
+def test_a_crop_is_embedded_alike_by_every_call(client: Any, device: Any) -> None:
+    whole = Image.open(io.BytesIO(draw_image(110, format="PNG")))
+    data, crop = draw_image(110, format="PNG"), (8, 4, 32, 40, 5)
+    part = client.embed(data, width="0.25", crop=crop)["results"][0]["embedding"]
+    assert part != client.embed(data, width="0.25")["results"][0]["embedding"]
+    others = [
+        client.embed([whole, data], width="0.25", crop=crop)["results"][1]["embedding"],
+        device.embed(data, crop=crop)["results"][0]["embedding"],
+    ]
+    for n, made in enumerate((client, device)):
+        own = {} if made is device else {"width": "0.25"}
+        made.put(f"crop/{n}", data, crop=crop, **own)
+        (bulk,) = made.put_many([{"id": f"crop/bulk-{n}", "image": data, "crop": crop, **own}])
+        assert bulk["status"] == 200
+        others += [client.get(f"crop/{kind}{n}", vectors=True)["embedding"] for kind in ("", "bulk-")]
+        hit = made.search(data, crop=crop, k=1, **own)["hits"][0]
+        assert hit["score"] == pytest.approx(1.0, abs=1e-4)
+    for other in others:
+        np.testing.assert_allclose(other, part, atol=1e-5)
+    assert client.image("crop/0") == data, "the whole image"
+
+
 def test_a_device_refuses_what_it_cannot_follow(device: Any) -> None:
     with pytest.raises(ValueError, match="latency_ms: must not be set"):
         device.search(draw_image(107), latency_ms=5)

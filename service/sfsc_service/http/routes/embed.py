@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
+from sfsc_bundle.crop import Crop
 from sfsc_bundle.errors import ImageError
 from sfsc_service.engine.embedder import Arrival, EmbeddedImage
 from sfsc_service.engine.policy import Budget
@@ -14,8 +15,8 @@ from sfsc_service.gallery.vectors import encode_vector
 from sfsc_service.http.arrival import arrival_of
 from sfsc_service.http.disconnect import DisconnectWatch
 from sfsc_service.http.openapi import image_request, problems
-from sfsc_service.http.problems import free_traceback_locals
-from sfsc_service.http.query_source import budget_of
+from sfsc_service.http.problems import free_traceback_locals, image_problem
+from sfsc_service.http.query_source import budget_of, crop_of
 from sfsc_service.http.request_body import read_request
 from sfsc_service.http.response_schemas import EmbedResponse
 from sfsc_service.http.responses import json_response, server_timing, timing
@@ -48,7 +49,7 @@ async def _embed(request: Request) -> Response:
     if len(parsed.images) > 1:
         arrival = replace(arrival, bulk=True)  # requests with one image go first
     async with DisconnectWatch(request):
-        embedded = await _embed_all(service, parsed.images, budget_of(parsed.options), arrival)
+        embedded = await _embed_all(service, parsed.images, parsed.options, arrival)
     manifest, times = embedded[0].manifest, timing(arrival, embedded)
     return json_response(
         {
@@ -63,15 +64,16 @@ async def _embed(request: Request) -> Response:
 
 
 async def _embed_all(
-    service: Service, images: list[bytes], budget: Budget, arrival: Arrival
+    service: Service, images: list[bytes], options: EmbedOptions, arrival: Arrival
 ) -> list[EmbeddedImage]:
+    budget, crop = budget_of(options), crop_of(options)
     if len(images) == 1:
-        return [await service.embedder.embed(images[0], budget, arrival)]
+        return [await service.embedder.embed(images[0], budget, arrival, crop=crop)]
     try:
         # The tasks start one right after the other, so a swap of bundles cannot come between two of them.
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(_embed_one(service, image, at, budget, arrival))
+                group.create_task(_embed_one(service, image, at, budget, crop, arrival))
                 for at, image in enumerate(images)
             ]
     except ExceptionGroup as failures:
@@ -82,11 +84,13 @@ async def _embed_all(
     raise failure  # outside of the except block, which would set its context
 
 
-async def _embed_one(service: Service, image: bytes, at: int, budget: Budget, arrival: Arrival) -> EmbeddedImage:
+async def _embed_one(
+    service: Service, image: bytes, at: int, budget: Budget, crop: Crop | None, arrival: Arrival
+) -> EmbeddedImage:
     try:
-        return await service.embedder.embed(image, budget, arrival)
+        return await service.embedder.embed(image, budget, arrival, crop=crop)
     except ImageError as error:
-        raise Problem(error.code, f"image[{at}]: {error}", "image") from error
+        raise image_problem(error, f"image[{at}]") from error
 
 
 def _result(embedded: EmbeddedImage, encoding: str, arrival: Arrival) -> dict[str, Any]:
