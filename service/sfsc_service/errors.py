@@ -3,7 +3,7 @@
 StartError       the service cannot start with these settings; the command prints the message and exits with 1
 Problem          a request is refused; `code` is stable and stands in the answer
     the request is wrong      invalid_parameter invalid_json invalid_request unknown_width unknown_space
-                              contradictory_limits not_found item_not_found method_not_allowed
+                              unknown_model contradictory_limits not_found item_not_found method_not_allowed
                               unsupported_media_type body_too_large body_stalled
     the image is wrong        the codes of sfsc_bundle.errors.ImageError
     the store refuses         the codes of sfsc_service.store.errors
@@ -24,6 +24,7 @@ Code = Literal[
     "invalid_request",
     "unknown_width",
     "unknown_space",
+    "unknown_model",
     "contradictory_limits",
     "not_found",
     "item_not_found",
@@ -70,6 +71,7 @@ STATUS: dict[Code, tuple[int, str]] = {
     "invalid_request": (400, "The request cannot be read"),
     "unknown_width": (422, "The bundle has no such width"),
     "unknown_space": (422, "The gallery does not hold this embedding space"),
+    "unknown_model": (404, "The service has no such model"),
     "contradictory_limits": (422, "The limits contradict each other"),
     "not_found": (404, "Nothing exists at this address"),
     "item_not_found": (404, "The gallery has no such item"),

@@ -9,7 +9,15 @@ from sfsc_service.errors import STATUS
 from sfsc_service.http.response_schemas import ProblemResponse
 from sfsc_service.http.schemas import BulkItem, BulkLine, CropBox
 
-__all__ = ["bulk_request", "image_content", "image_request", "problems", "query_parameters", "shared_schemas"]
+__all__ = [
+    "bulk_request",
+    "image_content",
+    "image_request",
+    "json_request",
+    "problems",
+    "query_parameters",
+    "shared_schemas",
+]
 
 BINARY = {"type": "string", "format": "binary"}
 AS_JSON = ("filter", "metadata")
@@ -62,6 +70,11 @@ def image_request(options: type[BaseModel], body: type[BaseModel], *, many: bool
     content["application/json"] = {"schema": _schema_of(body)}
     content["multipart/form-data"] = {"schema": form}
     return {**query_parameters(options), "requestBody": {"required": False, "content": content}}
+
+
+def json_request(body: type[BaseModel]) -> dict[str, Any]:
+    """A request whose body is a JSON object."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": _schema_of(body)}}}}
 
 
 def bulk_request() -> dict[str, Any]:

@@ -19,6 +19,7 @@ __all__ = [
     "CropBox",
     "EmbedBody",
     "EmbedOptions",
+    "EmbeddingsBody",
     "GetItemOptions",
     "ItemBody",
     "ItemId",
@@ -205,6 +206,23 @@ class BulkLine(BulkItem):
     """One line of POST /items as NDJSON; exactly one of `image` and `vector`."""
 
     image: Base64Image | None = None
+
+
+class EmbeddingsBody(_Request):
+    """The body of POST /v1/embeddings."""
+
+    model: str = Field(min_length=1, max_length=200, description="one that /v1/models lists, such as demo@0.25")
+    input: Annotated[
+        list[str],
+        BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+        Field(min_length=1, description="an image as a data URI, data:image/jpeg;base64,…, or a list of them"),
+        WithJsonSchema(
+            {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+        ),
+    ]
+    encoding_format: Encoding = "float"
+    dimensions: int | None = Field(None, ge=1, description="none but the bundle's own")
+    user: str | None = Field(None, max_length=1000, description="accepted and not used")
 
 
 class GetItemOptions(_Request):
