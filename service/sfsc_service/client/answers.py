@@ -91,6 +91,7 @@ class ItemAnswer(TypedDict):
     width: str
     metadata: dict[str, Any]
     image: str | None
+    image_sha256: str | None
     embedding: NotRequired[list[float] | str]
 
 

@@ -111,9 +111,10 @@ class BulkResponse(_Response):
 
 
 class ItemResponse(_ItemFields):
-    """One item; `embedding` is there only where `vectors` was set."""
+    """One item; `embedding` is there only where `vectors` was set, `image_sha256` is null where `image` is."""
 
     space: str
+    image_sha256: str | None
 
 
 class ItemPageResponse(_Response):
