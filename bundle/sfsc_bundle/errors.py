@@ -7,14 +7,17 @@ SfscError
     ├── image_not_recognised    not an image of an accepted format and encoding
     ├── image_too_large         more bytes than the cap
     ├── image_too_many_pixels   more pixels than the cap, or too long a side, seen in the header
-    └── image_damaged           the header is fine, the pixels are not
+    ├── image_damaged           the header is fine, the pixels are not
+    └── crop_outside            the crop is not within the image
 """
 
 from typing import Literal
 
 __all__ = ["BundleError", "DeviceError", "ImageCode", "ImageError", "SfscError"]
 
-ImageCode = Literal["image_not_recognised", "image_too_large", "image_too_many_pixels", "image_damaged"]
+ImageCode = Literal[
+    "image_not_recognised", "image_too_large", "image_too_many_pixels", "image_damaged", "crop_outside"
+]
 
 
 class SfscError(Exception):

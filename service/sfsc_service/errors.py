@@ -3,7 +3,7 @@
 StartError       the service cannot start with these settings; the command prints the message and exits with 1
 Problem          a request is refused; `code` is stable and stands in the answer
     the request is wrong      invalid_parameter invalid_json invalid_request unknown_width unknown_space
-                              contradictory_limits not_found item_not_found method_not_allowed
+                              unknown_model contradictory_limits not_found item_not_found method_not_allowed
                               unsupported_media_type body_too_large body_stalled
     the image is wrong        the codes of sfsc_bundle.errors.ImageError
     the store refuses         the codes of sfsc_service.store.errors
@@ -24,6 +24,7 @@ Code = Literal[
     "invalid_request",
     "unknown_width",
     "unknown_space",
+    "unknown_model",
     "contradictory_limits",
     "not_found",
     "item_not_found",
@@ -35,6 +36,7 @@ Code = Literal[
     "image_too_large",
     "image_too_many_pixels",
     "image_damaged",
+    "crop_outside",
     "id_invalid",
     "space_mismatch",
     "dimension_mismatch",
@@ -69,6 +71,7 @@ STATUS: dict[Code, tuple[int, str]] = {
     "invalid_request": (400, "The request cannot be read"),
     "unknown_width": (422, "The bundle has no such width"),
     "unknown_space": (422, "The gallery does not hold this embedding space"),
+    "unknown_model": (404, "The service has no such model"),
     "contradictory_limits": (422, "The limits contradict each other"),
     "not_found": (404, "Nothing exists at this address"),
     "item_not_found": (404, "The gallery has no such item"),
@@ -80,6 +83,7 @@ STATUS: dict[Code, tuple[int, str]] = {
     "image_too_large": (413, "The image has too many bytes"),
     "image_too_many_pixels": (413, "The image has too many pixels"),
     "image_damaged": (422, "The image is damaged"),
+    "crop_outside": (422, "The crop is not within the image"),
     "id_invalid": (422, "The id breaks a rule"),
     "space_mismatch": (422, "The gallery does not hold this embedding space"),
     "dimension_mismatch": (422, "The vector has another dimension than the gallery"),

@@ -3,13 +3,13 @@
 import random
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rich.console import Console
 
-from sfsc_bundle.image_formats import SUFFIXES
 from sfsc_bundle.progress import bar
+from sfsc_service.cli.image_files import find_images
 from sfsc_service.client import Client
 from sfsc_service.errors import StartError
 from sfsc_service.gallery.listing import ListedImage, read_listing
@@ -27,15 +27,13 @@ def demo_images(bundle: Path) -> Sequence[ListedImage]:
 
 def folder_images(folder: Path) -> Sequence[ListedImage]:
     """Every image under a folder, named by its path relative to it. Raises StartError."""
-    if not folder.is_dir():
-        raise StartError(f"images: must be an existing folder, found {folder}")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not paths:
-        raise StartError(f"images: {folder} must hold images ({' '.join(SUFFIXES)}), found none")
-    places = [path.relative_to(folder) for path in paths]
     return [
-        ListedImage(place.as_posix(), path, {"file": path.name, "folder": place.parent.as_posix()})
-        for place, path in zip(places, paths, strict=True)
+        ListedImage(
+            image.name,
+            image.path,
+            {"file": image.path.name, "folder": PurePosixPath(image.name).parent.as_posix()},
+        )
+        for image in find_images(folder).images
     ]
 
 

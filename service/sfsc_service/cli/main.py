@@ -3,6 +3,7 @@
 A wrong argument or setting is one sentence on stderr and exit code 2; a command that fails, one sentence and 1.
 """
 
+import importlib.metadata
 import inspect
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
@@ -13,8 +14,14 @@ from pydantic_settings import CliSettingsSource, SettingsError
 
 from sfsc_bundle.broken_rule import first_broken_rule
 from sfsc_bundle.errors import SfscError
+from sfsc_service.cli.add import Add
+from sfsc_service.cli.count import Count
 from sfsc_service.cli.demo import Demo
+from sfsc_service.cli.get import Get
+from sfsc_service.cli.ls import List
 from sfsc_service.cli.profile import Profile
+from sfsc_service.cli.rm import Remove
+from sfsc_service.cli.search import Search
 from sfsc_service.cli.serve import Serve
 from sfsc_service.cli.widths import Widths
 from sfsc_service.errors import ServiceError, StartError
@@ -22,15 +29,29 @@ from sfsc_service.store.errors import StoreError
 
 __all__ = ["main"]
 
-Command = Serve | Demo | Profile | Widths
-COMMANDS: dict[str, type[Command]] = {"serve": Serve, "demo": Demo, "profile": Profile, "widths": Widths}
+Command = Serve | Demo | Profile | Widths | Add | Search | List | Get | Remove | Count
+COMMANDS: dict[str, type[Command]] = {
+    "demo": Demo,
+    "serve": Serve,
+    "profile": Profile,
+    "add": Add,
+    "search": Search,
+    "ls": List,
+    "get": Get,
+    "rm": Remove,
+    "count": Count,
+    "widths": Widths,
+}
+NO_SERVICE = "; start one with `sfsc demo`, or say where it runs with --url or SFSC_URL"
 
 
 def main() -> None:
     """Run the command with the process's arguments."""
     try:
         _command(sys.argv[1:]).run()
-    except (SfscError, StartError, StoreError, ServiceError) as error:
+    except ServiceError as error:
+        _fail(f"{error.detail}{NO_SERVICE if error.code == 'unreachable' else ''}", 1)
+    except (SfscError, StartError, StoreError) as error:
         _fail(str(error), 1)
     except ValidationError as error:
         _fail(str(first_broken_rule(error)), 2)
@@ -57,6 +78,7 @@ def _command(words: list[str]) -> Command:
         "Visual search in which model size is a per-request decision.\n\n"
         f"commands:\n{summaries}\n\nexample: sfsc demo\n\n`sfsc COMMAND --help` shows the options of a command.",
     )
+    everything.add_argument("--version", action="version", version=f"sfsc {importlib.metadata.version('sfsc')}")
     everything.add_argument("command", metavar="COMMAND", choices=COMMANDS, help=", ".join(COMMANDS))
     name = everything.parse_args(words[:1]).command
     kind = COMMANDS[name]

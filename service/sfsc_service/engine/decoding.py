@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import ParamSpec, TypeVar
 
+from sfsc_bundle.crop import Crop
 from sfsc_bundle.header import ImageLimits, open_header
 from sfsc_bundle.manifest import Preprocessing
 from sfsc_bundle.preprocess import to_pixels
@@ -57,8 +58,16 @@ class Decoding:
         waiting = self._images[False] + (self._images[True] if bulk else 0) - self._threads
         return max(0, waiting) * self._mean_ms / self._threads
 
-    async def run(self, data: bytes, preprocessing: Preprocessing, due: float, *, bulk: bool = False) -> Image:
-        """Decode and resize to uint8 [H, W, 3]. Bulk images do not count against others.
+    async def run(
+        self,
+        data: bytes,
+        preprocessing: Preprocessing,
+        due: float,
+        *,
+        crop: Crop | None = None,
+        bulk: bool = False,
+    ) -> Image:
+        """Decode, crop and resize to uint8 [H, W, 3]. Bulk images do not count against others.
 
         Raises:
             ImageError: the image is not accepted.
@@ -66,11 +75,11 @@ class Decoding:
         """
         self._images[bulk] += 1
         try:
-            return await self._pool.run_by(due, self._decode, data, preprocessing)
+            return await self._pool.run_by(due, self._decode, data, preprocessing, crop)
         finally:
             self._images[bulk] -= 1
 
-    def decode_now(self, data: bytes, preprocessing: Preprocessing) -> Image | None:
+    def decode_now(self, data: bytes, preprocessing: Preprocessing, crop: Crop | None = None) -> Image | None:
         """Decode a small baseline JPEG in the calling thread: that takes no longer than the way to another one.
 
         Returns None for anything else, which has to be `run`. Raises ImageError.
@@ -80,7 +89,7 @@ class Decoding:
         image = open_header(data, self._limits)
         if image.width * image.height > SMALL_PIXELS or "progressive" in image.info:
             return None
-        return to_pixels(image, preprocessing)
+        return to_pixels(image, preprocessing, crop)
 
     def run_other(self, call: Callable[A, T], *args: A.args, **kwargs: A.kwargs) -> Awaitable[T]:
         """Run something else that computes in one of these threads, before the images that wait."""
@@ -90,12 +99,12 @@ class Decoding:
         """Wait for what is being decoded; what has not begun is cancelled."""
         self._pool.close()
 
-    def _decode(self, data: bytes, preprocessing: Preprocessing) -> Image:
+    def _decode(self, data: bytes, preprocessing: Preprocessing, crop: Crop | None) -> Image:
         image = open_header(data, self._limits)
         area = image.width * image.height
         with self._large.reserved(area) if area >= LARGE_PIXELS else contextlib.nullcontext():
             began = time.perf_counter()
-            pixels = to_pixels(image, preprocessing)
+            pixels = to_pixels(image, preprocessing, crop)
             # Two threads at once may lose an observation here; nothing depends on a single one.
             self._mean_ms += SMOOTHING * (1000 * (time.perf_counter() - began) - self._mean_ms)
             return pixels

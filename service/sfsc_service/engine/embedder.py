@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sfsc_bundle.crop import Crop
 from sfsc_bundle.header import ImageLimits, open_header
 from sfsc_bundle.image_formats import media_type
 from sfsc_bundle.manifest import Manifest
@@ -127,9 +128,14 @@ class Embedder:
         self._served = ServedBundle(networks, Scheduler(networks.costs, self._capacity))
 
     async def embed(
-        self, data: bytes, budget: Budget, arrival: Arrival, mix: Mapping[str, int] | None = None
+        self,
+        data: bytes,
+        budget: Budget,
+        arrival: Arrival,
+        mix: Mapping[str, int] | None = None,
+        crop: Crop | None = None,
     ) -> EmbeddedImage:
-        """Embed one encoded image.
+        """Embed one encoded image, or the part of it in a crop.
 
         Args:
             mix: the gallery's items per width, if the vector is to be searched with.
@@ -142,7 +148,7 @@ class Embedder:
         slo_ms = self._settings.slo_ms * (BULK_SLACK if arrival.bulk else 1.0)
         choice = choose_widths(budget, bundle.networks.catalog, bundle.networks.costs.estimate, slo_ms, mix)
         try:
-            embedded = await self._embed(bundle, data, choice, arrival)
+            embedded = await self._embed(bundle, data, crop, choice, arrival)
         except Problem as problem:
             if (outcome := OUTCOMES.get(problem.code)) is not None and not arrival.canary:
                 self._metrics.deadlines.labels(choice.widths[0], choice.limit, outcome).inc()
@@ -180,17 +186,20 @@ class Embedder:
         networks.measure(width, images)
         networks.keep_costs()
 
-    async def _embed(self, bundle: ServedBundle, data: bytes, choice: Choice, arrival: Arrival) -> EmbeddedImage:
+    async def _embed(
+        self, bundle: ServedBundle, data: bytes, crop: Crop | None, choice: Choice, arrival: Arrival
+    ) -> EmbeddedImage:
         self._check_not_full(arrival)
         started = time.monotonic()
         # A request that is late already lets those behind it in the event loop go first.
         late = arrival.elapsed_ms > choice.target_ms
-        image = None if late else self._decoding.decode_now(data, bundle.networks.manifest.preprocessing)
+        preprocessing = bundle.networks.manifest.preprocessing
+        image = None if late else self._decoding.decode_now(data, preprocessing, crop)
         work = bundle.work(choice, arrival)
         if image is None:
             decode_wait_ms = self._decoding.backlog_ms(bulk=arrival.bulk)
             self._admit(bundle, choice, work, arrival, decode_wait_ms)
-            image = await self._decode(bundle, data, work, arrival)
+            image = await self._decode(bundle, data, crop, work, arrival)
             work = bundle.work(choice, arrival)
             self._check_deadline_again(bundle, choice, work, arrival)
         else:
@@ -236,12 +245,14 @@ class Embedder:
             self._metrics.dropped.labels("deadline_passed").inc()
             raise
 
-    async def _decode(self, bundle: ServedBundle, data: bytes, work: Work, arrival: Arrival) -> Image:
+    async def _decode(
+        self, bundle: ServedBundle, data: bytes, crop: Crop | None, work: Work, arrival: Arrival
+    ) -> Image:
         preprocessing = bundle.networks.manifest.preprocessing
         token = object()
         bundle.scheduler.decoding_began(token, work)
         try:
-            return await self._decoding.run(data, preprocessing, work.due, bulk=arrival.bulk)
+            return await self._decoding.run(data, preprocessing, work.due, crop=crop, bulk=arrival.bulk)
         except asyncio.CancelledError:
             self._metrics.dropped.labels("client_gone").inc()
             raise

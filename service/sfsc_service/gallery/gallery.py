@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from sfsc_bundle.crop import Crop
 from sfsc_service.engine.blocking_calls import BlockingCalls
 from sfsc_service.engine.embedder import Arrival, EmbeddedImage, Embedder
 from sfsc_service.engine.networks import Vector
@@ -46,12 +47,16 @@ class ClientVector:
 
 @dataclass(frozen=True, slots=True)
 class NewItem:
-    """An item to be inserted; `source` is an encoded image or a vector."""
+    """An item to be inserted; `source` is an encoded image or a vector.
+
+    With a crop, the vector is that part's; the image is stored as it came, and the crop is not.
+    """
 
     id: str
     source: bytes | ClientVector
     budget: Budget = field(default_factory=Budget)
     metadata: dict[str, Any] = field(default_factory=dict)
+    crop: Crop | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,7 @@ class Gallery:
         if isinstance(new.source, ClientVector):
             query = self.query_vector(new.source)
             return query, Item(new.id, query.space, query.width, query.vector, new.metadata)
-        query = await self._embed(new.source, new.budget, arrival, {})
+        query = await self._embed(new.source, new.crop, new.budget, arrival, {})
         image = EncodedImage(new.source, self._embedder.media_type(new.source))
         return query, Item(new.id, query.space, query.width, query.vector, new.metadata, image)
 
@@ -115,9 +120,10 @@ class Gallery:
         """Insert or replace prepared items; the answer of a refused one is its error."""
         return await self._writers.run(self._commit, items)
 
-    async def query_image(self, data: bytes, budget: Budget, arrival: Arrival) -> Query:
-        """An image as a query."""
-        return await self._embed(data, budget, replace(arrival, after_ms=self._search_ms), self.composition())
+    async def query_image(self, data: bytes, crop: Crop | None, budget: Budget, arrival: Arrival) -> Query:
+        """An image, or the part of it in a crop, as a query."""
+        arrival = replace(arrival, after_ms=self._search_ms)
+        return await self._embed(data, crop, budget, arrival, self.composition())
 
     def query_vector(self, vector: ClientVector) -> Query:
         """A client's vector as a query; vector, width and space are checked."""
@@ -178,8 +184,10 @@ class Gallery:
         self._writers.close()
         self._store.close()
 
-    async def _embed(self, data: bytes, budget: Budget, arrival: Arrival, mix: Mapping[str, int]) -> Query:
-        embedded = await self._embedder.embed(data, budget, arrival, mix)
+    async def _embed(
+        self, data: bytes, crop: Crop | None, budget: Budget, arrival: Arrival, mix: Mapping[str, int]
+    ) -> Query:
+        embedded = await self._embedder.embed(data, budget, arrival, mix, crop)
         return Query(embedded.vector, embedded.width, embedded.manifest.space, embedded)
 
     def _search(self, vector: Vector, k: int, filter: Filter | None, render: Callable[[list[Hit]], T]) -> T:

@@ -16,7 +16,7 @@ from sfsc_service.http.fast_path import FastPath
 from sfsc_service.http.openapi import shared_schemas
 from sfsc_service.http.problems import add_error_handlers
 from sfsc_service.http.raw_path_route import RawPathRoute
-from sfsc_service.http.routes import bulk, embed, items, samples, search, status, swagger, ui
+from sfsc_service.http.routes import bulk, embed, items, openai, samples, search, status, swagger, ui
 from sfsc_service.lifecycle.service import Service, open_service
 from sfsc_service.metrics import Metrics
 from sfsc_service.settings import Settings
@@ -24,7 +24,7 @@ from sfsc_service.settings import Settings
 __all__ = ["create_app"]
 
 DESCRIPTION = "Visual search in which model size is a per-request decision: several widths, one gallery."
-ROUTES = (embed, search, items, bulk, status, samples, swagger, ui)
+ROUTES = (embed, search, items, bulk, openai, status, samples, swagger, ui)
 """Every module of routes/, in the order of the documentation; each has a function `add_routes(app)`."""
 
 

@@ -41,7 +41,8 @@ class Edge:
             if request.status is None:
                 if _header(scope, b"expect") is None:  # a client that waits for 100 Continue has not begun to send
                     await request.discard_rest()
-                await problem_response(problem, request.closing_headers())(scope, receive, request.send)
+                response = problem_response(problem, request.closing_headers(), scope["path"])
+                await response(scope, receive, request.send)
         finally:
             request.release()
             self._open -= 1

@@ -7,18 +7,35 @@ from pydantic import BaseModel
 from sfsc_bundle.image_formats import IMAGE_FORMATS
 from sfsc_service.errors import STATUS
 from sfsc_service.http.response_schemas import ProblemResponse
-from sfsc_service.http.schemas import BulkItem, BulkLine
+from sfsc_service.http.schemas import BulkItem, BulkLine, CropBox
 
-__all__ = ["bulk_request", "image_content", "image_request", "problems", "query_parameters", "shared_schemas"]
+__all__ = [
+    "bulk_request",
+    "image_content",
+    "image_request",
+    "json_request",
+    "problems",
+    "query_parameters",
+    "shared_schemas",
+]
 
 BINARY = {"type": "string", "format": "binary"}
 AS_JSON = ("filter", "metadata")
+AS_TEXT = {
+    "crop": {
+        "type": "string",
+        "description": "x,y,w,h or x,y,w,h,rotation",
+        "pattern": r"^-?\d{1,4}(\.\d{1,3})?(,-?\d{1,4}(\.\d{1,3})?){3}(,-?\d{1,2}(\.\d{1,3})?)?$",
+        "examples": ["40,20,100,200", "40,20,100,200,-15"],
+    }
+}
+"""Options that are objects in JSON and short texts elsewhere."""
 ONLY_IN_BODIES = ("vector",)
 
 
 def shared_schemas() -> dict[str, Any]:
     """The schemas that routes refer to by name without FastAPI knowing of it."""
-    return {model.__name__: model.model_json_schema() for model in (ProblemResponse, BulkLine)}
+    return {model.__name__: _schema_of(model) for model in (ProblemResponse, BulkLine, CropBox)}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -40,7 +57,7 @@ def image_content() -> dict[str, Any]:
 
 def query_parameters(options: type[BaseModel]) -> dict[str, Any]:
     """A model's fields as query parameters."""
-    properties = options.model_json_schema()["properties"]
+    properties = _schema_of(options)["properties"]
     parameters = [_parameter(name, schema) for name, schema in properties.items() if name not in ONLY_IN_BODIES]
     return {"parameters": parameters}
 
@@ -50,26 +67,42 @@ def image_request(options: type[BaseModel], body: type[BaseModel], *, many: bool
     form = _form(options)
     form["properties"]["image"] = {"type": "array", "items": BINARY} if many else BINARY
     content: dict[str, Any] = {one.media_type: {"schema": BINARY} for one in IMAGE_FORMATS}
-    content["application/json"] = {"schema": body.model_json_schema()}
+    content["application/json"] = {"schema": _schema_of(body)}
     content["multipart/form-data"] = {"schema": form}
     return {**query_parameters(options), "requestBody": {"required": False, "content": content}}
+
+
+def json_request(body: type[BaseModel]) -> dict[str, Any]:
+    """A request whose body is a JSON object."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": _schema_of(body)}}}}
 
 
 def bulk_request() -> dict[str, Any]:
     """The two forms of a bulk request."""
     form = _form(BulkItem)
     texts = {"type": "array", "items": {"type": "string"}}
-    form["properties"] |= {"image": {"type": "array", "items": BINARY}, "id": texts, "metadata": texts}
+    form["properties"] |= {
+        "image": {"type": "array", "items": BINARY},
+        "id": texts,
+        "metadata": texts,
+        "crop": texts,
+    }
     form["required"] = ["image"]
     lines = {"type": "string", "description": "a BulkLine per line", "contentMediaType": "application/x-ndjson"}
     content = {"multipart/form-data": {"schema": form}, "application/x-ndjson": {"schema": lines}}
     return {"requestBody": {"required": True, "content": content}}
 
 
+def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """A model's schema; models in it are referred to as components of the document."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {key: value for key, value in schema.items() if key != "$defs"}
+
+
 def _form(options: type[BaseModel]) -> dict[str, Any]:
-    properties = options.model_json_schema()["properties"]
+    properties = _schema_of(options)["properties"]
     fields = {
-        name: {"type": "string"} if name in AS_JSON else _without_null(schema)
+        name: {"type": "string"} if name in AS_JSON else AS_TEXT.get(name) or _without_null(schema)
         for name, schema in properties.items()
     }
     return {"type": "object", "properties": fields, "additionalProperties": False}
@@ -79,7 +112,7 @@ def _parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     place = {"name": name, "in": "query", "required": False, "description": schema.get("description", "")}
     if name in AS_JSON:
         return {**place, "content": {"application/json": {"schema": {"type": "object"}}}}
-    return {**place, "schema": _without_null(schema)}
+    return {**place, "schema": AS_TEXT.get(name) or _without_null(schema)}
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:

@@ -23,11 +23,14 @@ __all__ = [
     "as_problem",
     "error_response",
     "free_traceback_locals",
+    "image_problem",
     "problem_response",
     "validation_problem",
 ]
 
 MEDIA_TYPE = "application/problem+json"
+OPENAI = "/v1/"
+"""Where the routes begin whose clients look for OpenAI's errors."""
 CODE_OF_STATUS: dict[int, Code] = {
     404: "not_found",
     405: "method_not_allowed",
@@ -58,7 +61,7 @@ def as_problem(error: Exception, request: str = "a request") -> Problem:
         case Problem():
             return error
         case ImageError():
-            return Problem(error.code, f"image: {error}", "image")
+            return image_problem(error, "image")
         case InvalidInputError():
             return Problem(_known(error.code), str(error), error.parameter.split(".")[0].split("[")[0])
         case StoreError():
@@ -75,6 +78,12 @@ def as_problem(error: Exception, request: str = "a request") -> Problem:
             return Problem("internal_error", "the service failed at this request; its log says why")
 
 
+def image_problem(error: ImageError, place: str) -> Problem:
+    """The problem of an image at a place such as image or image[2], or of its crop."""
+    parameter = "crop" if error.code == "crop_outside" else place.split("[")[0]
+    return Problem(error.code, f"{place}: {error}", parameter)
+
+
 def validation_problem(error: ValidationError | RequestValidationError) -> Problem:
     """The first rule that was broken, by the name of its parameter."""
     broken = (
@@ -86,8 +95,8 @@ def validation_problem(error: ValidationError | RequestValidationError) -> Probl
     return Problem("invalid_parameter", f"{'.'.join(place)}: {broken.rule}", place[0])
 
 
-def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
-    """The response that tells a client of a problem."""
+def problem_response(problem: Problem, headers: Mapping[str, str] | None = None, path: str = "") -> Response:
+    """The response that tells a client of a problem; under /v1 also in OpenAI's way."""
     status, title = STATUS[problem.code]
     document: dict[str, Any] = {
         "type": f"urn:sfsc:problem:{problem.code}",
@@ -97,6 +106,9 @@ def problem_response(problem: Problem, headers: Mapping[str, str] | None = None)
         "code": problem.code,
         "parameter": problem.parameter,
     }
+    if path.startswith(OPENAI):
+        error = {"message": document["detail"], "type": title, "param": problem.parameter, "code": problem.code}
+        document["error"] = error
     extra = dict(headers or {})
     if problem.retry_after_s is not None and status in (429, 503):
         extra["Retry-After"] = str(max(1, round(problem.retry_after_s + 0.5)))
@@ -109,7 +121,7 @@ async def error_response(request: Request, error: Exception) -> Response:
     free_traceback_locals(error)
     request.app.state.metrics.problems.labels(problem.code).inc()
     headers = getattr(error, "headers", None) if isinstance(error, HTTPException) else None
-    return problem_response(problem, headers)
+    return problem_response(problem, headers, request.scope["path"])
 
 
 def free_traceback_locals(error: BaseException) -> None:

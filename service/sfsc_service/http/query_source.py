@@ -3,12 +3,13 @@
 from dataclasses import fields
 from operator import attrgetter
 
+from sfsc_bundle.crop import Crop
 from sfsc_service.engine.policy import Budget
 from sfsc_service.errors import Problem
 from sfsc_service.gallery.gallery import ClientVector
-from sfsc_service.http.schemas import BudgetOptions, VectorOptions
+from sfsc_service.http.schemas import BudgetOptions, EmbedOptions, VectorOptions
 
-__all__ = ["budget_of", "caller_vector", "refuse_budget", "require_one"]
+__all__ = ["budget_of", "caller_vector", "crop_of", "refuse_budget", "require_one"]
 
 LIMITS = tuple(field.name for field in fields(Budget))
 """Names of all limits of a budget, `width` among them; each is an option of the same name."""
@@ -19,6 +20,11 @@ _limits_of = attrgetter(*LIMITS)
 def budget_of(options: BudgetOptions) -> Budget:
     """The budget that a request's options set."""
     return Budget(*_limits_of(options))
+
+
+def crop_of(options: EmbedOptions | VectorOptions) -> Crop | None:
+    """The crop that a request's options set."""
+    return None if options.crop is None else Crop(**options.crop.model_dump())
 
 
 def require_one(**present: bool) -> str:
@@ -42,9 +48,9 @@ def caller_vector(options: VectorOptions) -> ClientVector:
     return ClientVector(options.vector, options.width, options.space)
 
 
-def refuse_budget(options: BudgetOptions, source: str, allowed: tuple[str, ...] = ()) -> None:
-    """Check that no limit is set where nothing is embedded. Raises Problem: invalid_parameter."""
-    for name in LIMITS:
+def refuse_budget(options: VectorOptions, source: str, allowed: tuple[str, ...] = ()) -> None:
+    """Check that no limit and no crop is set where nothing is embedded. Raises Problem: invalid_parameter."""
+    for name in (*LIMITS, "crop"):
         if name not in allowed and getattr(options, name) is not None:
             raise Problem(
                 "invalid_parameter", f"{name}: must not be set with {source}, because nothing is embedded", name

@@ -27,12 +27,14 @@ from sfsc_service.http.problems import validation_problem
 
 __all__ = [
     "ParsedRequest",
+    "check_count",
     "check_size",
     "decode_base64",
     "media_type",
     "query_options",
     "read_form",
     "read_json",
+    "read_json_body",
     "read_request",
     "text_options",
     "unsupported_media_type",
@@ -69,8 +71,7 @@ async def read_request(request: Request, model: type[M], max_images: int = 1) ->
         return ParsedRequest(_from_query(model, request.scope["query_string"]), [image])
     options = query_options(request)
     if kind == "application/json":
-        # Not `request.body()`, which would keep the body in memory until the request ends.
-        members = read_json(b"".join([chunk async for chunk in request.stream()]))
+        members = await read_json_body(request)
         images = _base64_images(members.pop("image", None), max_images)
         options = _merge(options, members)
     elif kind == "multipart/form-data":
@@ -81,7 +82,7 @@ async def read_request(request: Request, model: type[M], max_images: int = 1) ->
         raise unsupported_media_type(kind, "image/*, multipart/form-data or application/json")
     else:
         images = []
-    _check_count(len(images), max_images)
+    check_count(len(images), max_images)
     for image in images:
         check_size(len(image), request.app.state.settings.max_image_bytes)
     return ParsedRequest(validate(model, options), images)
@@ -128,6 +129,12 @@ def read_json(body: bytes) -> dict[str, Any]:
     return document
 
 
+async def read_json_body(request: Request) -> dict[str, Any]:
+    """Parse a body that is a JSON object. Raises Problem: invalid_json."""
+    # Not `request.body()`, which would keep the body in memory until the request ends.
+    return read_json(b"".join([chunk async for chunk in request.stream()]))
+
+
 def decode_base64(value: object, place: str) -> bytes:
     """Decode the base64 text at a place such as image or image[2]. Raises Problem: invalid_parameter."""
     parameter = place.split("[")[0]
@@ -164,10 +171,18 @@ def unsupported_media_type(found: str, accepted: str) -> Problem:
     )
 
 
-def check_size(found: int, limit: int) -> None:
-    """Check the bytes of an encoded image. Raises Problem: image_too_large."""
+def check_size(found: int, limit: int, place: str = "image") -> None:
+    """Check the bytes of an encoded image at a place such as image. Raises Problem: image_too_large."""
     if found > limit:
-        raise Problem("image_too_large", f"image: must have at most {limit} bytes, found {found}", "image")
+        detail = f"{place}: must have at most {limit} bytes, found {found}"
+        raise Problem("image_too_large", detail, place.split("[")[0])
+
+
+def check_count(found: int, max_images: int, parameter: str = "image") -> None:
+    """Check the number of images. Raises Problem: invalid_parameter."""
+    if found > max_images:
+        detail = f"{parameter}: at most {max_images} in a request, found {found}"
+        raise Problem("invalid_parameter", detail, parameter)
 
 
 def _from_query(model: type[M], query: bytes) -> M:
@@ -204,14 +219,9 @@ def _base64_images(value: Any, max_images: int) -> list[bytes]:
     if value is None:
         return []
     if isinstance(value, list):
-        _check_count(len(value), max_images)
+        check_count(len(value), max_images)
         return [decode_base64(entry, f"image[{at}]") for at, entry in enumerate(value)]
     return [decode_base64(value, "image")]
-
-
-def _check_count(found: int, max_images: int) -> None:
-    if found > max_images:
-        raise Problem("invalid_parameter", f"image: at most {max_images} in a request, found {found}", "image")
 
 
 def _text_fields(form: FormData) -> list[tuple[str, str]]:

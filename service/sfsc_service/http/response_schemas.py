@@ -16,10 +16,14 @@ __all__ = [
     "ChosenWidth",
     "EmbedResponse",
     "EmbedResult",
+    "EmbeddingEntry",
+    "EmbeddingsResponse",
     "HealthResponse",
     "HitResult",
     "ItemPageResponse",
     "ItemResponse",
+    "Model",
+    "ModelsResponse",
     "ProblemResponse",
     "PutResponse",
     "Sample",
@@ -107,9 +111,10 @@ class BulkResponse(_Response):
 
 
 class ItemResponse(_ItemFields):
-    """One item; `embedding` is there only where `vectors` was set."""
+    """One item; `embedding` is there only where `vectors` was set, `image_sha256` is null where `image` is."""
 
     space: str
+    image_sha256: str | None
 
 
 class ItemPageResponse(_Response):
@@ -142,6 +147,41 @@ class WidthsResponse(_Response):
     widths: list[dict[str, Any]]
     quality: dict[str, Any]
     gallery: dict[str, Any]
+
+
+class EmbeddingEntry(_Response):
+    """One image's vector in OpenAI's form, and which width computed it."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+    width: str
+    reason: Reason
+
+
+class EmbeddingsResponse(_Response):
+    """The response of POST /v1/embeddings; images have no tokens, so `usage` counts none."""
+
+    object: Literal["list"]
+    data: list[EmbeddingEntry]
+    model: str
+    usage: dict[str, int]
+
+
+class Model(_Response):
+    """A bundle at a width, or at whichever the service chooses."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelsResponse(_Response):
+    """The response of GET /v1/models."""
+
+    object: Literal["list"]
+    data: list[Model]
 
 
 class HealthResponse(_Response):

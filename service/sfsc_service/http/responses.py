@@ -72,6 +72,7 @@ def item_json(item: StoredItem, encoding: str | None) -> dict[str, Any]:
         "width": item.width,
         "metadata": item.metadata,
         "image": image_link(item.id) if item.image_digest else None,
+        "image_sha256": item.image_digest,
     }
     if encoding is not None:
         document["embedding"] = encode_vector(item.vector, encoding)

@@ -16,8 +16,10 @@ __all__ = [
     "BudgetOptions",
     "BulkItem",
     "BulkLine",
+    "CropBox",
     "EmbedBody",
     "EmbedOptions",
+    "EmbeddingsBody",
     "GetItemOptions",
     "ItemBody",
     "ItemId",
@@ -111,8 +113,42 @@ class BudgetOptions(_Request):
     )
 
 
+def _split_crop(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    numbers = value.split(",")
+    if len(numbers) not in (4, 5):
+        raise ValueError(f"must be x,y,w,h or x,y,w,h,rotation, found {len(numbers)} values")
+    return dict(zip(CropBox.model_fields, numbers, strict=False))
+
+
+Pixels = Annotated[float, BeforeValidator(_number), Field(ge=-65_535, le=65_535, allow_inf_nan=False)]
+Side = Annotated[float, BeforeValidator(_number), Field(ge=1, le=65_535, allow_inf_nan=False)]
+
+
+class CropBox(_Request):
+    """The part of an image that counts, in pixels of the upright image; it must lie within the image."""
+
+    x: Pixels = Field(description="of the upper left corner, before the box is turned")
+    y: Pixels
+    w: Side
+    h: Side
+    rotation: Annotated[float, BeforeValidator(_number)] = Field(
+        0.0,
+        ge=-360,
+        le=360,
+        allow_inf_nan=False,
+        description="degrees that the box is turned clockwise about its centre",
+    )
+
+
+CropField = Annotated[CropBox, BeforeValidator(_split_crop)]
+
+
 class EmbedOptions(BudgetOptions):
     """Options of POST /embed."""
+
+    crop: CropField | None = Field(None, description="the part of each image that counts")
 
     encoding: Encoding = Field("float", description="JSON numbers, or base64 of little-endian float32")
 
@@ -122,6 +158,7 @@ class VectorOptions(BudgetOptions):
 
     vector: VectorField | None = Field(None, description="JSON numbers, or base64 of little-endian float32")
     space: SpaceName | None = Field(None, description="the vector's embedding space")
+    crop: CropField | None = Field(None, description="the part of the image that counts")
 
 
 class SearchOptions(VectorOptions):
@@ -169,6 +206,23 @@ class BulkLine(BulkItem):
     """One line of POST /items as NDJSON; exactly one of `image` and `vector`."""
 
     image: Base64Image | None = None
+
+
+class EmbeddingsBody(_Request):
+    """The body of POST /v1/embeddings."""
+
+    model: str = Field(min_length=1, max_length=200, description="one that /v1/models lists, such as demo@0.25")
+    input: Annotated[
+        list[str],
+        BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+        Field(min_length=1, description="an image as a data URI, data:image/jpeg;base64,…, or a list of them"),
+        WithJsonSchema(
+            {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+        ),
+    ]
+    encoding_format: Encoding = "float"
+    dimensions: int | None = Field(None, ge=1, description="none but the bundle's own")
+    user: str | None = Field(None, max_length=1000, description="accepted and not used")
 
 
 class GetItemOptions(_Request):

@@ -1,6 +1,7 @@
 """The command `sfsc` as a process: start, errors in one sentence, SIGTERM."""
 
 import http.client
+import importlib.metadata
 import json
 import re
 import shlex
@@ -16,12 +17,22 @@ import httpx
 import pytest
 
 from sfsc_bundle.folder import Bundle
+from sfsc_service.cli.add import Add
+from sfsc_service.cli.count import Count
 from sfsc_service.cli.demo import Demo
+from sfsc_service.cli.get import Get
+from sfsc_service.cli.ls import List
 from sfsc_service.cli.profile import Profile
+from sfsc_service.cli.rm import Remove
+from sfsc_service.cli.search import Search
 from sfsc_service.cli.serve import Serve
+from sfsc_service.cli.widths import Widths
 from tests.service.command import run, serving, until_ready
 from tests.service.images import draw_image
 from tests.service.live import JPEG
+
+NOWHERE = "http://127.0.0.1:9"
+REMOTE = {"add": Add, "search": Search, "ls": List, "get": Get, "rm": Remove, "count": Count, "widths": Widths}
 
 
 @pytest.fixture
@@ -142,7 +153,14 @@ def one_sentence(done: "subprocess.CompletedProcess[str]") -> str:
         (["serve", "BUNDLE", "--max-image", "3"], 2, "--max-image"),
         (["serve", "BUNDLE", "--slo-ms"], 2, "--slo-ms: expected one argument"),
         (["serve", "BUNDLE", "--slo-ms", "fast"], 2, "slo_ms: must be a valid number"),
-        (["widths"], 2, "BUNDLE"),
+        (["widths"], 1, "no answer from http://127.0.0.1:9"),
+        (["count"], 1, "start one with `sfsc demo`"),
+        (["count", "--url", "nowhere"], 2, "url"),
+        (["add", "/nowhere"], 1, "/nowhere"),
+        (["add", "BUNDLE"], 1, "must hold images"),
+        (["search"], 2, "QUERY"),
+        (["search", "x", "--filter", "{"], 2, "filter"),
+        (["search", "x", "--width", "0.25"], 1, "no file x exists"),
         (["bake"], 2, "invalid choice: 'bake'"),
         ([], 2, "COMMAND"),
         (["serve", "BUNDLE", "--host", "256.0.0.1"], 1, "256.0.0.1"),
@@ -155,7 +173,9 @@ def test_what_cannot_be_is_said_in_one_sentence(
     tiny: Bundle, tmp_path: Path, words: list[str], code: int, said: str
 ) -> None:
     given = [str(tiny.folder) if word == "BUNDLE" else word for word in words]
-    done = run(*given, SFSC_DATA=str(tmp_path / "data"), SFSC_PORT="0" if "--port" not in words else "1")
+    done = run(
+        *given, SFSC_DATA=str(tmp_path / "data"), SFSC_PORT="0" if "--port" not in words else "1", SFSC_URL=NOWHERE
+    )
     assert done.returncode == code, done.stderr
     assert said in one_sentence(done)
 
@@ -168,17 +188,24 @@ def test_a_setting_may_come_from_the_environment(tiny: Bundle, tmp_path: Path) -
     assert "floor_width" in one_sentence(done)
 
 
-@pytest.mark.parametrize("command", ["serve", "demo", "profile"])
+@pytest.mark.parametrize("command", ["serve", "demo", "profile", *REMOTE])
 def test_every_setting_stands_in_the_help_with_unit_default_and_variable(command: str) -> None:
-    kind = {"serve": Serve, "demo": Demo, "profile": Profile}[command]
+    kind = {"serve": Serve, "demo": Demo, "profile": Profile, **REMOTE}[command]
     done = run(command, "--help")
     assert done.returncode == 0
     shown = re.sub(r"\s+", " ", done.stdout)
     for name, field in kind.model_fields.items():
         assert field.description is not None
-        assert re.search(r" \[[a-zA-Z ]+\]$", field.description), f"{name} has no unit"
+        assert re.search(r" \[[a-zA-Z .]+\]$", field.description), f"{name} has no unit"
         default = "unset" if field.default is None else field.default
-        if name == "bundle" and command != "demo":
+        option = str(field.validation_alias or name)
+        if command in REMOTE:
+            positional = name in ("source", "query", "id", "bundle")
+            named = name.upper() if positional else f"{'-' if name == 'k' else '--'}{option}"
+            assert f"{named} " in shown
+            assert field.description in shown
+            assert positional or f"[env: SFSC_{option.upper()}]" in shown
+        elif name == "bundle" and command != "demo":
             assert f"BUNDLE {field.description} (default: {default})" in shown
             assert "SFSC_BUNDLE" in field.description
         else:
@@ -186,7 +213,7 @@ def test_every_setting_stands_in_the_help_with_unit_default_and_variable(command
             assert f"--{name.replace('_', '-')} " in shown
 
 
-@pytest.mark.parametrize("command", ["serve", "demo", "profile", "widths"])
+@pytest.mark.parametrize("command", ["serve", "demo", "profile", *REMOTE])
 def test_help_shows_an_example_that_is_accepted(command: str) -> None:
     examples = re.findall(r"^example: sfsc (.+)$", run(command, "--help").stdout, re.MULTILINE)
     assert examples
@@ -199,8 +226,13 @@ def test_help_shows_an_example_that_is_accepted(command: str) -> None:
 def test_the_help_of_the_command_names_all_commands() -> None:
     done = run("--help")
     assert done.returncode == 0
-    for command in ("serve", "demo", "profile", "widths"):
+    for command in ("serve", "demo", "profile", *REMOTE):
         assert re.search(rf"^  {command} +\w.*\.$", done.stdout, re.MULTILINE)
+
+
+def test_the_version_is_the_packages() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"sfsc {importlib.metadata.version('sfsc')}\n")
 
 
 def test_widths_are_printed(tiny: Bundle) -> None:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from sfsc_bundle.crop import Crop
 from sfsc_bundle.errors import ImageError
 from sfsc_bundle.header import ImageLimits
 from sfsc_bundle.manifest import Preprocessing
@@ -38,16 +39,16 @@ class Gate:
         self.sides: list[int] = []
         self.inside = self.most = 0
 
-    def __call__(self, image: Any, preprocessing: Preprocessing) -> Any:
+    def __call__(self, image: Any, preprocessing: Preprocessing, crop: Crop | None) -> Any:
         if threading.current_thread() in self._others:
-            return to_pixels(image, preprocessing)
+            return to_pixels(image, preprocessing, crop)
         with self._lock:
             self.sides.append(image.width)
             self.inside += 1
             self.most = max(self.most, self.inside)
         try:
             assert self._open.wait(START_TIMEOUT_S)
-            return to_pixels(image, preprocessing)
+            return to_pixels(image, preprocessing, crop)
         finally:
             with self._lock:
                 self.inside -= 1

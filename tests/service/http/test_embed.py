@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
+from sfsc_bundle.crop import Crop
 from sfsc_bundle.folder import Bundle
 from sfsc_bundle.preprocess import preprocess
 from sfsc_bundle.runner import make_runner
@@ -94,9 +95,9 @@ def test_requests_with_several_images_let_single_images_go_first(
 ) -> None:
     embed, bulk = live.service.embedder.embed, []
 
-    async def noting(data: bytes, budget: Budget, arrival: Arrival) -> EmbeddedImage:
+    async def noting(data: bytes, budget: Budget, arrival: Arrival, crop: Crop | None = None) -> EmbeddedImage:
         bulk.append(arrival.bulk)
-        return await embed(data, budget, arrival)
+        return await embed(data, budget, arrival, crop=crop)
 
     monkeypatch.setattr(live.service.embedder, "embed", noting)
     for images in (1, 2):

@@ -18,7 +18,8 @@ lasting = settings(max_examples=150, deadline=None, suppress_health_check=[Healt
 
 NAMES = st.sampled_from(
     ["image", "width", "latency_ms", "gflops", "deadline_ms", "min_quality", "encoding", "k", "filter", "exact",
-     "id", "vector", "space", "metadata", "limit", "cursor", "vectors"]
+     "id", "vector", "space", "metadata", "limit", "cursor", "vectors", "crop",
+     "input", "model", "encoding_format", "dimensions"]
 ) | st.text(max_size=8)  # fmt: skip
 JSON = st.recursive(
     st.none()
@@ -31,10 +32,18 @@ JSON = st.recursive(
     max_leaves=12,
 )
 TEXT = st.text(max_size=40) | st.sampled_from(
-    ["0.25", "1", "-1", "1e400", "{}", "[]", '{"match": {"a": 1}}', "true", "\0"]
+    ["0.25", "1", "-1", "1e400", "{}", "[]", '{"match": {"a": 1}}', "true", "1,1,9,9", "0,0,9,9,5", "\0"]
 )
 ROUTES = st.sampled_from(
-    ["POST /embed", "POST /search", "PUT /items/fuzz", "POST /items", "GET /items", "GET /items/fuzz"]
+    [
+        "POST /embed",
+        "POST /search",
+        "PUT /items/fuzz",
+        "POST /items",
+        "GET /items",
+        "GET /items/fuzz",
+        "POST /v1/embeddings",
+    ]
 )
 REFUSED = {400, 404, 405, 413, 415, 422, 429}
 

@@ -61,6 +61,7 @@ def test_what_went_in_comes_back(writable: Live, form: str) -> None:
         "width": "0.5",
         "metadata": metadata,
         "image": link,
+        "image_sha256": hashlib.sha256(draw_image(3)).hexdigest(),
     }
     shown = writable.http.get(f"/{link}")
     assert shown.content == draw_image(3)

@@ -46,6 +46,8 @@ OPERATIONS = [
     "GET /items/{id}/image",
     "GET /items",
     "POST /items",
+    "POST /v1/embeddings",
+    "GET /v1/models",
     "GET /samples",
     "GET /samples/{name}",
     "GET /widths",

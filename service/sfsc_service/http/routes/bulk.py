@@ -1,7 +1,7 @@
 """POST /items: many items in one request, each with an outcome of its own.
 
-multipart   parts `image`, and for the n-th of them the n-th field `id` (or the part's file name) and the
-            n-th field `metadata`; `width` and the other limits hold for all
+multipart   parts `image`, and for the n-th of them the n-th field `id` (or the part's file name), the n-th
+            field `metadata` and the n-th field `crop`; `width` and the other limits hold for all
 NDJSON      one JSON object per line: `id`, `image` (base64) or `vector`, and the options of PUT /items/{id}
 """
 
@@ -20,7 +20,7 @@ from sfsc_service.http.disconnect import DisconnectWatch
 from sfsc_service.http.ndjson import read_lines
 from sfsc_service.http.openapi import bulk_request, problems
 from sfsc_service.http.problems import as_problem
-from sfsc_service.http.query_source import budget_of, caller_vector, require_one
+from sfsc_service.http.query_source import budget_of, caller_vector, crop_of, require_one
 from sfsc_service.http.request_body import (
     check_size,
     decode_base64,
@@ -42,6 +42,9 @@ from sfsc_service.store.protocol import MAX_ID_LENGTH
 __all__ = ["add_routes"]
 
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+
+PER_IMAGE = ("metadata", "crop")
+"""Fields of a form that stand beside each image."""
 
 
 def add_routes(app: FastAPI) -> None:
@@ -136,21 +139,22 @@ async def _from_form(
     """The items of a form; fields that belong to no item fail the whole request, before an item is stored."""
     parts = uploads(form, "image")
     ids = _per_image(form, "id", len(parts)) or [part.filename or "" for part in parts]
-    metadata = _per_image(form, "metadata", len(parts)) or ["{}"] * len(parts)
-    shared = [(name, str(value)) for name, value in form.multi_items() if name not in ("image", "id", "metadata")]
+    own = {name: values for name in PER_IMAGE if (values := _per_image(form, name, len(parts)))}
+    shared = [(name, str(value)) for name, value in form.multi_items() if name not in ("image", "id", *PER_IMAGE)]
     common = {**common, **text_options(shared)}
     validate(BulkItem, {**common, "id": "any"})
     if not parts:
         raise Problem("invalid_parameter", "image: is required, found none", "image")
-    for part, item_id, text in zip(parts, ids, metadata, strict=True):
-        yield _item_of_part(part, item_id, text, common, max_bytes)
+    for at, (part, item_id) in enumerate(zip(parts, ids, strict=True)):
+        texts = [(name, values[at]) for name, values in own.items()]
+        yield _item_of_part(part, item_id, texts, common, max_bytes)
 
 
 def _item_of_part(
-    part: UploadFile, id: str, metadata: str, common: dict[str, Any], max_bytes: int
+    part: UploadFile, id: str, texts: list[tuple[str, str]], common: dict[str, Any], max_bytes: int
 ) -> NewItem | FailedItem:
     try:
-        fields = {**common, **text_options([("metadata", metadata)]), "id": id}
+        fields = {**common, **text_options(texts), "id": id}
         check_size(part.size or 0, max_bytes)
         return _new_item(validate(BulkItem, fields), part.file.read(), max_bytes)
     except Problem as problem:
@@ -162,7 +166,7 @@ def _new_item(options: BulkItem, image: bytes | None, max_bytes: int) -> NewItem
         return NewItem(options.id, caller_vector(options), metadata=options.metadata)
     assert image is not None
     check_size(len(image), max_bytes)
-    return NewItem(options.id, image, budget_of(options), options.metadata)
+    return NewItem(options.id, image, budget_of(options), options.metadata, crop_of(options))
 
 
 def _per_image(form: FormData, name: str, images: int) -> list[str]:

@@ -1,21 +1,18 @@
 """POST /embed: images in, vectors out."""
 
-import asyncio
 from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
-from sfsc_bundle.errors import ImageError
 from sfsc_service.engine.embedder import Arrival, EmbeddedImage
-from sfsc_service.engine.policy import Budget
 from sfsc_service.errors import Problem
 from sfsc_service.gallery.vectors import encode_vector
 from sfsc_service.http.arrival import arrival_of
 from sfsc_service.http.disconnect import DisconnectWatch
+from sfsc_service.http.embed_images import embed_images
 from sfsc_service.http.openapi import image_request, problems
-from sfsc_service.http.problems import free_traceback_locals
-from sfsc_service.http.query_source import budget_of
+from sfsc_service.http.query_source import budget_of, crop_of
 from sfsc_service.http.request_body import read_request
 from sfsc_service.http.response_schemas import EmbedResponse
 from sfsc_service.http.responses import json_response, server_timing, timing
@@ -47,8 +44,11 @@ async def _embed(request: Request) -> Response:
         raise Problem("invalid_parameter", "image: is required, found none", "image")
     if len(parsed.images) > 1:
         arrival = replace(arrival, bulk=True)  # requests with one image go first
+    places = ["image"] if len(parsed.images) == 1 else [f"image[{at}]" for at in range(len(parsed.images))]
     async with DisconnectWatch(request):
-        embedded = await _embed_all(service, parsed.images, budget_of(parsed.options), arrival)
+        embedded = await embed_images(
+            service.embedder, parsed.images, places, budget_of(parsed.options), crop_of(parsed.options), arrival
+        )
     manifest, times = embedded[0].manifest, timing(arrival, embedded)
     return json_response(
         {
@@ -60,33 +60,6 @@ async def _embed(request: Request) -> Response:
         },
         headers=server_timing(times, embedded),
     )
-
-
-async def _embed_all(
-    service: Service, images: list[bytes], budget: Budget, arrival: Arrival
-) -> list[EmbeddedImage]:
-    if len(images) == 1:
-        return [await service.embedder.embed(images[0], budget, arrival)]
-    try:
-        # The tasks start one right after the other, so a swap of bundles cannot come between two of them.
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(_embed_one(service, image, at, budget, arrival))
-                for at, image in enumerate(images)
-            ]
-    except ExceptionGroup as failures:
-        free_traceback_locals(failures)
-        failure = failures.exceptions[0]
-    else:
-        return [task.result() for task in tasks]
-    raise failure  # outside of the except block, which would set its context
-
-
-async def _embed_one(service: Service, image: bytes, at: int, budget: Budget, arrival: Arrival) -> EmbeddedImage:
-    try:
-        return await service.embedder.embed(image, budget, arrival)
-    except ImageError as error:
-        raise Problem(error.code, f"image[{at}]: {error}", "image") from error
 
 
 def _result(embedded: EmbeddedImage, encoding: str, arrival: Arrival) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from sfsc_service.gallery.gallery import NewItem
 from sfsc_service.http.arrival import arrival_of
 from sfsc_service.http.disconnect import DisconnectWatch
 from sfsc_service.http.openapi import image_content, image_request, problems, query_parameters
-from sfsc_service.http.query_source import budget_of, caller_vector, require_one
+from sfsc_service.http.query_source import budget_of, caller_vector, crop_of, require_one
 from sfsc_service.http.request_body import query_options, read_request, validate
 from sfsc_service.http.response_schemas import ItemPageResponse, ItemResponse, PutResponse
 from sfsc_service.http.responses import item_json, json_response, query_json, server_timing, timing
@@ -83,7 +83,7 @@ async def _put(request: Request, id: Id) -> Response:
     parsed = await read_request(request, ItemOptions)
     options = parsed.options
     if require_one(image=bool(parsed.images), vector=options.vector is not None) == "image":
-        new = NewItem(id, parsed.images[0], budget_of(options), options.metadata)
+        new = NewItem(id, parsed.images[0], budget_of(options), options.metadata, crop_of(options))
     else:
         new = NewItem(id, caller_vector(options), metadata=options.metadata)
     async with DisconnectWatch(request):

@@ -9,7 +9,7 @@ from sfsc_service.gallery.gallery import Query
 from sfsc_service.http.arrival import arrival_of
 from sfsc_service.http.disconnect import DisconnectWatch
 from sfsc_service.http.openapi import image_request, problems
-from sfsc_service.http.query_source import budget_of, caller_vector, refuse_budget, require_one
+from sfsc_service.http.query_source import budget_of, caller_vector, crop_of, refuse_budget, require_one
 from sfsc_service.http.request_body import ParsedRequest, read_request
 from sfsc_service.http.response_schemas import SearchResponse
 from sfsc_service.http.responses import hits_json, json_response, query_json, server_timing, timing
@@ -59,7 +59,7 @@ async def _query(service: Service, parsed: ParsedRequest[SearchOptions], arrival
     options = parsed.options
     source = require_one(image=bool(parsed.images), vector=options.vector is not None, id=options.id is not None)
     if source == "image":
-        return await service.gallery.query_image(parsed.images[0], budget_of(options), arrival)
+        return await service.gallery.query_image(parsed.images[0], crop_of(options), budget_of(options), arrival)
     if source == "vector":
         return service.gallery.query_vector(caller_vector(options))
     refuse_budget(options, "id")

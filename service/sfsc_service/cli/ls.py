@@ -1,0 +1,41 @@
+"""`sfsc ls`: the items in the gallery of a running service."""
+
+import itertools
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from sfsc_service.cli.remote import ServiceCommand
+from sfsc_service.settings import setting
+
+__all__ = ["List"]
+
+PAGE = 1000
+
+
+class List(ServiceCommand):
+    """List the items in the gallery of a running service, in the order of their ids.
+
+    example: sfsc ls
+    example: sfsc ls --filter '{"match": {"identity": "cat"}}' --json
+    """
+
+    filter: dict[str, Any] | None = setting(None, "JSON", "only items whose metadata match")
+    limit: int | None = setting(None, "items", "the most items to list; unset: all", ge=1)
+
+    def run(self) -> None:
+        """Print the items. Raises ServiceError."""
+        page = min(PAGE, self.limit or PAGE)
+        with self.client() as client:
+            items = list(itertools.islice(client.items(filter=self.filter, limit=page), self.limit))
+        if self.as_json:
+            self.print_json(items)
+            return
+        table = Table("id", "width", "image", "metadata")
+        for item in items:
+            metadata = json.dumps(item["metadata"], ensure_ascii=False)
+            table.add_row(escape(item["id"]), item["width"], "yes" if item["image"] else "no", escape(metadata))
+        Console().print(table)

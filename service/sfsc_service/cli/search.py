@@ -1,0 +1,76 @@
+"""`sfsc search`: what the gallery of a running service finds for an image or for one of its items."""
+
+import json
+import sys
+import webbrowser
+from pathlib import Path
+from typing import Any
+
+from pydantic_settings import CliPositionalArg, CliToggleFlag
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from sfsc_service.cli.hits_page import write_page
+from sfsc_service.cli.remote import ServiceCommand
+from sfsc_service.client.answers import SearchAnswer
+from sfsc_service.errors import StartError
+from sfsc_service.settings import Width, setting
+
+__all__ = ["Search"]
+
+
+class Search(ServiceCommand):
+    """Search the gallery of a running service with an image, or with one of its items.
+
+    QUERY is the path of an image where such a file exists, and else the id of an item.
+
+    example: sfsc search query.jpg
+    example: sfsc search photos/cat/1.jpg -k 20 --open
+    example: sfsc search query.jpg --filter '{"match": {"identity": "cat"}}'
+    """
+
+    query: CliPositionalArg[str] = setting(..., "path or id", "an image, or the id of an item")
+    k: int = setting(10, "hits", "the greatest number of hits", ge=1)
+    width: Width | None = setting(None, "width", "the width to embed with; unset: the service chooses")
+    filter: dict[str, Any] | None = setting(None, "JSON", "only items whose metadata match")
+    open: CliToggleFlag[bool] = setting(False, "flag", "show the images of the hits in a browser")
+
+    def run(self) -> None:
+        """Search, and print the hits.
+
+        Raises:
+            ServiceError: the service refuses the search or cannot be reached.
+            StartError: the image cannot be read, or a width is given with an id.
+        """
+        answer = self._answer()
+        if self.as_json:
+            self.print_json(answer)
+        else:
+            self._print(answer)
+        if self.open:
+            path = Path(self.query)
+            shown = path.resolve().as_uri() if path.is_file() else None
+            page = write_page(self.query, shown, answer, self.url)
+            print(f"shown in {page}", file=sys.stderr)
+            webbrowser.open(page.as_uri())
+
+    def _answer(self) -> SearchAnswer:
+        path = Path(self.query)
+        with self.client() as client:
+            if not path.is_file():
+                if self.width is not None:
+                    raise StartError(f"width: must not be set with the id of an item; no file {self.query} exists")
+                return client.search(id=self.query, k=self.k, filter=self.filter)
+            options: Any = {} if self.width is None else {"width": self.width}
+            try:
+                return client.search(path, k=self.k, filter=self.filter, **options)
+            except OSError as error:
+                raise StartError(f"query: {path} cannot be read: {error.strerror}") from error
+
+    def _print(self, answer: SearchAnswer) -> None:
+        table = Table("", "id", "score", "width", "metadata", title=f"width {answer['query']['width']}")
+        for rank, hit in enumerate(answer["hits"], start=1):
+            metadata = json.dumps(hit["metadata"], ensure_ascii=False)
+            table.add_row(str(rank), escape(hit["id"]), f"{hit['score']:.3f}", hit["width"], escape(metadata))
+        Console().print(table)

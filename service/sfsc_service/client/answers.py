@@ -1,0 +1,106 @@
+"""What the service answers, for type checkers: the answers themselves are plain dictionaries.
+
+Fields are those of http/response_schemas.py (a test compares them); the service may add further ones.
+"""
+
+from typing import Any, NotRequired, TypedDict
+
+__all__ = [
+    "BulkItemAnswer",
+    "EmbedAnswer",
+    "EmbeddingAnswer",
+    "HitAnswer",
+    "ItemAnswer",
+    "PutAnswer",
+    "SearchAnswer",
+    "WidthAnswer",
+    "WidthsAnswer",
+]
+
+
+class WidthAnswer(TypedDict):
+    """A vector's width, why it was chosen, and whether the budget is met."""
+
+    width: str
+    reason: str
+    budget_met: bool
+
+
+class EmbeddingAnswer(WidthAnswer):
+    """One image's vector: numbers, or base64 of little-endian float32 where `encoding` asked for it."""
+
+    embedding: list[float] | str
+
+
+class EmbedAnswer(TypedDict):
+    """The vectors of one image or several, in their order."""
+
+    model: str
+    space: str
+    dim: int
+    results: list[EmbeddingAnswer]
+    timing_ms: dict[str, float]
+
+
+class HitAnswer(TypedDict):
+    """One hit; `image` is a path below the service's address, None where the item has no image."""
+
+    id: str
+    score: float
+    width: str
+    metadata: dict[str, Any]
+    image: str | None
+
+
+class SearchAnswer(TypedDict):
+    """The hits, best first."""
+
+    query: WidthAnswer
+    hits: list[HitAnswer]
+    exact: bool
+    timing_ms: dict[str, float]
+
+
+class PutAnswer(WidthAnswer):
+    """An item that is committed and searchable; `created` is false where it replaced another."""
+
+    id: str
+    created: bool
+    timing_ms: dict[str, float]
+
+
+class BulkItemAnswer(TypedDict):
+    """What became of one item of many: `status` 200, or the problem's `code`, `detail` and `parameter`."""
+
+    id: str | None
+    status: int
+    width: NotRequired[str]
+    reason: NotRequired[str]
+    budget_met: NotRequired[bool]
+    created: NotRequired[bool]
+    code: NotRequired[str]
+    detail: NotRequired[str]
+    parameter: NotRequired[str | None]
+
+
+class ItemAnswer(TypedDict):
+    """One item; `embedding` is there only where `vectors` was set."""
+
+    id: str
+    space: str
+    width: str
+    metadata: dict[str, Any]
+    image: str | None
+    image_sha256: str | None
+    embedding: NotRequired[list[float] | str]
+
+
+class WidthsAnswer(TypedDict):
+    """The bundle that is served, its widths, and what the gallery is made of."""
+
+    model: str
+    space: str
+    dim: int
+    widths: list[dict[str, Any]]
+    quality: dict[str, Any]
+    gallery: dict[str, Any]

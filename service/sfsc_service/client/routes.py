@@ -1,0 +1,252 @@
+"""Every call of the service's API, described once: what is sent, and what of the response is the answer.
+
+Preparing a call may read a file, encode an image of Pillow's or embed it on this device; an async client prepares
+its calls in a thread.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack, cast
+from urllib.parse import quote
+
+import httpx
+
+from sfsc_service.client.answers import (
+    BulkItemAnswer,
+    EmbedAnswer,
+    ItemAnswer,
+    PutAnswer,
+    SearchAnswer,
+    WidthsAnswer,
+)
+from sfsc_service.client.arguments import BudgetArguments, EmbedArguments, Vector, VectorArguments
+from sfsc_service.client.call import Answered, Batch, Call, Prepared, Repeat, Route, Steps, Stream
+from sfsc_service.client.images import ImageSource, as_base64, encoded
+
+if TYPE_CHECKING:
+    from sfsc_service.client.device import DeviceEmbedder
+
+__all__ = ["Routes", "device_embedder"]
+
+CALL_ITEMS = 256
+CALL_BYTES = 8 * 2**20
+CROP_MEMBERS = ("x", "y", "w", "h", "rotation")
+AS_JSON = ("filter", "metadata")
+"""Options that travel as JSON where the others travel as text."""
+
+
+class Routes:
+    """The methods of both clients.
+
+    An image is encoded bytes, the path of a file, or an image of Pillow's. Options are those of docs/api.md. An
+    async client returns an awaitable, or an async iterator, of what is said here.
+
+    Raises:
+        ServiceError: the service refused the call; code `unreachable` and status 0 where no answer came.
+        OSError: the file of an image cannot be read.
+        ImageError: an image that is embedded on this device is not accepted.
+    """
+
+    _device: "DeviceEmbedder | None" = None
+
+    @Route
+    def embed(
+        self, image: ImageSource | Sequence[ImageSource], **options: Unpack[EmbedArguments]
+    ) -> Prepared[EmbedAnswer]:
+        """Embed one image or several."""
+        several = isinstance(image, Sequence) and not isinstance(image, str | bytes)
+        images = [encoded(one) for one in cast(Sequence[ImageSource], image if several else [image])]
+        if self._device is not None:
+            return Answered(self._device.answer(images, options))
+        if several:
+            document = {"image": [as_base64(one) for one in images], **_members(options)}
+            return _json("POST", "/embed", document, _document)
+        return _image("POST", "/embed", images[0], options)
+
+    @Route
+    def search(
+        self,
+        image: ImageSource | None = None,
+        *,
+        id: str | None = None,
+        vector: Vector | None = None,
+        k: int = 10,
+        filter: Mapping[str, Any] | None = None,
+        **options: Unpack[VectorArguments],
+    ) -> Prepared[SearchAnswer]:
+        """Search with one of: an image, an item's id, a vector (with its `width` and `space`)."""
+        given = {"id": id, "vector": vector, "filter": filter}
+        return self._with_image("POST", "/search", image, options, {"k": k} | _without_none(given))
+
+    @Route
+    def put(
+        self,
+        id: str,
+        image: ImageSource | None = None,
+        *,
+        vector: Vector | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        **options: Unpack[VectorArguments],
+    ) -> Prepared[PutAnswer]:
+        """Insert or replace an item, from an image or a vector (with its `width` and `space`)."""
+        given = {"vector": vector, "metadata": metadata}
+        return self._with_image("PUT", _path(id), image, options, _without_none(given))
+
+    @Stream
+    def put_many(
+        self, items: Iterable[Mapping[str, Any]], **options: Unpack[BudgetArguments]
+    ) -> Steps[BulkItemAnswer]:
+        """Insert or replace many items, in calls of bounded size; iterate over what became of each, in order.
+
+        Args:
+            items: objects of `id`, `image` or `vector`, and the options of `put`. They are read as the answers
+                are asked for, a call at a time.
+            options: for items that have none of their own.
+        """
+        lines: list[bytes] = []
+        size = 0
+        for item in items:
+            lines.append(self._line({**options, **item}))
+            size += len(lines[-1])
+            if len(lines) >= CALL_ITEMS or size >= CALL_BYTES:
+                yield _bulk(lines)
+                lines, size = [], 0
+        if lines:
+            yield _bulk(lines)
+
+    @Route
+    def get(self, id: str, *, vectors: bool = False) -> Prepared[ItemAnswer]:
+        """One item, with its embedding if `vectors` is set."""
+        return _get(_path(id), _document, {"vectors": vectors})
+
+    @Route
+    def image(self, id: str) -> Prepared[bytes]:
+        """The bytes of an item's image, as they were stored."""
+        return Call("GET", f"{_path(id)}/image", lambda response: response.content)
+
+    @Stream
+    def items(
+        self, *, filter: Mapping[str, Any] | None = None, vectors: bool = False, limit: int = 100
+    ) -> Steps[ItemAnswer]:
+        """Iterate over all items in the order of their ids, fetched page by page, `limit` at a time."""
+        params = {"limit": limit, "vectors": vectors} | _without_none({"filter": filter})
+        page = yield _get("/items", _page, params)
+        while page.cursor is not None:
+            page = yield _get("/items", _page, params | {"cursor": page.cursor})
+
+    @Route
+    def delete(self, id: str) -> Prepared[None]:
+        """Remove an item."""
+        return Call("DELETE", _path(id), lambda _: None, repeat="if refused")
+
+    @Route
+    def widths(self) -> Prepared[WidthsAnswer]:
+        """The widths that the service offers, what they cost, and what the gallery is made of."""
+        return _get("/widths", _document, {})
+
+    def _with_image(
+        self,
+        method: str,
+        path: str,
+        image: ImageSource | None,
+        options: Mapping[str, Any],
+        further: Mapping[str, Any],
+    ) -> Prepared[Any]:
+        """A call with an image or with something in its place; `options` say how the image is embedded."""
+        if image is None:
+            return _json(method, path, _members({**options, **further}), _document)
+        data = encoded(image)
+        if self._device is not None:
+            return _json(method, path, {**self._device.vector(data, options), **further}, _document)
+        return _image(method, path, data, {**options, **further})
+
+    def _line(self, item: Mapping[str, Any]) -> bytes:
+        """One line of a bulk call."""
+        image = item.get("image")
+        if image is None:
+            document = _members(item)
+        elif self._device is None:
+            document = {**_members(item), "image": as_base64(encoded(image))}
+        else:
+            kept = {name: item[name] for name in ("id", "metadata") if name in item}
+            options = {name: value for name, value in item.items() if name not in ("image", *kept)}
+            document = {**kept, **self._device.vector(encoded(image), options)}
+        return json.dumps(document).encode() + b"\n"
+
+
+def device_embedder(folder: str | PathLike[str] | None, width: str | float | None) -> "DeviceEmbedder | None":
+    """What embeds on this device, if a bundle is given for it; onnxruntime is needed for nothing else.
+
+    Raises:
+        BundleError: the bundle cannot be opened.
+        ValueError: bundle or width is missing, or the bundle has no such width.
+    """
+    if folder is None and width is None:
+        return None
+    if folder is None or width is None:
+        raise ValueError("embed_with and width: must be set together, to embed on this device at this width")
+    from sfsc_service.client.device import DeviceEmbedder
+
+    return DeviceEmbedder(Path(folder), width)
+
+
+def _get(path: str, read: Callable[[httpx.Response], Any], params: Mapping[str, Any]) -> Call[Any]:
+    return Call("GET", path, read, _texts(params))
+
+
+def _image(method: str, path: str, image: bytes, options: Mapping[str, Any]) -> Call[Any]:
+    # The service recognises the format by the bytes.
+    return Call(method, path, _document, _texts(options), image, "image/*", _repeat(options))
+
+
+def _json(method: str, path: str, document: Mapping[str, Any], read: Callable[[httpx.Response], Any]) -> Call[Any]:
+    content = json.dumps(document).encode()
+    return Call(method, path, read, content=content, media_type="application/json", repeat=_repeat(document))
+
+
+def _bulk(lines: list[bytes]) -> Call[Batch[BulkItemAnswer]]:
+    return Call("POST", "/items", _results, content=b"".join(lines), media_type="application/x-ndjson")
+
+
+def _document(response: httpx.Response) -> Any:
+    return response.json()
+
+
+def _page(response: httpx.Response) -> Batch[ItemAnswer]:
+    document = response.json()
+    return Batch(document["items"], document["next"])
+
+
+def _results(response: httpx.Response) -> Batch[BulkItemAnswer]:
+    return Batch(response.json()["results"])
+
+
+def _repeat(options: Mapping[str, Any]) -> Repeat:
+    return "never" if "deadline_ms" in options else "always"
+
+
+def _texts(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as text can say them."""
+    return {name: _text(name, value) for name, value in options.items()}
+
+
+def _text(name: str, value: Any) -> Any:
+    if name in AS_JSON:
+        return json.dumps(value)
+    return ",".join(map(str, value)) if name == "crop" else value
+
+
+def _members(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as JSON says them."""
+    crop = options.get("crop")
+    return {**options, **({} if crop is None else {"crop": dict(zip(CROP_MEMBERS, crop, strict=False))})}
+
+
+def _without_none(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _path(id: str) -> str:
+    return f"/items/{quote(id, safe='')}"

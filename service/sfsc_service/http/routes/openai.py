@@ -1,0 +1,145 @@
+"""/v1/embeddings and /v1/models: for programs that speak OpenAI's API.
+
+A model is a bundle at a width, such as demo@0.25, or demo@auto, where the service chooses. Inputs are images as
+data URIs. A problem under /v1 has the member `error` too, from which OpenAI's packages make their exceptions.
+"""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+
+from sfsc_bundle.described import describe_value
+from sfsc_bundle.manifest import Manifest
+from sfsc_service.engine.embedder import EmbeddedImage
+from sfsc_service.engine.policy import Budget
+from sfsc_service.errors import Problem
+from sfsc_service.gallery.vectors import encode_vector
+from sfsc_service.http.arrival import arrival_of
+from sfsc_service.http.disconnect import DisconnectWatch
+from sfsc_service.http.embed_images import embed_images
+from sfsc_service.http.openapi import json_request, problems
+from sfsc_service.http.request_body import (
+    check_count,
+    check_size,
+    decode_base64,
+    media_type,
+    read_json_body,
+    unsupported_media_type,
+    validate,
+)
+from sfsc_service.http.response_schemas import EmbeddingsResponse, ModelsResponse
+from sfsc_service.http.responses import json_response, server_timing, timing
+from sfsc_service.http.schemas import EmbeddingsBody
+from sfsc_service.lifecycle.service import Service
+from sfsc_service.settings import Settings
+
+__all__ = ["add_routes"]
+
+AUTO = "auto"
+DATA_URI = re.compile(r"data:image/[\w.+-]{1,60};base64,")
+NO_TOKENS = {"prompt_tokens": 0, "total_tokens": 0}
+"""An image has no tokens."""
+
+
+def add_routes(app: FastAPI) -> None:
+    """Add the routes to an application."""
+    app.add_api_route(
+        "/v1/embeddings",
+        _embeddings,
+        methods=["POST"],
+        tags=["OpenAI"],
+        summary="Embed images, as OpenAI's API has it",
+        response_model=None,
+        responses={
+            200: {"model": EmbeddingsResponse},
+            **problems(400, 404, 413, 415, 422, 429, 500, 503),
+        },
+        openapi_extra=json_request(EmbeddingsBody),
+    )
+    app.add_api_route(
+        "/v1/models",
+        _models,
+        methods=["GET"],
+        tags=["OpenAI"],
+        summary="The bundle at each of its widths, as OpenAI's API lists models",
+        response_model=None,
+        responses={200: {"model": ModelsResponse}},
+    )
+
+
+async def _embeddings(request: Request) -> Response:
+    arrival = arrival_of(request)
+    service: Service = request.app.state.service
+    body = await _read(request)
+    check_count(len(body.input), service.settings.max_images, "input")
+    places = [f"input[{at}]" for at in range(len(body.input))]
+    budget = _budget(body, service.manifest)
+    images = [_image(uri, place, service.settings) for uri, place in zip(body.input, places, strict=True)]
+    if len(images) > 1:
+        arrival = replace(arrival, bulk=True)  # requests with one image go first
+    async with DisconnectWatch(request):
+        embedded = await embed_images(service.embedder, images, places, budget, None, arrival)
+    document = {
+        "object": "list",
+        "data": [_entry(one, at, body.encoding_format) for at, one in enumerate(embedded)],
+        "model": body.model,
+        "usage": NO_TOKENS,
+    }
+    return json_response(document, headers=server_timing(timing(arrival, embedded), embedded))
+
+
+async def _models(request: Request) -> Response:
+    service: Service = request.app.state.service
+    models = [
+        {"id": name, "object": "model", "created": 0, "owned_by": "sfsc"}
+        for name in _model_names(service.manifest)
+    ]
+    return json_response({"object": "list", "data": models})
+
+
+async def _read(request: Request) -> EmbeddingsBody:
+    if (kind := media_type(request)) != "application/json":
+        raise unsupported_media_type(kind, "application/json")
+    return validate(EmbeddingsBody, await read_json_body(request))
+
+
+def _budget(body: EmbeddingsBody, manifest: Manifest) -> Budget:
+    """What the model's name asks for; every other wish of the body is checked too."""
+    names = _model_names(manifest)
+    if body.model not in names:
+        found = describe_value(body.model)
+        raise Problem("unknown_model", f"model: must be one of {', '.join(names)}, found {found}", "model")
+    if body.dimensions not in (None, manifest.dimension):
+        raise Problem(
+            "invalid_parameter",
+            f"dimensions: must be {manifest.dimension}, the only one of this model, found {body.dimensions}",
+            "dimensions",
+        )
+    width = body.model.removeprefix(f"{manifest.name}@")
+    return Budget() if width == AUTO else Budget(width=width)
+
+
+def _model_names(manifest: Manifest) -> list[str]:
+    return [f"{manifest.name}@{width}" for width in (*manifest.widths, AUTO)]
+
+
+def _image(uri: str, place: str, settings: Settings) -> bytes:
+    found = DATA_URI.match(uri)
+    if found is None:
+        rule = "must be an image as a data URI, data:image/…;base64,…"
+        raise Problem("invalid_parameter", f"{place}: {rule}, found {describe_value(uri)}", "input")
+    image = decode_base64(uri[found.end() :], place)
+    check_size(len(image), settings.max_image_bytes, place)
+    return image
+
+
+def _entry(embedded: EmbeddedImage, index: int, encoding: str) -> dict[str, Any]:
+    return {
+        "object": "embedding",
+        "index": index,
+        "embedding": encode_vector(embedded.vector, encoding),
+        "width": embedded.width,
+        "reason": embedded.reason,
+    }

@@ -1,0 +1,240 @@
+"""The commands that call a running service, as processes, against a real one."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sfsc_bundle.folder import Bundle
+from sfsc_service.client import Client
+from sfsc_service.settings import Settings
+from tests.service.command import ENVIRONMENT, SFSC, run
+from tests.service.images import draw_image
+from tests.service.live import Live, running
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def shared(tiny: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    settings = Settings(
+        bundle=tiny.folder, data=tmp_path_factory.mktemp("remote"), port=0, threads=2, slo_ms=1000.0
+    )
+    with running(settings) as made:
+        yield made
+
+
+@pytest.fixture
+def service(shared: Live) -> Iterator[Live]:
+    """An empty gallery."""
+    yield shared
+    with Client(shared.url) as client:
+        for item in list(client.items(limit=1000)):
+            client.delete(item["id"])
+
+
+@pytest.fixture
+def sfsc(service: Live) -> Command:
+    return lambda *words, **more: run(*words, SFSC_URL=service.url, **more)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two identities, an image in no folder, and what a folder may hold besides."""
+    folder = tmp_path / "photos"
+    for n, name in enumerate(["cat/1.jpg", "cat/2.jpg", "dog/old/3.png", "4.JPG"]):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(draw_image(n))
+    (folder / "cat" / "._1.jpg").write_bytes(draw_image(9))
+    (folder / "notes.txt").write_text("x")
+    (folder / "broken.png").write_bytes(b"nothing")
+    (folder / "link.jpg").symlink_to("nowhere")
+    return folder
+
+
+def items(service: Live) -> dict[str, dict[str, Any]]:
+    with Client(service.url) as client:
+        return {item["id"]: item["metadata"] for item in client.items()}
+
+
+def report(done: "subprocess.CompletedProcess[str]") -> dict[str, Any]:
+    assert done.returncode == 0, done.stderr
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def counts(document: dict[str, Any]) -> tuple[int, ...]:
+    return tuple(document[name] for name in ("added", "replaced", "unchanged", "removed"))
+
+
+def test_a_folder_is_added_with_identities_and_what_is_left_out_is_named(
+    service: Live, sfsc: Command, photos: Path
+) -> None:
+    done = sfsc("add", photos, "--width", "0.5")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "added 4, replaced 0, unchanged 0, removed 0, left out 4"
+    for name, reason in {
+        "cat/._1.jpg": "hidden",
+        "notes.txt": "not an image by its suffix",
+        "link.jpg": "a link that leads nowhere",
+        "broken.png": "image must be one of JPEG",
+    }.items():
+        assert any(line.startswith(f"left out {name}: ") and reason in line for line in done.stdout.splitlines())
+    assert items(service) == {
+        "4.JPG": {"added_from": "photos"},
+        "cat/1.jpg": {"identity": "cat", "added_from": "photos"},
+        "cat/2.jpg": {"identity": "cat", "added_from": "photos"},
+        "dog/old/3.png": {"identity": "old", "added_from": "photos"},
+    }
+
+
+def test_a_second_run_sends_what_changed_and_removes_only_its_own(
+    service: Live, sfsc: Command, photos: Path
+) -> None:
+    with Client(service.url) as client:
+        client.put("somebody-elses", draw_image(50))
+    assert counts(report(sfsc("add", photos, "--json"))) == (4, 0, 0, 0)
+    assert counts(report(sfsc("add", photos, "--json"))) == (0, 0, 4, 0)
+    (photos / "cat" / "1.jpg").write_bytes(draw_image(20))
+    (photos / "cat" / "2.jpg").unlink()
+    (photos / "cat" / "5.jpg").write_bytes(draw_image(21))
+    assert counts(report(sfsc("add", photos, "--json"))) == (1, 1, 2, 0)
+    assert "cat/2.jpg" in items(service), "nothing is removed unasked"
+    assert counts(report(sfsc("add", photos, "--json", "--remove"))) == (0, 0, 4, 1)
+    assert set(items(service)) == {"4.JPG", "cat/1.jpg", "cat/5.jpg", "dog/old/3.png", "somebody-elses"}
+    with Client(service.url) as client:
+        assert client.image("cat/1.jpg") == draw_image(20)
+        assert client.get("cat/1.jpg")["image_sha256"] == hashlib.sha256(draw_image(20)).hexdigest()
+
+
+def test_a_csv_brings_ids_and_metadata(service: Live, sfsc: Command, photos: Path) -> None:
+    listing = photos.parent / "list.csv"
+    listing.write_text(
+        "path,id,identity,camera\n"
+        "photos/cat/1.jpg,one,007,2\n"
+        'photos/cat/2.jpg,,"a, b",\n'
+        "photos/missing.jpg,,x,1\n"
+        "photos/4.JPG,one,x,1\n"
+        ",,x,1\n"
+    )
+    document = report(sfsc("add", listing, "--json"))
+    assert counts(document) == (2, 0, 0, 0)
+    assert {one["name"]: one["reason"] for one in document["left_out"]} == {
+        "photos/missing.jpg": "no such file",
+        "one": "line 5: the id was given before",
+        "line 6": "line 6: no path",
+    }
+    assert items(service) == {
+        "one": {"identity": "007", "camera": "2", "added_from": "list.csv"},
+        "photos/cat/2.jpg": {"identity": "a, b", "added_from": "list.csv"},
+    }
+    listing.write_text(listing.read_text().replace("007,2", "007,3"))
+    assert counts(report(sfsc("add", listing, "--json"))) == (0, 1, 1, 0), "other metadata, same image"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "must name a column path"),
+        ("file,id\na.jpg,1\n", "must name a column path"),
+        ("path\n", "must hold images"),
+        ("path\nmissing.jpg\n", "missing.jpg: no such file"),
+        ("path,id\nphotos/4.JPG,1,2\n", "more values"),
+        ("path,added_from\nphotos/4.JPG,x\n", "added_from"),
+    ],
+)
+def test_a_csv_that_is_none_is_said_in_one_sentence(sfsc: Command, photos: Path, text: str, said: str) -> None:
+    listing = photos.parent / "list.csv"
+    listing.write_text(text)
+    done = sfsc("add", listing)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_killed_and_repeated_nothing_is_double_and_nothing_missing(
+    service: Live, sfsc: Command, tmp_path: Path
+) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for n in range(700):
+        (folder / f"{n:03}.jpg").write_bytes(draw_image(n, size=16))
+    process = subprocess.Popen(
+        [SFSC, "add", folder], env=ENVIRONMENT | {"SFSC_URL": service.url}, stderr=subprocess.DEVNULL
+    )
+    end = time.monotonic() + 60
+    while not service.http.get("/items").json()["items"]:
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    document = report(sfsc("add", folder, "--json"))
+    assert document["unchanged"] > 0
+    assert document["added"] + document["replaced"] + document["unchanged"] == 700
+    with Client(service.url) as client:
+        assert [item["id"] for item in client.items(limit=1000)] == [f"{n:03}.jpg" for n in range(700)]
+
+
+def test_a_service_that_fails_is_told_of_and_the_exit_says_so(
+    service: Live, sfsc: Command, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.service.health, "draining", True, raising=False)
+    done = sfsc("add", photos, "--json")
+    assert done.returncode == 1
+    assert "shutting down" in done.stderr.splitlines()[-1]
+    assert counts(json.loads(done.stdout)) == (0, 0, 0, 0)
+
+
+def test_search_takes_an_image_or_an_id_and_shows_a_page(
+    service: Live, sfsc: Command, photos: Path, tmp_path: Path
+) -> None:
+    report(sfsc("add", photos, "--json"))
+    (photos / "cat" / "<b>.jpg").write_bytes(draw_image(30))
+    report(sfsc("add", photos, "--json"))
+    found = report(sfsc("search", photos / "cat" / "2.jpg", "-k", "2", "--width", "0.25", "--json"))
+    assert (found["query"]["width"], len(found["hits"]), found["hits"][0]["id"]) == ("0.25", 2, "cat/2.jpg")
+    by_id = report(sfsc("search", "cat/2.jpg", "--filter", '{"match": {"identity": "old"}}', "--json"))
+    assert [hit["id"] for hit in by_id["hits"]] == ["dog/old/3.png"]
+    table = sfsc("search", "cat/<b>.jpg", "-k", "1").stdout
+    assert "cat/<b>.jpg" in table
+    assert '"identity": "cat"' in table
+    browser, seen = tmp_path / "browser", tmp_path / "seen"
+    browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {seen}\n')
+    browser.chmod(0o755)
+    done = sfsc("search", "cat/<b>.jpg", "--open", BROWSER=f"{browser} %s")
+    assert done.returncode == 0, done.stderr
+    address = seen.read_text()
+    assert address.startswith("file://")
+    page = Path(address.removeprefix("file://"))
+    text = page.read_text()
+    page.unlink()
+    assert f'src="{service.url}/items/cat%2F%3Cb%3E.jpg/image"' in text
+    assert "cat/&lt;b&gt;.jpg" in text
+    assert "<b>" not in text
+
+
+def test_ls_get_rm_count_and_widths(sfsc: Command, photos: Path, tmp_path: Path) -> None:
+    report(sfsc("add", photos, "--json", "--width", "0.5"))
+    assert "cat/1.jpg" in sfsc("ls").stdout
+    cats = ["ls", "--filter", '{"match": {"identity": "cat"}}', "--json"]
+    assert [item["id"] for item in json.loads(sfsc(*cats).stdout)] == ["cat/1.jpg", "cat/2.jpg"]
+    assert len(json.loads(sfsc("ls", "--limit", "3", "--json").stdout)) == 3
+    assert report(sfsc("get", "cat/1.jpg", "--image", tmp_path / "out.jpg", "--json"))["width"] == "0.5"
+    assert (tmp_path / "out.jpg").read_bytes() == draw_image(0)
+    assert 'metadata     {"identity": "cat"' in sfsc("get", "cat/1.jpg").stdout
+    assert sfsc("get", "cat/1.jpg", "--image", tmp_path / "no" / "out.jpg").returncode == 1
+    assert sfsc("count").stdout.splitlines() == ["4", "  width 0.5: 4"]
+    assert report(sfsc("rm", "cat/1.jpg", "--json")) == {"removed": "cat/1.jpg"}
+    again = sfsc("rm", "cat/1.jpg")
+    assert (again.returncode, again.stderr) == (1, "sfsc: id: no item 'cat/1.jpg' is in the gallery\n")
+    assert report(sfsc("count", "--json")) == {"items": 3, "widths": {"0.5": 3}}
+    assert report(sfsc("widths", "--json"))["gallery"] == {"items": 3, "widths": {"0.5": 3}}
+    assert "GMAC" in sfsc("widths").stdout
