@@ -15,7 +15,7 @@ help: ## this list
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[service,cpu,client,training,weights,aggregators,dev]'
+	$(BIN)/pip install --quiet --editable '.[service,cpu,client,otel,training,weights,aggregators,dev]'
 	touch $@
 
 $(SERVE)/.ready: pyproject.toml
@@ -37,14 +37,14 @@ test-slow: $(VENV)/.ready ## run the tests that take longer than a minute each
 	$(BIN)/python -m pytest -m "slow and not containers"
 
 test-serving: $(SERVE)/.ready ## run the tests of bundle and service in .venv-serve, where torch is not installed
-	$(SERVE)/bin/pip install --quiet --editable '.[service,cpu,client,dev]'
+	$(SERVE)/bin/pip install --quiet --editable '.[service,cpu,client,otel,dev]'
 	$(SERVE)/bin/python -m pytest -m "not slow and not containers" tests/bundle tests/service
 
 $(LOWEST)/.ready: pyproject.toml $(VENV)/.ready
 	$(PYTHON) -m venv $(LOWEST)
 	$(BIN)/python tests/lowest.py > $(LOWEST)/constraints.txt
 	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/constraints.txt \
-		--editable '.[service,cpu,client,dev]'
+		--editable '.[service,cpu,client,otel,dev]'
 	touch $@
 
 test-lowest: $(LOWEST)/.ready ## run the same tests with the oldest dependencies that pyproject.toml allows

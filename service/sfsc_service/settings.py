@@ -109,6 +109,13 @@ class Settings(BaseSettings):
     shutdown_grace_s: float = setting(
         5.0, "s", "time that running requests have to finish after SIGTERM", ge=0, le=600
     )
+    otlp_url: str | None = setting(
+        None,
+        "URL",
+        "the OTLP receiver (HTTP) that traces are sent to, such as http://127.0.0.1:4318; unset: no traces",
+        pattern="^https?://[^/]",
+        max_length=2048,
+    )
     log_level: LogLevel = setting("info", "level", "the least severe messages to log: debug, info, warning, error")
 
     @classmethod
