@@ -62,6 +62,7 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
         title="sfsc",
         version=version,
         description=DESCRIPTION,
+        servers=[{"url": ".", "description": "where this document was read, below a proxy's prefix, too"}],
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
