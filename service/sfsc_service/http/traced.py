@@ -1,5 +1,6 @@
 """Traces for an OTLP receiver: FastAPI makes the span of a request, its steps become spans inside of it."""
 
+import importlib.util
 from typing import TYPE_CHECKING
 
 from opentelemetry.trace import Tracer, get_current_span
@@ -11,25 +12,29 @@ from sfsc_service.errors import StartError
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
-__all__ = ["Traced", "open_provider"]
+__all__ = ["Traced", "check_extra", "open_provider"]
 
 EXPORT_TIMEOUT_S = 2.0
 """Of one batch of spans; short, because the end of the service waits for the last one."""
 
 
+def check_extra() -> None:
+    """Raise StartError where the extra `otel` is not installed."""
+    if not all(importlib.util.find_spec(f"opentelemetry.{module}") for module in ("sdk", "exporter")):
+        raise StartError("otlp_url: needs the extra otel: pip install 'sfsc[otel]'")
+
+
 def open_provider(url: str, version: str) -> "TracerProvider":
     """A provider whose spans go to the OTLP receiver (HTTP, protobuf) at `url`; to be shut down.
 
-    Raises:
-        StartError: the extra `otel` is not installed.
+    Raises StartError as `check_extra`.
     """
-    try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.resources import Resource
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    except ImportError as error:
-        raise StartError(f"otlp_url: needs the extra otel, pip install 'sfsc[otel]': {error}") from error
+    check_extra()
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
     resource = Resource.create({"service.name": "sfsc", "service.version": version})
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     exporter = OTLPSpanExporter(endpoint=f"{url.rstrip('/')}/v1/traces", timeout=EXPORT_TIMEOUT_S)

@@ -1,7 +1,7 @@
 """Traces of a real service, as a real OTLP receiver gets them."""
 
 import gzip
-import sys
+import importlib.util
 import threading
 import time
 from collections.abc import Iterator
@@ -131,7 +131,7 @@ def test_a_receiver_that_is_not_there_costs_no_request(settings: Settings, recei
 def test_without_the_extra_it_is_refused_in_one_sentence(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(StartError, match=r"otlp_url: needs the extra otel"):
         create_app(settings.model_copy(update={"otlp_url": "http://127.0.0.1:1"}))
 
