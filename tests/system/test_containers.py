@@ -173,13 +173,13 @@ def test_prometheus_scrapes_the_service_by_width(stack: Stack) -> None:
 @pytest.fixture(scope="module")
 def prometheus(stack: Stack) -> Iterator[httpx.Client]:
     """Prometheus after a minute of every kind of request, so that each metric has been scraped several times."""
-    some = image_of(stack, min(items(stack)))
+    some, headers = image_of(stack, min(items(stack))), {"content-type": "image/jpeg"}
     with api(stack) as client:
         for _ in range(12):
             search(stack, some, "0.25")
-            client.put("/items/scraped", content=some, headers={"content-type": "image/jpeg"}).raise_for_status()
+            client.put("/items/scraped", content=some, headers=headers).raise_for_status()
             client.delete("/items/scraped").raise_for_status()
-            assert client.post("/search", params={"width": 3}, content=some).status_code == 422
+            assert client.post("/search", params={"width": 3}, content=some, headers=headers).status_code == 422
             time.sleep(5)
     with httpx.Client(base_url=f"http://127.0.0.1:{stack.prometheus}/api/v1", timeout=10) as made:
         yield made
