@@ -31,7 +31,8 @@ LABEL org.opencontainers.image.title="sfsc" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/sfsc /opt/sfsc
 COPY --chown=10001:10001 docker/healthcheck.py /app/
-RUN mkdir /data && chown 10001:10001 /data
+RUN mkdir /data /models && chown 10001:10001 /data \
+    && ln -s /opt/sfsc/lib/python3.*/site-packages/sfsc_service/demo /models/demo
 ENV PATH=/opt/sfsc/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

@@ -246,6 +246,11 @@ def test_the_image_holds_nothing_that_a_service_does_not_need() -> None:
 
 
 @pytest.mark.usefixtures("built")
+def test_the_demo_bundle_is_where_every_command_looks_for_it() -> None:
+    assert "0.25" in docker("run", "--rm", IMAGE, "widths", "models/demo")
+
+
+@pytest.mark.usefixtures("built")
 def test_the_image_runs_without_root_and_has_a_health_check() -> None:
     config = inspect_image(IMAGE)["Config"]
     assert config["User"] == "10001:10001"
