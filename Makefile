@@ -15,7 +15,7 @@ help: ## this list
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[service,cpu,client,otel,training,weights,aggregators,dev]'
+	$(BIN)/pip install --quiet --editable '.[service,cpu,client,otel,training,tensorboard,weights,aggregators,dev]'
 	touch $@
 
 $(SERVE)/.ready: pyproject.toml
