@@ -3,9 +3,10 @@
 PYTHON ?= python3
 VENV   := .venv
 SERVE  := .venv-serve
+LOWEST := .venv-lowest
 BIN    := $(VENV)/bin
 
-.PHONY: help test test-slow test-serving test-containers lint demo figures house main-job bench front-door \
+.PHONY: help test test-slow test-serving test-lowest test-containers lint demo figures house main-job bench front-door \
 	overhead-against endurance mutation clean
 
 help: ## this list
@@ -14,7 +15,7 @@ help: ## this list
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[service,cpu,client,training,weights,aggregators,dev]'
+	$(BIN)/pip install --quiet --editable '.[service,cpu,client,otel,training,tensorboard,weights,aggregators,dev]'
 	touch $@
 
 $(SERVE)/.ready: pyproject.toml
@@ -36,8 +37,18 @@ test-slow: $(VENV)/.ready ## run the tests that take longer than a minute each
 	$(BIN)/python -m pytest -m "slow and not containers"
 
 test-serving: $(SERVE)/.ready ## run the tests of bundle and service in .venv-serve, where torch is not installed
-	$(SERVE)/bin/pip install --quiet --editable '.[service,cpu,client,dev]'
+	$(SERVE)/bin/pip install --quiet --editable '.[service,cpu,client,otel,dev]'
 	$(SERVE)/bin/python -m pytest -m "not slow and not containers" tests/bundle tests/service
+
+$(LOWEST)/.ready: pyproject.toml $(VENV)/.ready
+	$(PYTHON) -m venv $(LOWEST)
+	$(BIN)/python tests/lowest.py > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/constraints.txt \
+		--editable '.[service,cpu,client,otel,dev]'
+	touch $@
+
+test-lowest: $(LOWEST)/.ready ## run the same tests with the oldest dependencies that pyproject.toml allows
+	$(LOWEST)/bin/python -m pytest -m "not slow and not containers" tests/bundle tests/service
 
 test-containers: $(VENV)/.ready ## build the images and run docker-compose.yml on a Docker engine
 	$(BIN)/python -m pytest -m containers tests/system
@@ -78,4 +89,4 @@ mutation: $(VENV)/.ready ## which changes of the code no test notices (an hour o
 	$(BIN)/python benchmarks/mutation.py
 
 clean: ## remove environments and caches; keep runs, data and bundles
-	rm -rf $(VENV) $(SERVE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .mutation
+	rm -rf $(VENV) $(SERVE) $(LOWEST) .mypy_cache .ruff_cache .pytest_cache .hypothesis .mutation

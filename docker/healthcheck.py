@@ -7,7 +7,8 @@ import os
 import socket
 import sys
 
-port = int(os.environ.get("SFSC_PORT", "8000"))
+given = os.environ.get("SFSC_PORT", "")
+port = int(given) if given.isdigit() else 8000  # Kubernetes sets tcp://IP:PORT for a Service called sfsc
 with socket.create_connection(("127.0.0.1", port), timeout=4) as connection:
     connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     status = connection.recv(64)

@@ -12,6 +12,7 @@ ENV INSTALL="python -m pip --python /opt/sfsc/bin/python install --no-cache-dir 
 # A layer of dependencies alone, which only a change of pyproject.toml rebuilds.
 COPY pyproject.toml ./
 RUN mkdir -p bundle/sfsc_bundle service/sfsc_service training/sfsc_training training/recipes vehicles/sfsc_vehicles \
+        models/demo \
     && touch README.md LICENSE \
     && $INSTALL ".[service,$VARIANT]"
 
@@ -20,6 +21,7 @@ COPY bundle bundle
 COPY service service
 COPY training training
 COPY vehicles vehicles
+COPY models/demo models/demo
 COPY docker/strip.py docker/
 RUN $INSTALL --no-deps --force-reinstall . && python docker/strip.py /opt/sfsc
 
@@ -28,17 +30,17 @@ LABEL org.opencontainers.image.title="sfsc" \
       org.opencontainers.image.description="Visual search in which model size is a per-request decision" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/sfsc /opt/sfsc
-WORKDIR /app
-COPY --chown=10001:10001 docker/healthcheck.py ./
-COPY --chown=10001:10001 models/demo models/demo
-RUN mkdir /data && chown 10001:10001 /data
+COPY --chown=10001:10001 docker/healthcheck.py /app/
+RUN mkdir /data /models && chown 10001:10001 /data \
+    && ln -s /opt/sfsc/lib/python3.*/site-packages/sfsc_service/demo /models/demo
 ENV PATH=/opt/sfsc/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     SFSC_HOST=0.0.0.0 \
     SFSC_PORT=8000 \
-    SFSC_NICE=19 \
-    SFSC_DATA=/data
+    SFSC_NICE=19
+# Paths of bundles and galleries are relative, as in a checkout: models/NAME is mounted, data/NAME lies on a volume.
+WORKDIR /
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 \

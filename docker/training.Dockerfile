@@ -12,6 +12,7 @@ ENV INSTALL="python -m pip --python /opt/sfsc/bin/python install --no-cache-dir 
 # A layer of dependencies alone, which only a change of pyproject.toml rebuilds.
 COPY pyproject.toml ./
 RUN mkdir -p bundle/sfsc_bundle service/sfsc_service training/sfsc_training training/recipes vehicles/sfsc_vehicles \
+        models/demo \
     && touch README.md LICENSE \
     && $INSTALL ".[training]"
 
@@ -20,6 +21,7 @@ COPY bundle bundle
 COPY service service
 COPY training training
 COPY vehicles vehicles
+COPY models/demo models/demo
 RUN $INSTALL --no-deps --force-reinstall .
 
 # The user has no home folder; libraries write their caches to /tmp.

@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from sfsc_bundle.runner import Device
 from sfsc_bundle.widths import canonical_width
@@ -23,6 +28,16 @@ Width = Annotated[str, AfterValidator(canonical_width)]
 def setting(default: Any, unit: str, description: str, **bounds: Any) -> Any:
     """A field of settings; help and documentation show the unit in brackets behind the description."""
     return Field(default, description=f"{description} [{unit}]", **bounds)
+
+
+class _Environment(EnvSettingsSource):
+    """Environment variables, less SFSC_PORT=tcp://IP:PORT, which Kubernetes sets for a Service called `sfsc`."""
+
+    def __call__(self) -> dict[str, Any]:
+        given = super().__call__()
+        if str(given.get("port", "")).startswith(("tcp://", "udp://", "sctp://")):
+            del given["port"]
+        return given
 
 
 class Settings(BaseSettings):
@@ -94,7 +109,26 @@ class Settings(BaseSettings):
     shutdown_grace_s: float = setting(
         5.0, "s", "time that running requests have to finish after SIGTERM", ge=0, le=600
     )
+    otlp_url: str | None = setting(
+        None,
+        "URL",
+        "the OTLP receiver (HTTP) that traces are sent to, such as http://127.0.0.1:4318; unset: no traces",
+        pattern="^https?://[^/]",
+        max_length=2048,
+    )
     log_level: LogLevel = setting("info", "level", "the least severe messages to log: debug, info, warning, error")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - replaced
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - not offered
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - not offered
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments win over the environment."""
+        return init_settings, _Environment(settings_cls)
 
     @property
     def thread_count(self) -> int:

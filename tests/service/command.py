@@ -27,10 +27,17 @@ def run(*words: object, **environment: str) -> "subprocess.CompletedProcess[str]
 
 
 @contextmanager
-def serving(*words: object) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+def serving(
+    *words: object, command: Path = SFSC, folder: Path | None = None
+) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """The process and its address, once it says so."""
     process = subprocess.Popen(
-        [SFSC, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+        [command, *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        cwd=folder,
     )
     assert process.stdout is not None
     assert process.stderr is not None

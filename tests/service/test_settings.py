@@ -1,6 +1,7 @@
 """Settings from the environment."""
 
 import pytest
+from pydantic import ValidationError
 
 from sfsc_service.settings import Settings
 
@@ -15,3 +16,14 @@ def test_an_empty_variable_is_as_good_as_none(name: str, monkeypatch: pytest.Mon
 def test_unset_is_what_the_help_shows_as_the_default(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"SFSC_{name.upper()}", "unset")
     assert getattr(Settings(), name) is None
+
+
+@pytest.mark.parametrize("link", ["tcp://10.96.12.3:8000", "udp://[fd00::3]:8000"])
+def test_the_port_that_kubernetes_sets_for_a_service_called_sfsc_is_none(
+    link: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SFSC_PORT", link)
+    assert Settings().port == 8000
+    assert Settings(port=9).port == 9
+    with pytest.raises(ValidationError, match="port"):
+        Settings(port=link)

@@ -1,9 +1,11 @@
 """`docker-compose up` on a real engine: the demo gallery and Prometheus, their data, shutdown and images."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +16,12 @@ from benchmarks.result_file import Figure, write_result
 from sfsc_bundle.folder import open_bundle
 from sfsc_bundle.image_formats import SUFFIXES
 from tests.system.compose import ROOT, Stack, compose_commands, docker, engine, fetch_image, inspect_image, until
+from tests.system.dashboard import queries
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(1800)]
 
 IMAGE, TRAINER, BASE = "sfsc-service:cpu", "sfsc-training", "python:3.11-slim-bookworm"
+PROMETHEUS = "prom/prometheus:latest"
 GALLERY = ROOT / "models" / "demo" / "gallery"
 MEGABYTE = 1_000_000
 
@@ -89,11 +93,12 @@ def search(stack: Stack, image: bytes, width: str) -> list[dict]:
         return answer.raise_for_status().json()["hits"]
 
 
-@pytest.mark.parametrize("profile", [[], ["--profile", "gpu"], ["--profile", "training"]])
+@pytest.mark.parametrize("profile", ["gpu", "training", "dashboards"])
 @pytest.mark.usefixtures("docker_engine")
-def test_every_compose_that_is_here_accepts_the_file(profile: list[str]) -> None:
+def test_every_compose_that_is_here_accepts_the_file(profile: str) -> None:
     for command in compose_commands():
-        subprocess.run([*command, *profile, "config", "--quiet"], cwd=ROOT, check=True)
+        for options in ([], ["--profile", profile]):
+            subprocess.run([*command, *options, "config", "--quiet"], cwd=ROOT, check=True)
 
 
 def test_a_search_over_the_published_port_finds_the_image(stack: Stack) -> None:
@@ -165,6 +170,43 @@ def test_prometheus_scrapes_the_service_by_width(stack: Stack) -> None:
         assert until("searches by width", searches_at_the_narrowest, 60) >= 1
 
 
+@pytest.fixture(scope="module")
+def prometheus(stack: Stack) -> Iterator[httpx.Client]:
+    """Prometheus after a minute of every kind of request, so that each metric has been scraped several times."""
+    some, headers = image_of(stack, min(items(stack))), {"content-type": "image/jpeg"}
+    with api(stack) as client:
+        for _ in range(12):
+            search(stack, some, "0.25")
+            client.put("/items/scraped", content=some, headers=headers).raise_for_status()
+            client.delete("/items/scraped").raise_for_status()
+            assert client.post("/search", params={"width": 3}, content=some, headers=headers).status_code == 422
+            time.sleep(5)
+    with httpx.Client(base_url=f"http://127.0.0.1:{stack.prometheus}/api/v1", timeout=10) as made:
+        yield made
+
+
+@pytest.mark.parametrize(("title", "query"), queries())
+def test_the_query_of_a_panel_has_an_answer(title: str, query: str, prometheus: httpx.Client) -> None:
+    found = prometheus.get("/query", params={"query": query}).raise_for_status().json()["data"]["result"]
+    if title != "Narrowed by load, by width":  # this load is none
+        assert found
+        assert any(not math.isnan(float(sample["value"][1])) for sample in found)
+
+
+def test_prometheus_evaluates_every_alert_and_none_fires(prometheus: httpx.Client) -> None:
+    (group,) = prometheus.get("/rules").raise_for_status().json()["data"]["groups"]
+    assert {rule["health"] for rule in group["rules"]} == {"ok"}
+    assert [rule["name"] for rule in group["rules"] if rule["state"] == "firing"] == []
+
+
+@pytest.mark.usefixtures("docker_engine")
+def test_every_alert_fires_on_its_fault_and_is_silent_without_it() -> None:
+    fetch_image(PROMETHEUS)
+    mounts = [f"--volume={ROOT / folder}:/{folder}:ro" for folder in ("docker", "tests/system")]
+    words = ["test", "rules", "/tests/system/alerts.test.yml"]
+    assert "SUCCESS" in docker("run", "--rm", *mounts, "--entrypoint", "promtool", PROMETHEUS, *words)
+
+
 def test_sigterm_ends_the_service_cleanly(stack: Stack) -> None:
     before = items(stack)
     stack("stop", "sfsc")
@@ -204,6 +246,11 @@ def test_the_image_holds_nothing_that_a_service_does_not_need() -> None:
 
 
 @pytest.mark.usefixtures("built")
+def test_the_demo_bundle_is_where_every_command_looks_for_it() -> None:
+    assert "0.25" in docker("run", "--rm", IMAGE, "widths", "models/demo")
+
+
+@pytest.mark.usefixtures("built")
 def test_the_image_runs_without_root_and_has_a_health_check() -> None:
     config = inspect_image(IMAGE)["Config"]
     assert config["User"] == "10001:10001"
@@ -221,7 +268,10 @@ TRIFLE = {
 }
 
 
-def test_the_training_profile_runs_a_recipe_and_leaves_the_bundle_in_models(trainer: Stack) -> None:
+@pytest.mark.usefixtures("built")
+def test_a_recipe_leaves_its_bundle_in_models_and_the_next_up_serves_it_with_own_images(
+    trainer: Stack, tmp_path: Path
+) -> None:
     name = "container-test"
     folder = ROOT / "models" / name
     shutil.rmtree(folder, ignore_errors=True)
@@ -232,7 +282,14 @@ def test_the_training_profile_runs_a_recipe_and_leaves_the_bundle_in_models(trai
         trainer(*run, SFSC_RECIPE="demo", SFSC_NAME=name, SFSC_TRAIN_OPTIONS=options, **owner)
         assert open_bundle(folder).manifest.widths == ("0.25", "0.5", "0.75", "1.0")
         assert folder.stat().st_uid == os.getuid()
+        for image in sorted(GALLERY.glob("*.jpg"))[:3]:
+            shutil.copy(image, tmp_path)
+        tmp_path.chmod(0o755)  # the service runs as a user of its own
+        trainer.variables |= {"SFSC_BUNDLE": f"models/{name}", "SFSC_IMAGES": str(tmp_path)}
+        trainer.up()
+        until("images loaded", lambda: items(trainer).keys() == {path.name for path in tmp_path.iterdir()}, 60)
     finally:
+        trainer("down")
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""The command `sfsc-train`: train, align, evaluate, export, adopt, sweep, report, recipes."""
+"""The command `sfsc-train`: train, align, evaluate, export, adopt, sweep, report, tensorboard, recipes."""
 
 import os
 import sys
@@ -32,6 +32,7 @@ from sfsc_training.evaluation import (
     print_mixed,
     report,
 )
+from sfsc_training.event_files import write_event_files
 from sfsc_training.export import export_joined
 from sfsc_training.joined_runs import JoinedRuns, open_joined
 from sfsc_training.loop import RunOptions
@@ -343,6 +344,13 @@ def report_command(
 ) -> None:
     """Write a page that compares finished runs: matrices, accuracy against cost, ablation, curves."""
     console.print(f"report written to {write_report([read_result(run, split) for run in runs], to)}")
+
+
+@app.command()
+def tensorboard(runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="run folders")]) -> None:
+    """Write the histories of runs as event files for TensorBoard, while they train or afterwards."""
+    for run in runs:
+        console.print(f"written to {write_event_files(run)}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -67,8 +67,8 @@ class History:
         return {self._widths[index]: value for index, value in values.items()}
 
 
-def read_history(folder: Path) -> list[dict[str, Any]]:
-    """The logged steps of a run, thinned to at most 100; where a step was logged twice, the later line counts."""
+def read_history(folder: Path, points: int | None = _CURVE_POINTS) -> list[dict[str, Any]]:
+    """The logged steps of a run, thinned to at most `points`; of two lines for one step, the later counts."""
     path = folder / _NAME
     found: dict[int, dict[str, Any]] = {}
     for line in path.read_text().splitlines() if path.exists() else ():
@@ -78,5 +78,5 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
             continue  # the run was killed while it wrote this line
         found[entry["step"]] = entry
     ordered = [found[step] for step in sorted(found)]
-    stride = -(-len(ordered) // _CURVE_POINTS) if ordered else 1
+    stride = -(-len(ordered) // points) if ordered and points else 1
     return ordered[::stride]

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from sfsc_bundle.errors import SfscError
-from sfsc_service.cli.load import demo_images, folder_images, load
+from sfsc_service.cli.load import demo_images, folder_images, load, packaged_demo
 from sfsc_service.cli.serve import start
 from sfsc_service.errors import ServiceError, StartError
 from sfsc_service.gallery.listing import ListedImage
@@ -28,9 +28,16 @@ class Demo(Settings):
     example: sfsc demo --images ~/Pictures
     """
 
+    bundle: Path = setting(
+        Path("models/demo"),
+        "folder",
+        "the bundle to serve; the default comes with the package and is found from every folder",
+    )
     images: Path | None = setting(None, "folder", "load the images of this folder; unset: the bundle's gallery")
     data: Path = setting(
-        DATA / "demo", "folder", "where the store keeps the gallery; with --images, a folder of its own in data/"
+        DATA / "demo",
+        "folder",
+        "where the store keeps the gallery; with a bundle or images of your own, a folder of its own in data/",
     )
     log_level: LogLevel = setting(
         "warning", "level", "the least severe messages to log: debug, info, warning, error"
@@ -38,16 +45,26 @@ class Demo(Settings):
 
     def run(self) -> None:
         """Serve until SIGTERM, loading what the gallery lacks meanwhile. Raises as `Serve.run`."""
-        images = demo_images(self.bundle) if self.images is None else folder_images(self.images)
-        settings = self.model_copy(update={"data": self._data()})
+        bundle = self.bundle if self._has_own("bundle") else packaged_demo()
+        images = demo_images(bundle) if self.images is None else folder_images(self.images)
+        settings = self.model_copy(update={"bundle": bundle, "data": self.data_folder})
         bound, service = start(settings)
+        if not images:
+            print(f"{bundle} brings no gallery, so it starts empty; --images FOLDER loads one", flush=True)
         threading.Thread(target=_load, args=(address(bound), images), daemon=True).start()
         serve(settings, service, bound)
 
-    def _data(self) -> Path:
-        if self.images is None or "data" in self.model_fields_set:
+    @property
+    def data_folder(self) -> Path:
+        """`data` if it was given, else a folder for this bundle and these images, so that no galleries mix."""
+        own = [f"bundle {self.bundle.resolve()}"] if self._has_own("bundle") else []
+        own += [str(self.images.resolve())] if self.images is not None else []
+        if not own or self._has_own("data"):
             return self.data
-        return DATA / f"images-{hashlib.sha256(str(self.images.resolve()).encode()).hexdigest()[:12]}"
+        return DATA / f"images-{hashlib.sha256(' '.join(own).encode()).hexdigest()[:12]}"
+
+    def _has_own(self, name: str) -> bool:
+        return name in self.model_fields_set
 
 
 def _load(url: str, images: Sequence[ListedImage]) -> None:

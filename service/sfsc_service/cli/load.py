@@ -14,15 +14,23 @@ from sfsc_service.client import Client
 from sfsc_service.errors import StartError
 from sfsc_service.gallery.listing import ListedImage, read_listing
 
-__all__ = ["demo_images", "folder_images", "load"]
+__all__ = ["demo_images", "folder_images", "load", "packaged_demo"]
 
 START_TIMEOUT_S = 120.0
 SHOWN_FAILURES = 5
 
 
+def packaged_demo() -> Path:
+    """The demo bundle that comes with the package: inside of it, or in the checkout that it is installed from."""
+    package = Path(__file__).parents[1]
+    inside = package / "demo"
+    return inside if inside.is_dir() else package.parents[1] / "models" / "demo"
+
+
 def demo_images(bundle: Path) -> Sequence[ListedImage]:
-    """The images that `gallery/gallery.json` of a bundle lists. Raises StartError."""
-    return read_listing(bundle / "gallery" / "gallery.json").items
+    """The images that `gallery/gallery.json` of a bundle lists; none where it has none. Raises StartError."""
+    listing = bundle / "gallery" / "gallery.json"
+    return read_listing(listing).items if listing.exists() else ()
 
 
 def folder_images(folder: Path) -> Sequence[ListedImage]:
@@ -52,27 +60,29 @@ def load(url: str, images: Sequence[ListedImage], console: Console, seed: int = 
         missing = [image for image in images if image.name not in there]
         widths = [width["width"] for width in client.widths()["widths"]]
         draw = random.Random(seed)
-        failures = []
+        failures: list[tuple[str, str]] = []
         with bar(console, "gallery", len(missing)) as progress:
-            for result in client.put_many(_items(missing, widths, draw)):
+            for result in client.put_many(_items(missing, widths, draw, failures)):
                 progress.advance()
                 if result["status"] != 200:
-                    failures.append(result)
-    for failed in failures[:SHOWN_FAILURES]:
-        console.print(f"left out {failed['id']}: {failed['detail']}", markup=False, highlight=False)
+                    failures.append((result["id"], result["detail"]))
+    for name, why in failures[:SHOWN_FAILURES]:
+        console.print(f"left out {name}: {why}", markup=False, highlight=False)
     if len(failures) > SHOWN_FAILURES:
         console.print(f"left out {len(failures) - SHOWN_FAILURES} more")
     return len(missing) - len(failures)
 
 
-def _items(images: Sequence[ListedImage], widths: list[str], draw: random.Random) -> Iterator[dict[str, Any]]:
+def _items(
+    images: Sequence[ListedImage], widths: list[str], draw: random.Random, failures: list[tuple[str, str]]
+) -> Iterator[dict[str, Any]]:
     for image in images:
-        yield {
-            "id": image.name,
-            "image": image.path.read_bytes(),
-            "metadata": image.metadata,
-            "width": draw.choice(widths),
-        }
+        try:
+            data = image.path.read_bytes()
+        except OSError as error:
+            failures.append((image.name, f"the file cannot be read: {error.strerror}"))
+            continue
+        yield {"id": image.name, "image": data, "metadata": image.metadata, "width": draw.choice(widths)}
 
 
 def _wait(client: Client) -> None:

@@ -8,6 +8,7 @@ from pydantic_settings import CliPositionalArg
 from sfsc_service.cli.logs import log_to_stderr
 from sfsc_service.engine.malloc import return_large_blocks
 from sfsc_service.http.server import address, bind, ignore_hangups, serve
+from sfsc_service.http.traced import check_extra
 from sfsc_service.lifecycle.service import Service, open_service
 from sfsc_service.settings import Settings, setting
 
@@ -34,6 +35,8 @@ class Serve(Settings):
 def start(settings: Settings) -> tuple[socket.socket, Service]:
     """Take the port and open the service. Raises as `Serve.run`."""
     log_to_stderr(settings.log_level)
+    if settings.otlp_url is not None:
+        check_extra()
     ignore_hangups()
     return_large_blocks()
     bound = bind(settings)

@@ -35,6 +35,7 @@ from sfsc_service.engine.policy import (
 )
 from sfsc_service.engine.scheduler import Scheduler
 from sfsc_service.engine.served_bundle import BatchKey, QueuedRequest, ServedBundle, plan_for_most_urgent
+from sfsc_service.engine.tracing import record_step
 from sfsc_service.engine.worker_pool import Loss
 from sfsc_service.errors import Code, Problem
 from sfsc_service.metrics import Metrics
@@ -204,7 +205,9 @@ class Embedder:
             self._check_deadline_again(bundle, choice, work, arrival)
         else:
             self._admit(bundle, choice, work, arrival)
-        preprocess_ms = 1000 * (time.monotonic() - started)
+        decoded = time.monotonic()
+        record_step("decode", started, decoded)
+        preprocess_ms = 1000 * (decoded - started)
         computed = await self._compute(bundle, image, choice, work, arrival)
         return _embedded(computed, choice, work.ladder[0], preprocess_ms)
 
@@ -278,6 +281,9 @@ class Embedder:
         except Exception as error:
             log.exception("a network run failed; its request is answered with inference_failed")
             raise Problem("inference_failed", f"the network could not compute this image: {error}") from error
+        began = submitted + computed.queue_ms / 1000
+        record_step("queue", submitted, began)
+        record_step("compute", began, began + computed.compute_ms / 1000, width=computed.key[1])
         took_ms = 1000 * (time.monotonic() - submitted)
         bundle.scheduler.observe_return(took_ms - computed.queue_ms - computed.compute_ms)
         return computed

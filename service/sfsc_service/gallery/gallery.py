@@ -11,6 +11,7 @@ from sfsc_service.engine.embedder import Arrival, EmbeddedImage, Embedder
 from sfsc_service.engine.networks import Vector
 from sfsc_service.engine.policy import Budget, Reason
 from sfsc_service.engine.threads import search_threads
+from sfsc_service.engine.tracing import record_step
 from sfsc_service.errors import Problem
 from sfsc_service.gallery.vectors import unit_vector
 from sfsc_service.metrics import Metrics
@@ -113,12 +114,17 @@ class Gallery:
     async def upsert(self, new: NewItem, arrival: Arrival) -> UpsertedItem:
         """Insert or replace an item; returns once it is durable and searchable."""
         query, item = await self.prepare(new, arrival)
+        began = time.monotonic()
         outcomes = await self._writers.run(self._store.upsert, [item])
+        record_step("commit", began, time.monotonic())
         return UpsertedItem(item.id, query, outcomes[0] is Outcome.CREATED, arrival)
 
     async def commit(self, items: Sequence[Item]) -> list[Outcome | Exception]:
         """Insert or replace prepared items; the answer of a refused one is its error."""
-        return await self._writers.run(self._commit, items)
+        began = time.monotonic()
+        answers = await self._writers.run(self._commit, items)
+        record_step("commit", began, time.monotonic())
+        return answers
 
     async def query_image(self, data: bytes, crop: Crop | None, budget: Budget, arrival: Arrival) -> Query:
         """An image, or the part of it in a crop, as a query."""
@@ -148,7 +154,9 @@ class Gallery:
         """The k best hits, through `render` (in the searching thread), and the milliseconds it all took."""
         started = time.monotonic()
         found = await self._readers.run(self._search, query.vector, k, filter, render)
-        took_ms = 1000 * (time.monotonic() - started)
+        ended = time.monotonic()
+        record_step("search", started, ended, width=query.width)
+        took_ms = 1000 * (ended - started)
         self._search_ms += SEARCH_TIME_SMOOTHING * (took_ms - self._search_ms)
         self._metrics.search_seconds.observe(took_ms / 1000)
         self._metrics.searches.labels(self._metrics.width_label(query.width)).inc()

@@ -17,6 +17,7 @@ from sfsc_service.http.openapi import shared_schemas
 from sfsc_service.http.problems import add_error_handlers
 from sfsc_service.http.raw_path_route import RawPathRoute
 from sfsc_service.http.routes import bulk, embed, items, openai, samples, search, status, swagger, ui
+from sfsc_service.http.traced import Traced, open_provider
 from sfsc_service.lifecycle.service import Service, open_service
 from sfsc_service.metrics import Metrics
 from sfsc_service.settings import Settings
@@ -34,10 +35,15 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     Args:
         service: a service that is open already; the application closes it all the same.
 
+    Raises:
+        StartError: traces are wanted, and the extra `otel` is not installed.
+
     Starting raises what `open_service` raises.
     """
 
     metrics = Metrics() if service is None else service.metrics
+    version = importlib.metadata.version("sfsc")
+    traces = None if settings.otlp_url is None else open_provider(settings.otlp_url, version)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -49,18 +55,28 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
         finally:
             watch.cancel()
             await asyncio.to_thread(running.close)
+            if traces is not None:
+                await asyncio.to_thread(traces.shutdown)
 
     app = _App(
         title="sfsc",
-        version=importlib.metadata.version("sfsc"),
+        version=version,
         description=DESCRIPTION,
+        servers=[{"url": ".", "description": "where this document was read, below a proxy's prefix, too"}],
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        # Looking for providers of OpenTelemetry costs every request 3 µs, and the service offers no traces.
-        telemetry={"tracing": False, "metrics": False, "logs": False},
+        # Looking for a provider of OpenTelemetry would cost every request 3 µs while there is none.
+        telemetry={
+            "tracing": traces is not None,
+            "tracer_provider": traces,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+        },
     )
+    app.state.tracer = None if traces is None else traces.get_tracer("sfsc", version)
     app.state.settings = settings
     app.state.metrics = metrics
     app.router.route_class = RawPathRoute
@@ -82,11 +98,14 @@ class _App(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Build what every request passes, from the outside to the inside.
 
-        The edge, authentication, middleware that was added with `add_middleware` (the last one first), and the
-        fast path, which answers the hottest routes itself and passes the others on to FastAPI's router.
+        Tracing, where it is on; the edge; authentication; middleware that was added with `add_middleware`, the
+        last one first; the fast path, which answers the hottest routes itself and passes the others to FastAPI's
+        router.
         """
         added = self.user_middleware
+        tracer = self.state.tracer
         self.user_middleware = [
+            *([] if tracer is None else [Middleware(Traced, tracer=tracer)]),
             Middleware(Edge, metrics=self.state.metrics, max_body_bytes=self.state.settings.max_body_bytes),
             Middleware(Authentication),
             *added,

@@ -47,6 +47,8 @@ log = logging.getLogger(__name__)
 
 def add_error_handlers(app: FastAPI) -> None:
     """Make FastAPI answer every foreseen error of a route with a problem response."""
+    for code in STATUS:
+        app.state.metrics.problems.labels(code)  # from zero on, so that the first one is an increase to an alert
     for kind in HANDLED_ERRORS:
         app.add_exception_handler(kind, error_response)
 

@@ -14,7 +14,9 @@ import math
 import resource
 import signal
 import socket
+import tempfile
 import time
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -25,7 +27,7 @@ from sfsc_service.http.connections import bounded_connections
 from sfsc_service.lifecycle.service import Service
 from sfsc_service.settings import Settings
 
-__all__ = ["address", "bind", "ignore_hangups", "serve"]
+__all__ = ["address", "bind", "ignore_hangups", "keep_large_parts", "serve"]
 
 SPARE_FILES = 512
 """Files beyond those of connections: the database, images, large parts of multipart bodies."""
@@ -65,6 +67,7 @@ def ignore_hangups() -> None:
 def serve(settings: Settings, service: Service, bound: socket.socket) -> None:
     """Serve until a signal ends the server; the service is closed then."""
     _allow_files(settings.max_connections + SPARE_FILES)
+    keep_large_parts(settings.data)
     config = uvicorn.Config(
         create_app(settings, service),
         log_config=None,
@@ -80,6 +83,15 @@ def serve(settings: Settings, service: Service, bound: socket.socket) -> None:
     server = _Server(config, service)
     signal.signal(signal.SIGHUP, server.handle_hangup)
     server.run(sockets=[bound])
+
+
+def keep_large_parts(data: Path) -> None:
+    """Let large parts of multipart bodies lie in the data folder where no temporary folder can be written."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        tempfile.tempdir = str(data)
+        log.warning("no temporary folder can be written; large parts of multipart bodies are kept in %s", data)
 
 
 def _allow_files(wanted: int) -> None:

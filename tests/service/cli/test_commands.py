@@ -164,7 +164,7 @@ def one_sentence(done: "subprocess.CompletedProcess[str]") -> str:
         (["bake"], 2, "invalid choice: 'bake'"),
         ([], 2, "COMMAND"),
         (["serve", "BUNDLE", "--host", "256.0.0.1"], 1, "256.0.0.1"),
-        (["demo", "--bundle", "BUNDLE"], 1, "gallery.json"),
+        (["demo", "--bundle", "/nowhere"], 1, "/nowhere"),
         (["demo", "--bundle", "BUNDLE", "--images", "/nowhere"], 1, "/nowhere"),
         (["widths", "/nowhere"], 1, "/nowhere"),
     ],
@@ -249,6 +249,7 @@ def test_the_demo_loads_a_folder_at_mixed_widths_and_only_once(tiny: Bundle, tmp
     for n in range(12):
         (own / "cats" / f"{n}.jpg").write_bytes(draw_image(n))
     (own / "broken.png").write_bytes(b"nothing")
+    (own / "cats" / "2b.jpg").symlink_to("/proc/self/mem")  # reading it is an I/O error
     words = ["demo", "--bundle", tiny.folder, "--images", own, "--data", tmp_path / "data", "--port", 0]
     for _ in range(2):
         with serving(*words) as (process, url):
@@ -261,6 +262,19 @@ def test_the_demo_loads_a_folder_at_mixed_widths_and_only_once(tiny: Bundle, tmp
             assert (hit["id"], hit["metadata"]) == ("cats/3.jpg", {"file": "3.jpg", "folder": "cats"})
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 0
+
+
+def test_a_bundle_without_a_gallery_is_served_with_an_empty_one(tiny: Bundle, tmp_path: Path) -> None:
+    with serving("demo", "--bundle", tiny.folder, "--port", 0, folder=tmp_path) as (_, url):
+        assert httpx.get(f"{url}/widths", trust_env=False).json()["gallery"]["items"] == 0
+
+
+def test_each_bundle_and_folder_of_images_has_a_gallery_of_its_own(tmp_path: Path) -> None:
+    settings = [Demo(), Demo(bundle=tmp_path / "a"), Demo(bundle=tmp_path / "b"), Demo(images=tmp_path / "a")]
+    settings.append(Demo(bundle=tmp_path / "a", images=tmp_path / "b"))
+    assert len({demo.data_folder for demo in settings}) == len(settings)
+    assert Demo().data_folder == Path("data/demo")
+    assert Demo(bundle=tmp_path / "a", data=tmp_path).data_folder == tmp_path
 
 
 def test_profile_measures_every_width_and_keeps_it_for_the_next_start(tiny: Bundle, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 import schemathesis
@@ -105,3 +106,9 @@ def test_what_is_not_as_documented_is_refused_as_documented(
         case.call_and_validate(checks=CHECKS)
 
     check()
+
+
+def test_calls_go_below_the_prefix_of_the_document(live: Live) -> None:
+    """A proxy may serve everything below a prefix and strip it."""
+    (server,) = live.http.get("/openapi.json").json()["servers"]
+    assert urljoin("https://proxy/vision/openapi.json", server["url"]) == "https://proxy/vision/"

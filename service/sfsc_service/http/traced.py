@@ -1,0 +1,68 @@
+"""Traces for an OTLP receiver: FastAPI makes the span of a request, its steps become spans inside of it."""
+
+import importlib.util
+from typing import TYPE_CHECKING
+
+from opentelemetry.trace import Tracer, get_current_span
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sfsc_service.engine.tracing import trace_steps
+from sfsc_service.errors import StartError
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+__all__ = ["Traced", "check_extra", "open_provider"]
+
+EXPORT_TIMEOUT_S = 2.0
+"""Of one batch of spans; short, because the end of the service waits for the last one."""
+
+
+def check_extra() -> None:
+    """Raise StartError where the extra `otel` is not installed."""
+    if not all(importlib.util.find_spec(f"opentelemetry.{module}") for module in ("sdk", "exporter")):
+        raise StartError("otlp_url: needs the extra otel: pip install 'sfsc[otel]'")
+
+
+def open_provider(url: str, version: str) -> "TracerProvider":
+    """A provider whose spans go to the OTLP receiver (HTTP, protobuf) at `url`; to be shut down.
+
+    Raises StartError as `check_extra`.
+    """
+    check_extra()
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    resource = Resource.create({"service.name": "sfsc", "service.version": version})
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    exporter = OTLPSpanExporter(endpoint=f"{url.rstrip('/')}/v1/traces", timeout=EXPORT_TIMEOUT_S)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    return provider
+
+
+class Traced:
+    """ASGI layer around every request, only there while tracing is on: its steps are recorded, its span is named.
+
+    FastAPI's router names the span by itself, but the fast path goes past it.
+    """
+
+    def __init__(self, app: ASGIApp, tracer: Tracer) -> None:
+        self._app, self._tracer = app, tracer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        trace_steps(self._tracer)
+        span = get_current_span()
+
+        async def name_and_send(message: Message) -> None:
+            if message["type"] == "http.response.start" and (route := scope.get("route")) is not None:
+                span.update_name(f"{scope['method']} {route.path}")
+                span.set_attribute("http.route", route.path)
+            await send(message)
+
+        await self._app(scope, receive, name_and_send)
