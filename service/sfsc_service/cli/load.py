@@ -65,7 +65,7 @@ def load(url: str, images: Sequence[ListedImage], console: Console, seed: int = 
             for result in client.put_many(_items(missing, widths, draw, failures)):
                 progress.advance()
                 if result["status"] != 200:
-                    failures.append((result["id"], result["detail"]))
+                    failures.append((str(result["id"]), result["detail"]))
     for name, why in failures[:SHOWN_FAILURES]:
         console.print(f"left out {name}: {why}", markup=False, highlight=False)
     if len(failures) > SHOWN_FAILURES:
