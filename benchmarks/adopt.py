@@ -25,8 +25,9 @@ from sfsc_bundle.retrieval import evaluate
 from sfsc_training.adopt.foreign import open_foreign
 from sfsc_training.adopt.source import Wanted
 from sfsc_training.config import NetworkSection, WeightsName, load_recipe
+from sfsc_training.data.dataset import Split
 from sfsc_training.data.images import load_images
-from sfsc_training.data.reader import Split, read_folder
+from sfsc_training.data.reader import read_folder
 from sfsc_training.export import to_onnx
 from sfsc_training.networks.backbone import make_backbone
 from sfsc_training.networks.published_weights import published_weights

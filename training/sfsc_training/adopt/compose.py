@@ -87,18 +87,18 @@ class _Step:
 
 def _preprocessing(wanted: InputFormat, size: Size) -> list[_Step]:
     """uint8 RGB [n, H, W, 3] → what the network wants."""
-    steps = []
+    normalisation = wanted.normalisation
+    steps = [] if normalisation is None else [_Step("Cast", (), {"to": TensorProto.FLOAT})]
     if wanted.size != size:
-        # Of uint8 and without what lies outside, as Pillow resizes: the results differ by one level at most.
-        # Channels last: onnxruntime 1.32 moves a transposition over the resize and then cannot open the graph.
+        # Without what lies outside, as Pillow resizes. Channels last: onnxruntime 1.32 moves a transposition over
+        # the resize and then cannot open the graph.
         options = {"mode": "linear", "antialias": 1, "exclude_outside": 1, "axes": [1, 2]}
         steps.append(_Step("Resize", (None, None, np.array(wanted.size, np.int64)), options))
-    if wanted.normalisation is not None:
+    if normalisation is not None:
         mean, deviation = (
-            255 * np.array(values, np.float32)
-            for values in (wanted.normalisation.mean, wanted.normalisation.deviation)
+            255 * np.array(values, np.float32) for values in (normalisation.mean, normalisation.deviation)
         )
-        steps += [_Step("Cast", (), {"to": TensorProto.FLOAT}), _Step("Sub", (mean,)), _Step("Div", (deviation,))]
+        steps += [_Step("Sub", (mean,)), _Step("Div", (deviation,))]
     if wanted.order == "bgr":
         steps.append(_Step("Gather", (np.array([2, 1, 0], np.int64),), {"axis": 3}))
     if wanted.layout == "nchw":

@@ -1,5 +1,7 @@
 """Prove that an adopted graph computes what the network computed before, followed by its map."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from onnx import helper
@@ -8,6 +10,7 @@ from PIL import Image
 from sfsc_bundle.manifest import Parity
 from sfsc_bundle.runner import INPUT, OUTPUT
 from sfsc_training.adopt.foreign import Foreign
+from sfsc_training.adopt.input_format import InputFormat
 from sfsc_training.alignment import align
 from sfsc_training.errors import AdoptionError
 from sfsc_training.onnx_session import open_session
@@ -57,8 +60,7 @@ def _original(foreign: Foreign, pixels: Pixels) -> Floats:
 
 def _prepared(foreign: Foreign, image: Pixels) -> npt.NDArray[np.generic]:
     wanted = foreign.input
-    height, width = wanted.size
-    resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+    resized = _resized(image, wanted)
     if wanted.normalisation is not None:
         mean, deviation = wanted.normalisation.mean, wanted.normalisation.deviation
         resized = (resized / 255.0 - np.array(mean)) / np.array(deviation)
@@ -67,3 +69,12 @@ def _prepared(foreign: Foreign, image: Pixels) -> npt.NDArray[np.generic]:
     if wanted.layout == "nchw":
         resized = resized.transpose(2, 0, 1)
     return np.ascontiguousarray(resized[np.newaxis]).astype(helper.tensor_dtype_to_np_dtype(wanted.element))
+
+
+def _resized(image: Pixels, wanted: InputFormat) -> npt.NDArray[Any]:
+    """By Pillow; rounded to levels only where the network takes levels."""
+    size = wanted.size[::-1]
+    if wanted.normalisation is None:
+        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    channels = [Image.fromarray(image[..., channel].astype(np.float32)) for channel in range(image.shape[2])]
+    return np.stack([np.asarray(one.resize(size, Image.Resampling.BILINEAR)) for one in channels], axis=-1)
