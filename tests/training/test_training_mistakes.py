@@ -59,7 +59,7 @@ def test_a_training_says_first_what_it_will_do(say, small_recipe, photos, tmp_pa
     assert "small: 24 images of 9 identities in" in plan
     assert "left out identities with fewer than 2 images: 1, 'alone'" in plan
     assert "resnet10t at width 0.5, 1.0; images are resized to 32 × 32 pixels in colour and become 16" in plan
-    assert "s a step, timed over 2 steps" in plan
+    assert "s a step, as a few steps took that were timed just now" in plan
     for part in ("train", "validation", "test"):
         assert re.search(rf" {part} \d+ images of \d identities, ", plan)
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from sfsc_training.config import Recipe
 from sfsc_training.data.dataset import Dataset, Split
 from sfsc_training.loop import RunOptions, batch_size
-from sfsc_training.step_time import TIMED_STEPS, training_seconds
+from sfsc_training.step_time import training_seconds
 
 __all__ = ["print_plan", "print_time"]
 
@@ -52,7 +52,7 @@ def print_time(recipe: Recipe, split: Split, console: Console, options: RunOptio
         console,
         "training",
         f"{steps} steps of {batch} images, about {_duration(seconds)} on {options.device} with {options.threads} "
-        f"threads: {seconds / steps:.2f} s a step, timed over {TIMED_STEPS} steps",
+        f"threads: {seconds / steps:.2f} s a step, as a few steps took that were timed just now",
     )
 
 
