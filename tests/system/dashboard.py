@@ -1,7 +1,6 @@
 """The panels of the Grafana dashboard and their queries."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,10 @@ def panels() -> list[dict[str, Any]]:
     return [panel for panel in read_dashboard()["panels"] if panel["type"] != "row"]
 
 
-def queries(interval: str = "1m") -> Iterator[tuple[str, str]]:
+def queries(interval: str = "1m") -> list[tuple[str, str]]:
     """Title and PromQL of every query, with `$__rate_interval`, which Grafana fills in, replaced."""
-    for panel in panels():
-        for target in panel["targets"]:
-            yield panel["title"], target["expr"].replace("$__rate_interval", interval)
+    return [
+        (panel["title"], target["expr"].replace("$__rate_interval", interval))
+        for panel in panels()
+        for target in panel["targets"]
+    ]
