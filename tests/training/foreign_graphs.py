@@ -17,6 +17,7 @@ def embedder(
     channels: int = 3,
     element: int = TensorProto.FLOAT,
     dimension: int = 12,
+    says: int | None = None,
     opset: int = 18,
     outputs: Sequence[str] = ("features",),
     more_inputs: Sequence[str] = (),
@@ -26,7 +27,7 @@ def embedder(
 ) -> onnx.ModelProto:
     """Convolution of 3×3, ReLU, mean over the image, matrix: [n, channels, H, W] → [n, D], not of unit length.
 
-    Without `pooled` the output has an axis more.
+    Without `pooled` the output has an axis more; `says` is what the graph claims its dimension to be.
     """
     random = np.random.default_rng(seed)
     constants = {
@@ -53,7 +54,7 @@ def embedder(
             helper.make_tensor_value_info("image", element, axes if ranked else None),
             *(helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in more_inputs),
         ],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, dimension]) for name in outputs]
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, says or dimension]) for name in outputs]
         if pooled
         else [helper.make_tensor_value_info("active", TensorProto.FLOAT, [batch, 32, "h", "w"])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 from sklearn.linear_model import Ridge
 
 from sfsc_bundle.folder import Bundle, open_bundle
@@ -230,6 +231,21 @@ def test_refusals_come_before_any_work(say, graphs, small_data, tmp_path, monkey
     monkeypatch.setattr("sfsc_training.data.images.preprocess", None)  # no image may be decoded
     code, text = say("--to", "new", "--data", "data", *words)
     assert (code, message in text) == (2, True), text
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_image_that_a_network_gives_zeros_is_named(say, small_data, tmp_path):
+    data = shutil.copytree(small_data, tmp_path / "data")
+    black = sorted((data / "test").rglob("*.png"))[3]
+    Image.new("RGB", (32, 32)).save(black)
+    graph = embedder(size=(24, 24))
+    del next(node for node in graph.graph.node if node.op_type == "Conv").input[2]
+    onnx.save(graph, tmp_path / "network.onnx")
+    words = ("--model", tmp_path / "network.onnx", "--mean", "0,0,0")
+    code, text = say("--to", tmp_path / "new", "--data", data, *words)
+    assert code == 2
+    name = black.relative_to(data).as_posix()
+    assert f"width 1.0 gives zeros, or numbers that are not finite, for {name}" in text
     assert not (tmp_path / "new").exists()
 
 

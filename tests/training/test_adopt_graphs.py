@@ -125,6 +125,7 @@ def test_an_initialiser_that_is_an_input_too_is_none():
         (embedder(batch=1), r"first axis of image must be a batch of any length, found \[1, 3, 24, 20\]"),
         (embedder(channels=1), r"must be images of 3 channels, found \[any, 1, 24, 20\]"),
         (embedder(element=TensorProto.INT64), r"must be images, float or uint8 with 4 axes, found int64 \["),
+        (embedder(element=77), r"must be images, float or uint8 with 4 axes, found type 77 \["),
         (embedder(pooled=False), r"the output active must be \[n, D\] with a fixed D, found \[any, 32, 11, 9\]"),
         (embedder(size=("h", "w")), r"takes images of any size: say which it was trained on \(--size\)"),
     ],
@@ -158,9 +159,9 @@ def test_a_layout_that_both_ends_allow_must_be_given(opened):
         opened(embedder(size=(24, 3)))
 
 
-def changed(operator, node):
+def changed(operator, node, dimension=12):
     """The embedder with another node in the place of the only one of its kind."""
-    graph = embedder()
+    graph = embedder(dimension=dimension)
     constants = {"one": np.array([1, -1], np.int64), "first": np.array([0], np.int64)}
     graph.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in constants.items())
     next(found for found in graph.graph.node if found.op_type == operator).CopyFrom(node)
@@ -179,6 +180,10 @@ def changed(operator, node):
             "gives an image another embedding when it is alone in its batch",
         ),
         (changed("Relu", onnx.helper.make_node("Log", ["convolved"], ["active"])), "numbers that are not finite"),
+        (changed("MatMul", onnx.helper.make_node("Sub", ["flat", "flat"], ["features"]), 32), "gives zeros"),
+        (embedder(dimension=0), "gives zeros"),
+        (embedder(dimension=9, says=7), r"says that its output is \[n, 7\], and gives \[2, 9\] for 2 images"),
+        (embedder(size=(400_000, 400_000)), "does not run on two images"),
     ],
 )
 def test_a_network_that_is_not_one_embedding_for_each_image_is_refused(opened, graph, message):

@@ -1,7 +1,7 @@
 """`sfsc add`: bring the gallery of a running service in line with a folder or a CSV file."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from pydantic_settings import CliPositionalArg, CliToggleFlag
 from rich.console import Console
 
 from sfsc_bundle.progress import Bar, bar
-from sfsc_service.cli.image_files import LeftOut, find_images
+from sfsc_service.cli.image_files import ImageFiles, LeftOut, find_images
 from sfsc_service.cli.remote import ServiceCommand
 from sfsc_service.client import Client
 from sfsc_service.client.answers import BulkItemAnswer, ItemAnswer
@@ -60,13 +60,14 @@ class Add(ServiceCommand):
         with self.client() as client:
             there = {item["id"]: item for item in client.items(filter={"match": {ORIGIN: origin}}, limit=1000)}
             with bar(console, "images", len(found.images)) as progress:
-                missing = _missing(found.images, there, origin, report, progress)
+                limit = client.widths()["limits"]["max_image_bytes"]
+                missing = _missing(found.images, there, origin, limit, report, progress)
                 options: Any = {} if self.width is None else {"width": self.width}
                 for result in client.put_many(missing, **options):
                     report.note(result)
                     progress.advance()
             if self.remove:
-                report.removed = _remove(client, there.keys() - {image.name for image in found.images})
+                report.removed = _remove(client, _vanished(found, there))
         self._print(report)
         if report.failure is not None:
             raise report.failure
@@ -118,15 +119,24 @@ class _Report:
 
 
 def _missing(
-    images: list[ListedImage], there: Mapping[str, ItemAnswer], origin: str, report: _Report, progress: Bar
+    images: list[ListedImage],
+    there: Mapping[str, ItemAnswer],
+    origin: str,
+    max_bytes: int,
+    report: _Report,
+    progress: Bar,
 ) -> Iterator[dict[str, Any]]:
     """The images that the gallery has not, or not so; the others are counted."""
     for image in images:
         metadata = {**image.metadata, ORIGIN: origin}
         try:
-            data = image.path.read_bytes()
+            data = _read(image.path, max_bytes)
         except OSError as error:
             report.left_out.append(LeftOut(image.name, f"cannot be read: {error.strerror}"))
+            progress.advance()
+            continue
+        if data is None:  # sent, it could exceed the limit of a whole request and fail all images of its call
+            report.left_out.append(LeftOut(image.name, f"must have at most {max_bytes} bytes"))
             progress.advance()
             continue
         item = there.get(image.name)
@@ -135,6 +145,19 @@ def _missing(
             progress.advance()
         else:
             yield {"id": image.name, "image": data, "metadata": metadata}
+
+
+def _read(path: Path, max_bytes: int) -> bytes | None:
+    """The bytes of a file, None where they are too many. Raises OSError."""
+    with path.open("rb") as file:
+        data = file.read(max_bytes + 1)
+    return data if len(data) <= max_bytes else None
+
+
+def _vanished(found: ImageFiles, there: Iterable[str]) -> set[str]:
+    """The items whose images are there no longer; of an unreadable folder nobody knows."""
+    unknown = tuple(f"{folder}/" for folder in found.unreadable)
+    return {name for name in there if not name.startswith(unknown)} - {image.name for image in found.images}
 
 
 def _remove(client: Client, ids: set[str]) -> int:

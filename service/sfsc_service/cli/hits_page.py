@@ -40,6 +40,7 @@ def write_page(query: str, image: str | None, answer: SearchAnswer, service: str
     Args:
         image: the address of the query's image; None where it is an item of the service.
     """
+    service = service.rstrip("/")
     hits = [
         HIT.format(
             image=escape(f"{service}/{hit['image']}" if hit["image"] else ""),
@@ -55,6 +56,6 @@ def write_page(query: str, image: str | None, answer: SearchAnswer, service: str
         image=escape(image or f"{service}/items/{quote(query, safe='')}/image"),
         hits="\n".join(hits),
     )
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix="sfsc-", suffix=".html", delete=False) as file:
-        file.write(page)
+    with tempfile.NamedTemporaryFile("wb", prefix="sfsc-", suffix=".html", delete=False) as file:
+        file.write(page.encode("utf-8", "replace"))  # the name of the query's file need not be UTF-8
     return Path(file.name)

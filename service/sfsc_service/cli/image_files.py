@@ -6,7 +6,7 @@ CSV file has a column `path`, relative to the file, and may have `id`; every oth
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,8 @@ class ImageFiles:
 
     images: list[ListedImage] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    """Folders, relative to the folder, of which nobody knows what they hold."""
 
 
 def find_images(source: Path) -> ImageFiles:
@@ -49,7 +51,13 @@ def find_images(source: Path) -> ImageFiles:
 
 def _of_folder(folder: Path) -> ImageFiles:
     found = ImageFiles()
-    for path in _files(folder):
+
+    def note(error: OSError) -> None:
+        name = Path(error.filename).relative_to(folder).as_posix()
+        found.unreadable.append(name)
+        found.left_out.append(LeftOut(_printable(name), f"a folder that cannot be read: {error.strerror}"))
+
+    for path in _files(folder, note):
         place = path.relative_to(folder)
         name = place.as_posix()
         if (reason := _refusal(path, place.parts)) is not None:
@@ -60,9 +68,9 @@ def _of_folder(folder: Path) -> ImageFiles:
     return found
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _files(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator[Path]:
     """All files, sorted; links to folders are not followed, because they may lead in circles."""
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, onerror=unreadable):
         folders.sort()
         for name in sorted(names):
             yield Path(place, name)
@@ -74,8 +82,8 @@ def _refusal(path: Path, parts: tuple[str, ...]) -> str | None:
         return "hidden"
     if path.suffix.lower() not in SUFFIXES:
         return f"not an image by its suffix ({' '.join(SUFFIXES)})"
-    if not path.is_file():
-        return "a link that leads nowhere" if path.is_symlink() else "no such file"
+    if not os.path.isfile(path):  # unlike Path.is_file, false where the path is too long
+        return "a link that leads nowhere" if os.path.islink(path) else "no such file"
     if _printable(str(path)) != str(path):
         return "its name is not UTF-8"
     return None

@@ -1,6 +1,7 @@
 """`sfsc search`: what the gallery of a running service finds for an image or for one of its items."""
 
 import json
+import os
 import sys
 import webbrowser
 from pathlib import Path
@@ -50,7 +51,7 @@ class Search(ServiceCommand):
             self._print(answer)
         if self.open:
             path = Path(self.query)
-            shown = path.resolve().as_uri() if path.is_file() else None
+            shown = path.resolve().as_uri() if os.path.isfile(path) else None
             page = write_page(self.query, shown, answer, self.url)
             print(f"shown in {page}", file=sys.stderr)
             webbrowser.open(page.as_uri())
@@ -58,7 +59,7 @@ class Search(ServiceCommand):
     def _answer(self) -> SearchAnswer:
         path = Path(self.query)
         with self.client() as client:
-            if not path.is_file():
+            if not os.path.isfile(path):  # unlike Path.is_file, false for an id that is too long for a path
                 if self.width is not None:
                     raise StartError(f"width: must not be set with the id of an item; no file {self.query} exists")
                 return client.search(id=self.query, k=self.k, filter=self.filter)

@@ -104,3 +104,4 @@ class WidthsAnswer(TypedDict):
     widths: list[dict[str, Any]]
     quality: dict[str, Any]
     gallery: dict[str, Any]
+    limits: dict[str, int]

@@ -22,7 +22,11 @@ def answer_of(call: Call[T], outcome: CallOutcome, url: httpx.URL) -> T:
         raise ServiceError("unreachable", f"no answer from {url}: {reason}", 0) from outcome
     if not outcome.is_success:
         raise _refusal(outcome)
-    return call.read(outcome)
+    try:
+        return call.read(outcome)
+    except (ValueError, KeyError, TypeError) as error:
+        detail = f"{url} gave no answer of this service, found {outcome.text[:60]!r}"
+        raise ServiceError("unknown", detail, outcome.status_code) from error
 
 
 def _refusal(response: httpx.Response) -> ServiceError:

@@ -107,14 +107,17 @@ class Routes:
         """
         lines: list[bytes] = []
         size = 0
+        repeat: Repeat = "always"
         for item in items:
-            lines.append(self._line({**options, **item}))
+            whole = {**options, **item}
+            lines.append(self._line(whole))
             size += len(lines[-1])
+            repeat = "never" if repeat == "never" else _repeat(whole)
             if len(lines) >= CALL_ITEMS or size >= CALL_BYTES:
-                yield _bulk(lines)
-                lines, size = [], 0
+                yield _bulk(lines, repeat)
+                lines, size, repeat = [], 0, "always"
         if lines:
-            yield _bulk(lines)
+            yield _bulk(lines, repeat)
 
     @Route
     def get(self, id: str, *, vectors: bool = False) -> Prepared[ItemAnswer]:
@@ -206,8 +209,9 @@ def _json(method: str, path: str, document: Mapping[str, Any], read: Callable[[h
     return Call(method, path, read, content=content, media_type="application/json", repeat=_repeat(document))
 
 
-def _bulk(lines: list[bytes]) -> Call[Batch[BulkItemAnswer]]:
-    return Call("POST", "/items", _results, content=b"".join(lines), media_type="application/x-ndjson")
+def _bulk(lines: list[bytes], repeat: Repeat) -> Call[Batch[BulkItemAnswer]]:
+    content = b"".join(lines)
+    return Call("POST", "/items", _results, content=content, media_type="application/x-ndjson", repeat=repeat)
 
 
 def _document(response: httpx.Response) -> Any:
@@ -249,4 +253,6 @@ def _without_none(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _path(id: str) -> str:
-    return f"/items/{quote(id, safe='')}"
+    # Refusing an id is up to the service, also one that is not UTF-8 or that an address would swallow.
+    quoted = quote(id, safe="", errors="surrogatepass")
+    return f"/items/{quoted.replace('.', '%2E') if id in ('.', '..') else quoted}"

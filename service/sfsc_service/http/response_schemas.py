@@ -147,6 +147,7 @@ class WidthsResponse(_Response):
     widths: list[dict[str, Any]]
     quality: dict[str, Any]
     gallery: dict[str, Any]
+    limits: dict[str, int]
 
 
 class EmbeddingEntry(_Response):

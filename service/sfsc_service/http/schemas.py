@@ -5,7 +5,16 @@ Classes named Options hold what any form of a request may say; classes named Bod
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from sfsc_bundle.widths import WIDTH_PATTERN, canonical_width
 from sfsc_service.store.errors import InvalidIdError
@@ -88,6 +97,15 @@ Base64Image = Annotated[
 
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_one_unknown_key(cls, members: object) -> object:
+        # pydantic makes an error of every unknown key, and a body may have millions of them.
+        if not isinstance(members, dict) or len(members) <= len(cls.model_fields):
+            return members
+        unknown = next(name for name in members if name not in cls.model_fields)
+        return {name: members[name] for name in (*cls.model_fields, unknown) if name in members}
 
 
 class BudgetOptions(_Request):
@@ -213,7 +231,7 @@ class EmbeddingsBody(_Request):
 
     model: str = Field(min_length=1, max_length=200, description="one that /v1/models lists, such as demo@0.25")
     input: Annotated[
-        list[str],
+        Annotated[list[str], FailFast()],  # a body may have millions of wrong inputs
         BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
         Field(min_length=1, description="an image as a data URI, data:image/jpeg;base64,…, or a list of them"),
         WithJsonSchema(

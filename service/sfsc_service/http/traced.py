@@ -2,12 +2,14 @@
 
 import importlib.util
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlencode
 
 from opentelemetry.trace import Tracer, get_current_span
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sfsc_service.engine.tracing import trace_steps
 from sfsc_service.errors import StartError
+from sfsc_service.http.query_source import LIMITS
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -16,6 +18,9 @@ __all__ = ["Traced", "check_extra", "open_provider"]
 
 EXPORT_TIMEOUT_S = 2.0
 """Of one batch of spans; short, because the end of the service waits for the last one."""
+SHOWN_OPTIONS = (*LIMITS, "k", "crop", "encoding", "limit", "vectors")
+HIDDEN = "REDACTED"
+"""In place of the value of every other option: metadata, filters and vectors are the caller's data."""
 
 
 def check_extra() -> None:
@@ -45,7 +50,7 @@ def open_provider(url: str, version: str) -> "TracerProvider":
 class Traced:
     """ASGI layer around every request, only there while tracing is on: its steps are recorded, its span is named.
 
-    FastAPI's router names the span by itself, but the fast path goes past it.
+    FastAPI's router names the span by itself, but the fast path goes past it. Its query loses the caller's data.
     """
 
     def __init__(self, app: ASGIApp, tracer: Tracer) -> None:
@@ -58,6 +63,8 @@ class Traced:
             return
         trace_steps(self._tracer)
         span = get_current_span()
+        if scope["query_string"]:
+            span.set_attribute("url.query", _without_data(scope["query_string"]))
 
         async def name_and_send(message: Message) -> None:
             if message["type"] == "http.response.start" and (route := scope.get("route")) is not None:
@@ -66,3 +73,9 @@ class Traced:
             await send(message)
 
         await self._app(scope, receive, name_and_send)
+
+
+def _without_data(query: bytes) -> str:
+    """A query string with the values of `SHOWN_OPTIONS` alone."""
+    options = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    return urlencode([(name, value if name in SHOWN_OPTIONS else HIDDEN) for name, value in options])

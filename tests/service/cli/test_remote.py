@@ -1,5 +1,6 @@
 """The commands that call a running service, as processes, against a real one."""
 
+import errno
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from sfsc_bundle.folder import Bundle
+from sfsc_service.cli.add import Add
 from sfsc_service.client import Client
 from sfsc_service.settings import Settings
 from tests.service.command import ENVIRONMENT, SFSC, run
@@ -149,6 +151,7 @@ def test_a_csv_brings_ids_and_metadata(service: Live, sfsc: Command, photos: Pat
         ("path\nmissing.jpg\n", "missing.jpg: no such file"),
         ("path,id\nphotos/4.JPG,1,2\n", "more values"),
         ("path,added_from\nphotos/4.JPG,x\n", "added_from"),
+        (f"path\n{'x' * 300}.jpg\n", "x.jpg: no such file"),
     ],
 )
 def test_a_csv_that_is_none_is_said_in_one_sentence(sfsc: Command, photos: Path, text: str, said: str) -> None:
@@ -158,6 +161,39 @@ def test_a_csv_that_is_none_is_said_in_one_sentence(sfsc: Command, photos: Path,
     assert done.returncode == 1
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_file_larger_than_a_whole_request_may_be_stops_no_other(
+    service: Live, sfsc: Command, photos: Path
+) -> None:
+    with Client(service.url) as client:
+        largest = client.widths()["limits"]["max_image_bytes"]
+    with (photos / "cat" / "1.jpg").open("ab") as file:
+        file.truncate(service.service.settings.max_body_bytes)
+    document = report(sfsc("add", photos, "--json"))
+    assert counts(document) == (3, 0, 0, 0)
+    left_out = {one["name"]: one["reason"] for one in document["left_out"]}
+    assert left_out["cat/1.jpg"] == f"must have at most {largest} bytes"
+
+
+def test_nothing_of_a_folder_that_cannot_be_read_is_removed(
+    service: Live, sfsc: Command, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report(sfsc("add", photos, "--json"))
+    (photos / "4.JPG").unlink()
+
+    def scandir(folder: str, real: Callable[[str], Any] = os.scandir) -> Any:
+        if Path(folder).name == "cat":
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return real(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    Add(_cli_parse_args=[str(photos), "--remove", "--json", "--url", service.url]).run()
+    document = json.loads(capsys.readouterr().out)
+    assert counts(document) == (0, 0, 1, 1)
+    reason = "a folder that cannot be read: Permission denied"
+    assert {"name": "cat", "reason": reason} in document["left_out"]
+    assert set(items(service)) == {"cat/1.jpg", "cat/2.jpg", "dog/old/3.png"}
 
 
 def test_killed_and_repeated_nothing_is_double_and_nothing_missing(
@@ -209,7 +245,7 @@ def test_search_takes_an_image_or_an_id_and_shows_a_page(
     browser, seen = tmp_path / "browser", tmp_path / "seen"
     browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {seen}\n')
     browser.chmod(0o755)
-    done = sfsc("search", "cat/<b>.jpg", "--open", BROWSER=f"{browser} %s")
+    done = sfsc("search", "cat/<b>.jpg", "--open", "--url", f"{service.url}/", BROWSER=f"{browser} %s")
     assert done.returncode == 0, done.stderr
     address = seen.read_text()
     assert address.startswith("file://")
@@ -219,6 +255,21 @@ def test_search_takes_an_image_or_an_id_and_shows_a_page(
     assert f'src="{service.url}/items/cat%2F%3Cb%3E.jpg/image"' in text
     assert "cat/&lt;b&gt;.jpg" in text
     assert "<b>" not in text
+
+
+def test_names_that_are_no_paths_or_not_utf8(sfsc: Command, photos: Path) -> None:
+    long = "x" * 256  # an id may be as long, a file's name may not
+    assert "is in the gallery" in sfsc("search", long).stderr
+    for command in ("get", "rm"):
+        done = sfsc(command, "\udcff")
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        assert "id: must be UTF-8" in done.stderr
+    odd = photos / "cat" / "\udcff.jpg"
+    odd.write_bytes(draw_image(3))
+    report(sfsc("add", photos, "--json"))
+    done = sfsc("search", odd, "--open", BROWSER="true")
+    assert done.returncode == 0, done.stderr
+    Path(done.stderr.removeprefix("shown in ").strip()).unlink()
 
 
 def test_ls_get_rm_count_and_widths(sfsc: Command, photos: Path, tmp_path: Path) -> None:

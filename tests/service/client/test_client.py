@@ -91,6 +91,14 @@ def test_errors_carry_code_detail_and_status(client: Any) -> None:
     assert "0.25, 0.5, 0.75, 1.0" in caught.value.detail
 
 
+@pytest.mark.parametrize("id", [".", "..", "\udcff"])
+def test_an_id_that_no_item_can_have_is_refused_by_the_service(client: Any, id: str) -> None:
+    for call in (client.get, client.image, client.delete):
+        with pytest.raises(ServiceError, match="id: must") as caught:
+            call(id)
+        assert (caught.value.code, caught.value.status) == ("invalid_parameter", 422)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_service_that_is_not_there(kind: str) -> None:
     with opened(kind, "http://127.0.0.1:9") as nobody:

@@ -21,6 +21,9 @@ CALLS: dict[str, Any] = {
     "search": lambda client: client.search(id="a"),
     "put": lambda client: client.put("a", b"x"),
     "put_many": lambda client: list(client.put_many([{"id": "a", "image": b"x"}])),
+    "put_many with a deadline": lambda client: list(
+        client.put_many([{"id": "a", "image": b"x"}, {"id": "b", "image": b"x", "deadline_ms": 5}])
+    ),
     "get": lambda client: client.get("a"),
     "items": lambda client: list(client.items()),
     "delete": lambda client: client.delete("a"),
@@ -69,7 +72,7 @@ def outcome(kind: str, call: str, replies: list[Reply]) -> tuple[str, int]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("call", [name for name in CALLS if name != "with a deadline"])
+@pytest.mark.parametrize("call", [name for name in CALLS if "deadline" not in name])
 def test_a_refusal_for_now_is_waited_out_as_long_as_the_service_says(
     kind: str, call: str, slept: list[float]
 ) -> None:
@@ -100,6 +103,12 @@ def test_other_responses_are_final(final: httpx.Response, slept: list[float]) ->
     assert slept == []
 
 
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b"null"])
+@pytest.mark.parametrize("call", ["put_many", "items"])
+def test_an_answer_of_another_program_is_an_error(call: str, body: bytes) -> None:
+    assert outcome("blocking", call, [httpx.Response(200, content=body)]) == ("unknown", 1)
+
+
 def test_retry_after_may_be_a_date(slept: list[float]) -> None:
     past, soon = (formatdate(time.time() + seconds, usegmt=True) for seconds in (-60, 10))
     assert outcome("blocking", "embed", [busy(503, past), busy(503, soon), FINE]) == ("fine", 3)
@@ -120,6 +129,7 @@ def test_retry_after_may_be_a_date(slept: list[float]) -> None:
         ("delete", busy(503), 1),
         ("with a deadline", httpx.ConnectError, 1),
         ("with a deadline", busy(), 1),
+        ("put_many with a deadline", busy(503), 1),
     ],
 )
 def test_only_what_is_safe_is_repeated(call: str, fault: Reply, sent: int, slept: list[float]) -> None:

@@ -122,6 +122,21 @@ def test_every_request_is_a_span_and_its_steps_are_spans_inside_of_it(
             assert step.start_time_unix_nano <= step.end_time_unix_nano
 
 
+def test_no_span_has_the_data_of_a_caller(settings: Settings, receiver: Receiver) -> None:
+    secret = "tell nobody"
+    with running(settings.model_copy(update={"otlp_url": receiver.url})) as live:
+        options = {"width": "0.5", "metadata": f'{{"name": "{secret}"}}'}
+        live.http.put("/items/a", params=options, content=draw_image(1), headers=JPEG).raise_for_status()
+        options = {"k": "1", "filter": f'{{"match": {{"name": "{secret}"}}}}', "token": secret}
+        assert live.http.post("/search", params=options, content=draw_image(1), headers=JPEG).status_code == 422
+    requests = [span for span in receiver.spans if span.kind == Span.SPAN_KIND_SERVER]
+    put, search = (span for span in requests if "readyz" not in span.name)
+    assert values(put)["url.query"] == "width=0.5&metadata=REDACTED"
+    assert values(search)["url.query"] == "k=1&filter=REDACTED&token=REDACTED"
+    for span in receiver.spans:
+        assert not [value for value in values(span).values() if "nobody" in value]
+
+
 def test_a_receiver_that_is_not_there_costs_no_request(settings: Settings, receiver: Receiver) -> None:
     receiver.server_close()
     with running(settings.model_copy(update={"otlp_url": receiver.url})) as live:

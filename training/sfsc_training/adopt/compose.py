@@ -14,7 +14,7 @@ from sfsc_training.adopt.input_format import InputFormat, Size
 from sfsc_training.adopt.signature import Signature
 from sfsc_training.errors import AdoptionError
 
-__all__ = ["OPSET", "compose_width", "modern", "opset_of"]
+__all__ = ["OPSET", "compose_width", "modern", "opset_of", "without_direction"]
 
 OPSET = 18
 """The first that resizes with antialiasing."""
@@ -23,6 +23,7 @@ Floats = npt.NDArray[np.float32]
 
 _PIXELS, _FEATURES = "sfsc_pixels", "sfsc_features"
 _PREFIX = "adopted/"
+_HALF = 0.5
 
 
 def modern(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
@@ -74,6 +75,11 @@ def compose_width(
     whole = compose.merge_models(before, foreign, io_map=[(_PIXELS, _PREFIX + signature.input)])
     whole = compose.merge_models(whole, after, io_map=[(_PREFIX + signature.output, _FEATURES)])
     return bytes(whole.SerializeToString())
+
+
+def without_direction(embeddings: Floats) -> npt.NDArray[np.int64]:
+    """The rows that a composed graph could not bring to unit length: zeros, or numbers that are not finite."""
+    return np.flatnonzero(~(np.linalg.norm(embeddings, axis=1) > _HALF))
 
 
 @dataclass(frozen=True, slots=True)

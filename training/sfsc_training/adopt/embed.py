@@ -10,8 +10,10 @@ from rich.console import Console
 from sfsc_bundle.progress import bar
 from sfsc_bundle.runner import INPUT, OUTPUT, make_runner
 from sfsc_training.adopt.adoption import Adoption
+from sfsc_training.adopt.compose import without_direction
 from sfsc_training.data.dataset import Split
 from sfsc_training.data.images import load_split
+from sfsc_training.errors import AdoptionError
 from sfsc_training.evaluation import Embedded
 from sfsc_training.onnx_session import open_session
 
@@ -32,6 +34,7 @@ def embed_part(
 
     Raises:
         DataError: an image cannot be read.
+        AdoptionError: a network gives an image zeros, or numbers that are not finite.
     """
     with bar(console, "reading images", len(split.paths)) as progress:
         split, pixels = load_split(split, adoption.section, progress.advance)
@@ -44,6 +47,10 @@ def embed_part(
                 rows.append(network(pixels[start : start + _BATCH]))
                 progress.advance(f"width {width}")
             found[width] = np.concatenate(rows)
+            for row in without_direction(found[width])[:1]:
+                raise AdoptionError(
+                    f"width {width} gives zeros, or numbers that are not finite, for {split.names[row]}"
+                )
     return Embedded(split, found), pixels
 
 

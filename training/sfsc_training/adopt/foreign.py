@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from sfsc_bundle.broken_rule import first_broken_rule
 from sfsc_bundle.manifest import Normalisation
-from sfsc_training.adopt.compose import compose_width, modern
+from sfsc_training.adopt.compose import compose_width, modern, without_direction
 from sfsc_training.adopt.input_format import InputFormat, Size
 from sfsc_training.adopt.signature import Signature, read_signature
 from sfsc_training.adopt.source import Loaded, Wanted, load_network
@@ -104,15 +104,20 @@ def _normalisation(loaded: Loaded, signature: Signature, wanted: Wanted) -> Norm
 
 
 def _try(foreign: Foreign) -> None:
-    """Two images together and each alone must give the same finite embeddings."""
-    images = np.random.default_rng(0).integers(0, 256, (2, *foreign.input.size, 3), dtype=np.uint8)
+    """Two images together and each alone must give the same embeddings of unit length."""
     try:
+        images = np.random.default_rng(0).integers(0, 256, (2, *foreign.input.size, 3), dtype=np.uint8)
         session = open_session(foreign.compose(foreign.input.size))
         together, *alone = (session.run(None, {"images": part})[0] for part in (images, images[:1], images[1:]))
     except Exception as error:  # onnxruntime raises a class of its own per kind of failure
         reason = " ".join(str(error).split())[:200]
         raise AdoptionError(f"{foreign.source} does not run on two images: {reason}") from error
-    if not np.isfinite(together).all():
-        raise AdoptionError(f"{foreign.source} gives numbers that are not finite")
+    if together.shape != (len(images), foreign.signature.dimension):
+        raise AdoptionError(
+            f"{foreign.source} says that its output is [n, {foreign.signature.dimension}], and gives "
+            f"{list(together.shape)} for {len(images)} images"
+        )
+    if len(without_direction(together)):
+        raise AdoptionError(f"{foreign.source} gives zeros, or numbers that are not finite")
     if not np.allclose(together, np.concatenate(alone), atol=1e-3):
         raise AdoptionError(f"{foreign.source} gives an image another embedding when it is alone in its batch")

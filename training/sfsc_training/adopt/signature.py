@@ -12,6 +12,7 @@ from sfsc_training.errors import AdoptionError
 __all__ = ["Signature", "read_signature"]
 
 _ELEMENTS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.UINT8)
+_ELEMENT_NAMES = {number: name.lower() for name, number in TensorProto.DataType.items()}
 _COLOURS = 3
 
 
@@ -52,7 +53,7 @@ def read_signature(model: onnx.ModelProto, name: str, layout: Layout | None) -> 
     if element not in _ELEMENTS or len(shape) != 4:
         raise AdoptionError(
             f"{name}: the input {image.name} must be images, float or uint8 with 4 axes, found "
-            f"{TensorProto.DataType.Name(element).lower()} {_text(shape)}"
+            f"{_ELEMENT_NAMES.get(element, f'type {element}')} {_text(shape)}"
         )
     found = _layout(shape, name, layout)
     size = _size(shape[2:] if found == "nchw" else shape[1:3])
