@@ -10,7 +10,7 @@ from pydantic_settings import CliPositionalArg, CliToggleFlag
 from rich.console import Console
 
 from sfsc_bundle.progress import Bar, bar
-from sfsc_service.cli.image_files import ImageFiles, LeftOut, find_images
+from sfsc_service.cli.image_files import ORIGIN, ImageFiles, LeftOut, find_images, origin_of
 from sfsc_service.cli.remote import ServiceCommand
 from sfsc_service.client import Client
 from sfsc_service.client.answers import BulkItemAnswer, ItemAnswer
@@ -20,8 +20,6 @@ from sfsc_service.settings import Width, setting
 
 __all__ = ["Add"]
 
-ORIGIN = "added_from"
-"""Metadata of every added item: the name of its folder or file, by which a later run knows its own items."""
 SHOWN_REASONS = 20
 
 
@@ -50,7 +48,7 @@ class Add(ServiceCommand):
             ServiceError: the service cannot be reached or fails.
             StartError: there are no images at the source.
         """
-        origin = self.source.resolve().name
+        origin = origin_of(self.source)
         found = find_images(self.source)
         for image in found.images[:1]:
             if ORIGIN in image.metadata:

@@ -9,7 +9,8 @@ from pathlib import Path
 from rich.console import Console
 
 from sfsc_bundle.errors import SfscError
-from sfsc_service.cli.load import demo_images, folder_images, load, packaged_demo
+from sfsc_service.cli.load import demo_images, load, own_images, packaged_demo
+from sfsc_service.cli.samples import write_samples
 from sfsc_service.cli.serve import start
 from sfsc_service.errors import ServiceError, StartError
 from sfsc_service.gallery.listing import ListedImage
@@ -33,7 +34,11 @@ class Demo(Settings):
         "folder",
         "the bundle to serve; the default comes with the package and is found from every folder",
     )
-    images: Path | None = setting(None, "folder", "load the images of this folder; unset: the bundle's gallery")
+    images: Path | None = setting(
+        None,
+        "folder or .csv",
+        "load these images, a folder or a CSV file, as `sfsc add` does; unset: the bundle's gallery",
+    )
     data: Path = setting(
         DATA / "demo",
         "folder",
@@ -46,8 +51,11 @@ class Demo(Settings):
     def run(self) -> None:
         """Serve until SIGTERM, loading what the gallery lacks meanwhile. Raises as `Serve.run`."""
         bundle = self.bundle if self._has_own("bundle") else packaged_demo()
-        images = demo_images(bundle) if self.images is None else folder_images(self.images)
+        images = demo_images(bundle) if self.images is None else own_images(self.images)
         settings = self.model_copy(update={"bundle": bundle, "data": self.data_folder})
+        if self.images is not None and self.samples is None:
+            folder = self.data_folder.with_name(f"{self.data_folder.name}-samples")
+            settings = settings.model_copy(update={"samples": write_samples(images, folder)})
         bound, service = start(settings)
         if not images:
             print(f"{bundle} brings no gallery, so it starts empty; --images FOLDER loads one", flush=True)

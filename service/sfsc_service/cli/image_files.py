@@ -14,7 +14,10 @@ from sfsc_bundle.image_formats import SUFFIXES
 from sfsc_service.errors import StartError
 from sfsc_service.gallery.listing import ListedImage
 
-__all__ = ["ImageFiles", "LeftOut", "find_images"]
+__all__ = ["ORIGIN", "ImageFiles", "LeftOut", "find_images", "origin_of"]
+
+ORIGIN = "added_from"
+"""Metadata of every added item: the name of its folder or file, by which a later run knows its own items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,11 @@ class ImageFiles:
     left_out: list[LeftOut] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     """Folders, relative to the folder, of which nobody knows what they hold."""
+
+
+def origin_of(source: Path) -> str:
+    """What `ORIGIN` says of items from a folder or file."""
+    return source.resolve().name
 
 
 def find_images(source: Path) -> ImageFiles:

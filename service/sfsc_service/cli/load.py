@@ -3,18 +3,19 @@
 import random
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from sfsc_bundle.progress import bar
-from sfsc_service.cli.image_files import find_images
+from sfsc_service.cli.image_files import ORIGIN, find_images, origin_of
 from sfsc_service.client import Client
 from sfsc_service.errors import StartError
 from sfsc_service.gallery.listing import ListedImage, read_listing
 
-__all__ = ["demo_images", "folder_images", "load", "packaged_demo"]
+__all__ = ["demo_images", "load", "own_images", "packaged_demo"]
 
 START_TIMEOUT_S = 120.0
 SHOWN_FAILURES = 5
@@ -33,15 +34,11 @@ def demo_images(bundle: Path) -> Sequence[ListedImage]:
     return read_listing(listing).items if listing.exists() else ()
 
 
-def folder_images(folder: Path) -> Sequence[ListedImage]:
-    """Every image under a folder, named by its path relative to it. Raises StartError."""
+def own_images(source: Path) -> Sequence[ListedImage]:
+    """Every image of a folder or CSV file, with the id and metadata of `sfsc add`. Raises StartError."""
     return [
-        ListedImage(
-            image.name,
-            image.path,
-            {"file": image.path.name, "folder": PurePosixPath(image.name).parent.as_posix()},
-        )
-        for image in find_images(folder).images
+        replace(image, metadata=image.metadata | {ORIGIN: origin_of(source)})
+        for image in find_images(source).images
     ]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from sfsc_service.cli.remote import ServiceCommand
 from sfsc_service.settings import setting
@@ -34,7 +34,7 @@ class List(ServiceCommand):
         if self.as_json:
             self.print_json(items)
             return
-        table = Table("id", "width", "image", "metadata")
+        table = Table(Column("id", overflow="fold"), "width", "image", "metadata")
         for item in items:
             metadata = json.dumps(item["metadata"], ensure_ascii=False)
             table.add_row(escape(item["id"]), item["width"], "yes" if item["image"] else "no", escape(metadata))

@@ -5,6 +5,7 @@ A wrong argument or setting is one sentence on stderr and exit code 2; a command
 
 import importlib.metadata
 import inspect
+import os
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from typing import NoReturn
@@ -49,6 +50,9 @@ def main() -> None:
     """Run the command with the process's arguments."""
     try:
         _command(sys.argv[1:]).run()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has seen enough; nothing is left to be flushed at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except ServiceError as error:
         _fail(f"{error.detail}{NO_SERVICE if error.code == 'unreachable' else ''}", 1)
     except (SfscError, StartError, StoreError) as error:

@@ -10,12 +10,12 @@ from typing import Any
 from pydantic_settings import CliPositionalArg, CliToggleFlag
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from sfsc_service.cli.hits_page import write_page
 from sfsc_service.cli.remote import ServiceCommand
 from sfsc_service.client.answers import SearchAnswer
-from sfsc_service.errors import StartError
+from sfsc_service.errors import ServiceError, StartError
 from sfsc_service.settings import Width, setting
 
 __all__ = ["Search"]
@@ -62,7 +62,12 @@ class Search(ServiceCommand):
             if not os.path.isfile(path):  # unlike Path.is_file, false for an id that is too long for a path
                 if self.width is not None:
                     raise StartError(f"width: must not be set with the id of an item; no file {self.query} exists")
-                return client.search(id=self.query, k=self.k, filter=self.filter)
+                try:
+                    return client.search(id=self.query, k=self.k, filter=self.filter)
+                except ServiceError as error:
+                    if error.code != "item_not_found":
+                        raise
+                    raise StartError(f"query: {self.query} is neither a file nor the id of an item") from error
             options: Any = {} if self.width is None else {"width": self.width}
             try:
                 return client.search(path, k=self.k, filter=self.filter, **options)
@@ -70,7 +75,14 @@ class Search(ServiceCommand):
                 raise StartError(f"query: {path} cannot be read: {error.strerror}") from error
 
     def _print(self, answer: SearchAnswer) -> None:
-        table = Table("", "id", "score", "width", "metadata", title=f"width {answer['query']['width']}")
+        table = Table(
+            "",
+            Column("id", overflow="fold"),
+            "score",
+            "width",
+            "metadata",
+            title=f"width {answer['query']['width']}",
+        )
         for rank, hit in enumerate(answer["hits"], start=1):
             metadata = json.dumps(hit["metadata"], ensure_ascii=False)
             table.add_row(str(rank), escape(hit["id"]), f"{hit['score']:.3f}", hit["width"], escape(metadata))

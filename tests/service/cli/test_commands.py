@@ -27,7 +27,7 @@ from sfsc_service.cli.rm import Remove
 from sfsc_service.cli.search import Search
 from sfsc_service.cli.serve import Serve
 from sfsc_service.cli.widths import Widths
-from tests.service.command import run, serving, until_ready
+from tests.service.command import SFSC, run, serving, until_ready
 from tests.service.images import draw_image
 from tests.service.live import JPEG
 
@@ -235,6 +235,21 @@ def test_the_version_is_the_packages() -> None:
     assert (done.returncode, done.stdout) == (0, f"sfsc {importlib.metadata.version('sfsc')}\n")
 
 
+def test_a_reader_who_has_seen_enough_is_no_fault(tiny: Bundle, tmp_path: Path) -> None:
+    with serving("serve", tiny.folder, "--data", tmp_path / "data", "--port", 0) as (_, url):
+        until_ready(url)
+        words = [SFSC, "widths", "--url", url, "--json"]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.close()
+            assert process.stderr.read() == ""
+        assert process.returncode == 0
+        done = run("search", "nothere.jpg", "--url", url)
+        assert done.returncode == 1
+        assert done.stderr == "sfsc: query: nothere.jpg is neither a file nor the id of an item\n"
+
+
 def test_widths_are_printed(tiny: Bundle) -> None:
     done = run("widths", tiny.folder)
     assert done.returncode == 0
@@ -259,7 +274,10 @@ def test_the_demo_loads_a_folder_at_mixed_widths_and_only_once(tiny: Bundle, tmp
             hit = httpx.post(f"{url}/search", content=draw_image(3), headers=JPEG, trust_env=False).json()["hits"][
                 0
             ]
-            assert (hit["id"], hit["metadata"]) == ("cats/3.jpg", {"file": "3.jpg", "folder": "cats"})
+            assert (hit["id"], hit["metadata"]) == ("cats/3.jpg", {"identity": "cats", "added_from": "own"})
+            samples = httpx.get(f"{url}/samples", trust_env=False).json()["samples"]
+            assert {sample["metadata"]["identity"] for sample in samples} == {"cats"}
+            assert httpx.get(f"{url}/{samples[0]['image']}", trust_env=False).status_code == 200
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 0
 

@@ -6,6 +6,8 @@ import { score, short } from "./format.js";
 
 const MAX_ENTRIES = 10;
 const WORDS = 3;
+/** Metadata that no caption shows: it is said by the verdict, or it is bookkeeping. */
+const HIDDEN = new Set(["identity", "added_from"]);
 
 /**
  * What is known about a hit and the query: "self", "same", "other", or null where either has no identity.
@@ -61,7 +63,7 @@ function image(hit, alt) {
 }
 
 function words(fields) {
-  const texts = Object.entries(fields).filter(([name, value]) => name !== "identity" && typeof value === "string" && value);
+  const texts = Object.entries(fields).filter(([name, value]) => !HIDDEN.has(name) && typeof value === "string" && value);
   return texts.slice(0, WORDS).map(([, value]) => short(value, 30)).join(" · ");
 }
 

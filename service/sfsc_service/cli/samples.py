@@ -1,0 +1,45 @@
+"""Samples of one's own images, which the page offers to search with after `sfsc demo --images`."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sfsc_bundle.errors import ImageError
+from sfsc_bundle.header import ImageLimits, open_header
+from sfsc_service.errors import StartError
+from sfsc_service.gallery.listing import ListedImage
+
+__all__ = ["write_samples"]
+
+COUNT = 12
+
+
+def write_samples(images: Sequence[ListedImage], folder: Path) -> Path:
+    """Copy some images, spread over all, into a folder with a listing of them; returns the listing.
+
+    Raises:
+        StartError: the folder cannot be written.
+    """
+    queries = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        spread = images[:: max(1, len(images) // COUNT)][:COUNT]
+        for number, (image, data) in enumerate(_readable(spread), start=1):
+            copy = folder / f"{number:02}{image.path.suffix.lower()}"
+            copy.write_bytes(data)
+            queries.append({**image.metadata, "file": copy.name})
+        listing = folder / "gallery.json"
+        listing.write_text(json.dumps({"queries": queries}), encoding="utf-8")
+    except OSError as error:
+        raise StartError(f"samples cannot be written to {folder}: {error.strerror}") from error
+    return listing
+
+
+def _readable(images: Sequence[ListedImage]) -> Iterator[tuple[ListedImage, bytes]]:
+    for image in images:
+        try:
+            data = image.path.read_bytes()
+            open_header(data, ImageLimits()).close()
+        except (OSError, ImageError):
+            continue
+        yield image, data
