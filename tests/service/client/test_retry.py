@@ -4,12 +4,13 @@ import asyncio
 import time
 from collections.abc import Iterator
 from email.utils import formatdate
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
-from sfsc_service.client import ServiceError
+from sfsc_service.client import ServiceError, asynchronous, sync
 from sfsc_service.client.retry import ATTEMPTS, MAX_PAUSE_S
 from tests.service.client.clients import KINDS, opened
 
@@ -44,8 +45,9 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def pause(seconds: float) -> None:
         pauses.append(seconds)
 
-    monkeypatch.setattr(time, "sleep", pauses.append)
-    monkeypatch.setattr(asyncio, "sleep", pause)
+    # The clients' own: a service that another test runs in this process sleeps as ever.
+    monkeypatch.setattr(sync, "time", SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setattr(asynchronous, "asyncio", SimpleNamespace(sleep=pause, to_thread=asyncio.to_thread))
     return pauses
 
 
