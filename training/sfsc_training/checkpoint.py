@@ -117,8 +117,11 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
         return None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
     except Exception as error:  # torch.load raises many classes on a damaged or foreign file
-        raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}".splitlines()[0]) from error
+        # Its message advises to load the file in a way that runs what is in it.
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: damaged, or of another kind") from error
     if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint of format {_FORMAT}")
     return Checkpoint(**content)

@@ -24,7 +24,6 @@ MAX_PAUSE_S = 30.0
 FIRST_PAUSE_S = 0.05
 """After a lost connection; doubled each time."""
 
-NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 LOST = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 
 
@@ -45,7 +44,9 @@ def pause_s(call: Call[Any], attempt: int, outcome: CallOutcome) -> float | None
 
 def _may_repeat(call: Call[Any], outcome: CallOutcome) -> bool:
     refused = (
-        outcome.status_code == 429 if isinstance(outcome, httpx.Response) else isinstance(outcome, NOTHING_SENT)
+        outcome.status_code == 429
+        if isinstance(outcome, httpx.Response)
+        else isinstance(outcome, httpx.ConnectError)
     )
     match call.repeat:
         case "never":
@@ -62,9 +63,9 @@ def _may_repeat(call: Call[Any], outcome: CallOutcome) -> bool:
 def _retry_after_s(response: httpx.Response) -> float | None:
     """The header in seconds, which may be a number or a date; None where there is none or it is neither."""
     text = response.headers.get("Retry-After", "")
-    if text.isdigit():
-        return float(text)
     try:
+        if text.isdecimal():
+            return float(text)
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
     except ValueError:
         return None

@@ -4,12 +4,13 @@ import asyncio
 import time
 from collections.abc import Iterator
 from email.utils import formatdate
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
-from sfsc_service.client import ServiceError
+from sfsc_service.client import ServiceError, asynchronous, sync
 from sfsc_service.client.retry import ATTEMPTS, MAX_PAUSE_S
 from tests.service.client.clients import KINDS, opened
 
@@ -44,8 +45,9 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def pause(seconds: float) -> None:
         pauses.append(seconds)
 
-    monkeypatch.setattr(time, "sleep", pauses.append)
-    monkeypatch.setattr(asyncio, "sleep", pause)
+    # The clients' own: a service that another test runs in this process sleeps as ever.
+    monkeypatch.setattr(sync, "time", SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setattr(asynchronous, "asyncio", SimpleNamespace(sleep=pause, to_thread=asyncio.to_thread))
     return pauses
 
 
@@ -94,9 +96,10 @@ def test_repeats_are_bounded(kind: str, slept: list[float]) -> None:
         httpx.Response(500, json={"code": "queue_full", "detail": ""}),
         busy(after=None),
         busy(after="soon"),
+        httpx.Response(429, json={"code": "queue_full", "detail": ""}, headers=[(b"Retry-After", b"\xb2")]),
         busy(after=str(int(MAX_PAUSE_S) + 1)),
     ],
-    ids=["422", "500", "no header", "no time", "too long"],
+    ids=["422", "500", "no header", "no time", "no decimal", "too long"],
 )
 def test_other_responses_are_final(final: httpx.Response, slept: list[float]) -> None:
     assert outcome("blocking", "embed", [final, FINE]) == ("queue_full", 1)
@@ -124,6 +127,7 @@ def test_retry_after_may_be_a_date(slept: list[float]) -> None:
         ("put", httpx.RemoteProtocolError, 2),
         ("put_many", httpx.ReadError, 2),
         ("embed", httpx.ReadTimeout, 1),
+        ("embed", httpx.ConnectTimeout, 1),
         ("delete", httpx.ConnectError, 2),
         ("delete", httpx.ReadError, 1),
         ("delete", busy(503), 1),
