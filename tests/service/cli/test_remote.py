@@ -259,7 +259,7 @@ def test_search_takes_an_image_or_an_id_and_shows_a_page(
 
 def test_names_that_are_no_paths_or_not_utf8(sfsc: Command, photos: Path) -> None:
     long = "x" * 256  # an id may be as long, a file's name may not
-    assert "is in the gallery" in sfsc("search", long).stderr
+    assert "is neither a file nor the id of an item" in sfsc("search", long).stderr
     for command in ("get", "rm"):
         done = sfsc(command, "\udcff")
         assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
