@@ -3,11 +3,13 @@
 benchmarks/gpu.py compares losses with and without a graph on a device.
 """
 
+import pytest
 import torch
 
 from sfsc_training.cuda_graph import StepGraphs
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here they can be captured")
 def test_passes_that_cannot_be_captured_run_as_they_are(caplog):
     graphs, calls = StepGraphs[torch.Tensor]([]), []
 

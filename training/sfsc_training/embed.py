@@ -5,14 +5,14 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from sfsc_training.networks.family import Family
 
-__all__ = ["embed"]
+__all__ = ["embed", "unit_rows"]
 
 
-@torch.inference_mode()
 def embed(
     family: Family,
     pixels: npt.NDArray[np.uint8],
@@ -28,11 +28,30 @@ def embed(
         advance: called after each batch.
     """
     family.eval()
-    device = next(family.parameters()).device
+    return unit_rows(
+        lambda images: family(images, index), pixels, next(family.parameters()).device, advance, batch=batch
+    )
+
+
+@torch.inference_mode()
+def unit_rows(
+    network: Callable[[Tensor], Tensor],
+    pixels: npt.NDArray[np.uint8],
+    device: torch.device,
+    advance: Callable[[], None] | None = None,
+    *,
+    batch: int = 128,
+) -> npt.NDArray[np.float32]:
+    """What a network makes of images uint8 [n, H, W, 3], in batches: float32 [n, D], rows of unit length.
+
+    Args:
+        network: uint8 [n, 3, H, W] on the device → [n, D].
+        advance: called after each batch.
+    """
     rows: list[npt.NDArray[np.float32]] = []
     for start in range(0, len(pixels), batch):
         images = torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch].transpose(0, 3, 1, 2)))
-        rows.append(F.normalize(family(images.to(device), index).float()).cpu().numpy())
+        rows.append(F.normalize(network(images.to(device)).float()).cpu().numpy())
         if advance is not None:
             advance()
     return np.concatenate(rows)

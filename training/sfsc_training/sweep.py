@@ -33,7 +33,6 @@ from sfsc_training.align_run import align_trained
 from sfsc_training.checkpoint import older_space, read_checkpoint, write_json
 from sfsc_training.config import Recipe, load_recipe
 from sfsc_training.data.dataset import Dataset
-from sfsc_training.data.images import load_images
 from sfsc_training.datasets import decode_for_training
 from sfsc_training.errors import CheckpointError, RecipeError
 from sfsc_training.evaluation import (
@@ -201,13 +200,7 @@ def _document(
             "versions": versions(),
             "evaluation": evaluation,
             "raw": unaligned,
-            "untouched": evaluate_untouched(
-                plan.recipe,
-                raw.split,
-                load_images(raw.split.paths, plan.recipe.data),
-                options.device,
-                lambda: None,
-            ),
+            "untouched": evaluate_untouched(plan.recipe, raw.split, options.device),
             "alignment": run.alignment and run.alignment.description.model_dump(mode="json"),
             "history": read_history(run.folder),
         },

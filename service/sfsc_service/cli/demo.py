@@ -54,8 +54,8 @@ class Demo(Settings):
         images = demo_images(bundle) if self.images is None else own_images(self.images)
         settings = self.model_copy(update={"bundle": bundle, "data": self.data_folder})
         if self.images is not None and self.samples is None:
-            folder = self.data_folder.with_name(f"{self.data_folder.name}-samples")
-            settings = settings.model_copy(update={"samples": write_samples(images, folder)})
+            samples = write_samples(images, self.data_folder / "samples")
+            settings = settings.model_copy(update={"samples": samples})
         bound, service = start(settings)
         if not images:
             print(f"{bundle} brings no gallery, so it starts empty; --images FOLDER loads one", flush=True)

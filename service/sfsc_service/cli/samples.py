@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from sfsc_bundle.atomic_file import write_file
 from sfsc_bundle.errors import ImageError
 from sfsc_bundle.header import ImageLimits, open_header
 from sfsc_service.errors import StartError
@@ -12,6 +13,7 @@ from sfsc_service.gallery.listing import ListedImage
 __all__ = ["write_samples"]
 
 COUNT = 12
+LIMITS = ImageLimits()
 
 
 def write_samples(images: Sequence[ListedImage], folder: Path) -> Path:
@@ -29,7 +31,7 @@ def write_samples(images: Sequence[ListedImage], folder: Path) -> Path:
             copy.write_bytes(data)
             queries.append({**image.metadata, "file": copy.name})
         listing = folder / "gallery.json"
-        listing.write_text(json.dumps({"queries": queries}), encoding="utf-8")
+        write_file(listing, json.dumps({"queries": queries}).encode())
     except OSError as error:
         raise StartError(f"samples cannot be written to {folder}: {error.strerror}") from error
     return listing
@@ -38,8 +40,10 @@ def write_samples(images: Sequence[ListedImage], folder: Path) -> Path:
 def _readable(images: Sequence[ListedImage]) -> Iterator[tuple[ListedImage, bytes]]:
     for image in images:
         try:
+            if image.path.stat().st_size > LIMITS.max_bytes:
+                continue
             data = image.path.read_bytes()
-            open_header(data, ImageLimits()).close()
+            open_header(data, LIMITS).close()
         except (OSError, ImageError):
             continue
         yield image, data
