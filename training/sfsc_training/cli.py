@@ -1,11 +1,10 @@
 """The command `sfsc-train`: train, align, evaluate, export, adopt, sweep, report, tensorboard, recipes."""
 
-import os
 import sys
 from fnmatch import fnmatchcase
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn, assert_never
+from typing import Annotated, NoReturn, assert_never
 
 import typer
 from rich.console import Console
@@ -14,24 +13,24 @@ from sfsc_bundle.errors import SfscError
 from sfsc_bundle.folder import Bundle, check_target
 from sfsc_training.adopt.command import adopt_command
 from sfsc_training.align_run import MethodName, align_joined, align_run, align_trained, make_method
-from sfsc_training.checkpoint import older_space, write_json
+from sfsc_training.checkpoint import older_space
+from sfsc_training.cli_options import (
+    CORES,
+    DataFolder,
+    DeviceOption,
+    Replace,
+    RunFolder,
+    SplitName,
+    Threads,
+    Unlabelled,
+    Workers,
+)
 from sfsc_training.config import Recipe, load_recipe, packaged_recipes, purpose
 from sfsc_training.continuation import continued_recipe
 from sfsc_training.datasets import decode_for_training, open_with_data, read_for_recipe, read_for_training
-from sfsc_training.device import Device
 from sfsc_training.distributed import is_first
 from sfsc_training.errors import RecipeError, TrainingError
-from sfsc_training.evaluation import (
-    cost,
-    cross_generation,
-    embed_split,
-    evaluate_mixed,
-    evaluate_split,
-    mixed_gallery,
-    print_matrices,
-    print_mixed,
-    report,
-)
+from sfsc_training.evaluate_command import evaluate_command
 from sfsc_training.event_files import write_event_files
 from sfsc_training.export import export_joined
 from sfsc_training.joined_runs import JoinedRuns, open_joined
@@ -43,6 +42,7 @@ from sfsc_training.results import read_result
 from sfsc_training.resume import check_run_folder
 from sfsc_training.run import open_run
 from sfsc_training.sweep import read_sweep, run_sweep
+from sfsc_training.untouched import compare_with_untouched
 
 __all__ = ["main"]
 
@@ -54,30 +54,6 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich would take [teacher] and [[run]] in the help texts for markup
 )
 console = Console(markup=False, emoji=False)  # names of folders are no markup
-
-_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-DataFolder = Annotated[
-    Path,
-    typer.Option(
-        "--data",
-        help="images: a folder IDENTITY/IMAGE or {train,test}/IDENTITY/IMAGE, a list FILE.csv with the columns "
-        "path,identity, or a published set",
-    ),
-]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="run folder that `train` wrote")]
-SplitName = Annotated[
-    Literal["test", "validation"],
-    typer.Option(help="identities to evaluate on; use validation for choices, test once they are made"),
-]
-Threads = Annotated[int, typer.Option(min=1, help="processor cores to compute on; default: all")]
-Workers = Annotated[int, typer.Option(min=0, help="processes that prepare batches; 0: none beside this one")]
-Unlabelled = Annotated[
-    Path | None,
-    typer.Option(metavar="FOLDER", help="also fit to all images below it: from where the model will work"),
-]
-Replace = Annotated[bool, typer.Option("--replace", help="replace an existing bundle")]
-DeviceOption = Annotated[Device, typer.Option(help="where the network runs")]
 
 
 def main() -> None:
@@ -142,7 +118,7 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="change a key of the recipe, as in optimiser.steps=500"),
     ] = None,
-    threads: Threads = _CORES,
+    threads: Threads = CORES,
     workers: Workers = 1,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="steps between checkpoints")] = 250,
     device: DeviceOption = "cpu",
@@ -181,9 +157,13 @@ def train(
     train_run(loaded, dataset, folder, console, options, teacher, images)
     if not is_first():
         return
-    if not no_align:
+    if no_align:
+        trained = open_run(folder, dataset, device)
+    else:
         older = None if teacher is None or older_space(folder) is None else open_run(teacher, device=device)
-        _print_alignment(JoinedRuns((align_trained(folder, dataset, device, console, older),)))
+        trained = align_trained(folder, dataset, device, console, older)
+        _print_alignment(JoinedRuns((trained,)))
+    compare_with_untouched(trained, dataset, data, console)
     console.print(f"{loaded.name} is trained; next: sfsc-train evaluate {folder} --data {data}")
 
 
@@ -233,46 +213,7 @@ def align(
     _print_bundle(export_joined(joined, dataset, to, console, replace=replace))
 
 
-@app.command()
-def evaluate(
-    run: RunFolder,
-    data: DataFolder,
-    split: SplitName = "test",
-    assignment: Annotated[
-        Path | None,
-        typer.Option(help="JSON object, gallery image → width: also score this gallery of mixed widths"),
-    ] = None,
-    against: Annotated[
-        Path | None, typer.Option("--against", metavar="RUN", help="older run: also score the widths of both runs")
-    ] = None,
-    raw: Annotated[bool, typer.Option("--raw", help="leave out the alignment of the run")] = False,
-    device: DeviceOption = "cpu",
-) -> None:
-    """Print and store mAP and rank-1 of every pair of widths, and of galleries of mixed widths."""
-    opened, dataset = open_with_data(run, data, console, device, aligned=not raw)
-    part = dataset.part(split)
-    embedded = embed_split(opened, part, console)
-    cross, mixed = evaluate_split(embedded), evaluate_mixed(embedded)
-    print_matrices(cross, f"{opened.recipe.name}, step {opened.step}, {split}", console)
-    print_mixed(mixed, cross, console)
-    result = report(cross, embedded.split, mixed) | {
-        "step": opened.step,
-        "space": opened.space,
-        "recipe_sha256": opened.recipe.sha256,
-        "cost": cost(opened),
-    }
-    if against is not None:
-        generations = cross_generation(opened, open_run(against, device=device, aligned=not raw), part, console)
-        print_matrices(generations, f"old: {against}, new: {run}", console)
-        result["generations"] = report(generations, embedded.split)
-    if assignment is not None:
-        scores = mixed_gallery(embedded, assignment)
-        result["mixed"] = {width: {"mean_ap": s.mean_ap, "rank1": s.rank1} for width, s in scores.items()}
-        for width, score in scores.items():
-            console.print(f"mixed gallery, query width {width}: mAP {score.mean_ap:.2f}  rank-1 {score.rank1:.2f}")
-    path = run / f"evaluation-{split}{'-raw' if raw else ''}.json"
-    write_json(path, result)
-    console.print(f"evaluation written to {path}")
+app.command(name="evaluate")(evaluate_command)
 
 
 @app.command()
@@ -316,7 +257,7 @@ def sweep(
         ),
     ] = "*",
     split: SplitName = "test",
-    threads: Threads = _CORES,
+    threads: Threads = CORES,
     workers: Workers = 1,
     device: DeviceOption = "cpu",
 ) -> None:

@@ -16,7 +16,7 @@ from sfsc_training.device import Device
 from sfsc_training.run import Run, open_run
 from sfsc_training.run_data import changes_since, read_run_data
 
-__all__ = ["decode_for_training", "open_with_data", "read_for_recipe", "read_for_training"]
+__all__ = ["decode_for_training", "is_as_trained", "open_with_data", "read_for_recipe", "read_for_training"]
 
 
 def read_for_recipe(data: Path, recipe: Recipe, console: Console, earlier: Division | None = None) -> Dataset:
@@ -72,3 +72,13 @@ def open_with_data(
             highlight=False,
         )
     return open_run(folder, device=device, aligned=aligned), dataset
+
+
+def is_as_trained(folder: Path, dataset: Dataset) -> bool:
+    """Whether a data set has the images that a run was trained with, no more, no fewer, and with the same content.
+
+    Raises:
+        CheckpointError: the run's data.json cannot be used.
+    """
+    trained = read_run_data(folder)
+    return trained is None or not changes_since(trained, dataset)

@@ -28,6 +28,7 @@ from sfsc_training.run import Run
 
 __all__ = [
     "Embedded",
+    "Floats",
     "align_embedded",
     "cost",
     "cross_generation",

@@ -40,6 +40,12 @@ class Result:
         return found
 
     @property
+    def untouched(self) -> Mapping[str, Any] | None:
+        """Scores of the untouched network; None for a run that began from none, and in earlier versions."""
+        found: Mapping[str, Any] | None = self.evaluation.get("untouched")
+        return found
+
+    @property
     def macs(self) -> list[int]:
         """Multiply-accumulates per image of each width, ascending."""
         return [self.evaluation["cost"]["macs"][width] for width in self.recipe.width_names]
@@ -52,12 +58,16 @@ class Result:
 
 
 def read_result(path: Path, split: str = "test") -> Result:
-    """Read an evaluated run folder, or the JSON of a sweep.
+    """Read an evaluated run folder, one evaluation in it, or the JSON of a sweep.
 
     Raises:
-        CheckpointError: it is neither, or the run was not evaluated on this split.
+        CheckpointError: it is none of them, or the run was not evaluated on this split.
     """
     try:
+        if path.is_file() and (path.parent / "recipe.json").exists():
+            evaluation = json.loads(path.read_text())
+            evaluation["cost"]
+            return Result(read_recipe(path.parent), evaluation, read_history(path.parent))
         if path.is_file():
             data = json.loads(path.read_text())["data"]
             recipe = parse_recipe(data["recipe"], str(path))

@@ -171,7 +171,13 @@ def _document(
 ) -> dict[str, Any]:
     raw = embed_split(run.unaligned(), dataset.part(split), console)
     unaligned = _evaluated(raw)
-    evaluation = _evaluated(align_embedded(run, raw)) | {"step": run.step, "space": run.space, "cost": cost(run)}
+    untouched = evaluate_untouched(plan.recipe, dataset, split, options.device, console)
+    evaluation = _evaluated(align_embedded(run, raw)) | {
+        "untouched": untouched,
+        "step": run.step,
+        "space": run.space,
+        "cost": cost(run),
+    }
     figures = _figures(evaluation) | {f"{name}, raw": value for name, value in _figures(unaligned).items()}
     if plan.teacher is not None and plan.recipe.teacher is not None and plan.recipe.teacher.classify:
         older = open_run(run.folder.parent / plan.teacher, device=options.device)
@@ -200,7 +206,7 @@ def _document(
             "versions": versions(),
             "evaluation": evaluation,
             "raw": unaligned,
-            "untouched": evaluate_untouched(plan.recipe, raw.split, options.device),
+            "untouched": untouched,
             "alignment": run.alignment and run.alignment.description.model_dump(mode="json"),
             "history": read_history(run.folder),
         },

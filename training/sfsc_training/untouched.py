@@ -1,31 +1,165 @@
-"""The pretrained network as it came: what a training from its weights is measured against."""
+"""The pretrained network as it came: what a training from its weights is measured against.
 
+It is scored by its pooled features at full width: as they are, and with the linear map that `sfsc-train adopt`
+would fit to the training images, where that chooses one. Both cost no training.
+"""
+
+import json
+import math
+import shlex
+from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 
-from sfsc_bundle.retrieval import evaluate
-from sfsc_training.config import Recipe
-from sfsc_training.data.dataset import Split
-from sfsc_training.data.images import load_images
+from sfsc_bundle.progress import bar
+from sfsc_bundle.retrieval import Scores, evaluate
+from sfsc_training.adopt.fit import fit_maps
+from sfsc_training.alignment import Sample, Validation, align
+from sfsc_training.checkpoint import read_recipe
+from sfsc_training.config import NetworkSection, Recipe, load_recipe, packaged_recipes
+from sfsc_training.data.dataset import Dataset, Split
+from sfsc_training.data.images import load_split
 from sfsc_training.device import Device
 from sfsc_training.embed import unit_rows
-from sfsc_training.networks.switchable import make_switchable_family
+from sfsc_training.errors import CheckpointError
+from sfsc_training.evaluation import Floats, embed_split, evaluate_split
+from sfsc_training.networks.switchable import Switchable, make_switchable_family
+from sfsc_training.run import Run
 
-__all__ = ["evaluate_untouched"]
+__all__ = ["compare_with_untouched", "evaluate_untouched", "print_untouched", "shortfall"]
+
+_WIDTH = "1.0"
+_BATCH = 128
+_LONGEST_CHAIN = 100  # of runs that start from one another
 
 
-def evaluate_untouched(recipe: Recipe, split: Split, device: Device) -> dict[str, Any] | None:
-    """mAP and rank-1 of the pooled features at full width; None for a recipe that starts from no weights.
+def evaluate_untouched(
+    recipe: Recipe, dataset: Dataset, part: str, device: Device, console: Console
+) -> dict[str, Any] | None:
+    """mAP and rank-1 of the untouched network on a split, its name, and under `mapped` the same with a map.
+
+    `mapped` is None where no map helps, and on validation identities, which the map is chosen by. None for a run
+    that did not begin from pretrained weights, itself or as the run that it was started from.
+
+    Args:
+        part: test or validation.
 
     Raises:
-        DataError: an image cannot be read.
+        DataError: the split has no images, or one cannot be read.
     """
-    if not recipe.network.from_weights:
+    section = _first_weights(recipe)
+    if section is None:
         return None
-    network = make_switchable_family(recipe.network, [1.0]).to(device).eval()
-    rows = unit_rows(network.pooled, load_images(split.paths, recipe.data), torch.device(device))
-    labels = split.labels()
-    scores = evaluate(rows[split.query], labels.take(split.query), rows[split.gallery], labels.take(split.gallery))
-    return asdict(scores)
+    network = make_switchable_family(section, [1.0]).to(device).eval()
+    split, rows = _embed(network, dataset.part(part), recipe, console)
+    mapped = _with_map(network, split, rows, dataset, recipe, console) if part == "test" else None
+    return {
+        "network": f"{section.backbone} at {recipe.data.height} × {recipe.data.width} pixels",
+        **asdict(_score(split, rows)),
+        "mapped": None if mapped is None else asdict(mapped),
+    }
+
+
+def print_untouched(found: Mapping[str, Any], part: str, console: Console) -> None:
+    """Print the scores of the untouched network."""
+    rows = {"as it came": found} | ({"with a map, as adopt makes it": found["mapped"]} if found["mapped"] else {})
+    scores = "; ".join(f"{how}: mAP {row['mean_ap']:.1f}, rank-1 {row['rank1']:.1f}" for how, row in rows.items())
+    console.print(f"untouched network ({found['network']}), {part}, {scores}", highlight=False, soft_wrap=True)
+
+
+def shortfall(found: Mapping[str, Any], full: float, recipe: Recipe, data: Path) -> str | None:
+    """A sentence where width 1.0 of a run, with mAP `full`, ends below the untouched network; else None."""
+    best = max(found["mean_ap"], found["mapped"]["mean_ap"] if found["mapped"] else 0.0)
+    if full >= best:
+        return None
+    return (
+        f"width 1.0 has {full:.1f} mAP, less than the network that it began from has without any training "
+        f"({best:.1f}), which this makes a bundle of: {_adopt_command(recipe, data)}"
+    )
+
+
+def compare_with_untouched(run: Run, dataset: Dataset, data: Path, console: Console) -> None:
+    """Print width 1.0 of a run beside the untouched network, on validation identities.
+
+    Nothing is printed where there are fewer than two that can be searched for, or no such network.
+    """
+    split, device = dataset.validation, next(run.family.parameters()).device.type
+    if run.recipe.width_names[-1] != _WIDTH or len(split.searchable()) < 2:
+        return
+    found = evaluate_untouched(run.recipe, dataset, "validation", "cuda" if device == "cuda" else "cpu", console)
+    if found is None:
+        return
+    print_untouched(found, "validation", console)
+    cross = evaluate_split(embed_split(run, split, console))
+    full = cross.mean_ap[-1][-1]
+    console.print(f"width 1.0, validation: mAP {full:.1f}, rank-1 {cross.rank1[-1][-1]:.1f}", highlight=False)
+    sentence = shortfall(found, full, run.recipe, data)
+    if sentence is not None:
+        console.print(sentence, highlight=False, soft_wrap=True)
+
+
+def _first_weights(recipe: Recipe) -> NetworkSection | None:
+    """The network section with the pretrained weights that a run began from, through the runs before it."""
+    section = recipe.network
+    for _ in range(_LONGEST_CHAIN):
+        if section.start is None:
+            return section if section.from_weights else None
+        try:
+            section = read_recipe(section.start).network
+        except CheckpointError:  # moved or removed since
+            return None
+    return None
+
+
+def _embed(network: Switchable, split: Split, recipe: Recipe, console: Console) -> tuple[Split, Floats]:
+    split, images = load_split(split, recipe.data)
+    device = next(network.parameters()).device
+    with bar(console, "embedding, untouched", math.ceil(len(images) / _BATCH)) as progress:
+        return split, unit_rows(network.pooled, images, torch.device(device), progress.advance, batch=_BATCH)
+
+
+def _score(split: Split, rows: Floats) -> Scores:
+    labels, query, gallery = split.labels(), split.query, split.gallery
+    return evaluate(rows[query], labels.take(query), rows[gallery], labels.take(gallery))
+
+
+def _with_map(
+    network: Switchable, test: Split, rows: Floats, dataset: Dataset, recipe: Recipe, console: Console
+) -> Scores | None:
+    if len(dataset.train.paths) < rows.shape[1]:  # too few for a map
+        return None
+    train, labelled = _embed(network, dataset.train, recipe, console)
+    validation = None
+    if len(dataset.validation.searchable()) >= 2:
+        split, held_out = _embed(network, dataset.validation, recipe, console)
+        validation = Validation(Sample({_WIDTH: held_out}), split.labels(), split.query, split.gallery)
+    maps = fit_maps(Sample({_WIDTH: labelled}, train.classes), None, validation).maps
+    return _score(test, align({_WIDTH: rows}, maps)[_WIDTH]) if maps else None
+
+
+def _adopt_command(recipe: Recipe, data: Path) -> str:
+    match _first_weights(recipe):
+        case NetworkSection(weights=str(name)):
+            network = ["--weights", name]
+        case NetworkSection(pretrained=True, backbone=backbone):
+            network = ["--model", f"timm:{backbone}"]
+        case _:
+            network = ["--model", "ITS-GRAPH.onnx"]
+    words = ["sfsc-train", "adopt", *network, "--size", f"{recipe.data.height}x{recipe.data.width}"]
+    words += [*_read_as(recipe), "--data", str(data), "--to", f"models/{recipe.name}-untouched"]
+    return shlex.join(words)
+
+
+def _read_as(recipe: Recipe) -> list[str]:
+    """The options that make adopt divide the data as a run did."""
+    for name in packaged_recipes():
+        packaged = load_recipe(name)
+        if (packaged.data, packaged.seed) == (recipe.data, recipe.seed):
+            return ["--recipe", name]
+    given = recipe.data.model_dump(mode="json", exclude_defaults=True, exclude={"height", "width", "vehicles"})
+    settings = [f"seed={recipe.seed}", *(f"data.{key}={json.dumps(value)}" for key, value in given.items())]
+    return [word for setting in settings for word in ("--set", setting)]

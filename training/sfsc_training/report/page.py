@@ -47,7 +47,7 @@ def write_report(results: Sequence[Result], folder: Path) -> Path:
         figures["mixed"] = mixed_curve(mixed)
     figures |= curves(groups)
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [_summary(groups), _ablation(groups), _mixed(mixed)]
+    parts = [_summary(groups), _shortfalls(groups), _ablation(groups), _mixed(mixed)]
     for name, figure in figures.items():
         content = png(figure)
         (folder / f"{name}.png").write_bytes(content)
@@ -83,10 +83,45 @@ def _groups(results: Sequence[Result]) -> dict[str, list[Result]]:
 def _summary(groups: Mapping[str, Sequence[Result]]) -> str:
     unified = _unified(groups)
     head = ("recipe", "method", "seeds", "mean", "self", "cross", "AC", "over unified", "conflicts")
-    rows = [_row(name, members, unified) for name, members in groups.items()]
+    rows = [*_untouched(groups), *(_row(name, members, unified) for name, members in groups.items())]
     first = next(iter(groups.values()))[0]
     caption = f"mAP in points, mean ± standard deviation over the seeds. {first.evaluation['protocol']}."
     return _table(head, rows, caption)
+
+
+def _untouched(groups: Mapping[str, Sequence[Result]]) -> list[list[str]]:
+    """A row for each pretrained network that runs began from, as it came and with a map, mean over the runs."""
+    scores: dict[tuple[str, str], list[float]] = {}
+    for found in (member.untouched for members in groups.values() for member in members):
+        if found is not None:
+            for how, row in (("untouched", found), ("untouched, with a map", found["mapped"])):
+                if row is not None:
+                    scores.setdefault((found["network"], how), []).append(row["mean_ap"])
+    unknown = ["–"] * 6
+    return [
+        [escape(name), how, unknown[0], _spread(values), *unknown[1:]] for (name, how), values in scores.items()
+    ]
+
+
+def _shortfalls(groups: Mapping[str, Sequence[Result]]) -> str:
+    """A sentence for each recipe whose width 1.0 ends below the untouched network; empty where none does."""
+    sentences = []
+    for name, members in groups.items():
+        begun = [member for member in members if member.untouched is not None and member.recipe.widths[-1] == 1]
+        full = [member.mean_ap[-1][-1] for member in begun]
+        best = [max(row["mean_ap"] for row in _forms(member)) for member in begun]
+        if begun and fmean(full) < fmean(best):
+            sentences.append(
+                f"<p>Width 1.0 of {escape(name)} has {fmean(full):.1f} mAP, less than the network that it began "
+                f"from has without any training ({fmean(best):.1f}), which <code>sfsc-train adopt</code> makes a "
+                "bundle of.</p>"
+            )
+    return "\n".join(sentences)
+
+
+def _forms(member: Result) -> list[Mapping[str, float]]:
+    found = member.untouched
+    return [] if found is None else [found, *([found["mapped"]] if found["mapped"] else [])]
 
 
 def _unified(groups: Mapping[str, Sequence[Result]]) -> float | None:

@@ -1,0 +1,46 @@
+"""Options that several commands of `sfsc-train` have."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from sfsc_training.device import Device
+
+__all__ = [
+    "CORES",
+    "DataFolder",
+    "DeviceOption",
+    "Replace",
+    "RunFolder",
+    "SplitName",
+    "Threads",
+    "Unlabelled",
+    "Workers",
+]
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+DataFolder = Annotated[
+    Path,
+    typer.Option(
+        "--data",
+        metavar="DATA",
+        help="images: a folder IDENTITY/IMAGE or {train,test}/IDENTITY/IMAGE, a list FILE.csv with the columns "
+        "path,identity, or a published set",
+    ),
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="run folder that `train` wrote")]
+SplitName = Annotated[
+    Literal["test", "validation"],
+    typer.Option(help="identities to evaluate on; use validation for choices, test once they are made"),
+]
+Threads = Annotated[int, typer.Option(metavar="N", min=1, help="processor cores to compute on; default: all")]
+Workers = Annotated[int, typer.Option(metavar="N", min=0, help="processes that prepare batches; 0: only this one")]
+Unlabelled = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="also fit to all images below it: from where the model will work"),
+]
+Replace = Annotated[bool, typer.Option("--replace", help="replace an existing bundle")]
+DeviceOption = Annotated[Device, typer.Option(help="where the network runs")]
