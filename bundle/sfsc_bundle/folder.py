@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from sfsc_bundle.atomic_file import sync
 from sfsc_bundle.broken_rule import first_broken_rule
 from sfsc_bundle.errors import BundleError
+from sfsc_bundle.external_data import has_external_data
 from sfsc_bundle.manifest import BundleName, Manifest
 
 __all__ = ["MANIFEST", "Bundle", "check_target", "open_bundle", "sha256", "write_bundle"]
@@ -36,7 +37,8 @@ def open_bundle(folder: Path) -> Bundle:
     """Read the manifest and check every file's digest.
 
     Raises:
-        BundleError: the folder or the manifest is missing or invalid, or a file is missing or altered.
+        BundleError: the folder or the manifest is missing or invalid, or a file is missing, altered or
+            keeps weights outside of it.
     """
     manifest = _read_manifest(folder)
     for submodel in manifest.submodels:
@@ -44,6 +46,7 @@ def open_bundle(folder: Path) -> Bundle:
         found = _digest(path, submodel.name)
         if found != submodel.sha256:
             raise BundleError(f"{path}: sha256 must be {submodel.sha256} as the manifest says, found {found}")
+        _check_complete(path)
     return Bundle(folder, manifest)
 
 
@@ -94,6 +97,15 @@ def _read_manifest(folder: Path) -> Manifest:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
         raise BundleError(f"{path}: {first_broken_rule(error)}") from error
+
+
+def _check_complete(path: Path) -> None:
+    try:
+        external = has_external_data(path.read_bytes())
+    except ValueError:  # no graph at all, which the runner refuses
+        return
+    if external:
+        raise BundleError(f"{path} keeps weights in another file, which its sha256 does not cover")
 
 
 def _digest(path: Path, width: str) -> str:

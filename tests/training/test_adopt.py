@@ -93,6 +93,21 @@ def test_two_networks_become_two_widths_of_one_space(say, both, small_data, tmp_
     assert f"query width 0.25: mAP {manifest.quality.mean_ap[0][0]:.1f}" in text
 
 
+def test_what_is_left_out_is_said_before_a_network_is_opened(say, graphs, small_data, tmp_path):
+    data = shutil.copytree(small_data, tmp_path / "data")
+    (data / "train/alone").mkdir()
+    shutil.copy(next((data / "train").rglob("*.png")), data / "train/alone/one.png")
+    next((data / "test").rglob("*.png")).write_bytes(b"no image")
+    words = ("--to", tmp_path / "new", "--data", data, *READ, "--set", "data.skip_unreadable=true")
+    code, text = say(*words, "--model", graphs / "large.onnx")
+    assert not code, text
+    finding = "left out: identities with fewer than 2 images: 1, 'alone'"
+    assert text.index(finding) < text.index("large.onnx becomes width 1.0")
+    assert "1 of 16 images cannot be read and are left out" in text
+    code, text = say("--to", tmp_path / "other", "--data", tmp_path / "nowhere", "--model", tmp_path / "no.onnx")
+    assert (code, "nowhere does not exist" in text) == (2, True)
+
+
 def test_the_bundles_own_size_can_be_another(say, both, small_data, tmp_path):
     code, text = say("--to", tmp_path / "new", "--data", small_data, *both, *READ, "--bundle-size", "32x28")
     assert not code, text

@@ -67,6 +67,13 @@ def test_a_graph_computes_what_the_network_does_of_prepared_images(opened, size,
         assert prove_parity(foreign, content, values, pixels).onnx_min_cosine >= 0.99999
 
 
+def test_weights_in_another_file_are_refused(tmp_path):
+    path = tmp_path / "network.onnx"
+    onnx.save(embedder(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    with pytest.raises(AdoptionError, match=r"network\.onnx keeps weights in another file, which no digest would"):
+        open_foreign(Wanted("0.5", "file", str(path)))
+
+
 def test_preparation_written_out(opened):
     foreign = opened(embedder(), order="bgr", mean=SCALED.mean, deviation=SCALED.deviation)
     image = photographs()[:1]

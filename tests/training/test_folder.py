@@ -172,7 +172,9 @@ def test_links_are_followed_once(photos, tmp_path):
     (photos / "id901" / "foreign.png").symlink_to(tmp_path / "outside.png")
     dataset = read_folder(photos, STRICT, 0)
     assert identities(dataset) == IMAGES
-    assert found(dataset.notes) == {"links to images outside the folder, followed": ("id901/foreign.png",)}
+    assert found(dataset.notes) == {
+        "links to images and folders outside the folder, followed": ("id900", "id901/foreign.png")
+    }
 
 
 def divided(folder: Path, **parts: int) -> Path:

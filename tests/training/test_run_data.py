@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from sfsc_training.cli import main
 from sfsc_training.config import load_recipe
 from sfsc_training.data.reader import read_folder
 from sfsc_training.datasets import decode_for_training, open_with_data, read_for_training
 from sfsc_training.errors import CheckpointError
 from sfsc_training.loop import RunOptions, train
+from sfsc_training.results import read_result
 from sfsc_training.run_data import Changes, changes_since, read_run_data, write_run_data
 from tests.training.conftest import draw_identities
 
@@ -86,7 +88,7 @@ def test_an_identity_that_moves_to_the_test_folder_is_still_not_tested(small_dat
     now, said = opened(tmp_path / "run", folder, capsys)
     assert trained in now.train.identities
     assert trained not in now.test.identities
-    assert "6 images more, 6 fewer" in said
+    assert "0 images more, 0 fewer and 0 with other content; 6 have another name" in said
 
 
 def test_the_test_alone_is_enough_to_evaluate(run, photos, capsys):
@@ -139,6 +141,79 @@ def test_a_damaged_record_is_one_sentence(run):
     (run / "data.json").write_text(json.dumps(content | {"colour": 1}))
     with pytest.raises(CheckpointError, match=r"data.json cannot be used: colour: is not a known key"):
         read_run_data(run)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d["splits"]["train"]["id900"].update({"../x.png": "0" * 64}), "path below the data folder"),
+        (lambda d: d["splits"]["train"]["id900"].update({"/etc/x.png": "0" * 64}), "path below the data folder"),
+        (lambda d: d["splits"]["train"]["id900"].update({"x.png": "0" * 63}), "must match pattern"),
+        (lambda d: d["splits"]["train"]["id900"].update({"x.png": 7}), "string"),
+        (lambda d: d["splits"]["train"]["id900"].update({"x" * 5000: "0" * 64}), "4096"),
+        (lambda d: d["splits"].pop("validation"), "validation is missing"),
+        (lambda d: d["splits"]["test"].update(id900={}), "identity must be listed once, found 'id900'"),
+        (
+            lambda d: d["splits"]["train"].update(new={"id900/c1_0.png": "0" * 64}),
+            "image must be listed once, found 'id900/c1_0.png'",
+        ),
+    ],
+)
+def test_a_tampered_record_is_refused(photos, recipe, tmp_path, change, message):
+    write_run_data(tmp_path, read_folder(photos, recipe.data.model_copy(update={"test_share": 0.0}), 0))
+    content = json.loads((tmp_path / "data.json").read_text())
+    every = {name: images for part in content["splits"].values() for name, images in part.items()}
+    content["splits"] = {"train": every, "validation": {}, "test": {}}
+    change(content)
+    (tmp_path / "data.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=f"data.json cannot be used: .*{message}"):
+        read_run_data(tmp_path)
+
+
+def test_identities_moved_from_one_split_to_another_in_the_record_are_noticed(run, photos):
+    content = json.loads((run / "data.json").read_text())
+    identity, images = content["splits"]["train"].popitem()
+    content["splits"]["test"][identity] = images
+    (run / "data.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=r"data\.json lists other training identities than labels\.json"):
+        open_with_data(run, photos, QUIET)
+
+
+def test_images_are_known_by_their_content_under_another_name(run, photos, capsys):
+    before = parts(opened(run, photos, capsys)[0])
+    tested = next(name for name, part in before.items() if part == "test")
+    (photos / tested / "c1_0.png").rename(photos / tested / "new.png")
+    said = opened(run, photos, capsys)[1]
+    assert "has 0 images more, 0 fewer and 0 with other content; 1 has another name; identities" in said
+    (photos / tested / "c2_1.png").unlink()
+    assert (
+        "has 0 images more, 1 fewer and 0 with other content; 1 has another name" in opened(run, photos, capsys)[1]
+    )
+    trained = next(name for name, part in before.items() if part == "train")
+    (photos / trained).rename(photos / "other name")
+    with pytest.raises(CheckpointError, match=r"3 images that the run was trained on are held out now"):
+        open_with_data(run, photos, QUIET)
+
+
+def test_an_evaluation_of_changed_data_leaves_the_other_one(run, photos, capsys, monkeypatch):
+    def evaluate():
+        monkeypatch.setattr("sys.argv", ["sfsc-train", "evaluate", str(run), "--data", str(photos)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+        return " ".join(capsys.readouterr().out.split())
+
+    evaluate()
+    first = (run / "evaluation-test.json").read_bytes()
+    draw_identities(photos, identities=2, shots=3, seed=1)
+    said = evaluate()
+    (other,) = run.glob("evaluation-test-*.json")
+    assert (
+        f"evaluation written to {other}; figures on the images of the training stay in evaluation-test.json"
+        in said
+    )
+    assert (run / "evaluation-test.json").read_bytes() == first
+    assert read_result(other).evaluation["gallery"] == read_result(run).evaluation["gallery"] + 6
 
 
 def test_changes_are_told_apart_from_none():

@@ -22,10 +22,11 @@ from torch import Tensor
 from sfsc_bundle.atomic_file import replacing, write_file
 from sfsc_bundle.manifest import Normalisation
 from sfsc_training.config import NetworkSection, Recipe, parse_recipe
-from sfsc_training.errors import CheckpointError, RecipeError
+from sfsc_training.errors import CheckpointError, FailedError, RecipeError
 from sfsc_training.networks.normalise import default_normalisation
 
 __all__ = [
+    "Best",
     "Checkpoint",
     "digest_weights",
     "older_space",
@@ -40,11 +41,21 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
+class Best:
+    """The weights after `step` steps, with the best `score` on validation identities so far (`early_stopping`)."""
+
+    step: int
+    score: float
+    network: Mapping[str, Tensor]
+    classifier: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """All state of the loop after `step` steps; without random state: draws are functions of (seed, step).
 
     `normalisation`: fields of the network's `Normalisation`; None in a run of an earlier version, whose network
-    had the default of its channels, whatever its first weights were trained with.
+    had the default of its channels, whatever its first weights were trained with. `finished`: no step is left.
     """
 
     step: int
@@ -56,9 +67,23 @@ class Checkpoint:
     averaged: Mapping[str, Mapping[str, Any]] | None = None
     teacher_sha256: str | None = None
     normalisation: Mapping[str, Sequence[float]] | None = None
+    best: Mapping[str, Any] | None = None
+    finished: bool = False
+
+    @property
+    def best_weights(self) -> Best | None:
+        """Those that early stopping has kept; None where the recipe has none."""
+        return None if self.best is None else Best(**self.best)
+
+    @property
+    def result_step(self) -> int:
+        """After how many steps the run had the weights of `result`."""
+        return self.step if self.best is None else int(self.best["step"])
 
     def result(self) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-        """The weights of network and classifier that count: the averaged ones where there are any."""
+        """The weights of network and classifier that count: the best, else the averaged ones, else the last."""
+        if self.best is not None:
+            return self.best["network"], self.best["classifier"]
         if self.averaged is None:
             return self.network, self.classifier
         return _inside(self.averaged["network"]), _inside(self.averaged["classifier"])
@@ -92,7 +117,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Replace the run's checkpoint atomically: a run killed at any moment leaves the old one or the new one.
 
     Raises:
-        CheckpointError: it cannot be written; the old one is still there.
+        FailedError: it cannot be written; the old one is still there.
     """
     content = {"format": _FORMAT} | {name: getattr(checkpoint, name) for name in Checkpoint.__slots__}
     path = folder / "checkpoint.pt"
@@ -100,7 +125,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         with replacing(path) as file:
             torch.save(content, file)
     except (OSError, RuntimeError) as error:  # torch wraps what the file raises
-        raise CheckpointError(f"{path} cannot be written: {_cause(error)}; the run can be resumed") from error
+        raise FailedError(f"{path} cannot be written: {_cause(error)}; the run can be resumed") from error
 
 
 def _cause(error: BaseException) -> str:
@@ -124,7 +149,10 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
         raise CheckpointError(f"{path} cannot be read as a checkpoint: damaged, or of another kind") from error
     if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint of format {_FORMAT}")
-    return Checkpoint(**content)
+    try:
+        return Checkpoint(**content)
+    except TypeError as error:
+        raise CheckpointError(f"{path} is not a checkpoint of format {_FORMAT} ({error})") from error
 
 
 def read_recipe(folder: Path) -> Recipe:

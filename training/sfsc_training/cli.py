@@ -29,7 +29,7 @@ from sfsc_training.config import Recipe, load_recipe, packaged_recipes, purpose
 from sfsc_training.continuation import continued_recipe
 from sfsc_training.datasets import decode_for_training, open_with_data, read_for_recipe, read_for_training
 from sfsc_training.distributed import is_first
-from sfsc_training.errors import RecipeError, TrainingError
+from sfsc_training.errors import ExportError, FailedError, RecipeError, TrainingError
 from sfsc_training.evaluate_command import evaluate_command
 from sfsc_training.event_files import write_event_files
 from sfsc_training.export import export_joined
@@ -57,18 +57,23 @@ console = Console(markup=False, emoji=False)  # names of folders are no markup
 
 
 def main() -> None:
-    """Run the command line; an expected error is one sentence on stderr and exit code 2."""
+    """Run the command line; an expected error is one sentence on stderr.
+
+    The exit code is 2 where an argument, a recipe or what they name cannot be used, 1 where the work failed.
+    """
     try:
         app()
+    except (FailedError, ExportError) as error:
+        _fail(str(error), 1)
     except (TrainingError, SfscError) as error:
-        _fail(str(error))
+        _fail(str(error), 2)
     except OSError as error:  # a full disk, or no permission
-        _fail(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+        _fail(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""), 1)
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, code: int) -> NoReturn:
     print(f"sfsc-train: {' '.join(message.splitlines())}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)
 
 
 def _print_version(wanted: bool) -> None:
@@ -101,6 +106,7 @@ def train(
         Path | None,
         typer.Option(
             "--out",
+            metavar="FOLDER",
             help="run folder; an existing run is resumed  [default: runs/NAME, the recipe's name]",
             show_default=False,
         ),
@@ -120,7 +126,7 @@ def train(
     ] = None,
     threads: Threads = CORES,
     workers: Workers = 1,
-    checkpoint_every: Annotated[int, typer.Option(min=1, help="steps between checkpoints")] = 250,
+    checkpoint_every: Annotated[int, typer.Option(metavar="N", min=1, help="steps between checkpoints")] = 250,
     device: DeviceOption = "cpu",
     compiled: Annotated[
         bool, typer.Option("--compile", help="compile the network with torch.compile: slow start, faster steps")
@@ -153,7 +159,7 @@ def train(
     if is_first():
         print_plan(loaded, dataset, data, folder, console)
         if not (folder / "checkpoint.pt").exists():
-            print_time(loaded, dataset.train, console, options)
+            print_time(loaded, dataset, console, options)
     train_run(loaded, dataset, folder, console, options, teacher, images)
     if not is_first():
         return
@@ -177,14 +183,21 @@ def align(
     method: Annotated[
         MethodName, typer.Option(help="chosen: by the mixed gallery of validation identities; none: no alignment")
     ] = "chosen",
-    ridge_share: Annotated[float, typer.Option(min=0.0, max=1.0, help="share of the ridge map in a blend")] = 0.7,
-    strength: Annotated[float, typer.Option(min=1e-6, help="λ of ridge and least squares")] = 0.01,
+    ridge_share: Annotated[
+        float, typer.Option(metavar="SHARE", min=0.0, max=1.0, help="share of the ridge map in a blend")
+    ] = 0.7,
+    strength: Annotated[
+        float, typer.Option(metavar="NUMBER", min=1e-6, help="λ of ridge and least squares")
+    ] = 0.01,
     compatible_with: Annotated[
         Path | None,
         typer.Option(metavar="RUN", help="older run whose full-width embeddings are the target"),
     ] = None,
     to: Annotated[
-        Path | None, typer.Option("--to", help="join several runs: bundle folder to write, such as models/NAME")
+        Path | None,
+        typer.Option(
+            "--to", metavar="FOLDER", help="join several runs: bundle folder to write, such as models/NAME"
+        ),
     ] = None,
     replace: Replace = False,
     device: DeviceOption = "cpu",
@@ -220,7 +233,9 @@ app.command(name="evaluate")(evaluate_command)
 def export(
     run: RunFolder,
     data: DataFolder,
-    to: Annotated[Path, typer.Option("--to", help="bundle folder to write, such as models/NAME")],
+    to: Annotated[
+        Path, typer.Option("--to", metavar="FOLDER", help="bundle folder to write, such as models/NAME")
+    ],
     unlabelled: Unlabelled = None,
     replace: Replace = False,
 ) -> None:
@@ -246,10 +261,12 @@ def sweep(
         Path, typer.Argument(metavar="FILE", help="TOML list of [[run]] with recipe, seeds, settings, teacher")
     ],
     data: DataFolder,
-    runs: Annotated[Path, typer.Option("--out", help="folder for the run folders")] = Path("runs"),
-    results: Annotated[Path, typer.Option(help="folder for the results, one JSON per run")] = Path(
-        "benchmarks/results"
+    runs: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="folder for the run folders")] = Path(
+        "runs"
     ),
+    results: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="folder for the results, one JSON per run")
+    ] = Path("results"),
     only: Annotated[
         str,
         typer.Option(
@@ -280,7 +297,9 @@ def report_command(
     runs: Annotated[
         list[Path], typer.Argument(metavar="RUN…", help="evaluated run folders, or JSON files of a sweep")
     ],
-    to: Annotated[Path, typer.Option("--to", help="folder for index.html and the figures")] = Path("report"),
+    to: Annotated[
+        Path, typer.Option("--to", metavar="FOLDER", help="folder for index.html and the figures")
+    ] = Path("report"),
     split: SplitName = "test",
 ) -> None:
     """Write a page that compares finished runs: matrices, accuracy against cost, ablation, curves."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from sfsc_bundle.progress import bar, counting
-from sfsc_training.checkpoint import read_recipe
+from sfsc_training.checkpoint import read_labels, read_recipe
 from sfsc_training.config import Recipe
 from sfsc_training.data.check_images import check_images
 from sfsc_training.data.dataset import Dataset
@@ -13,8 +13,9 @@ from sfsc_training.data.division import Division
 from sfsc_training.data.images import Pixels
 from sfsc_training.data.read import read_dataset
 from sfsc_training.device import Device
+from sfsc_training.errors import CheckpointError
 from sfsc_training.run import Run, open_run
-from sfsc_training.run_data import changes_since, read_run_data
+from sfsc_training.run_data import RunData, changes_since, read_run_data
 
 __all__ = ["decode_for_training", "is_as_trained", "open_with_data", "read_for_recipe", "read_for_training"]
 
@@ -37,7 +38,7 @@ def read_for_training(data: Path, recipe: Recipe, folder: Path, console: Console
         CheckpointError: the data.json of one of these runs cannot be used.
     """
     start = recipe.network.start
-    known = read_run_data(folder) or (None if start is None else read_run_data(start))
+    known = _trained_with(folder) or (None if start is None else _trained_with(start))
     return read_for_recipe(data, recipe, console, None if known is None else known.division(others=None))
 
 
@@ -60,7 +61,7 @@ def open_with_data(
             which stored no data.json, and the data is not what it was.
         DataError: something in the data cannot be used, and is not to be left out.
     """
-    recipe, trained = read_recipe(folder), read_run_data(folder)
+    recipe, trained = read_recipe(folder), _trained_with(folder)
     if trained is None:
         dataset = read_for_recipe(data, recipe, console)
         return open_run(folder, dataset, device, aligned=aligned), dataset
@@ -80,5 +81,15 @@ def is_as_trained(folder: Path, dataset: Dataset) -> bool:
     Raises:
         CheckpointError: the run's data.json cannot be used.
     """
-    trained = read_run_data(folder)
-    return trained is None or not changes_since(trained, dataset)
+    trained = _trained_with(folder)
+    return trained is None or not changes_since(trained, dataset).of_content
+
+
+def _trained_with(folder: Path) -> RunData | None:
+    """The data.json of a run, whose training identities must be those of its classifier."""
+    found = read_run_data(folder)
+    if found is not None and set(found.splits["train"]) != set(read_labels(folder)):
+        raise CheckpointError(
+            f"{folder}: data.json lists other training identities than labels.json; one of them was changed"
+        )
+    return found

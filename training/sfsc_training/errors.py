@@ -8,7 +8,8 @@ TrainingError         also by itself: the device or the processes
 │   └── StaleAlignmentError    the alignment in it belongs to other weights
 ├── AlignmentError    there are too few images or identities to fit the maps of an alignment
 ├── AdoptionError     a foreign graph cannot become a width of a bundle
-├── DivergenceError   a loss is no longer finite, or far too large
+├── FailedError       the work itself failed: a process ended, a disk is full
+│   └── DivergenceError        a loss is no longer finite, or far too large
 └── ExportError       an exported sub-model does not reproduce the trained network
 """
 
@@ -19,6 +20,7 @@ __all__ = [
     "DataError",
     "DivergenceError",
     "ExportError",
+    "FailedError",
     "NetworkError",
     "RecipeError",
     "StaleAlignmentError",
@@ -58,7 +60,11 @@ class AdoptionError(TrainingError):
     """A foreign graph cannot become a width of a bundle."""
 
 
-class DivergenceError(TrainingError):
+class FailedError(TrainingError):
+    """What was asked for is right, and the work failed."""
+
+
+class DivergenceError(FailedError):
     """Training has diverged."""
 
 

@@ -9,7 +9,7 @@ from sfsc_training.history import read_history
 __all__ = ["write_event_files"]
 
 _BY_WIDTH = ("loss", "uncertainty", "gradient_norm")
-_OF_THE_STEP = ("lr", "images_per_s", "conflicts")
+_OF_THE_STEP = ("lr", "images_per_s", "conflicts", "validation")
 
 
 def write_event_files(run: Path) -> Path:
@@ -31,7 +31,7 @@ def write_event_files(run: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     writer = Writer(str(folder))
     for step in steps:
-        values = {name: step[name] for name in _OF_THE_STEP}
+        values = {name: step[name] for name in _OF_THE_STEP if name in step}
         values |= {f"{name}/{width}": value for name in _BY_WIDTH for width, value in step[name].items()}
         for name, value in values.items():
             writer.add_scalar(name, value, step["step"])

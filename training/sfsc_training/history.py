@@ -48,8 +48,16 @@ class History:
         if self._file is not None:
             self._file.flush()
 
-    def write(self, step: int, rate: float, speed: float, summary: StepSummary) -> None:
-        """Append one step; `rate`: its learning rate, `speed`: images per second since the start."""
+    def write(
+        self, step: int, rate: float, speed: float, summary: StepSummary, validation: float | None = None
+    ) -> None:
+        """Append one step.
+
+        Args:
+            rate: its learning rate.
+            speed: images per second since the start.
+            validation: mAP that early stopping found after it.
+        """
         if self._file is None:
             return
         line = {
@@ -61,6 +69,8 @@ class History:
             "gradient_norm": self._by_name(summary.norms),
             "conflicts": summary.conflicts,
         }
+        if validation is not None:
+            line["validation"] = validation
         self._file.write(json.dumps(line) + "\n")
 
     def _by_name(self, values: dict[int, float]) -> dict[str, float]:

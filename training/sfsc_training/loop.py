@@ -29,11 +29,13 @@ from sfsc_training.data.batches import Batches, MicroBatch
 from sfsc_training.data.dataset import Dataset, Split
 from sfsc_training.data.images import Pixels, load_split
 from sfsc_training.data.loader import deliver, explain_lost_workers
-from sfsc_training.data.sampling import make_sampler, sampling_unit
+from sfsc_training.data.sampling import make_sampler
 from sfsc_training.device import Device, check_device
 from sfsc_training.distributed import World, join_world
+from sfsc_training.early_stopping import EarlyStopping, possible
 from sfsc_training.errors import DivergenceError, TrainingError
 from sfsc_training.history import History, StepSummary
+from sfsc_training.length import batch_size, with_length
 from sfsc_training.losses.objective import WidthLoss, needs_widest, width_loss
 from sfsc_training.networks.family import Family
 from sfsc_training.optimisers import learning_rate
@@ -95,14 +97,16 @@ def train(
         torch.manual_seed(recipe.seed)
         state = make_state(recipe, len(dataset.train.identities), teacher, options.device)
         start = start_or_resume(state, folder, recipe, dataset, teacher, world)
-        split = dataset.train
-        if images is None:
-            split, images = _read_images(recipe, dataset, console)
-        batches = _plan_batches(recipe, split, images, start, world)
-        setup = prepare_steps(state, recipe, teacher, world, compiled=options.compiled)
+        split, images = (dataset.train, images) if images is not None else _read_images(recipe, dataset, console)
+        limited = with_length(recipe, len(split.paths))
+        steps, stopping = limited.optimiser.steps, _early_stopping(recipe, dataset)
+        if stopping is not None and stopping.is_over(state, start):
+            steps = start  # the run has ended already
+        batches = _plan_batches(limited, split, images, start, steps, world)
+        setup = prepare_steps(state, limited, teacher, world, compiled=options.compiled)
         setup.train_mode()
         history = History(folder if world.rank == 0 else None, recipe.width_names)
-        bars = bar(console, recipe.name, recipe.optimiser.steps, done=start)
+        bars = bar(console, recipe.name, steps, done=start)
         with history, explain_lost_workers(), bars as progress:
             began = time.monotonic()
             for step, micro_batches in enumerate(deliver(batches, options.workers), start):
@@ -111,14 +115,29 @@ def train(
                 speed = (step - start + 1) * recipe.optimiser.batch / (time.monotonic() - began)
                 loss = max(summary.losses.values())
                 progress.advance(f"loss {loss:.3f}  lr {rate:.1e}  {speed:.0f} images/s")
-                last = step + 1 == recipe.optimiser.steps
-                if step % _LOG_EVERY == 0 or last:
-                    history.write(step, rate, speed, summary)
-                if last or (step + 1) % options.checkpoint_every == 0:
-                    history.flush()
+                done, score = step + 1, None
+                last = done == steps
+                if stopping is not None and (last or stopping.is_due(done)):
                     world.average(state.buffers())  # each process has running statistics of its own images
+                    score = stopping.look(state, done)
+                    setup.train_mode()
+                    last = last or world.from_first(stopping.is_over(state, done))
+                if step % _LOG_EVERY == 0 or last or score is not None:
+                    history.write(step, rate, speed, summary, score)
+                if last or done % options.checkpoint_every == 0:
+                    history.flush()
+                    world.average(state.buffers())
                     if world.rank == 0:
-                        write_checkpoint(folder, state.checkpoint(step + 1, recipe, dataset, teacher))
+                        write_checkpoint(folder, state.checkpoint(done, recipe, dataset, teacher, finished=last))
+                if last:
+                    break
+        if state.best is not None:
+            console.print(
+                f"the weights after step {state.best.step} are the result: on validation identities the narrowest "
+                f"and the widest width had {state.best.score:.1f} mAP then",
+                highlight=False,
+                soft_wrap=True,
+            )
     return state.family
 
 
@@ -267,14 +286,15 @@ def _read_images(recipe: Recipe, dataset: Dataset, console: Console) -> tuple[Sp
         return load_split(dataset.train, recipe.data, progress.advance)
 
 
-def batch_size(recipe: Recipe, images: int) -> int:
-    """Images per step: those of the recipe, or fewer where the training split has fewer."""
-    unit = recipe.optimiser.micro_batches * sampling_unit(recipe.sampler)
-    return min(recipe.optimiser.batch, images // unit * unit)
+def _early_stopping(recipe: Recipe, dataset: Dataset) -> EarlyStopping | None:
+    """None where the recipe has none, or the data too few validation identities."""
+    if recipe.early_stopping is None or not possible(dataset.validation):
+        return None
+    return EarlyStopping(recipe.early_stopping, *load_split(dataset.validation, recipe.data))
 
 
-def _plan_batches(recipe: Recipe, split: Split, images: Pixels, start: int, world: World) -> Batches:
-    """The batches from step `start` on."""
+def _plan_batches(recipe: Recipe, split: Split, images: Pixels, start: int, stop: int, world: World) -> Batches:
+    """The batches of the steps start … stop − 1."""
     section = recipe.optimiser
     count, each = section.micro_batches, section.micro_batches // world.size
     if count % world.size:
@@ -287,7 +307,7 @@ def _plan_batches(recipe: Recipe, split: Split, images: Pixels, start: int, worl
         make_sampler(recipe.sampler, split.classes, size, recipe.seed),
         seed=recipe.seed,
         start=start,
-        stop=section.steps,
+        stop=stop,
         micro_batches=count,
         mine=range(world.rank * each, (world.rank + 1) * each),
     )

@@ -4,9 +4,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sfsc_training.config import Recipe
+from sfsc_training.config import EarlyStoppingSection, Recipe
 from sfsc_training.data.dataset import Dataset, Split
-from sfsc_training.loop import RunOptions, batch_size
+from sfsc_training.early_stopping import possible
+from sfsc_training.length import FEWEST_STEPS, batch_size, with_length
+from sfsc_training.loop import RunOptions
 from sfsc_training.step_time import training_seconds
 
 __all__ = ["print_plan", "print_time"]
@@ -41,18 +43,40 @@ def print_plan(recipe: Recipe, dataset: Dataset, data: Path, out: Path, console:
     )
 
 
-def print_time(recipe: Recipe, split: Split, console: Console, options: RunOptions) -> None:
+def print_time(recipe: Recipe, dataset: Dataset, console: Console, options: RunOptions) -> None:
     """Print how long the training takes, by timing a few steps; not where that takes as long itself."""
-    batch, steps = batch_size(recipe, len(split.paths)), recipe.optimiser.steps
+    images, limited = len(dataset.train.paths), with_length(recipe, len(dataset.train.paths))
+    batch, steps = batch_size(recipe, images), limited.optimiser.steps
+    looks = recipe.early_stopping is not None and possible(dataset.validation)
+    length = f"{steps} steps of {batch} images, {steps * batch / images:.0f} passes over them"
+    if steps < recipe.optimiser.steps:
+        length += (
+            f" (not {recipe.optimiser.steps} steps: optimiser.passes = {recipe.optimiser.passes:g}, but never "
+            f"fewer than {FEWEST_STEPS} steps)"
+        )
     if steps < _WORTH_TIMING:
-        _line(console, "training", f"{steps} steps of {batch} images")
-        return
-    seconds = training_seconds(recipe, len(split.identities), batch, options)
-    _line(
-        console,
-        "training",
-        f"{steps} steps of {batch} images, about {_duration(seconds)} on {options.device} with {options.threads} "
-        f"threads: {seconds / steps:.2f} s a step, as a few steps took that were timed just now",
+        _line(console, "training", length)
+    else:
+        scored = len(dataset.validation.paths) if looks else 0
+        seconds = training_seconds(limited, len(dataset.train.identities), batch, scored, options)
+        _line(
+            console,
+            "training",
+            f"{length}, about {_duration(sum(seconds))} on {options.device} with {options.threads} threads: "
+            f"{seconds.steps / steps:.2f} s a step, as a few steps took that were timed just now",
+        )
+        if looks:
+            _line(console, "", f"{_duration(seconds.looks)} of it to score validation images")
+    if recipe.early_stopping is not None:
+        _line(console, "early stop", _stopping(recipe.early_stopping, looks))
+
+
+def _stopping(section: EarlyStoppingSection, looks: bool) -> str:
+    if not looks:
+        return "none: fewer than 2 validation identities can be searched for"
+    return (
+        f"where {section.patience} looks at the validation identities, one every {section.every} steps, find no "
+        "better weights; the best ones are the result"
     )
 
 

@@ -24,8 +24,8 @@ __all__ = ["Run", "open_run"]
 class Run:
     """A trained network with its recipe.
 
-    `step`: how many steps it was trained for; `labels`: the identity of each class of `classifier`; `alignment`:
-    None where the run was never aligned.
+    `step`: after how many steps it had these weights; `labels`: the identity of each class of `classifier`;
+    `alignment`: None where the run was never aligned.
     """
 
     folder: Path
@@ -93,4 +93,4 @@ def open_run(folder: Path, dataset: Dataset | None = None, device: Device = "cpu
     family = family.to(memory_format=torch.channels_last).to(device).eval()
     weights = checkpoint.weights_sha256
     alignment = read_alignment(folder, weights, recipe.width_names) if aligned else None
-    return Run(folder, recipe, family, checkpoint.step, classifier, labels, weights, alignment)
+    return Run(folder, recipe, family, checkpoint.result_step, classifier, labels, weights, alignment)

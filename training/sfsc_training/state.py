@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from sfsc_training.checkpoint import Checkpoint, read_checkpoint, read_labels
+from sfsc_training.checkpoint import Best, Checkpoint, read_checkpoint, read_labels
 from sfsc_training.config import NetworkSection, Recipe
 from sfsc_training.data.dataset import Dataset
 from sfsc_training.errors import CheckpointError
@@ -21,14 +21,26 @@ from sfsc_training.teacher import Teacher, freeze_full
 __all__ = ["State", "make_state"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class State:
-    """`averaged`: exponential averages of network and classifier, where the recipe sets optimiser.ema."""
+    """`averaged`: exponential averages of network and classifier, where the recipe sets optimiser.ema.
+
+    `best`: the weights that early stopping has kept so far.
+    """
 
     family: Family
     classifier: nn.Module
     optimiser: torch.optim.Optimizer
     averaged: tuple[AveragedModel, AveragedModel] | None
+    best: Best | None = None
+
+    def result(self) -> tuple[Family, nn.Module]:
+        """Network and classifier as they would be the result now: the averaged ones where there are any."""
+        if self.averaged is None:
+            return self.family, self.classifier
+        family, classifier = (mean.module for mean in self.averaged)
+        assert isinstance(family, Family)
+        return family, classifier
 
     def average(self) -> None:
         """Move the averaged weights towards the current ones."""
@@ -41,7 +53,9 @@ class State:
         modules = (self.family, *(self.averaged or ()))
         return [buffer for module in modules for buffer in module.buffers() if buffer.is_floating_point()]
 
-    def checkpoint(self, step: int, recipe: Recipe, dataset: Dataset, teacher: Teacher | None) -> Checkpoint:
+    def checkpoint(
+        self, step: int, recipe: Recipe, dataset: Dataset, teacher: Teacher | None, *, finished: bool
+    ) -> Checkpoint:
         """The state after `step` steps, on its way to disk."""
         averaged = None
         if self.averaged is not None:
@@ -56,6 +70,8 @@ class State:
             averaged,
             teacher.run.weights_sha256 if teacher else None,
             self.family.normalisation.model_dump(),
+            None if self.best is None else {name: getattr(self.best, name) for name in Best.__slots__},
+            finished,
         )
 
     def start_from(self, folder: Path, section: NetworkSection, identities: Sequence[str]) -> None:
@@ -89,6 +105,7 @@ class State:
             if self.averaged is not None and checkpoint.averaged is not None:
                 for mean, name in zip(self.averaged, ("network", "classifier"), strict=True):
                     mean.load_state_dict(checkpoint.averaged[name])
+            self.best = checkpoint.best_weights
         except (RuntimeError, ValueError, KeyError) as error:
             raise CheckpointError(f"the checkpoint in {folder} has another network") from error
 

@@ -1,6 +1,7 @@
-"""How long a step of a recipe takes on this machine, from a few steps of a network that is then forgotten."""
+"""How long a recipe takes on this machine, from a few steps of a network that is then forgotten."""
 
 import time
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,19 +11,29 @@ from sfsc_training.data.augmentation import GrowingAugmentation
 from sfsc_training.data.batches import Batches
 from sfsc_training.data.sampling import Shuffle
 from sfsc_training.distributed import World
+from sfsc_training.early_stopping import looked_at
+from sfsc_training.embed import embed
 from sfsc_training.loop import RunOptions, compute_gradients, update_weights
 from sfsc_training.state import make_state
 from sfsc_training.step_setup import StepSetup, prepare_steps
 
-__all__ = ["training_seconds"]
+__all__ = ["Seconds", "training_seconds"]
 
 _MOST_STEPS = 3  # of each image size, after one that is not timed
 _ENOUGH_S = 3.0
 _TINY = 1e-12  # learning rate: noise as images must not make a loss explode
+_SCORED = 64  # images whose embedding is timed
 _UNTRAINED = {"pretrained": False, "weights": None, "weights_file": None}
 
 
-def training_seconds(recipe: Recipe, identities: int, batch: int, options: RunOptions) -> float:
+class Seconds(NamedTuple):
+    """Of all steps together, and of all looks of early stopping if the run takes its full length."""
+
+    steps: float
+    looks: float
+
+
+def training_seconds(recipe: Recipe, identities: int, batch: int, validation: int, options: RunOptions) -> Seconds:
     """Seconds that the steps of a recipe take: those timed, times how often there is one of their image size.
 
     A step is timed without a teacher and without torch.compile, on random images of the right size, and with the
@@ -31,6 +42,7 @@ def training_seconds(recipe: Recipe, identities: int, batch: int, options: RunOp
 
     Args:
         batch: images per step.
+        validation: images that early stopping scores; 0: it does not.
     """
     network = recipe.network.model_copy(update=_UNTRAINED)
     optimiser = recipe.optimiser.model_copy(update={"lr": _TINY})
@@ -41,7 +53,21 @@ def training_seconds(recipe: Recipe, identities: int, batch: int, options: RunOp
         setup.train_mode()
         batches = _random_batches(alone, identities, batch)
         steps = recipe.optimiser.steps
-        return sum(count * _seconds(setup, batches, first) for first, count in _stages(recipe, steps))
+        stepping = sum(count * _seconds(setup, batches, first) for first, count in _stages(recipe, steps))
+        return Seconds(stepping, _looks(recipe) * _look_seconds(setup, recipe, validation) if validation else 0.0)
+
+
+def _looks(recipe: Recipe) -> int:
+    section = recipe.early_stopping
+    return 0 if section is None else -(-recipe.optimiser.steps // section.every)
+
+
+def _look_seconds(setup: StepSetup, recipe: Recipe, images: int) -> float:
+    pixels = np.zeros((min(images, _SCORED), recipe.data.height, recipe.data.width, 3), np.uint8)
+    family, began = setup.state.family, time.monotonic()
+    for index in looked_at(family.widths):
+        embed(family, pixels, index)
+    return (time.monotonic() - began) * images / len(pixels)
 
 
 def _stages(recipe: Recipe, steps: int) -> list[tuple[int, int]]:

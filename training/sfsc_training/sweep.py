@@ -150,7 +150,7 @@ def _finished(folder: Path, recipe: Recipe) -> bool:
         checkpoint = read_checkpoint(folder)
     except CheckpointError:
         return False
-    return checkpoint is not None and checkpoint.step == recipe.optimiser.steps
+    return checkpoint is not None and (checkpoint.finished or checkpoint.step == recipe.optimiser.steps)
 
 
 def _is_result(path: Path, plan: Planned, dataset: Dataset) -> bool:

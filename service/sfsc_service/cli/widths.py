@@ -34,7 +34,7 @@ class Widths(ServiceCommand):
             return
         quality = document["quality"]
         table = Table(
-            "width", "parameters", "GMAC", "mAP to itself", "to full", "to mixed", title=document["model"]
+            "width", "parameters", "GFLOP", "mAP to itself", "to full", "to mixed", title=document["model"]
         )
         for at, submodel in enumerate(document["widths"]):
             table.add_row(*_row(at, submodel, quality))
@@ -68,7 +68,7 @@ def _row(at: int, submodel: dict[str, Any], quality: dict[str, Any]) -> Sequence
     return (
         submodel["width"],
         f"{submodel['parameters']:,}",
-        f"{submodel['macs'] / 1e9:.4f}",
+        f"{2e-9 * submodel['macs']:.4f}",
         f"{quality['mean_ap'][at][at]:.2f}",
         f"{quality['mean_ap'][at][-1]:.2f}",
         f"{mixed['mean_ap'][at]:.2f} ± {mixed['mean_ap_spread'][at]:.2f}",

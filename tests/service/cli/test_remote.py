@@ -288,4 +288,4 @@ def test_ls_get_rm_count_and_widths(sfsc: Command, photos: Path, tmp_path: Path)
     assert (again.returncode, again.stderr) == (1, "sfsc: id: no item 'cat/1.jpg' is in the gallery\n")
     assert report(sfsc("count", "--json")) == {"items": 3, "widths": {"0.5": 3}}
     assert report(sfsc("widths", "--json"))["gallery"] == {"items": 3, "widths": {"0.5": 3}}
-    assert "GMAC" in sfsc("widths").stdout
+    assert "GFLOP" in sfsc("widths").stdout

@@ -93,6 +93,6 @@ def check_costs(adoption: Adoption) -> None:
     for narrow, wide in zip(adoption.widths, adoption.widths[1:], strict=False):
         if costs[narrow] > costs[wide]:
             raise AdoptionError(
-                f"a wider network must not cost less than a narrower one, found {costs[narrow] / 1e6:.1f} million "
-                f"multiply-accumulates at {narrow} and {costs[wide] / 1e6:.1f} at {wide}; give other widths (--as)"
+                f"a wider network must not cost less than a narrower one, found {2e-6 * costs[narrow]:.1f} MFLOP "
+                f"an image at {narrow} and {2e-6 * costs[wide]:.1f} at {wide}; give other widths (--as)"
             )

@@ -12,7 +12,8 @@ from sfsc_training.adopt.adoption import Adoption, check_unseen, check_widths
 from sfsc_training.adopt.foreign import Foreign, open_foreign
 from sfsc_training.adopt.input_format import Size, parse_size
 from sfsc_training.adopt.options import NetworkOptions, read_option, wanted_networks
-from sfsc_training.config import load_recipe
+from sfsc_training.config import change_recipe, load_recipe
+from sfsc_training.data.dataset import Dataset
 from sfsc_training.data.read import read_dataset
 from sfsc_training.errors import AdoptionError
 
@@ -20,8 +21,12 @@ __all__ = ["adopt_command"]
 
 _EACH = "; once for all networks or once for each"
 
-Target = Annotated[Path, typer.Option("--to", help="bundle folder to write, such as models/NAME")]
-Data = Annotated[Path, typer.Option("--data", help="data folder; maps are fitted on its training identities")]
+Target = Annotated[
+    Path, typer.Option("--to", metavar="FOLDER", help="bundle folder to write, such as models/NAME")
+]
+Data = Annotated[
+    Path, typer.Option("--data", metavar="DATA", help="data folder; maps are fitted on its training identities")
+]
 Models = Annotated[
     list[str] | None,
     typer.Option("--model", metavar="FILE|timm:NAME", help="ONNX graph, or a timm model with its own weights"),
@@ -107,7 +112,7 @@ def adopt_command(
     Preprocessing and a fitted linear map become part of each graph. With --base, a bundle gains widths, and a
     gallery that it filled needs no new embedding.
     """
-    console = Console()
+    console = Console(markup=False, emoji=False)  # names of folders are no markup
     check_target(to, replace)
     old = None if base is None else open_bundle(base)
     typed = (model, weights, width, layout, channels, size, mean, std, licence)
@@ -115,14 +120,16 @@ def adopt_command(
     wanted = wanted_networks(options, joins=old is not None)
     check_widths([one.width for one in wanted], old)
     asked = None if bundle_size is None else read_option("--bundle-size", bundle_size, parse_size)
-    networks = sorted((open_foreign(one) for one in wanted), key=lambda network: float(network.width))
-    size_of_images = zip(("data.height", "data.width"), _size(networks, old, asked), strict=True)
-    read_as = load_recipe(recipe, [*(setting or []), *(f"{key}={pixels}" for key, pixels in size_of_images)])
+    read_as = load_recipe(recipe, setting or [])
     dataset = read_dataset(data, read_as.data, read_as.seed)
     check_unseen(old, data, dataset)
+    _print_data(dataset, data, console)
+    networks = sorted((open_foreign(one) for one in wanted), key=lambda network: float(network.width))
+    height, columns = _size(networks, old, asked)
+    section = change_recipe(read_as, [f"data.height={height}", f"data.width={columns}"]).data
     for network in networks:
         console.print(f"{network.source} becomes width {network.width}; it wants {network.input}", soft_wrap=True)
-    adoption = Adoption(networks, old, read_as.data)
+    adoption = Adoption(networks, old, section)
     _print(adopt(adoption, dataset, to, console, unlabelled=unlabelled, replace_bundle=replace), console)
 
 
@@ -135,6 +142,14 @@ def _size(networks: list[Foreign], base: Bundle | None, asked: Size | None) -> S
         return found
     heights, widths = zip(*(network.input.size for network in networks), strict=True)
     return asked or (max(heights), max(widths))
+
+
+def _print_data(dataset: Dataset, data: Path, console: Console) -> None:
+    counts = ", ".join(f"{part} {len(split.paths)}" for part, split in dataset.splits.items())
+    console.print(f"{data}: {counts} images", highlight=False, soft_wrap=True)
+    for title, findings in (("left out", dataset.left_out), ("note", dataset.notes)):
+        for finding in findings:
+            console.print(f"  {title}: {finding}", highlight=False, soft_wrap=True)
 
 
 def _print(bundle: Bundle, console: Console) -> None:

@@ -37,7 +37,10 @@ def embed_part(
         AdoptionError: a network gives an image zeros, or numbers that are not finite.
     """
     with bar(console, "reading images", len(split.paths)) as progress:
+        count = len(split.paths)
         split, pixels = load_split(split, adoption.section, progress.advance)
+    if len(pixels) < count:
+        console.print(f"{count - len(pixels)} of {count} images cannot be read and are left out", highlight=False)
     found = {}
     with bar(console, "embedding", len(widths) * math.ceil(len(pixels) / _BATCH)) as progress:
         for width in widths:

@@ -9,6 +9,7 @@ import onnx
 import torch
 from torch import nn
 
+from sfsc_bundle.external_data import has_external_data
 from sfsc_bundle.manifest import Normalisation
 from sfsc_training.adopt.input_format import ChannelOrder, Layout, Size
 from sfsc_training.checkpoint import digest_weights
@@ -55,7 +56,7 @@ def load_network(wanted: Wanted) -> Loaded:
     """The graph of a network; torch's are exported.
 
     Raises:
-        AdoptionError: the file cannot be read, or nobody knows the weights.
+        AdoptionError: the file cannot be read or keeps weights in another one, or nobody knows the weights.
         NetworkError: timm does not have the model, or the package with the weights is not installed.
     """
     match wanted.origin:
@@ -83,11 +84,17 @@ def load_network(wanted: Wanted) -> Loaded:
 
 def _load_file(path: Path) -> Loaded:
     try:
-        graph = onnx.load(path)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except Exception as error:  # protobuf's errors, missing files of external data
+        content = path.read_bytes()
+        external = has_external_data(content)
+        graph = onnx.load_from_string(content)
+    except Exception as error:  # no such file, or protobuf's errors
         raise AdoptionError(f"{path} cannot be read as an ONNX graph: {error}") from error
-    return Loaded(graph, path.name, digest, "unknown")
+    if external:
+        raise AdoptionError(
+            f"{path} keeps weights in another file, which no digest would cover; save it as one file, as by "
+            "onnx.save(onnx.load(FILE), ONE_FILE)"
+        )
+    return Loaded(graph, path.name, hashlib.sha256(content).hexdigest(), "unknown")
 
 
 def _exported(backbone: nn.Module, size: Size | None, source: str, sha256: str, licence: str) -> Loaded:

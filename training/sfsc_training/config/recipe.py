@@ -12,6 +12,7 @@ from sfsc_training.config.sections import (
     AggregationSection,
     AugmentationSection,
     DataSection,
+    EarlyStoppingSection,
     LossSection,
     NetworkSection,
     OptimiserSection,
@@ -41,6 +42,7 @@ class Recipe(Section):
     teacher: TeacherSection | None = None
     aggregation: AggregationSection = AggregationSection()
     optimiser: OptimiserSection = OptimiserSection()
+    early_stopping: EarlyStoppingSection | None = None
     sampler: SamplerSection = SamplerSection()
     augmentation: AugmentationSection = AugmentationSection()
 

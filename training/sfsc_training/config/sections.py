@@ -14,6 +14,7 @@ __all__ = [
     "AggregationSection",
     "AugmentationSection",
     "DataSection",
+    "EarlyStoppingSection",
     "EvidenceFunction",
     "EvidentialSection",
     "LossSection",
@@ -233,6 +234,12 @@ class OptimiserSection(Section):
     clip_norm: float = Field(0.0, ge=0, description="largest norm of the update; 0: no clipping")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of averaged weights, which become the result; 0: none")
     steps: int = Field(3000, ge=1, description="length of the training")
+    passes: float | None = Field(
+        None,
+        gt=0,
+        description="most passes over the training images: few images have fewer steps than `steps`, but at least "
+        "300; not set: no limit",
+    )
     batch: int = Field(96, ge=2, description="images per step")
     micro_batches: int = Field(
         1, ge=1, description="parts of a batch, each with its own batch statistics; their gradients are averaged"
@@ -249,9 +256,20 @@ class OptimiserSection(Section):
             raise ValueError(
                 f"batch must divide into micro_batches of at least 2, found {self.batch} and {self.micro_batches}"
             )
+        if self.passes is not None and self.schedule != "cosine":
+            raise ValueError("passes needs schedule = 'cosine': milestones do not follow a shorter training")
         if self.bf16 and self.float64:
             raise ValueError("bf16 and float64 exclude each other")
         return self
+
+
+class EarlyStoppingSection(Section):
+    """Stop where validation identities are found no better any more; the best weights are the result."""
+
+    every: int = Field(
+        100, ge=1, description="steps between two looks: the mAP of the narrowest and of the widest width"
+    )
+    patience: int = Field(5, ge=1, description="looks without a better mean of the two, after which the run ends")
 
 
 class SamplerSection(Section):

@@ -12,7 +12,7 @@ from pathlib import Path
 from torch.utils.data import DataLoader
 
 from sfsc_training.data.batches import Batches, MicroBatch
-from sfsc_training.errors import TrainingError
+from sfsc_training.errors import FailedError, TrainingError
 
 __all__ = ["deliver", "explain_lost_workers"]
 
@@ -26,7 +26,8 @@ def deliver(batches: Batches, workers: int) -> Iterator[list[MicroBatch]]:
     """Yield the batches in order of steps, prepared ahead by `workers` processes; 0: in this process.
 
     Raises:
-        TrainingError: there is too little shared memory, or not all batches arrived.
+        TrainingError: there is too little shared memory.
+        FailedError: not all batches arrived.
     """
     if not len(batches):
         return
@@ -45,21 +46,21 @@ def deliver(batches: Batches, workers: int) -> Iterator[list[MicroBatch]]:
         arrived += 1
         yield batch
     if arrived < len(batches):
-        raise TrainingError(
+        raise FailedError(
             f"{len(batches) - arrived} of {len(batches)} batches from the worker processes were lost; {_ADVICE}"
         )
 
 
 @contextmanager
 def explain_lost_workers() -> Iterator[None]:
-    """Turn what torch raises about a worker process, anywhere in this one, into a TrainingError."""
+    """Turn what torch raises about a worker process, anywhere in this one, into a FailedError."""
     try:
         yield
     except RuntimeError as error:
         if not str(error).startswith("DataLoader "):
             raise
         what = str(error).splitlines()[0].strip().rstrip(".")
-        raise TrainingError(
+        raise FailedError(
             f"a process that prepares batches has ended or hangs ({what}), perhaps for lack of memory; "
             f"the run can be resumed: {_ADVICE}"
         ) from error

@@ -38,8 +38,10 @@ def shared_dataset(datasets: Sequence[Dataset]) -> Dataset:
     return replace(first, train=train, validation=validation)
 
 
-def _roles(split: Split) -> tuple[tuple[str, ...], list[int], list[int]]:
-    return split.names, split.query.tolist(), split.gallery.tolist()
+def _roles(split: Split) -> tuple[list[str], list[str]]:
+    """The content of the queries and of the gallery, whatever the images are named."""
+    query, gallery = (sorted(split.contents[at] for at in rows) for rows in (split.query, split.gallery))
+    return query, gallery
 
 
 def _in_common(splits: Sequence[Split]) -> Split:

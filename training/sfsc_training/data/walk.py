@@ -48,15 +48,16 @@ def walk(folder: Path) -> Walked:
     images = [path for path in files if path.suffix.lower() in SUFFIXES]
     others = [path for path in files if path.suffix.lower() not in SUFFIXES]
     root = folder.resolve()
+    used = {*images, *(path for path, is_folder in found if is_folder and path not in ignored)}
     foreign = [
         path
-        for path in images
+        for path in sorted(used)
         if (folder / path).is_symlink() and not (folder / path).resolve().is_relative_to(root)
     ]
     notes = (
         Finding("hidden files and folders, ignored", _names(hidden)),
         Finding(f"files that are no images by their suffix{_by_suffix(others)}, ignored", _names(others)),
-        Finding("links to images outside the folder, followed", _names(foreign)),
+        Finding("links to images and folders outside the folder, followed", _names(foreign)),
     )
     return Walked(
         tuple(images),

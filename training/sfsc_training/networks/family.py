@@ -34,6 +34,11 @@ class Family(nn.Module, ABC):
         """The part of each shared parameter that a width uses, in their order: views of their leading channels."""
 
     @property
+    @abstractmethod
+    def widths(self) -> int:
+        """How many sub-models there are."""
+
+    @property
     def normalisation(self) -> Normalisation:
         """What every width does to the pixels first."""
         return self._normalisers()[0].normalisation

@@ -27,6 +27,10 @@ class Separate(Family):
         assert isinstance(found, Family)
         return found
 
+    @property
+    def widths(self) -> int:
+        return len(self.members)
+
     def sliced(self, index: int) -> nn.Sequential:
         return self.member(index).sliced(0)
 

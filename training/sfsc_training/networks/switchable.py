@@ -41,6 +41,10 @@ class Switchable(Family):
         features: Tensor = self.backbone(self.normalise(images))
         return features
 
+    @property
+    def widths(self) -> int:
+        return self._full + 1
+
     def sliced(self, index: int) -> nn.Sequential:
         parts = (self.normalise, self.backbone, self.embedding, self.neck)
         return nn.Sequential(*(slice_at(part, index) for part in parts))

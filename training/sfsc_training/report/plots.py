@@ -58,7 +58,7 @@ def cost_curve(groups: Mapping[str, Sequence[Result]]) -> Figure:
     axes = figure.add_subplot()
     costs: set[float] = set()
     for place, (name, results) in enumerate(_by_short_name(groups).items()):
-        cost = [value / 1e9 for value in results[0].macs]
+        cost = [2e-9 * value for value in results[0].macs]
         costs.update(cost)
         diagonal = [[result.mean_ap[i][i] for result in results] for i in range(len(cost))]
         axes.errorbar(
@@ -75,7 +75,7 @@ def cost_curve(groups: Mapping[str, Sequence[Result]]) -> Figure:
     if len(costs) <= 8:
         axes.set_xticks(sorted(costs), [f"{value:.3g}" for value in sorted(costs)])
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("GMAC an image (log)")
+    axes.set_xlabel("GFLOP an image, two per multiply-accumulate (log)")
     axes.set_ylabel("mAP, query and gallery at this width")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize=8)
