@@ -2,7 +2,7 @@
 
 import pytest
 
-from sfsc_training.config import METHODS, load_recipe, packaged_recipes, parse_recipe
+from sfsc_training.config import METHODS, change_recipe, load_recipe, packaged_recipes, parse_recipe
 from sfsc_training.errors import RecipeError
 
 
@@ -105,6 +105,11 @@ def test_settings_on_the_command_line(small_recipe):
     ]:
         with pytest.raises(RecipeError, match=message):
             load_recipe(str(small_recipe), [setting])
+
+
+def test_a_setting_may_open_a_section_that_is_not_set(small_recipe):
+    changed = change_recipe(load_recipe(str(small_recipe)), ["early_stopping.every=7"])
+    assert (changed.early_stopping.every, changed.early_stopping.patience) == (7, 5)
 
 
 def test_a_file_that_is_no_recipe(tmp_path):

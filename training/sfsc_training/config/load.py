@@ -134,7 +134,9 @@ def _apply(document: dict[str, Any], setting: str) -> None:
         value = text
     *sections, last = key.strip().split(".")
     for section in sections:
-        document = document.setdefault(section, {})
+        if document.get(section) is None:  # not there, or an optional section that is not set
+            document[section] = {}
+        document = document[section]
         if not isinstance(document, dict):
             raise RecipeError(f"--set {setting}: {section} is a value, not a section")
     document[last] = value
