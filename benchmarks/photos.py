@@ -30,7 +30,6 @@ from sfsc_bundle.retrieval import Scores
 from sfsc_training.config import load_recipe
 from sfsc_training.data.dataset import Split
 from sfsc_training.data.reader import read_folder
-from sfsc_training.untouched import evaluate_untouched
 from sfsc_vehicles import write_splits
 
 IMAGES_KEPT = 5
@@ -133,15 +132,16 @@ def derived(source: Path, target: Path, save: Callable[[Path, Path], object], im
 
 def publish(name: str, run: Path, bundle: Path, split: Split, found: dict[str, Scores], seconds: float) -> None:
     """Compare with the untouched network and write the result."""
-    recipe = load_recipe("photos")
-    untouched = evaluate_untouched(recipe, split, "cpu")
-    assert untouched is not None
+    recipe, evaluation = load_recipe("photos"), json.loads((run / "evaluation-test.json").read_text())
+    untouched, mapped = evaluation["untouched"], evaluation["untouched"]["mapped"]
     manifest = open_bundle(bundle).manifest
     assert isinstance(manifest.provenance, Trained)
     gain = found["1.0"].mean_ap - untouched["mean_ap"]
     figures = [
         Figure("untouched network: mAP", untouched["mean_ap"], "points"),
         Figure("untouched network: rank-1", untouched["rank1"], "points"),
+        *([] if mapped is None else [Figure("untouched network with a map: mAP", mapped["mean_ap"], "points")]),
+        *([] if mapped is None else [Figure("untouched network with a map: rank-1", mapped["rank1"], "points")]),
         *(
             Figure(f"mAP over HTTP at {at}", score.mean_ap, "points", goal(name, at))
             for at, score in found.items()
@@ -155,8 +155,7 @@ def publish(name: str, run: Path, bundle: Path, split: Split, found: dict[str, S
         Figure("time: a step", seconds / manifest.provenance.steps, "s"),
     ]
     data = {
-        "untouched": untouched,
-        "evaluation": json.loads((run / "evaluation-test.json").read_text()),
+        "evaluation": evaluation,
         "http": {width: {"mean_ap": score.mean_ap, "rank1": score.rank1} for width, score in found.items()},
         "recipe": manifest.provenance.recipe,
         "steps": manifest.provenance.steps,
