@@ -186,3 +186,7 @@ SETS: dict[str, Callable[[Path], Path]] = {
     "few-images": few_images,
     "few-identities": few_identities,
 }
+
+
+if __name__ == "__main__":
+    main()
