@@ -1,4 +1,4 @@
-"""Figures out of benchmarks/results that the gallery page states beside the bundle's own, as a file of the page."""
+"""Figures out of benchmarks/results that the gallery page states beside the bundle's own, as one of its files."""
 
 import json
 from pathlib import Path

@@ -29,7 +29,7 @@ _SHOWN = """() => ({
   width: document.querySelector("#answer .sentence .badge")?.textContent.replace("width ", ""),
   hits: [...document.querySelectorAll("#output .card[data-id]")].map((card) => [
     card.dataset.id,
-    card.querySelector(".score").textContent,
+    card.querySelector(".score")?.textContent,
     card.querySelector(".badge").textContent.replace("width ", ""),
   ]),
 })"""

@@ -21,7 +21,7 @@ def test_back_leads_to_the_hits_and_to_the_one_that_was_chosen(tab: GalleryPage)
     assert tab.focused()["id"] == "results"
     tab.page.go_back()
     tab.shows(before)
-    tab.page.wait_for_function("document.activeElement.className === 'again'")
+    tab.page.wait_for_function("() => document.activeElement.className === 'again'")
     assert tab.focused()["item"] == chosen
     tab.page.go_forward()
     tab.shows(tab.without(chosen, width="0.25"))
