@@ -1,4 +1,5 @@
-"""Generate the marked blocks of README.md and docs/*.md: tables from results and code, the list of files.
+"""Generate the marked blocks of README.md and docs/*.md (tables from results and code, the list of files), and the
+figures that the gallery page states.
 
 python docs/generate.py            writes them
 python docs/generate.py --check    exit code 1 where a block is out of date, or a table is used by no page
@@ -8,6 +9,7 @@ import re
 import sys
 from pathlib import Path
 
+from page_figures import PAGE_FIGURES, page_figures
 from performance_tables import PERFORMANCE
 from reference import REFERENCE
 from tables import TABLES
@@ -31,6 +33,10 @@ def main() -> int:
             outdated.append(path.relative_to(ROOT).as_posix())
             if not checking:
                 path.write_text(generated)
+    if (figures := page_figures()) != (PAGE_FIGURES.read_text() if PAGE_FIGURES.exists() else None):
+        outdated.append(PAGE_FIGURES.relative_to(ROOT).as_posix())
+        if not checking:
+            PAGE_FIGURES.write_text(figures)
     unused = sorted(BLOCKS.keys() - used)
     if checking and outdated:
         print(f"out of date: {', '.join(outdated)}; run python docs/generate.py", file=sys.stderr)

@@ -69,10 +69,12 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def running(settings: Settings, prepare: Callable[[FastAPI], None] = lambda _: None) -> Iterator[Live]:
+def running(
+    settings: Settings, prepare: Callable[[FastAPI], None] = lambda _: None, *, with_demo_load: bool = False
+) -> Iterator[Live]:
     """Serve until the block ends; `prepare` changes the application before it starts."""
     bound = bind(settings)
-    app = create_app(settings)
+    app = create_app(settings, with_demo_load=with_demo_load)
     prepare(app)
     config = uvicorn.Config(
         app,

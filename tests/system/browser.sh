@@ -15,5 +15,5 @@ if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
     exit 0
 fi
 
-echo "browser.sh: no Chromium found, and only root may install it: tests/system/test_page.py will be skipped." >&2
+echo "browser.sh: no Chromium found, and only root may install it: the tests in tests/system/page will be skipped." >&2
 echo "browser.sh: 'sudo apt-get install chromium', or SFSC_CHROMIUM=/path/to/chromium, runs them." >&2

@@ -1,6 +1,8 @@
 """`sfsc demo`: the service with a gallery loaded into it."""
 
 import hashlib
+import ipaddress
+import socket
 import sys
 import threading
 from collections.abc import Sequence
@@ -60,7 +62,7 @@ class Demo(Settings):
         if not images:
             print(f"{bundle} brings no gallery, so it starts empty; --images FOLDER loads one", flush=True)
         threading.Thread(target=_load, args=(address(bound), images), daemon=True).start()
-        serve(settings, service, bound)
+        serve(settings, service, bound, with_demo_load=_is_loopback(bound))
 
     @property
     def data_folder(self) -> Path:
@@ -73,6 +75,10 @@ class Demo(Settings):
 
     def _has_own(self, name: str) -> bool:
         return name in self.model_fields_set
+
+
+def _is_loopback(bound: socket.socket) -> bool:
+    return ipaddress.ip_address(bound.getsockname()[0]).is_loopback
 
 
 def _load(url: str, images: Sequence[ListedImage]) -> None:

@@ -29,7 +29,7 @@ def write_samples(images: Sequence[ListedImage], folder: Path) -> Path:
         for number, (image, data) in enumerate(_readable(spread), start=1):
             copy = folder / f"{number:02}{image.path.suffix.lower()}"
             copy.write_bytes(data)
-            queries.append({**image.metadata, "file": copy.name})
+            queries.append({**image.metadata, "file": copy.name, "item": image.name})
         listing = folder / "gallery.json"
         write_file(listing, json.dumps({"queries": queries}).encode())
     except OSError as error:

@@ -2,7 +2,8 @@
 
     {"items": [{"file": "a.jpg", "identity": "v7", …}], "queries": [{"file": "queries/b.jpg", …}]}
 
-Every field but `file` is metadata. `file` is relative to the listing and may not lead out of its folder.
+`file` is relative to the listing and may not lead out of its folder. A query may have `item`, the id of the
+item that is the same image. Every other field is metadata.
 """
 
 from collections import Counter
@@ -24,11 +25,15 @@ MAX_BYTES = 16 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class ListedImage:
-    """One image; in a listing its name is its file's name without the suffix."""
+    """One image; in a listing its name is its file's name without the suffix.
+
+    `item` is the id of the item that is the same image, where a query has one.
+    """
 
     name: str
     path: Path
     metadata: dict[str, Any]
+    item: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,7 @@ class _ListingEntry(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     file: str
+    item: str | None = None
 
 
 class _ListingFile(BaseModel):
@@ -78,4 +84,4 @@ def _image(listing: Path, entry: _ListingEntry) -> ListedImage:
             f"{listing}: file: must be an image ({' '.join(SUFFIXES)}) below the listing's folder, "
             f"found {entry.file[:100]!r}"
         )
-    return ListedImage(place.stem, listing.parent / place, dict(entry.model_extra or {}))
+    return ListedImage(place.stem, listing.parent / place, dict(entry.model_extra or {}), entry.item)

@@ -16,7 +16,7 @@ from sfsc_service.http.fast_path import FastPath
 from sfsc_service.http.openapi import shared_schemas
 from sfsc_service.http.problems import add_error_handlers
 from sfsc_service.http.raw_path_route import RawPathRoute
-from sfsc_service.http.routes import bulk, embed, items, openai, samples, search, status, swagger, ui
+from sfsc_service.http.routes import bulk, demo_load, embed, items, openai, samples, search, status, swagger, ui
 from sfsc_service.http.traced import Traced, open_provider
 from sfsc_service.lifecycle.service import Service, open_service
 from sfsc_service.metrics import Metrics
@@ -29,11 +29,12 @@ ROUTES = (embed, search, items, bulk, openai, status, samples, swagger, ui)
 """Every module of routes/, in the order of the documentation; each has a function `add_routes(app)`."""
 
 
-def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
+def create_app(settings: Settings, service: Service | None = None, *, with_demo_load: bool = False) -> FastAPI:
     """Build the application. Starting it opens the bundle and the store, ending it closes them.
 
     Args:
         service: a service that is open already; the application closes it all the same.
+        with_demo_load: whether there are routes that load the service, for a demo (see routes/demo_load.py).
 
     Raises:
         StartError: traces are wanted, and the extra `otel` is not installed.
@@ -50,10 +51,14 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
         running = service if service is not None else await asyncio.to_thread(open_service, settings, metrics)
         app.state.service = running
         watch = asyncio.create_task(running.health.watch())
+        load = await demo_load.open_load(running, app.state.samples.values()) if with_demo_load else None
+        app.state.load = load
         try:
             yield
         finally:
             watch.cancel()
+            if load is not None:
+                load.close()
             await asyncio.to_thread(running.close)
             if traces is not None:
                 await asyncio.to_thread(traces.shutdown)
@@ -83,6 +88,8 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     add_error_handlers(app)
     for module in ROUTES:
         module.add_routes(app)
+    if with_demo_load:
+        demo_load.add_routes(app)
     return app
 
 

@@ -125,11 +125,12 @@ class ItemPageResponse(_Response):
 
 
 class Sample(_Response):
-    """One image to search with; `image` is relative to the service's root."""
+    """One image to search with; `image` is relative to the service's root, `item` the id of the same image."""
 
     name: str
     metadata: Metadata
     image: str
+    item: str | None
 
 
 class SamplesResponse(_Response):
@@ -147,6 +148,7 @@ class WidthsResponse(_Response):
     widths: list[dict[str, Any]]
     quality: dict[str, Any]
     gallery: dict[str, Any]
+    demo_load: bool
     limits: dict[str, int]
 
 

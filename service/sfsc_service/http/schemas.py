@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from sfsc_bundle.widths import WIDTH_PATTERN, canonical_width
+from sfsc_service.gallery.simulated_load import MAX_PER_S
 from sfsc_service.store.errors import InvalidIdError
 from sfsc_service.store.protocol import MAX_ID_LENGTH
 from sfsc_service.store.validation import check_id
@@ -26,6 +27,7 @@ __all__ = [
     "BulkItem",
     "BulkLine",
     "CropBox",
+    "DemoLoadOptions",
     "EmbedBody",
     "EmbedOptions",
     "EmbeddingsBody",
@@ -241,6 +243,12 @@ class EmbeddingsBody(_Request):
     encoding_format: Encoding = "float"
     dimensions: int | None = Field(None, ge=1, description="none but the bundle's own")
     user: str | None = Field(None, max_length=1000, description="accepted and not used")
+
+
+class DemoLoadOptions(_Request):
+    """Options of PUT /demo/load."""
+
+    per_s: float = Field(ge=0, le=MAX_PER_S, allow_inf_nan=False, description="searches a second; 0 ends the load")
 
 
 class GetItemOptions(_Request):

@@ -64,12 +64,12 @@ def ignore_hangups() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def serve(settings: Settings, service: Service, bound: socket.socket) -> None:
-    """Serve until a signal ends the server; the service is closed then."""
+def serve(settings: Settings, service: Service, bound: socket.socket, *, with_demo_load: bool = False) -> None:
+    """Serve until a signal ends the server; the service is closed then. `with_demo_load`: as of `create_app`."""
     _allow_files(settings.max_connections + SPARE_FILES)
     keep_large_parts(settings.data)
     config = uvicorn.Config(
-        create_app(settings, service),
+        create_app(settings, service, with_demo_load=with_demo_load),
         log_config=None,
         log_level=settings.log_level,
         access_log=False,

@@ -74,7 +74,12 @@ async def _list(request: Request) -> Response:
     return json_response(
         {
             "samples": [
-                {"name": name, "image": f"samples/{quote(name, safe='')}", "metadata": sample.metadata}
+                {
+                    "name": name,
+                    "image": f"samples/{quote(name, safe='')}",
+                    "metadata": sample.metadata,
+                    "item": sample.item,
+                }
                 for name, sample in samples.items()
             ]
         }

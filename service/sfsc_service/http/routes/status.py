@@ -1,10 +1,12 @@
 """State of the service: /widths, /livez, /readyz and /metrics."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from sfsc_service.engine.policy import expected_quality
 from sfsc_service.http.response_schemas import HealthResponse, WidthsResponse
 from sfsc_service.http.responses import json_response
 from sfsc_service.lifecycle.service import Service
@@ -64,17 +66,19 @@ async def _widths(request: Request) -> Response:
             "space": manifest.space,
             "compatible_with": manifest.compatible_with,
             "dim": manifest.dimension,
-            "widths": _widths_with_costs(service),
+            "widths": _widths_with_costs(service, composition),
             "floor_width": service.embedder.catalog.floor,
             "slo_ms": settings.slo_ms,
             "quality": manifest.quality.model_dump(mode="json"),
             "gallery": {"items": sum(composition.values()), "widths": composition},
+            "demo_load": getattr(request.app.state, "load", None) is not None,
             "limits": {name: getattr(settings, name) for name in LIMITS},
         }
     )
 
 
-def _widths_with_costs(service: Service) -> list[dict[str, Any]]:
+def _widths_with_costs(service: Service, composition: Mapping[str, int]) -> list[dict[str, Any]]:
+    catalog = service.embedder.catalog
     table = service.embedder.costs.table()
     return [
         {
@@ -83,6 +87,7 @@ def _widths_with_costs(service: Service) -> list[dict[str, Any]]:
             "parameters": submodel.parameters,
             "macs": submodel.macs,
             "gflops": 2e-9 * submodel.macs,
+            "predicted_mean_ap": round(expected_quality(catalog, submodel.name, composition), 2),
             "latency_ms": round(service.embedder.costs.estimate(submodel.name, 1), 4),
             "batch_ms": {str(images): round(cost.median_ms, 4) for images, cost in table[submodel.name].items()},
         }

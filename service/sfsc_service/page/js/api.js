@@ -1,4 +1,8 @@
-/** The service's HTTP interface, as far as this page needs it. Addresses are relative, so a path prefix works. */
+/**
+ * The service's HTTP interface, as far as this page needs it. Addresses are relative, so a path prefix works.
+ *
+ * Every request goes through `send`, and every image that an element loads by itself through `showImage`.
+ */
 
 /** What the service refused, or that it could not be reached: `title` and `detail` are sentences. */
 export class Problem extends Error {
@@ -10,7 +14,10 @@ export class Problem extends Error {
 
 const AGAIN_MS = 250;
 
-/** Once more after a lost connection: browsers drop all of them when any network comes or goes, and no call here changes anything. */
+/**
+ * Once more after a lost connection: browsers drop all of them when any network comes or goes. Every call here may be
+ * repeated: searches change nothing, and an item that is put or deleted twice is as if it were once.
+ */
 async function reach(path, options) {
   try {
     return await fetch(path, options);
@@ -36,11 +43,18 @@ async function send(path, options) {
   return response;
 }
 
-async function json(path, options) {
+async function usable(path, options) {
   const response = await send(path, options);
-  if (response.ok) return response.json();
+  if (response.ok) return response;
   throw new Problem("unknown", "The service gave no usable answer", `${path.split("?")[0]} answered ${response.status}.`);
 }
+
+const json = async (path, options) => (await usable(path, options)).json();
+
+const itemPath = (id) => `items/${encodeURIComponent(id)}`;
+
+/** Let an element show an image of the service. */
+export const showImage = (image, path) => (image.src = path);
 
 export const getWidths = () => json("widths");
 
@@ -54,25 +68,55 @@ export async function notReady() {
   return answer.reasons ?? [`it answers ${response.status}`];
 }
 
-/** The bytes and metadata of an image in the gallery. */
+/** An item and its image, `blob`; null where it has none. */
 export async function getItem(id) {
-  const path = `items/${encodeURIComponent(id)}`;
-  const [item, blob] = await Promise.all([json(path), fetchImage(`${path}/image`)]);
-  return { ...item, blob };
+  const path = itemPath(id);
+  const item = await json(path);
+  return { ...item, blob: item.image && (await fetchImage(item.image)) };
 }
 
-export async function fetchImage(path) {
-  const response = await send(path);
-  if (response.ok) return response.blob();
-  throw new Problem("unknown", "The image cannot be read", `${path} answered ${response.status}.`);
+export const fetchImage = async (path) => (await usable(path)).blob();
+
+/** A page of the gallery, by id: `items`, and `next`, the cursor of the page after it, or null. */
+export const getItems = (cursor, limit, signal) =>
+  json(`items?${new URLSearchParams({ limit, ...(cursor && { cursor }) })}`, { signal });
+
+/**
+ * Put an image into the gallery, in the place of the item that has its id.
+ * @param {string|null} width null = as the service chooses
+ */
+export function putItem(id, image, metadata, width, signal) {
+  const query = new URLSearchParams({ metadata: JSON.stringify(metadata), ...(width && { width }) });
+  return json(`${itemPath(id)}?${query}`, { method: "PUT", body: image, headers: { "Content-Type": "image/*" }, signal });
 }
+
+/** Remove an item; one that has gone already is removed, too. */
+export async function deleteItem(id) {
+  try {
+    await usable(itemPath(id), { method: "DELETE" });
+  } catch (error) {
+    if (error.code !== "item_not_found") throw error;
+  }
+}
+
+export const getMetrics = async () => (await usable("metrics")).text();
+
+export const getLoad = () => json("demo/load");
+
+/** Change the rate of the demo's searches; 0 ends them. */
+export const setLoad = (perSecond) => json(`demo/load?${new URLSearchParams({ per_s: perSecond })}`, { method: "PUT" });
+
+export const getSeparatelyTrained = () => json("separately_trained.json");
 
 /**
  * Search with the bytes of an image.
  * @param {Blob} image
- * @param {Object} budget `width`, `latency_ms` or `gflops`; nothing = the service's own target
+ * @param {Object} budget one limit, by its name; nothing = the service's own target
  */
-export function search(image, budget, k, signal) {
+export function searchImage(image, budget, k, signal) {
   const query = new URLSearchParams({ ...budget, k });
   return json(`search?${query}`, { method: "POST", body: image, headers: { "Content-Type": "image/*" }, signal });
 }
+
+/** Search with the vector of an item. */
+export const searchItem = (id, k, signal) => json(`search?${new URLSearchParams({ id, k })}`, { method: "POST", signal });

@@ -1,5 +1,6 @@
 /** One hit as a card, or small as a tile. */
 
+import { showImage } from "./api.js";
 import { badge } from "./badge.js";
 import { el } from "./dom.js";
 import { score, short } from "./format.js";
@@ -9,32 +10,28 @@ const WORDS = 3;
 /** Metadata that no caption shows: it is said by the verdict, or it is bookkeeping. */
 const HIDDEN = new Set(["identity", "added_from"]);
 
-/**
- * What is known about a hit and the query: "self", "same", "other", or null where either has no identity.
- * @param query `metadata` and `item` of the query's image
- */
+/** Whether a hit shows what the query shows: "same", "other", or null where either has no identity. */
 export function kinship(query, hit) {
-  if (query.item !== null && query.item === hit.id) return "self";
   const identity = query.metadata?.identity;
   if (identity === undefined || hit.metadata.identity === undefined) return null;
   return identity === hit.metadata.identity ? "same" : "other";
 }
 
-const VERDICTS = { self: "the query itself", same: "same identity", other: "different" };
+const VERDICTS = { same: "same identity", other: "different" };
 
 function verdict(kind) {
   return kind && el("span", { class: `verdict ${kind}` }, VERDICTS[kind]);
 }
 
-/** @param onPick called with the hit's id, to search with its image */
+/** @param onPick called with the hit's id, to search for more like it */
 export function card(query, hit, onPick) {
   return el(
     "li",
     { class: "card", data: { id: hit.id } },
-    el("div", { class: "frame" }, imageButton(hit, onPick), badge(hit.width)),
+    moreLikeThis(hit, onPick),
     el("p", { class: "line" }, el("span", { class: "score", title: "cosine similarity" }, score(hit.score)), verdict(kinship(query, hit))),
     el("p", { class: "words" }, words(hit.metadata) || short(hit.id)),
-    metadata(hit),
+    facts(hit),
   );
 }
 
@@ -50,24 +47,33 @@ export function tinyCard(query, hit, rank) {
   );
 }
 
-function imageButton(hit, onPick) {
-  if (!hit.image) return image(hit, "");
-  const button = el("button", { type: "button", class: "again", title: "Search with this image" }, image(hit, `Search with ${hit.id}`));
-  button.addEventListener("click", () => onPick(hit.id));
+/** An item's image as a button that searches for more like it; also for an item without an image, by its vector. */
+export function moreLikeThis(item, onPick) {
+  const label = `More like this: ${short(item.id, 80)}`;
+  const button = el(
+    "button",
+    { type: "button", class: "again", "aria-label": label },
+    el("span", { class: "frame" }, image(item, ""), badge(item.width)),
+    el("span", { class: "more" }, "More like this"),
+  );
+  button.addEventListener("click", () => onPick(item.id));
   return button;
 }
 
-function image(hit, alt) {
-  if (!hit.image) return el("span", { class: "blank" }, "no image");
-  return el("img", { src: hit.image, alt, decoding: "async" });
+export function image(item, alt) {
+  if (!item.image) return el("span", { class: "blank" }, "no image");
+  const picture = el("img", { alt, decoding: "async" });
+  showImage(picture, item.image);
+  return picture;
 }
 
-function words(fields) {
-  const texts = Object.entries(fields).filter(([name, value]) => !HIDDEN.has(name) && typeof value === "string" && value);
+/** The first metadata of an item that are text, as one line. */
+export function words(metadata) {
+  const texts = Object.entries(metadata).filter(([name, value]) => !HIDDEN.has(name) && typeof value === "string" && value);
   return texts.slice(0, WORDS).map(([, value]) => short(value, 30)).join(" · ");
 }
 
-function metadata(hit) {
+function facts(hit) {
   const entries = Object.entries({ id: hit.id, ...hit.metadata }).slice(0, MAX_ENTRIES);
   return el("dl", { class: "facts" }, ...entries.flatMap(([name, value]) => [el("dt", {}, short(name, 24)), el("dd", {}, short(value))]));
 }

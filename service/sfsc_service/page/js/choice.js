@@ -1,33 +1,26 @@
-/** How the query's network is chosen: exactly one width, a budget of time or of work, or by the service. */
+/** How the query's network is chosen: exactly one width, a limit of time, work or quality, or by the service. */
 
 import { colour, gauge } from "./badge.js";
 import { byId, el, radios } from "./dom.js";
-import { gflop, ms } from "./format.js";
-import { Slider } from "./slider.js";
-
-/** What decoding and searching take beside the network, until an answer tells. */
-export const OVERHEAD_MS = 2;
+import { gflop, mAP, ms } from "./format.js";
+import { Overhead, latencies, qualities, works } from "./limits.js";
+import { LINEAR, Slider } from "./slider.js";
 
 /** The limits of a search, as the service's parameters. */
-export function budget({ mode, width, latency_ms, gflops }) {
+export function budget({ mode, width, latency_ms, gflops, min_quality }) {
   if (mode === "width") return { width };
   if (mode === "latency") return { latency_ms };
   if (mode === "gflops") return { gflops };
+  if (mode === "quality") return { min_quality };
   return {};
 }
 
-/** Middle of the widths' costs: a budget that starts there makes a difference in both directions. */
-export function middling(costs) {
-  const [low, high] = [costs.at(0), costs.at(-1)];
-  return Number(Math.sqrt(low * high).toPrecision(2));
-}
-
 export class Choice {
-  #overhead = null;
+  #overhead = new Overhead();
 
-  constructor(state, facts) {
-    this.state = state;
-    this.facts = facts;
+  /** @param onChosen called after a visitor's own choice */
+  constructor(state, facts, onChosen) {
+    Object.assign(this, { state, facts, onChosen });
     this.#controls();
     this.#sliders();
     facts.observe(() => this.#costs());
@@ -35,14 +28,15 @@ export class Choice {
     this.#show(state.values);
   }
 
-  /** Learn from an answer what a search takes, at its best, beside its network. */
+  /** Learn from an answer what a search takes beside its network. */
   answered(timing) {
-    this.#overhead = Math.min(this.#overhead ?? Infinity, timing.preprocess + timing.search);
+    this.#overhead.answered(timing);
   }
 
   /** Who chooses a network wants to see what it finds, and not what all of them do. */
   #choose(patch) {
-    this.state.set({ ...patch, view: "hits" });
+    this.state.go({ ...patch, view: "hits" });
+    this.onChosen();
   }
 
   #controls() {
@@ -53,49 +47,41 @@ export class Choice {
   }
 
   #sliders() {
-    const work = this.facts.answer.widths.map((one) => one.gflops);
-    const time = this.facts.answer.widths.map((one) => one.latency_ms);
-    this.latency = new Slider(byId("latency"), {
-      label: "Answer within",
-      low: Math.max(1, time[0] / 2),
-      high: 5 * time.at(-1) + 10,
-      format: ms,
-      onChange: (value) => this.#choose({ latency_ms: value }),
-    });
-    this.gflops = new Slider(byId("gflops"), {
-      label: "At most",
-      low: work[0] / 1.6,
-      high: work.at(-1) * 1.6,
-      format: gflop,
-      onChange: (value) => this.#choose({ gflops: value }),
-    });
+    const limit = (name, options) => new Slider(byId(name), { ...options, onChange: (value) => this.#choose({ [name]: value }) });
+    this.sliders = {
+      latency_ms: limit("latency_ms", { label: "Answer within", format: ms }),
+      gflops: limit("gflops", { label: "At most", format: gflop }),
+      min_quality: limit("min_quality", { label: "At least", format: mAP, scale: LINEAR, fits: (mark, value) => mark >= value }),
+    };
     this.#costs();
   }
 
   #costs() {
     const { widths } = this.facts.answer;
-    this.latency.mark(new Map(widths.map((one) => [one.width, one.latency_ms + (this.#overhead ?? OVERHEAD_MS)])));
-    this.gflops.mark(new Map(widths.map((one) => [one.width, one.gflops])));
+    const limits = { latency_ms: latencies(widths, this.#overhead.ms), gflops: works(widths), min_quality: qualities(widths) };
+    for (const [name, { low, high, marks }] of Object.entries(limits)) {
+      const slider = this.sliders[name];
+      if (!slider.input.matches(":active")) slider.range(low, high, marks);
+    }
     for (const one of widths) {
-      byId("widths").querySelector(`[data-width="${one.width}"] .time`).textContent = ms(one.latency_ms);
+      byId("widths").querySelector(`[data-width="${one.width}"] .time`).textContent = ms(one.median_ms);
     }
   }
 
-  #show({ mode, width, latency_ms, gflops, view }) {
-    byId("choice-title").textContent = view === "compare" ? "Every network, or one chosen by" : "Network, chosen by";
-    this.checkMode(mode);
-    this.checkWidth(width);
-    this.latency.show(latency_ms);
-    this.gflops.show(gflops);
-    for (const panel of document.querySelectorAll(".choice")) panel.classList.toggle("chosen", panel.dataset.mode === mode);
+  #show(values) {
+    byId("choice-title").textContent = values.view === "hits" ? "Network, chosen by" : "Every network, or one chosen by";
+    this.checkMode(values.mode);
+    this.checkWidth(values.width);
+    for (const [name, slider] of Object.entries(this.sliders)) slider.show(values[name]);
+    for (const panel of document.querySelectorAll(".choice")) panel.classList.toggle("chosen", panel.dataset.mode === values.mode);
   }
 }
 
-function tile({ width, gflops, latency_ms }) {
+function tile({ width, gflops, median_ms }) {
   return el(
     "label",
     { class: `tile ${colour(width)}`, data: { width } },
     el("input", { type: "radio", name: "width", value: width, "aria-label": `Width ${width}, ${gflop(gflops)}` }),
-    el("span", { class: "face" }, gauge(width), el("b", {}, width), el("span", {}, gflop(gflops)), el("span", { class: "time" }, ms(latency_ms))),
+    el("span", { class: "face" }, gauge(width), el("b", {}, width), el("span", { class: "work" }, gflop(gflops)), el("span", { class: "time" }, ms(median_ms))),
   );
 }

@@ -24,7 +24,7 @@ export class Compare {
 
   /** The number of hits of the query's identity, as text; null where that is not known. */
   static found(answer, query) {
-    const kinds = answer.hits.map((hit) => kinship(query, hit)).filter((kind) => kind === "same" || kind === "other");
+    const kinds = answer.hits.map((hit) => kinship(query, hit)).filter(Boolean);
     return kinds.length ? `${kinds.filter((kind) => kind === "same").length} of ${kinds.length}` : null;
   }
 
@@ -40,17 +40,17 @@ export class Compare {
     );
   }
 
+  /** The time is a median that the service keeps of many batches; that of the one answer would be chance. */
   #head(width, answer) {
-    const [mine, full] = [this.facts.width(width), this.facts.full];
+    const mine = this.facts.width(width);
+    const most = (name) => Math.max(...this.facts.answer.widths.map((one) => one[name]));
     const found = answer && Compare.found(answer, this.query);
-    const time = answer?.timing_ms.compute ?? 0;
-    const most = Math.max(full.latency_ms, time);
     return el(
       "div",
       { class: "width-head" },
       el("h3", {}, badge(width)),
-      el("p", { class: "row" }, bar(mine.gflops / full.gflops), el("span", { class: "value" }, gflop(mine.gflops))),
-      el("p", { class: "row" }, bar(time / most), el("span", { class: "value" }, answer ? ms(time) : "…")),
+      el("p", { class: "row" }, bar(mine.gflops / most("gflops")), el("span", { class: "value" }, gflop(mine.gflops))),
+      el("p", { class: "row", title: "median time of the network, for one image" }, bar(mine.median_ms / most("median_ms")), el("span", { class: "value" }, ms(mine.median_ms))),
       el("p", { class: "found" }, found && el("b", {}, found), found ? " same identity" : "\u00a0"),
     );
   }

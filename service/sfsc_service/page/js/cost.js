@@ -12,45 +12,57 @@ const STAGES = [
 ];
 
 /** Why the query's network was this one, as the end of a sentence. */
-export function reason({ reason: why, budget_met: met }, state, slo) {
-  if (!met) return state.mode === "gflops" ? "because no width needs as little as that" : "but later than asked";
+function reason({ reason: why, budget_met: met }, state, slo) {
+  if (!met && state.mode === "gflops") return "because no width needs as little as that";
+  if (!met && state.mode === "quality") return "because no width reaches that";
+  if (!met) return "but later than asked";
   if (why === "load") return "narrowed, because the service is busy";
   if (why === "requested") return "as asked";
   if (state.mode === "auto") return `chosen to answer within ${ms(slo)}`;
+  if (state.mode === "quality") return "the cheapest that reaches it";
   return "the widest within the budget";
 }
 
-export function cost(answer, facts, state) {
+/** What was done, in one or two sentences. */
+export function sentence(answer, facts, state) {
   const { query, timing_ms: timing } = answer;
+  if (timing.compute === undefined) return el("p", { class: "sentence" }, "Searched with the stored vector, of width ", badge(query.width), ". ", across(answer));
   const mine = facts.width(query.width);
-  const other = query.width === facts.full.width ? facts.answer.widths[0] : facts.full;
+  return el(
+    "p",
+    { class: `sentence ${query.budget_met ? "" : "missed"}` },
+    "Embedded at ",
+    badge(query.width),
+    ` ${reason(query, state, facts.answer.slo_ms)}`,
+    saving(mine, otherThan(mine, facts)),
+    across(answer),
+  );
+}
+
+/** Work, time of the network and parts of the answer; nothing where no network ran. */
+export function meters(answer, facts) {
+  const { query, timing_ms: timing } = answer;
+  if (timing.compute === undefined) return [];
+  const mine = facts.width(query.width);
+  const other = otherThan(mine, facts);
   return [
-    el(
-      "p",
-      { class: `sentence ${query.budget_met ? "" : "missed"}` },
-      "Embedded at ",
-      badge(query.width),
-      ` ${reason(query, state, facts.answer.slo_ms)}`,
-      saving(mine, other),
-      el("span", { class: "across" }, across(answer)),
-    ),
-    el(
-      "div",
-      { class: "meters" },
-      meter("Work", gflop, [mine.width, mine.gflops], [other.width, other.gflops]),
-      meter("Network time", ms, [mine.width, timing.compute], [other.width, other.latency_ms]),
-      stages(timing),
-    ),
+    meter("Work", gflop, [mine.width, mine.gflops], [other.width, other.gflops]),
+    meter("Network time, median", ms, [mine.width, mine.median_ms], [other.width, other.median_ms]),
+    stages(timing),
   ];
 }
+
+/** The width that one is held against: the full one, and that against the narrowest. */
+const otherThan = (mine, facts) => (mine.width === facts.full.width ? facts.answer.widths[0] : facts.full);
 
 /** How many hits only a shared space could find. */
 function across({ query, hits }) {
   const others = hits.filter((hit) => hit.width !== query.width).length;
-  return `${others} of these ${hits.length} hits were embedded at another width.`;
+  return el("span", { class: "across" }, `${others} of these ${hits.length} hits were embedded at another width.`);
 }
 
 function saving(mine, other) {
+  if (mine.width === other.width) return ". ";
   if (mine.gflops <= other.gflops) return `: ${times(other.gflops / mine.gflops)} less work than the full network. `;
   return `: the full network, ${times(mine.gflops / other.gflops)} the work of the narrowest. `;
 }
@@ -80,7 +92,7 @@ function stages(timing) {
   return el(
     "div",
     { class: "meter" },
-    el("h3", {}, "Whole answer ", el("b", {}, ms(timing.total))),
+    el("h3", {}, "This answer ", el("b", {}, ms(timing.total))),
     el("p", { class: "timeline", "aria-hidden": "true" }, ...parts),
     el("p", { class: "key" }, ...known.map(([name, word]) => el("span", { class: name }, `${word} ${ms(timing[name])}`))),
   );

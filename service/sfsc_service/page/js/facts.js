@@ -7,7 +7,8 @@ export class Facts {
 
   /** Asks the service. Throws Problem. */
   async refresh() {
-    this.answer = await getWidths();
+    const answer = await getWidths();
+    this.answer = { ...answer, widths: answer.widths.map((one) => ({ ...one, median_ms: one.batch_ms[1] ?? one.latency_ms })) };
     for (const observer of this.#observers) observer(this);
   }
 
@@ -20,7 +21,7 @@ export class Facts {
     return this.answer.widths.map((one) => one.width);
   }
 
-  /** A width's `gflops`, `latency_ms`, `parameters`; undefined for one that the bundle does not have. */
+  /** A width's `gflops`, `median_ms` (of its network, for one image), `parameters`; undefined for one that the bundle does not have. */
   width(name) {
     return this.answer.widths.find((one) => one.width === name);
   }

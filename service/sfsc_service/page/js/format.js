@@ -10,6 +10,10 @@ export const count = (value) => new Intl.NumberFormat("en").format(value);
 
 export const percent = (share) => `${Math.round(100 * share)} %`;
 
+export const mAP = (value) => `${value.toFixed(1)} mAP`;
+
+export const perSecond = (value) => `${value < 10 ? digits(value, 2) : count(Math.round(value))}/s`;
+
 export const points = (value) => value.toFixed(1);
 
 export const score = (value) => value.toFixed(3);

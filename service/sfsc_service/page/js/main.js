@@ -1,32 +1,46 @@
 /** Puts the parts together. `data-interactive` on the root element says that every control works. */
 
-import { Problem, getSamples } from "./api.js";
+import { Adding } from "./adding.js";
+import { Problem } from "./api.js";
 import { useWidths } from "./badge.js";
-import { Choice, OVERHEAD_MS, middling } from "./choice.js";
+import { Choice } from "./choice.js";
 import { showComposition } from "./composition.js";
-import { byId, radios } from "./dom.js";
+import { bindConfirm } from "./confirm.js";
+import { byId } from "./dom.js";
 import { Facts } from "./facts.js";
+import { takeFiles } from "./files.js";
+import { GalleryView } from "./gallery_view.js";
 import { Heatmap } from "./heatmap.js";
-import { QueryImage, takeFiles } from "./query_image.js";
-import { showSamples } from "./samples.js";
+import { Overhead, latencies, middling, qualities, works } from "./limits.js";
+import { Load } from "./load.js";
+import { QueryImage } from "./query_image.js";
+import { bringIntoSight } from "./results.js";
+import { Samples } from "./samples.js";
 import { Search } from "./search.js";
+import { showSeparatelyTrained } from "./separately_trained.js";
 import { State } from "./state.js";
 import { showProblem, untilReady } from "./status.js";
+import { bindSwitches } from "./switches.js";
+import { Traffic } from "./traffic.js";
 
 const FILLING_MS = 2000;
+const HITS = 10;
 
 async function start() {
   const ready = untilReady();
   const facts = new Facts();
-  const [samples] = await Promise.all([getSamples(), untilKnown(facts, ready)]);
+  await untilKnown(facts, ready);
+  const samples = new Samples();
+  await samples.load();
   useWidths(facts.widths);
   const state = new State(defaults(facts));
   const queryImage = new QueryImage(state, samples);
+  const choice = new Choice(state, facts, bringIntoSight);
   const heatmap = new Heatmap(facts);
-  const choice = new Choice(state, facts);
   let current = state.values.width;
   const marked = () => heatmap.show(state.values.metric, current);
-  const search = new Search(state, facts, queryImage, async (answer) => {
+  const gallery = new GalleryView(state, facts, (id) => search.like(id), () => facts.refresh().catch(onlyProblems));
+  const search = new Search(state, facts, queryImage, gallery, async (answer) => {
     current = answer?.query.width ?? null;
     if (answer) choice.answered(answer.timing_ms);
     await facts.refresh().catch(onlyProblems); // the facts shown before are still good
@@ -36,24 +50,37 @@ async function start() {
   state.observe((_, changed) => changed.includes("metric") && marked());
   showComposition(facts);
   marked();
-  showSamples(samples, state);
-  bindSwitches(state);
-  takeFiles((file) => queryImage.own(file));
+  samples.show(state);
+  bindSwitches(state, facts.answer.limits);
+  bindConfirm();
+  const fill = () => whileFilling(facts, samples, state, queryImage, search);
+  const adding = new Adding(facts, async () => {
+    await facts.refresh().catch(onlyProblems);
+    await refill(samples, state, queryImage, search);
+  });
+  takeFiles({ search: (file) => queryImage.own(file), add: (files) => adding.open(files) });
   document.documentElement.dataset.interactive = "yes";
   performance.mark("interactive");
   await ready;
   queryImage.start();
-  if (!queryImage.current && !samples.length && !state.values.item) search.now();
-  await whileFilling(facts, search);
+  if (!samples.list.length && !queryImage.isLoading) search.now();
+  new Traffic(facts, facts.answer.demo_load ? [loadOf(new Load())] : []);
+  showSeparatelyTrained().catch(onlyProblems);
+  await fill();
 }
 
+const loadOf = (load) => () => load.refresh();
+
 function defaults(facts) {
-  const { widths } = facts.answer;
+  const { widths, limits } = facts.answer;
+  const { low, high } = qualities(widths);
   return {
     mode: "width",
     width: widths[0].width,
-    latency_ms: middling(widths.map((one) => one.latency_ms + OVERHEAD_MS)),
-    gflops: middling(widths.map((one) => one.gflops)),
+    latency_ms: middling(latencies(widths, new Overhead().ms).marks),
+    gflops: middling(works(widths).marks),
+    min_quality: Number(((low + high) / 2).toFixed(1)),
+    k: Math.min(HITS, limits.max_k),
     view: "hits",
     metric: "mean_ap",
   };
@@ -74,30 +101,25 @@ function onlyProblems(error) {
   if (!(error instanceof Problem)) throw error;
 }
 
-function bindSwitches(state) {
-  const view = radios("view", (value) => state.set({ view: value }));
-  const metric = radios("metric", (value) => state.set({ metric: value }));
-  const details = byId("details");
-  details.addEventListener("change", () => state.set({ details: details.checked || null }));
-  const show = (values) => {
-    view(values.view);
-    metric(values.metric);
-    details.checked = Boolean(values.details);
-    byId("results").classList.toggle("detailed", details.checked);
-  };
-  state.observe(show);
-  show(state.values);
-}
-
 /** A demo gallery fills while visitors look on; search again when there is more to find. */
-async function whileFilling(facts, search) {
+async function whileFilling(facts, samples, state, queryImage, search) {
   let before = null;
   while (!facts.items || facts.items !== before) {
     before = facts.items;
     await new Promise((resolve) => setTimeout(resolve, FILLING_MS));
     await facts.refresh().catch(onlyProblems);
-    if (facts.items !== before) search.soon();
+    if (facts.items !== before) await refill(samples, state, queryImage, search);
   }
+}
+
+/** Search a gallery that has changed; one that was empty may have its first samples now. */
+async function refill(samples, state, queryImage, search) {
+  if (!samples.list.length) {
+    await samples.load().catch(onlyProblems);
+    samples.show(state);
+    if (!queryImage.current) queryImage.start();
+  }
+  search.soon();
 }
 
 start().catch((error) => {

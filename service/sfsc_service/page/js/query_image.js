@@ -1,6 +1,6 @@
 /** The query's image: a sample, an image of the gallery, or one of the visitor's own. */
 
-import { Problem, getItem, fetchImage } from "./api.js";
+import { Problem, fetchImage, getItem } from "./api.js";
 import { byId, el } from "./dom.js";
 import { bytes, short } from "./format.js";
 
@@ -8,47 +8,47 @@ const MAX_FACTS = 5;
 
 export class QueryImage {
   #preview = byId("preview");
+  #thumb = byId("thumb");
   #about = byId("about");
   #observers = [];
   #wanted = null;
+  #own = [];
 
-  /** @param samples the service's samples, as /samples lists them */
+  /** @param samples `list`, as `Samples` has it */
   constructor(state, samples) {
     this.state = state;
     this.samples = samples;
     this.current = null;
+    this.isLoading = false;
     state.observe((values, changed) => {
-      if (changed.includes("sample") || changed.includes("item")) this.#follow(values);
+      if (["sample", "item", "own"].some((name) => changed.includes(name))) this.#follow(values);
     });
   }
 
+  /** Observers get (the query, or null where there is none; the problem, or null). */
   observe(observer) {
     this.#observers.push(observer);
   }
 
   /** Show what the address names; without a name, the first sample. */
   start() {
-    const { sample, item } = this.state.values;
-    if (!item && !this.samples.some((one) => one.name === sample) && this.samples.length) {
-      this.state.set({ sample: this.samples[0].name });
-    } else {
-      this.#follow(this.state.values);
-    }
+    const { sample, item, own } = this.state.values;
+    const named = item || this.samples.list.some((one) => one.patch.sample && one.patch.sample === sample);
+    if (named || (own && this.#own[own - 1])) this.#follow(this.state.values);
+    else if (this.samples.list.length) this.state.set({ own: null, ...this.samples.list[0].patch });
   }
 
   /** Take a file of the visitor's own. */
   own(file) {
-    this.#wanted = file;
-    this.state.set({ sample: null, item: null });
-    const about = { image: file.name || "pasted", size: bytes(file.size) };
-    this.#show({ blob: file, metadata: null, about, item: null, alt: "Your image" });
+    const number = this.#own.push(file);
+    this.state.go({ sample: null, item: null, own: number, ...(this.state.values.view === "gallery" && { view: "hits" }) });
   }
 
-  async #follow({ sample, item }) {
-    const wanted = (this.#wanted = item ? `item ${item}` : sample ? `sample ${sample}` : this.#wanted);
-    if (!item && !sample) return;
+  async #follow({ sample, item, own }) {
+    this.isLoading = true;
+    const wanted = (this.#wanted = JSON.stringify([sample, item, own]));
     try {
-      const found = item ? await this.#item(item) : await this.#sample(sample);
+      const found = item ? await this.#item(item) : sample ? await this.#sample(sample) : this.#mine(own);
       if (this.#wanted === wanted) this.#show(found);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
@@ -57,10 +57,10 @@ export class QueryImage {
   }
 
   async #sample(name) {
-    const sample = this.samples.find((one) => one.name === name);
+    const sample = this.samples.list.find((one) => one.patch.sample === name);
     if (!sample) throw new Problem("unknown", "There is no such sample", `The address of this page names ${short(name)}.`);
     const blob = await fetchImage(sample.image);
-    return { blob, metadata: sample.metadata, about: sample.metadata, item: null, alt: `Sample ${name}` };
+    return { blob, metadata: sample.metadata, about: sample.metadata, item: sample.item, alt: `Sample ${name}` };
   }
 
   async #item(id) {
@@ -68,50 +68,32 @@ export class QueryImage {
     return { blob: item.blob, metadata: item.metadata, about: { gallery: id, ...item.metadata }, item: id, alt: `Image ${id}` };
   }
 
-  #show(chosen) {
+  #mine(number) {
+    const file = this.#own[number - 1];
+    if (!file) throw new Problem("unknown", "Your image is not here any more", "This page keeps it until it is loaded anew. Choose it again.");
+    return { blob: file, metadata: null, about: { image: file.name || "pasted", size: bytes(file.size) }, item: null, alt: "Your image" };
+  }
+
+  #show(query) {
     if (this.url) URL.revokeObjectURL(this.url);
-    this.url = URL.createObjectURL(chosen.blob);
-    const image = el("img", { src: this.url, alt: chosen.alt });
-    image.addEventListener("error", () => this.#preview.replaceChildren(el("p", {}, "No preview")));
-    this.#preview.replaceChildren(image);
-    const facts = Object.entries(chosen.about).slice(0, MAX_FACTS);
-    this.#about.replaceChildren(...facts.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, short(value, 40))]));
-    this.#tell(chosen, null);
+    this.url = query.blob && URL.createObjectURL(query.blob);
+    this.#preview.replaceChildren(this.#picture(query.alt));
+    this.#thumb.replaceChildren(this.#picture(""));
+    const facts = Object.entries(query.about).slice(0, MAX_FACTS);
+    this.#about.replaceChildren(...facts.flatMap(([name, value]) => [el("dt", {}, short(name, 24)), el("dd", {}, short(value, 40))]));
+    this.#tell(query, null);
   }
 
-  #tell(chosen, problem) {
-    this.current = chosen;
-    for (const observer of this.#observers) observer(chosen, problem);
+  #picture(alt) {
+    if (!this.url) return el("p", {}, "No image");
+    const image = el("img", { src: this.url, alt });
+    image.addEventListener("error", () => image.replaceWith(el("p", {}, "No preview")));
+    return image;
   }
-}
 
-/** Files that come by the button, by drag and drop anywhere on the page, or from the clipboard. */
-export function takeFiles(onFile) {
-  const input = byId("file");
-  input.addEventListener("change", () => {
-    if (input.files.length) onFile(input.files[0]);
-    input.value = "";
-  });
-  addEventListener("paste", (event) => {
-    const file = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
-    if (!file) return;
-    event.preventDefault();
-    onFile(file);
-  });
-  const dragging = (event) => event.dataTransfer?.types.includes("Files");
-  const mark = (on) => document.body.classList.toggle("drag", on);
-  addEventListener("dragover", (event) => {
-    if (!dragging(event)) return;
-    event.preventDefault();
-    mark(true);
-  });
-  addEventListener("dragleave", (event) => {
-    if (!event.relatedTarget) mark(false);
-  });
-  addEventListener("drop", (event) => {
-    if (!dragging(event)) return;
-    event.preventDefault();
-    mark(false);
-    if (event.dataTransfer.files.length) onFile(event.dataTransfer.files[0]);
-  });
+  #tell(query, problem) {
+    this.current = query;
+    this.isLoading = false;
+    for (const observer of this.#observers) observer(query, problem);
+  }
 }

@@ -1,15 +1,10 @@
-/** The hits of one query. */
+/** The hits of one query, and what stands in their place where there are none. */
 
 import { card, kinship } from "./card.js";
-import { el } from "./dom.js";
+import { byId, el } from "./dom.js";
 import { ms, plural } from "./format.js";
 
-export const HITS = 10;
-
-export function results(answer, query, onPick) {
-  if (!answer.hits.length) return nothing();
-  return el("ol", { class: "hits" }, ...answer.hits.map((hit) => card(query, hit, onPick)));
-}
+export const results = (answer, query, onPick) => el("ol", { class: "hits" }, ...answer.hits.map((hit) => card(query, hit, onPick)));
 
 /** An answer as one sentence, for those who hear the page. */
 export function spoken(answer, query) {
@@ -21,17 +16,40 @@ export function spoken(answer, query) {
 }
 
 /** Places of hits that are still to come, so that nothing moves when they do. */
-export const waiting = () =>
-  el("ol", { class: "hits", "aria-hidden": "true" }, ...Array.from({ length: HITS }, () => el("li", { class: "card ghost" }, el("div", { class: "frame" }))));
+export const waiting = (number) =>
+  el("ol", { class: "hits", "aria-hidden": "true" }, ...Array.from({ length: number }, () => el("li", { class: "card ghost" }, el("div", { class: "frame" }))));
 
 export const nothing = () =>
   el(
     "div",
     { class: "empty" },
     el("h3", {}, "The gallery is empty"),
-    el("p", {}, "Put images in, at any mix of widths, and this page finds them at every other:"),
-    el("pre", {}, "sfsc demo --images FOLDER\ncurl -T image.jpg -H 'Content-Type: image/jpeg' \\\n  'http://…/items/my-image?width=0.5'"),
+    el("p", {}, "Put images in, at any mix of widths, and this page finds them at every other. Drop them here, or"),
+    el("label", { for: "files", class: "button" }, "Add images…"),
+    el("pre", {}, "sfsc add FOLDER\ncurl -T image.jpg -H 'Content-Type: image/jpeg' \\\n  'http://…/items/my-image?width=0.5'"),
   );
+
+export const alone = () => el("div", { class: "empty" }, el("h3", {}, "There is no other image in the gallery"));
 
 export const noQuery = () =>
   el("div", { class: "empty" }, el("h3", {}, "Nothing to search with yet"), el("p", {}, "Choose, drop or paste an image."));
+
+/** Scroll to the hits where they cannot be seen, as after a choice in a narrow window. */
+export function bringIntoSight() {
+  const { top, bottom } = byId("output").getBoundingClientRect();
+  if (top > 0.7 * innerHeight || bottom < 0.3 * innerHeight) byId("answer").scrollIntoView({ block: "start" });
+}
+
+/** Move the focus to the results, whose beginning comes into sight. */
+export function focusResults() {
+  byId("results").focus({ preventScroll: true });
+  const { top } = byId("results").getBoundingClientRect();
+  if (top < 0 || top > 0.5 * innerHeight) byId("results").scrollIntoView({ block: "start" });
+}
+
+/** Give the focus to an item's button; returns whether there is one. */
+export function focusItem(id) {
+  const found = [...document.querySelectorAll("#output [data-id]")].find((one) => one.dataset.id === id);
+  found?.querySelector("button")?.focus();
+  return Boolean(found);
+}

@@ -1,57 +1,72 @@
-/** A budget on a logarithmic slider, with a mark at what each width costs. */
+/** A limit on a slider, with a mark at what each width costs or reaches. */
 
-import { colour } from "./badge.js";
 import { el } from "./dom.js";
+import { Marks } from "./marks.js";
 
 const STEPS = 120;
 
-const rounded = (value) => Number(value.toPrecision(2));
+/** How a slider's places relate to values: `place` gives 0 to 1 for low to high. */
+export const LOGARITHMIC = {
+  place: (value, low, high) => Math.log(value / low) / Math.log(high / low),
+  value: (place, low, high) => Number((low * (high / low) ** place).toPrecision(2)),
+};
+export const LINEAR = {
+  place: (value, low, high) => (value - low) / (high - low),
+  value: (place, low, high) => Number((low + place * (high - low)).toFixed(1)),
+};
 
 /**
  * @param {Element} place
- * @param {{label: string, low: number, high: number, format: (value: number) => string, onChange: (value: number) => void}} options
+ * @param {Object} options `label`, `format(value)`, `onChange(value)`; `scale`; `fits(mark, value)`: whether a width is
+ *   within the limit
  */
 export class Slider {
-  constructor(place, { label, low, high, format, onChange }) {
-    Object.assign(this, { low, high, format });
+  #marked = new Map();
+
+  constructor(place, { label, format, onChange, scale = LOGARITHMIC, fits = (mark, value) => mark <= value }) {
+    Object.assign(this, { scale, format, fits });
     this.input = el("input", { type: "range", min: 0, max: STEPS, step: 1, "aria-label": label });
     this.output = el("output", {});
-    this.marks = el("div", { class: "marks", "aria-hidden": "true" });
-    place.replaceChildren(el("p", { class: "budget" }, `${label} `, this.output), this.input, this.marks);
-    this.input.addEventListener("input", () => this.#say(this.#value()));
-    this.input.addEventListener("change", () => onChange(this.#value()));
+    this.marks = new Marks();
+    place.replaceChildren(el("p", { class: "budget" }, `${label} `, this.output), this.input, this.marks.element);
+    this.input.addEventListener("input", () => this.#say((this.value = this.#chosen())));
+    this.input.addEventListener("change", () => onChange((this.value = this.#chosen())));
   }
 
+  /** Show a value, which may lie beyond the ends. */
   show(value) {
-    this.input.value = Math.round(this.#place(value) * STEPS);
-    this.#say(value);
+    this.value = value;
+    this.#move();
   }
 
-  /** @param costs name of a width → what it costs, in the slider's unit; ascending */
-  mark(costs) {
-    this.costs = costs;
-    const marks = [...costs].map(([width, cost]) =>
-      el("span", { class: `tick ${colour(width)}`, data: { width }, css: { "--at": this.#place(cost) } }, el("i"), width),
-    );
-    this.marks.replaceChildren(...marks);
-    this.#light(this.#value());
+  /**
+   * @param {number} low @param {number} high the values of the ends
+   * @param {Map<string, number>} marked name of a width → its value; ascending
+   */
+  range(low, high, marked) {
+    Object.assign(this, { low, high });
+    this.#marked = marked;
+    this.marks.show([...marked].map(([width, value]) => ({ width, at: this.#place(value) })));
+    this.#move();
   }
 
   #place(value) {
-    return Math.min(1, Math.max(0, Math.log(value / this.low) / Math.log(this.high / this.low)));
+    return Math.min(1, Math.max(0, this.scale.place(value, this.low, this.high)));
   }
 
-  #value() {
-    return rounded(this.low * (this.high / this.low) ** (this.input.value / STEPS));
+  #chosen() {
+    return this.scale.value(this.input.value / STEPS, this.low, this.high);
+  }
+
+  #move() {
+    if (this.low === undefined || this.value === undefined) return;
+    this.input.value = Math.round(this.#place(this.value) * STEPS);
+    this.#say(this.value);
   }
 
   #say(value) {
     this.output.value = this.format(value);
     this.input.setAttribute("aria-valuetext", this.format(value));
-    this.#light(value);
-  }
-
-  #light(value) {
-    for (const tick of this.marks.children) tick.classList.toggle("within", this.costs.get(tick.dataset.width) <= value);
+    this.marks.light((width) => this.fits(this.#marked.get(width), value));
   }
 }

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from playwright.sync_api import TimeoutError as StillWaiting
 
 from tests.service.live import Live
 
-__all__ = ["HITS", "TOP", "GalleryPage", "fill", "shot", "write_listing"]
+__all__ = ["HITS", "TOP", "WIDTHS", "GalleryPage", "dragging", "fill", "shot", "write_listing"]
 
 WIDTHS = ("0.25", "0.5", "0.75", "1.0")
 HITS, TOP = 10, 6
@@ -25,10 +26,10 @@ TIMEOUT_MS = 20_000
 HOSTILE = "<img src=x onerror=document.title='broken-in'>"
 
 _SHOWN = """() => ({
-  width: document.querySelector("#cost:not([hidden]) .sentence .badge")?.textContent.replace("width ", ""),
+  width: document.querySelector("#answer .sentence .badge")?.textContent.replace("width ", ""),
   hits: [...document.querySelectorAll("#output .card[data-id]")].map((card) => [
     card.dataset.id,
-    card.querySelector(".score").textContent,
+    card.querySelector(".score")?.textContent,
     card.querySelector(".badge").textContent.replace("width ", ""),
   ]),
 })"""
@@ -107,6 +108,12 @@ class GalleryPage:
         found: dict[str, Any] = answer.json()
         return found
 
+    def without(self, id: str, **budget: Any) -> dict[str, Any]:
+        """What the service answers for an item's image, less the item itself."""
+        image = self.live.http.get(f"/items/{id}/image").content
+        answer = self.ask(image, k=HITS + 1, **budget)
+        return answer | {"hits": [hit for hit in answer["hits"] if hit["id"] != id][:HITS]}
+
     def shows(self, answer: dict[str, Any]) -> None:
         """Wait until the page shows exactly an answer's hits and width."""
         hits = [[hit["id"], f"{hit['score']:.3f}", hit["width"]] for hit in answer["hits"]]
@@ -116,6 +123,21 @@ class GalleryPage:
             self.page.wait_for_function(same, arg=expected)
         except StillWaiting:
             assert self.page.evaluate(_SHOWN) == expected
+
+    def shown_ids(self) -> list[str]:
+        """The ids of the cards, hits or items of the gallery, in order."""
+        ids: list[str] = self.page.locator("#output [data-id]").evaluate_all(
+            "all => all.map((one) => one.dataset.id)"
+        )
+        return ids
+
+    def focused(self) -> dict[str, str]:
+        """The id, class and text of what has the focus, and the item that it belongs to."""
+        said: dict[str, str] = self.page.evaluate(
+            "() => { const now = document.activeElement; return { id: now.id, kind: now.className,"
+            " text: now.textContent.trim(), item: now.closest('[data-id]')?.dataset.id ?? '' }; }"
+        )
+        return said
 
     def choose(self, name: str, value: str) -> None:
         """Click on a radio button's label."""
@@ -144,6 +166,20 @@ class GalleryPage:
     def _check_address(self, url: str) -> None:
         if not url.startswith((self.live.url, "blob:", "data:")):
             self.told.append(f"request to {url}")
+
+
+@contextmanager
+def dragging(page: Page, files: dict[str, bytes], target: str) -> Iterator[None]:
+    """Drag files over the page, and drop them on an element when the block ends."""
+    make = """(files) => { const data = new DataTransfer();
+      for (const [name, bytes] of files)
+        data.items.add(new File([new Uint8Array(bytes)], name, { type: "image/png" }));
+      return data; }"""
+    data = {"dataTransfer": page.evaluate_handle(make, [[name, list(data)] for name, data in files.items()])}
+    page.dispatch_event("h1", "dragover", data)
+    page.dispatch_event(target, "dragover", data)
+    yield
+    page.dispatch_event(target, "drop", data)
 
 
 # The ring is drawn by the control itself or, where that is invisible, by what stands for it in its label.
