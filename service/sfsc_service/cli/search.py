@@ -68,9 +68,8 @@ class Search(ServiceCommand):
                     if error.code != "item_not_found":
                         raise
                     raise StartError(f"query: {self.query} is neither a file nor the id of an item") from error
-            options: Any = {} if self.width is None else {"width": self.width}
             try:
-                return client.search(path, k=self.k, filter=self.filter, **options)
+                return client.search(path, k=self.k, filter=self.filter, width=self.width)
             except OSError as error:
                 raise StartError(f"query: {path} cannot be read: {error.strerror}") from error
 
