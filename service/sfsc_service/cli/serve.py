@@ -1,5 +1,6 @@
 """`sfsc serve`: the whole service."""
 
+import os
 import socket
 from pathlib import Path
 
@@ -40,8 +41,11 @@ class Serve(Settings):
 
 def check_data_folder(folder: Path) -> None:
     """Raises StartError where the store would be a file, or lie among files that are not its own."""
-    if folder.exists() and not folder.is_dir():
-        raise StartError(f"data: must be a folder, and {folder} is a file")
+    place = next(place for place in (folder, *folder.parents) if place.exists())
+    if not place.is_dir():
+        raise StartError(f"data: must be a folder, and {place} is a file")
+    if not os.access(place, os.W_OK):
+        raise StartError(f"data: must be a folder that this user can write to, and {place} is none")
     own = "data: must be a folder of the store's own"
     if (folder / MANIFEST).is_file():
         raise StartError(f"{own}, and {folder} is a bundle")
