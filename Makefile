@@ -21,7 +21,7 @@ $(VENV)/.ready: pyproject.toml
 
 $(SERVE)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(SERVE)
-	$(SERVE)/bin/pip install --quiet --disable-pip-version-check --editable '.[service,cpu]'
+	$(SERVE)/bin/pip install --quiet --disable-pip-version-check --no-compile --editable '.[service,cpu]'
 	touch $@
 
 lint: $(VENV)/.ready ## run ruff, mypy --strict and import-linter
@@ -55,6 +55,10 @@ test-containers: $(VENV)/.ready ## build the images and run docker-compose.yml o
 	$(BIN)/python -m pytest -m containers tests/system
 
 # Photographs of one's own need models/general, which `sfsc demo` makes where it finds an environment for training.
+# Both environments are installed at once, and without compiling modules of which few are imported.
+ifdef IMAGES
+MAKEFLAGS += --jobs=2
+endif
 GENERAL := $(if $(wildcard models/general/manifest.json),,$(TRAIN)/.ready)
 
 demo: $(SERVE)/.ready $(if $(IMAGES),$(GENERAL)) ## serve the demo gallery on http://127.0.0.1:8000 (IMAGES=FOLDER: your own images)
@@ -63,7 +67,7 @@ demo: $(SERVE)/.ready $(if $(IMAGES),$(GENERAL)) ## serve the demo gallery on ht
 $(TRAIN)/.ready: pyproject.toml
 	@echo 'installing PyTorch and what else training needs into $(TRAIN): about two minutes'
 	$(PYTHON) -m venv $(TRAIN)
-	$(TRAIN)/bin/pip install --quiet --disable-pip-version-check --editable '.[training,weights]'
+	$(TRAIN)/bin/pip install --quiet --disable-pip-version-check --no-compile --editable '.[training,weights]'
 	touch $@
 
 figures: $(VENV)/.ready ## print every measured figure: obtained, asked, met
