@@ -65,7 +65,7 @@ demo: $(SERVE)/.ready $(if $(IMAGES),$(GENERAL)) ## serve the demo gallery on ht
 	PATH="$(CURDIR)/$(TRAIN)/bin:$$PATH" $(SERVE)/bin/sfsc demo $(if $(IMAGES),--images '$(IMAGES)')
 
 $(TRAIN)/.ready: pyproject.toml
-	@echo 'installing PyTorch and what else training needs into $(TRAIN): about two minutes'
+	@echo 'installing PyTorch and what else training needs into $(TRAIN), which takes minutes'
 	$(PYTHON) -m venv $(TRAIN)
 	$(TRAIN)/bin/pip install --quiet --disable-pip-version-check --no-compile --editable '.[training,weights]'
 	touch $@

@@ -156,6 +156,7 @@ def one_sentence(done: "subprocess.CompletedProcess[str]") -> str:
         (["serve", "BUNDLE", "--slo-ms", "fast"], 2, "slo_ms: must be a valid number"),
         (["widths"], 1, "no answer from http://127.0.0.1:9"),
         (["count"], 1, "start one with `sfsc demo`"),
+        (["add", "IMAGES"], 1, "no answer from http://127.0.0.1:9"),
         (["count", "--url", "nowhere"], 2, "url"),
         (["add", "/nowhere"], 1, "/nowhere"),
         (["add", "EMPTY"], 1, "must hold images"),
