@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV   := .venv
 SERVE  := .venv-serve
+TRAIN  := .venv-train
 LOWEST := .venv-lowest
 BIN    := $(VENV)/bin
 
@@ -20,7 +21,7 @@ $(VENV)/.ready: pyproject.toml
 
 $(SERVE)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(SERVE)
-	$(SERVE)/bin/pip install --quiet --disable-pip-version-check --editable '.[service,cpu]'
+	$(SERVE)/bin/pip install --quiet --disable-pip-version-check --no-compile --editable '.[service,cpu]'
 	touch $@
 
 lint: $(VENV)/.ready ## run ruff, mypy --strict and import-linter
@@ -53,8 +54,21 @@ test-lowest: $(LOWEST)/.ready ## run the same tests with the oldest dependencies
 test-containers: $(VENV)/.ready ## build the images and run docker-compose.yml on a Docker engine
 	$(BIN)/python -m pytest -m containers tests/system
 
-demo: $(SERVE)/.ready ## serve the demo gallery on http://127.0.0.1:8000
-	$(SERVE)/bin/sfsc demo
+# Photographs of one's own need models/general, which `sfsc demo` makes where it finds an environment for training.
+# Both environments are installed at once, and without compiling modules of which few are imported.
+ifdef IMAGES
+MAKEFLAGS += --jobs=2
+endif
+GENERAL := $(if $(wildcard models/general/manifest.json),,$(TRAIN)/.ready)
+
+demo: $(SERVE)/.ready $(if $(IMAGES),$(GENERAL)) ## serve the demo gallery on http://127.0.0.1:8000 (IMAGES=FOLDER: your own images)
+	PATH="$(CURDIR)/$(TRAIN)/bin:$$PATH" $(SERVE)/bin/sfsc demo $(if $(IMAGES),--images '$(IMAGES)')
+
+$(TRAIN)/.ready: pyproject.toml
+	@echo 'installing PyTorch and what else training needs into $(TRAIN), which takes minutes'
+	$(PYTHON) -m venv $(TRAIN)
+	$(TRAIN)/bin/pip install --quiet --disable-pip-version-check --no-compile --editable '.[training,weights]'
+	touch $@
 
 figures: $(VENV)/.ready ## print every measured figure: obtained, asked, met
 	$(BIN)/python benchmarks/figures.py
@@ -89,4 +103,4 @@ mutation: $(VENV)/.ready ## which changes of the code no test notices (an hour o
 	$(BIN)/python benchmarks/mutation.py
 
 clean: ## remove environments and caches; keep runs, data and bundles
-	rm -rf $(VENV) $(SERVE) $(LOWEST) .mypy_cache .ruff_cache .pytest_cache .hypothesis .mutation
+	rm -rf $(VENV) $(SERVE) $(TRAIN) $(LOWEST) .mypy_cache .ruff_cache .pytest_cache .hypothesis .mutation

@@ -5,17 +5,20 @@
 
 The bulk rate is that of NDJSON bodies which lie ready in memory, posted one after the other over one connection,
 so the client computes nothing meanwhile. `sfsc add` is a process that finds, reads, hashes and encodes the same
-files, its start included. The two take turns, each on an empty gallery.
+files, its start included. The two take turns, each on an empty gallery, and who goes first changes from round to
+round, so that what else the machine does meets both.
 """
 
 import argparse
 import base64
 import json
 import os
+import resource
 import signal
 import subprocess
 import tempfile
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
@@ -25,6 +28,7 @@ from PIL import Image
 
 from checkout import ROOT
 from live_service import COMMAND, launched
+from process_cost import cpu_ms
 from result_file import Figure, write_result
 
 WIDTHS = ("0.25", "1.0")
@@ -44,13 +48,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         photos = draw(work / "photos", images)
-        rates: dict[str, dict[str, list[float]]] = {width: {"bulk": [], "add": []} for width in WIDTHS}
-        for _ in range(rounds):
+        found: dict[str, dict[str, list[Cost]]] = {width: {"bulk": [], "add": []} for width in WIDTHS}
+        measures = {"bulk": bulk_cost, "add": add_cost}
+        for number in range(rounds):
             for width in WIDTHS:
-                rates[width]["bulk"].append(bulk_rate(arguments.bundle, work, photos, width))
-                rates[width]["add"].append(add_rate(arguments.bundle, work, photos, width))
+                for name in sorted(measures, reverse=number % 2 == 0):
+                    cost = measures[name](arguments.bundle, work, photos, width)
+                    found[width][name].append(cost)
+                    print(f"round {number + 1}, width {width}, {name}: {cost}", flush=True)
         missing, double = killed_and_repeated(arguments.bundle, work, photos)
-    figures = figures_of(rates)
+    figures = figures_of(found)
     figures += [
         Figure("images missing after a killed and repeated run", missing, "", "<= 0"),
         Figure("images that are there twice", double, "", "<= 0"),
@@ -58,18 +65,46 @@ def main() -> None:
     for figure in figures:
         print(f"{figure.name:55} {figure.value:9.3f} {figure.unit:9} {figure.goal or ''}")
     if not arguments.quick:
-        print(write_result("add", figures, {"images": images, "rates": rates}, seed=0))
+        costs = {
+            width: {name: [asdict(cost) for cost in costs] for name, costs in both.items()}
+            for width, both in found.items()
+        }
+        print(write_result("add", figures, {"images": images, "costs": costs}, seed=0))
 
 
-def figures_of(rates: dict[str, dict[str, list[float]]]) -> list[Figure]:
-    """Both rates at each width, and the median of their ratios, round by round."""
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """`rate`: images a second; `client_ms`, `server_ms`: processor time for an image."""
+
+    rate: float
+    client_ms: float
+    server_ms: float
+
+
+def figures_of(found: dict[str, dict[str, list[Cost]]]) -> list[Figure]:
+    """Both rates at each width, the median of their ratios, round by round, and processor times."""
     figures = []
-    for width, found in rates.items():
-        ratio = median(add / bulk for add, bulk in zip(found["add"], found["bulk"], strict=True))
+    for width, both in found.items():
+        pairs = list(zip(both["add"], both["bulk"], strict=True))
         figures += [
-            Figure(f"bulk rate, width {width}", median(found["bulk"]), "images/s"),
-            Figure(f"sfsc add, width {width}", median(found["add"]), "images/s"),
-            Figure(f"sfsc add ÷ bulk rate, width {width}", ratio, "×", ">= 0.9"),
+            Figure(f"bulk rate, width {width}", median(bulk.rate for _, bulk in pairs), "images/s"),
+            Figure(f"sfsc add, width {width}", median(add.rate for add, _ in pairs), "images/s"),
+            Figure(
+                f"sfsc add ÷ bulk rate, width {width}",
+                median(add.rate / bulk.rate for add, bulk in pairs),
+                "×",
+                ">= 0.9",
+            ),
+            Figure(
+                f"processor time of sfsc add, width {width}",
+                median(add.client_ms for add, _ in pairs),
+                "ms an image",
+            ),
+            Figure(
+                f"processor time of the server meanwhile, width {width}",
+                median(add.server_ms for add, _ in pairs),
+                "ms an image",
+            ),
         ]
     return figures
 
@@ -85,15 +120,15 @@ def draw(folder: Path, images: int) -> Path:
     return folder
 
 
-def bulk_rate(bundle: Path, work: Path, photos: Path, width: str) -> float:
-    """Images a second of bodies that lie ready."""
+def bulk_cost(bundle: Path, work: Path, photos: Path, width: str) -> Cost:
+    """Of bodies that lie ready."""
     lines = [
         json.dumps({"id": path.name, "image": base64.b64encode(path.read_bytes()).decode()}).encode() + b"\n"
         for path in sorted(photos.rglob("*.jpg"))
     ]
     bodies = [b"".join(lines[at : at + CALL_ITEMS]) for at in range(0, len(lines), CALL_ITEMS)]
-    with launched(bundle, work) as (client, _):
-        began = time.monotonic()
+    with launched(bundle, work) as (client, pid):
+        began, own, server = time.monotonic(), time.process_time(), cpu_ms(pid)
         for body in bodies:
             response = client.post(
                 "/items",
@@ -102,15 +137,23 @@ def bulk_rate(bundle: Path, work: Path, photos: Path, width: str) -> float:
                 headers={"Content-Type": "application/x-ndjson"},
             )
             assert response.raise_for_status().json()["failed"] == 0, response.text[:300]
-        return len(lines) / (time.monotonic() - began)
+        wall, used = time.monotonic() - began, 1000 * (time.process_time() - own)
+        return Cost(len(lines) / wall, used / len(lines), (cpu_ms(pid) - server) / len(lines))
 
 
-def add_rate(bundle: Path, work: Path, photos: Path, width: str) -> float:
-    """Images a second of the command, from its start to its end."""
-    with launched(bundle, work) as (client, _):
-        began = time.monotonic()
-        report = json.loads(add(client, photos, "--json", "--width", width).communicate()[0])
-        return float(report["added"] / (time.monotonic() - began))
+def add_cost(bundle: Path, work: Path, photos: Path, width: str) -> Cost:
+    """Of the command, from its start to its end."""
+    with launched(bundle, work) as (client, pid):
+        began, children, server = time.monotonic(), children_ms(), cpu_ms(pid)
+        added = json.loads(add(client, photos, "--json", "--width", width).communicate()[0])["added"]
+        wall = time.monotonic() - began
+        return Cost(added / wall, (children_ms() - children) / added, (cpu_ms(pid) - server) / added)
+
+
+def children_ms() -> float:
+    """Processor time of all processes that this one has started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return 1000 * (used.ru_utime + used.ru_stime)
 
 
 def killed_and_repeated(bundle: Path, work: Path, photos: Path) -> tuple[int, int]:

@@ -66,9 +66,11 @@ def launched(
         server.wait(60)
 
 
-def wait_ready(client: httpx.Client, server: "subprocess.Popen[bytes]", path: str = "/readyz") -> None:
-    """Wait until a health check answers 200. Raises SystemExit where the server ends or takes a minute."""
-    for _ in range(600):
+def wait_ready(
+    client: httpx.Client, server: "subprocess.Popen[bytes]", path: str = "/readyz", limit_s: float = 60
+) -> None:
+    """Wait until a health check answers 200. Raises SystemExit where the server ends or takes longer."""
+    for _ in range(int(10 * limit_s)):
         if server.poll() is not None:
             sys.exit(f"the service ended with code {server.returncode}")
         try:
@@ -77,4 +79,4 @@ def wait_ready(client: httpx.Client, server: "subprocess.Popen[bytes]", path: st
         except httpx.TransportError:
             pass
         time.sleep(0.1)
-    sys.exit("the service did not become ready within 60 s")
+    sys.exit(f"the service did not become ready within {limit_s:g} s")

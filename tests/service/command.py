@@ -20,15 +20,25 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 START_S = 60.0
 
 
-def run(*words: object, **environment: str) -> "subprocess.CompletedProcess[str]":
+def run(
+    *words: object, command: Path = SFSC, folder: Path | None = None, **environment: str
+) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [SFSC, *map(str, words)], capture_output=True, text=True, timeout=120, env=ENVIRONMENT | environment
+        [command, *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=ENVIRONMENT | environment,
+        cwd=folder,
     )
 
 
 @contextmanager
 def serving(
-    *words: object, command: Path = SFSC, folder: Path | None = None
+    *words: object,
+    command: Path = SFSC,
+    folder: Path | None = None,
+    environment: dict[str, str] | None = None,
 ) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """The process and its address, once it says so."""
     process = subprocess.Popen(
@@ -36,7 +46,7 @@ def serving(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=ENVIRONMENT,
+        env=ENVIRONMENT | (environment or {}),
         cwd=folder,
     )
     assert process.stdout is not None

@@ -2,8 +2,8 @@
 
 A page is run in a folder with what a visitor has at hand: the demo bundle at `models/demo`, the images `a.jpg` and
 `b.jpg` of one vehicle by two cameras, and `photos/IDENTITY/IMAGE`, eight vehicles in colour. At
-`http://127.0.0.1:8000` answers the service that the page started last, else one with the demo bundle and an empty
-gallery. Training runs two steps of two widths.
+`http://127.0.0.1:8000`, where commands look as well, answers the service that the page started last, else one with
+the demo bundle and an empty gallery. Training runs two steps of two widths.
 
 A `json` block right after another shows its answer: names and values must be the same, `…` stands for any value,
 and of what is measured (`score`, `embedding`, `timing_ms`) only the names are compared.
@@ -126,7 +126,7 @@ class Visitor:
         done = subprocess.run(
             words,
             cwd=self.folder,
-            env=self._environment,
+            env=self._environment if self._url is None else self._environment | {"SFSC_URL": self._url},
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,
@@ -149,7 +149,7 @@ class Visitor:
         url = f"http://127.0.0.1:{port}"
         try:
             with httpx.Client(base_url=url, timeout=60) as client:
-                wait_ready(client, server)
+                wait_ready(client, server, limit_s=TIMEOUT_S)
             yield url
         finally:
             server.terminate()
@@ -269,6 +269,14 @@ def test_the_readmes_calls_are_answered_as_it_says(typed):
     (result,) = embedded["results"]
     assert (result["width"], result["reason"]) == ("0.25", "requested")
     assert len(result["embedding"]) == embedded["dim"]
+
+
+def test_the_readmes_own_images_are_served_without_training(typed):
+    pytest.importorskip("torch", reason="the training extra is not installed")
+    (added,) = (out for block, out in typed("README.md") if "sfsc add photos" in block.code)
+    counts, *found = added.splitlines()
+    assert counts == "added 0, replaced 0, unchanged 48, removed 0, left out 0"
+    assert any('"added_from": "photos"' in line for line in found)
 
 
 def test_the_readmes_training_makes_a_bundle_that_is_served(typed):

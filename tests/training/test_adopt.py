@@ -66,6 +66,28 @@ def embedded(bundle, split):
     return {width: make_runner(bundle, width)(pixels) for width in bundle.manifest.widths}
 
 
+def test_one_network_alone_needs_no_data(say, graphs, tmp_path):
+    words = ("--to", tmp_path / "alone", "--model", graphs / "large.onnx")
+    code, text = say(*words)
+    assert not code, text
+    assert f"next: sfsc serve {tmp_path / 'alone'} --data data/alone" in text
+    manifest = open_bundle(tmp_path / "alone").manifest
+    assert manifest.quality.dataset == "test split, 12 identities of rendered vehicles"
+    assert (manifest.quality.queries, manifest.alignment.base) == (72, None)
+    assert [model.map for model in manifest.provenance.models] == ["none"]
+    code, text = say(*words)
+    assert (code, "already exists" in text) == (2, True)
+    assert not say(*words, "--replace")[0]
+
+
+def test_several_networks_need_data(say, both, graphs, tmp_path):
+    base = make_tiny_bundle(tmp_path / "base").folder
+    for words in (both, ("--base", base, "--model", graphs / "small.onnx", "--as", 0.1)):
+        code, text = say("--to", tmp_path / "new", *words)
+        assert (code, "--data must be given, because maps bring" in text) == (2, True), text
+    assert not (tmp_path / "new").exists()
+
+
 def test_two_networks_become_two_widths_of_one_space(say, both, small_data, tmp_path):
     words = ("--to", tmp_path / "new", "--data", small_data, *both, *READ, "--mean", "0,0,0", "--std", "1,1,1")
     code, text = say(*words, "--licence", "MIT", "--licence", "ours")

@@ -345,7 +345,8 @@ def _print_bundle(bundle: Bundle) -> None:
     size = sum((bundle.folder / part.file).stat().st_size for part in bundle.manifest.submodels) / 1e6
     widths = ", ".join(bundle.manifest.widths)
     console.print(
-        f"bundle written to {bundle.folder}: widths {widths}, {size:.1f} MB; next: sfsc serve {bundle.folder}"
+        f"bundle written to {bundle.folder}: widths {widths}, {size:.1f} MB; "
+        f"next: sfsc serve {bundle.folder} --data data/{bundle.folder.name}"
     )
 
 

@@ -5,17 +5,17 @@ import ipaddress
 import socket
 import sys
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from sfsc_bundle.errors import SfscError
-from sfsc_service.cli.load import demo_images, load, own_images, packaged_demo
-from sfsc_service.cli.samples import write_samples
-from sfsc_service.cli.serve import start
+from sfsc_service.cli.bundle import GENERAL, general_bundle, packaged_demo
+from sfsc_service.cli.image_files import ImageFiles, find_images
+from sfsc_service.cli.load import demo_images, load
+from sfsc_service.cli.samples import SAMPLES, write_samples
+from sfsc_service.cli.serve import check_data_folder, start
 from sfsc_service.errors import ServiceError, StartError
-from sfsc_service.gallery.listing import ListedImage
 from sfsc_service.http.server import address, serve
 from sfsc_service.settings import LogLevel, Settings, setting
 
@@ -25,7 +25,10 @@ DATA = Path("data")
 
 
 class Demo(Settings):
-    """Serve the demo bundle with its gallery loaded, or with your own images.
+    """Serve the demo bundle with its gallery loaded, or your own images.
+
+    Your own images are served by models/general, a bundle for photographs of any kind. Where it is missing,
+    it is made first, which needs the extras `training` and `weights`.
 
     example: sfsc demo
     example: sfsc demo --images ~/Pictures
@@ -34,11 +37,12 @@ class Demo(Settings):
     bundle: Path = setting(
         Path("models/demo"),
         "folder",
-        "the bundle to serve; the default comes with the package and is found from every folder",
+        "the bundle to serve; the default comes with the package and is found from every folder; with images of "
+        "your own it is models/general",
     )
     images: Path | None = setting(
         None,
-        "folder or .csv",
+        "folder or CSV",
         "load these images, a folder or a CSV file, as `sfsc add` does; unset: the bundle's gallery",
     )
     data: Path = setting(
@@ -52,23 +56,31 @@ class Demo(Settings):
 
     def run(self) -> None:
         """Serve until SIGTERM, loading what the gallery lacks meanwhile. Raises as `Serve.run`."""
-        bundle = self.bundle if self._has_own("bundle") else packaged_demo()
-        images = demo_images(bundle) if self.images is None else own_images(self.images)
+        own = None if self.images is None else find_images(self.images)
+        check_data_folder(self.data_folder)
+        bundle = self._bundle()
+        found = demo_images(bundle) if own is None else own
         settings = self.model_copy(update={"bundle": bundle, "data": self.data_folder})
-        if self.images is not None and self.samples is None:
-            samples = write_samples(images, self.data_folder / "samples")
+        if own is not None and self.samples is None:
+            samples = write_samples(own.images, self.data_folder / SAMPLES)
             settings = settings.model_copy(update={"samples": samples})
         bound, service = start(settings)
-        if not images:
+        if not found.images:
             print(f"{bundle} brings no gallery, so it starts empty; --images FOLDER loads one", flush=True)
-        threading.Thread(target=_load, args=(address(bound), images), daemon=True).start()
+        threading.Thread(target=_load, args=(address(bound), found), daemon=True).start()
         serve(settings, service, bound, with_demo_load=_is_loopback(bound))
+
+    def _bundle(self) -> Path:
+        if self._has_own("bundle"):
+            return self.bundle
+        return packaged_demo() if self.images is None else general_bundle()
 
     @property
     def data_folder(self) -> Path:
         """`data` if it was given, else a folder for this bundle and these images, so that no galleries mix."""
         own = [f"bundle {self.bundle.resolve()}"] if self._has_own("bundle") else []
-        own += [str(self.images.resolve())] if self.images is not None else []
+        if self.images is not None:
+            own = [*(own or [f"bundle {GENERAL.resolve()}"]), str(self.images.resolve())]
         if not own or self._has_own("data"):
             return self.data
         return DATA / f"images-{hashlib.sha256(' '.join(own).encode()).hexdigest()[:12]}"
@@ -81,9 +93,9 @@ def _is_loopback(bound: socket.socket) -> bool:
     return ipaddress.ip_address(bound.getsockname()[0]).is_loopback
 
 
-def _load(url: str, images: Sequence[ListedImage]) -> None:
+def _load(url: str, found: ImageFiles) -> None:
     try:
-        load(url, images, Console())
+        load(url, found, Console())
     except (SfscError, StartError, ServiceError) as error:
         print(f"sfsc: the gallery could not be loaded: {error}", file=sys.stderr, flush=True)
     print(f"open {url}", flush=True)

@@ -6,7 +6,8 @@ CSV file has a column `path`, relative to the file, and may have `id`; every oth
 
 import csv
 import os
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,14 +39,27 @@ class ImageFiles:
     """Folders, relative to the folder, of which nobody knows what they hold."""
 
 
+WRITTEN_BY = (
+    ("recipe.json", "labels.json", "a run folder of sfsc-train"),
+    ("manifest.json", "*.onnx", "a bundle"),
+    ("record.sqlite", "lock", "the data folder of a service"),
+)
+"""Files that mark a folder as another command's: a name, and a pattern of what lies beside it."""
+
+
 def origin_of(source: Path) -> str:
     """What `ORIGIN` says of items from a folder or file."""
     return source.resolve().name
 
 
 def find_images(source: Path) -> ImageFiles:
-    """Look through a folder or a CSV file. Raises StartError where it is neither, or holds no image."""
+    """Look through a folder or a CSV file.
+
+    Raises:
+        StartError: it is neither, another command wrote the folder, the file breaks a rule, or there is no image.
+    """
     if source.is_dir():
+        _check_foreign(source)
         found = _of_folder(source)
     elif source.suffix.lower() == ".csv" and source.is_file():
         found = _of_csv(source)
@@ -57,6 +71,12 @@ def find_images(source: Path) -> ImageFiles:
     return found
 
 
+def _check_foreign(folder: Path) -> None:
+    for name, beside, what in WRITTEN_BY:
+        if (folder / name).is_file() and any(folder.glob(beside)):
+            raise StartError(f"images: must be a folder of images, and {folder} is {what} ({name})")
+
+
 def _of_folder(folder: Path) -> ImageFiles:
     found = ImageFiles()
 
@@ -65,34 +85,34 @@ def _of_folder(folder: Path) -> ImageFiles:
         found.unreadable.append(name)
         found.left_out.append(LeftOut(_printable(name), f"a folder that cannot be read: {error.strerror}"))
 
-    for path in _files(folder, note):
-        place = path.relative_to(folder)
-        name = place.as_posix()
-        if (reason := _refusal(path, place.parts)) is not None:
-            found.left_out.append(LeftOut(_printable(name), reason))
-        else:
-            identity = {"identity": place.parent.name} if len(place.parts) > 1 else {}
-            found.images.append(ListedImage(name, path, identity))
+    origin = {ORIGIN: origin_of(folder)}
+    for place, folders, names in os.walk(folder, onerror=note):
+        folders.sort()
+        linked = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        parents = Path(place).relative_to(folder).parts
+        metadata = {"identity": parents[-1]} | origin if parents else origin
+        for name in sorted([*names, *linked]):
+            path, parts = os.path.join(place, name), (*parents, name)
+            if (reason := _refusal(path, parts)) is not None:
+                found.left_out.append(LeftOut(_printable("/".join(parts)), reason))
+            else:
+                found.images.append(ListedImage("/".join(parts), Path(path), metadata))
     return found
 
 
-def _files(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator[Path]:
-    """All files, sorted; links to folders are not followed, because they may lead in circles."""
-    for place, folders, names in os.walk(folder, onerror=unreadable):
-        folders.sort()
-        for name in sorted(names):
-            yield Path(place, name)
-
-
-def _refusal(path: Path, parts: tuple[str, ...]) -> str | None:
+def _refusal(path: str, parts: tuple[str, ...]) -> str | None:
     """Why a file is no image to be added; None where it may be one."""
     if any(part.startswith(".") for part in parts):
         return "hidden"
-    if path.suffix.lower() not in SUFFIXES:
+    if os.path.isdir(path):  # links may lead in circles
+        return "a folder" if not os.path.islink(path) else "a link to a folder, which is not followed"
+    if os.path.splitext(path)[1].lower() not in SUFFIXES:
         return f"not an image by its suffix ({' '.join(SUFFIXES)})"
-    if not os.path.isfile(path):  # unlike Path.is_file, false where the path is too long
-        return "a link that leads nowhere" if os.path.islink(path) else "no such file"
-    if _printable(str(path)) != str(path):
+    if not os.path.isfile(path):  # false, too, where the path is too long
+        if os.path.islink(path):
+            return "a link that leads nowhere"
+        return "not a regular file" if os.path.lexists(path) else "no such file"
+    if _printable(path) != path:
         return "its name is not UTF-8"
     return None
 
@@ -100,35 +120,49 @@ def _refusal(path: Path, parts: tuple[str, ...]) -> str | None:
 def _of_csv(file: Path) -> ImageFiles:
     found = ImageFiles()
     names: set[str] = set()
-    for number, row in enumerate(_rows(file), start=2):
+    origin = {ORIGIN: origin_of(file)}
+    for number, row in _rows(file):
         path = row.pop("path")
         name = row.pop("id", "") or path
         place = file.parent / path
-        reason = f"line {number}: no path" if not path else _refusal(place, Path(path).parts[-1:])
+        reason = f"line {number}: no path" if not path else _refusal(str(place), Path(path).parts[-1:])
         if reason is None and name in names:
             reason = f"line {number}: the id was given before"
         if reason is not None:
             found.left_out.append(LeftOut(name or f"line {number}", reason))
         else:
             names.add(name)
-            found.images.append(ListedImage(name, place, {key: value for key, value in row.items() if value}))
+            metadata = {key: value for key, value in row.items() if value}
+            found.images.append(ListedImage(name, place, metadata | origin))
     return found
 
 
-def _rows(file: Path) -> Iterator[dict[str, str]]:
+def _rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """The number of each line and its values by column."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as text:
             reader = csv.DictReader(text, restkey="", restval="")
-            if "path" not in (reader.fieldnames or ()):
-                raise StartError(f"{file}: the first line must name a column path, found {reader.fieldnames}")
+            _check_columns(file, reader.fieldnames or ())
             for row in reader:
                 if row.pop("", None):
                     raise StartError(
                         f"{file}: line {reader.line_num} has more values than the first line has names"
                     )
-                yield row
+                yield reader.line_num, row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise StartError(f"{file}: cannot be read as CSV in UTF-8: {error}") from error
+
+
+def _check_columns(file: Path, names: Sequence[str]) -> None:
+    if "path" not in names:
+        raise StartError(f"{file}: the first line must name a column path, found {', '.join(names) or 'nothing'}")
+    if "" in names:
+        raise StartError(f"{file}: every column must have a name, found none for column {names.index('') + 1}")
+    name, times = Counter(names).most_common(1)[0]
+    if times > 1:
+        raise StartError(f"{file}: columns must have different names, found {name} {times} times")
+    if ORIGIN in names:
+        raise StartError(f"{file}: a column must not be called {ORIGIN}, which this command sets")
 
 
 def _printable(name: str) -> str:

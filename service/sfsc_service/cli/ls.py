@@ -2,13 +2,12 @@
 
 import itertools
 import json
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from sfsc_service.cli.remote import ServiceCommand
+from sfsc_service.cli.remote import JsonObject, ServiceCommand, parsed
 from sfsc_service.settings import setting
 
 __all__ = ["List"]
@@ -23,14 +22,14 @@ class List(ServiceCommand):
     example: sfsc ls --filter '{"match": {"identity": "cat"}}' --json
     """
 
-    filter: dict[str, Any] | None = setting(None, "JSON", "only items whose metadata match")
+    filter: JsonObject | None = setting(None, "JSON", "only items whose metadata match")
     limit: int | None = setting(None, "items", "the most items to list; unset: all", ge=1)
 
     def run(self) -> None:
         """Print the items. Raises ServiceError."""
         page = min(PAGE, self.limit or PAGE)
         with self.client() as client:
-            items = list(itertools.islice(client.items(filter=self.filter, limit=page), self.limit))
+            items = list(itertools.islice(client.items(filter=parsed(self.filter), limit=page), self.limit))
         if self.as_json:
             self.print_json(items)
             return

@@ -3,56 +3,53 @@
 A wrong argument or setting is one sentence on stderr and exit code 2; a command that fails, one sentence and 1.
 """
 
+import importlib
 import importlib.metadata
 import inspect
 import os
+import re
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from typing import NoReturn
+from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
+from typing import Any, NoReturn
 
 from pydantic import ValidationError
 from pydantic_settings import CliSettingsSource, SettingsError
 
 from sfsc_bundle.broken_rule import first_broken_rule
 from sfsc_bundle.errors import SfscError
-from sfsc_service.cli.add import Add
-from sfsc_service.cli.count import Count
-from sfsc_service.cli.demo import Demo
-from sfsc_service.cli.get import Get
-from sfsc_service.cli.ls import List
-from sfsc_service.cli.profile import Profile
-from sfsc_service.cli.rm import Remove
-from sfsc_service.cli.search import Search
-from sfsc_service.cli.serve import Serve
-from sfsc_service.cli.widths import Widths
 from sfsc_service.errors import ServiceError, StartError
 from sfsc_service.store.errors import StoreError
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "main"]
 
-Command = Serve | Demo | Profile | Widths | Add | Search | List | Get | Remove | Count
-COMMANDS: dict[str, type[Command]] = {
-    "demo": Demo,
-    "serve": Serve,
-    "profile": Profile,
-    "add": Add,
-    "search": Search,
-    "ls": List,
-    "get": Get,
-    "rm": Remove,
-    "count": Count,
-    "widths": Widths,
+COMMANDS = {
+    "demo": "demo:Demo",
+    "serve": "serve:Serve",
+    "profile": "profile:Profile",
+    "add": "add:Add",
+    "search": "search:Search",
+    "ls": "ls:List",
+    "get": "get:Get",
+    "rm": "rm:Remove",
+    "count": "count:Count",
+    "widths": "widths:Widths",
 }
+"""Module and class of each command; only the one that runs is imported, because all of them take half a second."""
+INTERRUPTED = 130
+"""What a shell reports for a command that Ctrl-C has ended."""
 NO_SERVICE = "; start one with `sfsc demo`, or say where it runs with --url or SFSC_URL"
+UNIT = re.compile(r" \[([a-zA-Z ]+)\]")
 
 
 def main() -> None:
     """Run the command with the process's arguments."""
     try:
-        _command(sys.argv[1:]).run()
+        _run(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output has seen enough; nothing is left to be flushed at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
     except ServiceError as error:
         _fail(f"{error.detail}{NO_SERVICE if error.code == 'unreachable' else ''}", 1)
     except (SfscError, StartError, StoreError) as error:
@@ -75,30 +72,51 @@ class _Parser(ArgumentParser):
         raise SettingsError(f"{message}; see {self.prog} --help")
 
 
-def _command(words: list[str]) -> Command:
-    summaries = "\n".join(f"  {name:<8} {_description(kind).splitlines()[0]}" for name, kind in COMMANDS.items())
-    everything = _Parser(
-        "sfsc",
-        "Visual search in which model size is a per-request decision.\n\n"
-        f"commands:\n{summaries}\n\nexample: sfsc demo\n\n`sfsc COMMAND --help` shows the options of a command.",
-    )
-    everything.add_argument("--version", action="version", version=f"sfsc {importlib.metadata.version('sfsc')}")
-    everything.add_argument("command", metavar="COMMAND", choices=COMMANDS, help=", ".join(COMMANDS))
-    name = everything.parse_args(words[:1]).command
-    kind = COMMANDS[name]
-    source: CliSettingsSource[Command] = CliSettingsSource(
+def _run(words: list[str]) -> None:
+    name = _everything(with_summaries=words[:1] in (["-h"], ["--help"])).parse_args(words[:1]).command
+    kind = _class_of(name)
+    source: CliSettingsSource[Any] = CliSettingsSource(
         kind,
         root_parser=_Parser(f"sfsc {name}", _description(kind)),
+        add_argument_method=_add_argument,
         cli_parse_args=words[1:],
         cli_parse_none_str="unset",
         cli_hide_none_type=True,
         cli_kebab_case=True,
         cli_show_env_vars=True,
     )
-    return kind(_cli_settings_source=source)
+    kind(_cli_settings_source=source).run()
 
 
-def _description(kind: type[Command]) -> str:
+def _everything(*, with_summaries: bool) -> ArgumentParser:
+    """The parser of the word that names a command."""
+    kinds = {name: _class_of(name) for name in COMMANDS} if with_summaries else {}
+    summaries = "\n".join(f"  {name:<8} {_description(kind).splitlines()[0]}" for name, kind in kinds.items())
+    parser = _Parser(
+        "sfsc",
+        "Visual search in which model size is a per-request decision.\n\n"
+        f"commands:\n{summaries}\n\nexample: sfsc demo\n\n`sfsc COMMAND --help` shows the options of a command.",
+    )
+    parser.usage = "sfsc [-h] [--version] COMMAND [options]"
+    parser.add_argument("--version", action="version", version=f"sfsc {importlib.metadata.version('sfsc')}")
+    parser.add_argument("command", metavar="COMMAND", choices=COMMANDS, help=SUPPRESS)
+    return parser
+
+
+def _class_of(name: str) -> Any:
+    module, kind = COMMANDS[name].split(":")
+    return getattr(importlib.import_module(f"sfsc_service.cli.{module}"), kind)
+
+
+def _add_argument(parser: Any, *names: str, **options: Any) -> Any:
+    """Add an option whose value is named by its unit (`--port PORT`), where pydantic names its Python type."""
+    unit = UNIT.search(options.get("help") or "")
+    if unit and names[0].startswith("-") and "{" not in options.get("metavar", "{"):
+        options["metavar"] = "|".join(part.split()[-1] for part in unit[1].upper().split(" OR "))
+    return parser.add_argument(*names, **options)
+
+
+def _description(kind: type) -> str:
     return inspect.cleandoc(kind.__doc__ or "")
 
 

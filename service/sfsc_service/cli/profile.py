@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sfsc_bundle.progress import bar
+from sfsc_service.cli.bundle import check_bundle
 from sfsc_service.cli.logs import log_to_stderr
 from sfsc_service.engine.cost_file import CostFile, fingerprint
 from sfsc_service.engine.costs import BUCKETS
@@ -39,8 +40,10 @@ class Profile(Settings):
 
         Raises:
             BundleError, DeviceError: as `open_networks`.
-            StartError: the floor width is unknown, or the data folder cannot be written.
+            StartError: no bundle was named and there is no default one, the floor width is unknown, or the data
+                folder cannot be written.
         """
+        check_bundle(self)
         log_to_stderr(self.log_level)
         check_device(self.device)
         workers, inside = split_threads(self.thread_count, self.device)

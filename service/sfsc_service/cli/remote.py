@@ -2,15 +2,37 @@
 
 import json
 import sys
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, CliToggleFlag, SettingsConfigDict
 
 from sfsc_service.client import Client
 from sfsc_service.settings import setting
 
-__all__ = ["ServiceCommand"]
+__all__ = ["JsonObject", "ServiceCommand", "parsed"]
+
+
+def parsed(text: str | None) -> dict[str, Any] | None:
+    """A JSON object as it was typed. Raises ValueError where it is none."""
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError("must be a JSON object")
+    return found
+
+
+def _checked(text: str) -> str:
+    parsed(text)
+    return text
+
+
+JsonObject = Annotated[str, AfterValidator(_checked)]
+"""Text, because pydantic-settings would read `a=b` as an object, too."""
 
 
 class ServiceCommand(BaseSettings):

@@ -10,7 +10,10 @@ from sfsc_bundle.header import ImageLimits, open_header
 from sfsc_service.errors import StartError
 from sfsc_service.gallery.listing import ListedImage
 
-__all__ = ["write_samples"]
+__all__ = ["SAMPLES", "write_samples"]
+
+SAMPLES = "samples"
+"""The folder of them in the data folder."""
 
 COUNT = 12
 LIMITS = ImageLimits()

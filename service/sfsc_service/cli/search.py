@@ -5,7 +5,6 @@ import os
 import sys
 import webbrowser
 from pathlib import Path
-from typing import Any
 
 from pydantic_settings import CliPositionalArg, CliToggleFlag
 from rich.console import Console
@@ -13,7 +12,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from sfsc_service.cli.hits_page import write_page
-from sfsc_service.cli.remote import ServiceCommand
+from sfsc_service.cli.remote import JsonObject, ServiceCommand, parsed
 from sfsc_service.client.answers import SearchAnswer
 from sfsc_service.errors import ServiceError, StartError
 from sfsc_service.settings import Width, setting
@@ -34,7 +33,7 @@ class Search(ServiceCommand):
     query: CliPositionalArg[str] = setting(..., "path or id", "an image, or the id of an item")
     k: int = setting(10, "hits", "the greatest number of hits", ge=1)
     width: Width | None = setting(None, "width", "the width to embed with; unset: the service chooses")
-    filter: dict[str, Any] | None = setting(None, "JSON", "only items whose metadata match")
+    filter: JsonObject | None = setting(None, "JSON", "only items whose metadata match")
     open: CliToggleFlag[bool] = setting(False, "flag", "show the images of the hits in a browser")
 
     def run(self) -> None:
@@ -63,14 +62,13 @@ class Search(ServiceCommand):
                 if self.width is not None:
                     raise StartError(f"width: must not be set with the id of an item; no file {self.query} exists")
                 try:
-                    return client.search(id=self.query, k=self.k, filter=self.filter)
+                    return client.search(id=self.query, k=self.k, filter=parsed(self.filter))
                 except ServiceError as error:
                     if error.code != "item_not_found":
                         raise
                     raise StartError(f"query: {self.query} is neither a file nor the id of an item") from error
-            options: Any = {} if self.width is None else {"width": self.width}
             try:
-                return client.search(path, k=self.k, filter=self.filter, **options)
+                return client.search(path, k=self.k, filter=parsed(self.filter), width=self.width)
             except OSError as error:
                 raise StartError(f"query: {path} cannot be read: {error.strerror}") from error
 

@@ -1,24 +1,30 @@
 """`sfsc serve`: the whole service."""
 
+import os
 import socket
 from pathlib import Path
 
 from pydantic_settings import CliPositionalArg
 
+from sfsc_bundle.folder import MANIFEST
+from sfsc_bundle.image_formats import SUFFIXES
+from sfsc_service.cli.bundle import check_bundle
 from sfsc_service.cli.logs import log_to_stderr
+from sfsc_service.cli.samples import SAMPLES
 from sfsc_service.engine.malloc import return_large_blocks
+from sfsc_service.errors import StartError
 from sfsc_service.http.server import address, bind, ignore_hangups, serve
 from sfsc_service.http.traced import check_extra
 from sfsc_service.lifecycle.service import Service, open_service
 from sfsc_service.settings import Settings, setting
 
-__all__ = ["Serve", "start"]
+__all__ = ["Serve", "check_data_folder", "start"]
 
 
 class Serve(Settings):
     """Serve a bundle over HTTP.
 
-    example: sfsc serve models/demo --data data --port 8000
+    example: sfsc serve models/mine --data data/mine --port 8000
     """
 
     bundle: CliPositionalArg[Path] = setting(
@@ -27,13 +33,32 @@ class Serve(Settings):
 
     def run(self) -> None:
         """Serve until SIGTERM. Raises StartError, BundleError, DeviceError or StoreError where it cannot start."""
+        check_bundle(self)
         bound, service = start(self)
         print(f"serving {service.manifest.name} at {address(bound)}", flush=True)
         serve(self, service, bound)
 
 
+def check_data_folder(folder: Path) -> None:
+    """Raises StartError where the store would be a file, or lie among files that are not its own."""
+    place = next(place for place in (folder, *folder.parents) if place.exists())
+    if not place.is_dir():
+        raise StartError(f"data: must be a folder, and {place} is a file")
+    if not os.access(place, os.W_OK):
+        raise StartError(f"data: must be a folder that this user can write to, and {place} is none")
+    own = "data: must be a folder of the store's own"
+    if (folder / MANIFEST).is_file():
+        raise StartError(f"{own}, and {folder} is a bundle")
+    if (folder / "recipe.json").is_file():
+        raise StartError(f"{own}, and {folder} is a run folder of sfsc-train")
+    for path in (*folder.glob("*"), *folder.glob("*/*")):
+        if path.suffix.lower() in SUFFIXES and path.parent.name != SAMPLES:
+            raise StartError(f"{own}, and {folder} holds images ({path.relative_to(folder)})")
+
+
 def start(settings: Settings) -> tuple[socket.socket, Service]:
     """Take the port and open the service. Raises as `Serve.run`."""
+    check_data_folder(settings.data)
     log_to_stderr(settings.log_level)
     if settings.otlp_url is not None:
         check_extra()

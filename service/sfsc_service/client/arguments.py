@@ -14,24 +14,24 @@ CropArgument = tuple[float, float, float, float] | tuple[float, float, float, fl
 
 
 class BudgetArguments(TypedDict, total=False):
-    """Which width computes: an exact one, or limits that it must keep."""
+    """Which width computes: an exact one, or limits that it must keep. None: not given."""
 
-    width: str | float
-    latency_ms: float
-    gflops: float
-    deadline_ms: float
-    min_quality: float
+    width: str | float | None
+    latency_ms: float | None
+    gflops: float | None
+    deadline_ms: float | None
+    min_quality: float | None
 
 
 class EmbedArguments(BudgetArguments, total=False):
     """Options of `embed`; a crop holds for every image of the call."""
 
-    crop: CropArgument
-    encoding: Literal["float", "base64"]
+    crop: CropArgument | None
+    encoding: Literal["float", "base64"] | None
 
 
 class VectorArguments(BudgetArguments, total=False):
     """Options where a vector, with its space, may stand in the place of an image."""
 
-    crop: CropArgument
-    space: str
+    crop: CropArgument | None
+    space: str | None

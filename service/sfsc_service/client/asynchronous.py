@@ -1,7 +1,7 @@
 """The async client of the HTTP API."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from os import PathLike
 from types import TracebackType
 from typing import Self, TypeVar
@@ -67,6 +67,22 @@ class AsyncClient(Routes):
             batch = await self._send(call)
             for value in batch.values:
                 yield value
+
+    async def pipe(self, calls: Iterator[Call[Batch[T]]]) -> AsyncIterator[T]:
+        """Send calls in order, each while a thread prepares the next one."""
+        under_way: asyncio.Task[Batch[T]] | None = None
+        try:
+            while (call := await asyncio.to_thread(next, calls, None)) is not None:
+                values = [] if under_way is None else (await under_way).values
+                under_way = asyncio.create_task(self._send(call))
+                for value in values:
+                    yield value
+            if under_way is not None:
+                for value in (await under_way).values:
+                    yield value
+        finally:
+            if under_way is not None:
+                under_way.cancel()
 
     async def _send(self, call: Call[T]) -> T:
         attempt = 1

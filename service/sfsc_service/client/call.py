@@ -17,6 +17,7 @@ __all__ = [
     "Blocking",
     "Call",
     "NonBlocking",
+    "Pipeline",
     "Prepared",
     "Repeat",
     "Route",
@@ -80,6 +81,8 @@ class Blocking(Protocol):
 
     def iterate(self, steps: Steps[T]) -> Iterator[T]: ...
 
+    def pipe(self, calls: Iterator[Call[Batch[T]]]) -> Iterator[T]: ...
+
 
 class NonBlocking(Protocol):
     """A client whose methods return awaitables."""
@@ -87,6 +90,8 @@ class NonBlocking(Protocol):
     def run(self, prepare: Callable[[], Prepared[T]]) -> Awaitable[T]: ...
 
     def iterate(self, steps: Steps[T]) -> AsyncIterator[T]: ...
+
+    def pipe(self, calls: Iterator[Call[Batch[T]]]) -> AsyncIterator[T]: ...
 
 
 class Route(Generic[P, T]):
@@ -135,6 +140,31 @@ class Stream(Generic[P, T]):
         @functools.wraps(self._prepare)
         def method(*args: Any, **options: Any) -> Any:
             return client.iterate(self._prepare(client, *args, **options))
+
+        return method
+
+
+class Pipeline(Generic[P, T]):
+    """The same for calls that need no other's answer: while one is answered, the next one is prepared."""
+
+    def __init__(self, prepare: Callable[Concatenate[Any, P], Iterator[Call[Batch[T]]]]) -> None:
+        self._prepare = prepare
+        self.__doc__ = prepare.__doc__
+
+    @overload
+    def __get__(self, client: Blocking, owner: type) -> Callable[P, Iterator[T]]: ...
+
+    @overload
+    def __get__(self, client: NonBlocking, owner: type) -> Callable[P, AsyncIterator[T]]: ...
+
+    def __get__(self, client: Any, owner: type) -> Any:
+        """The method of a client, or this pipeline itself as an attribute of the class."""
+        if client is None:
+            return self
+
+        @functools.wraps(self._prepare)
+        def method(*args: Any, **options: Any) -> Any:
+            return client.pipe(self._prepare(client, *args, **options))
 
         return method
 

@@ -11,6 +11,8 @@ __all__ = ["CallOutcome", "answer_of"]
 
 T = TypeVar("T")
 
+SHOWN_CHARACTERS = 60
+
 CallOutcome = httpx.Response | httpx.TransportError
 """A response, or why there is none."""
 
@@ -20,18 +22,15 @@ def answer_of(call: Call[T], outcome: CallOutcome, url: httpx.URL) -> T:
     if isinstance(outcome, httpx.TransportError):
         reason = str(outcome) or type(outcome).__name__
         raise ServiceError("unreachable", f"no answer from {url}: {reason}", 0) from outcome
-    if not outcome.is_success:
-        raise _refusal(outcome)
     try:
+        if not outcome.is_success:
+            problem = outcome.json()
+            raise ServiceError(str(problem["code"]), str(problem["detail"]), outcome.status_code)
         return call.read(outcome)
     except (ValueError, KeyError, TypeError) as error:
-        detail = f"{url} gave no answer of this service, found {outcome.text[:60]!r}"
-        raise ServiceError("unknown", detail, outcome.status_code) from error
+        raise _of_another_program(outcome, url) from error
 
 
-def _refusal(response: httpx.Response) -> ServiceError:
-    try:
-        problem = response.json()
-        return ServiceError(str(problem["code"]), str(problem["detail"]), response.status_code)
-    except (ValueError, KeyError, TypeError):
-        return ServiceError("unknown", response.text[:200], response.status_code)
+def _of_another_program(response: httpx.Response, url: httpx.URL) -> ServiceError:
+    status, text = response.status_code, response.text[:SHOWN_CHARACTERS]
+    return ServiceError("unknown", f"another program answers at {url}: status {status}, {text!r}", status)

@@ -5,7 +5,7 @@ its calls in a thread.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, cast
@@ -22,7 +22,7 @@ from sfsc_service.client.answers import (
     WidthsAnswer,
 )
 from sfsc_service.client.arguments import BudgetArguments, EmbedArguments, Vector, VectorArguments
-from sfsc_service.client.call import Answered, Batch, Call, Prepared, Repeat, Route, Steps, Stream
+from sfsc_service.client.call import Answered, Batch, Call, Pipeline, Prepared, Repeat, Route, Steps, Stream
 from sfsc_service.client.images import ImageSource, as_base64, encoded
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ AS_JSON = ("filter", "metadata")
 class Routes:
     """The methods of both clients.
 
-    An image is encoded bytes, the path of a file, or an image of Pillow's. Options are those of docs/api.md. An
-    async client returns an awaitable, or an async iterator, of what is said here.
+    An image is encoded bytes, the path of a file, or an image of Pillow's. Options are those of docs/api.md; one
+    that is None is left out. An async client returns an awaitable, or an async iterator, of what is said here.
 
     Raises:
         ServiceError: the service refused the call; code `unreachable` and status 0 where no answer came.
@@ -58,12 +58,13 @@ class Routes:
         """Embed one image or several."""
         several = isinstance(image, Sequence) and not isinstance(image, str | bytes)
         images = [encoded(one) for one in cast(Sequence[ImageSource], image if several else [image])]
+        given = _without_none(options)
         if self._device is not None:
-            return Answered(self._device.answer(images, options))
+            return Answered(self._device.answer(images, given))
         if several:
-            document = {"image": [as_base64(one) for one in images], **_members(options)}
-            return _json("POST", "/embed", document, _document)
-        return _image("POST", "/embed", images[0], options)
+            document = {"image": [as_base64(one) for one in images], **_members(given)}
+            return _json("POST", "/embed", document, _answer(EmbedAnswer))
+        return _image("POST", "/embed", images[0], given, _answer(EmbedAnswer))
 
     @Route
     def search(
@@ -77,8 +78,8 @@ class Routes:
         **options: Unpack[VectorArguments],
     ) -> Prepared[SearchAnswer]:
         """Search with one of: an image, an item's id, a vector (with its `width` and `space`)."""
-        given = {"id": id, "vector": vector, "filter": filter}
-        return self._with_image("POST", "/search", image, options, {"k": k} | _without_none(given))
+        further = {"k": k, "id": id, "vector": vector, "filter": filter}
+        return self._with_image("POST", "/search", image, options, further, _answer(SearchAnswer))
 
     @Route
     def put(
@@ -91,25 +92,25 @@ class Routes:
         **options: Unpack[VectorArguments],
     ) -> Prepared[PutAnswer]:
         """Insert or replace an item, from an image or a vector (with its `width` and `space`)."""
-        given = {"vector": vector, "metadata": metadata}
-        return self._with_image("PUT", _path(id), image, options, _without_none(given))
+        further = {"vector": vector, "metadata": metadata}
+        return self._with_image("PUT", _path(id), image, options, further, _answer(PutAnswer))
 
-    @Stream
+    @Pipeline
     def put_many(
         self, items: Iterable[Mapping[str, Any]], **options: Unpack[BudgetArguments]
-    ) -> Steps[BulkItemAnswer]:
+    ) -> Iterator[Call[Batch[BulkItemAnswer]]]:
         """Insert or replace many items, in calls of bounded size; iterate over what became of each, in order.
 
         Args:
             items: objects of `id`, `image` or `vector`, and the options of `put`. They are read as the answers
-                are asked for, a call at a time.
+                are asked for, one call ahead.
             options: for items that have none of their own.
         """
         lines: list[bytes] = []
         size = 0
         repeat: Repeat = "always"
         for item in items:
-            whole = {**options, **item}
+            whole = _without_none({**options, **item})
             lines.append(self._line(whole))
             size += len(lines[-1])
             repeat = "never" if repeat == "never" else _repeat(whole)
@@ -122,7 +123,7 @@ class Routes:
     @Route
     def get(self, id: str, *, vectors: bool = False) -> Prepared[ItemAnswer]:
         """One item, with its embedding if `vectors` is set."""
-        return _get(_path(id), _document, {"vectors": vectors})
+        return _get(_path(id), _answer(ItemAnswer), {"vectors": vectors})
 
     @Route
     def image(self, id: str) -> Prepared[bytes]:
@@ -147,7 +148,7 @@ class Routes:
     @Route
     def widths(self) -> Prepared[WidthsAnswer]:
         """The widths that the service offers, what they cost, and what the gallery is made of."""
-        return _get("/widths", _document, {})
+        return _get("/widths", _answer(WidthsAnswer), {})
 
     def _with_image(
         self,
@@ -156,14 +157,16 @@ class Routes:
         image: ImageSource | None,
         options: Mapping[str, Any],
         further: Mapping[str, Any],
+        read: Callable[[httpx.Response], Any],
     ) -> Prepared[Any]:
         """A call with an image or with something in its place; `options` say how the image is embedded."""
+        options, further = _without_none(options), _without_none(further)
         if image is None:
-            return _json(method, path, _members({**options, **further}), _document)
+            return _json(method, path, _members({**options, **further}), read)
         data = encoded(image)
         if self._device is not None:
-            return _json(method, path, {**self._device.vector(data, options), **further}, _document)
-        return _image(method, path, data, {**options, **further})
+            return _json(method, path, {**self._device.vector(data, options), **further}, read)
+        return _image(method, path, data, {**options, **further}, read)
 
     def _line(self, item: Mapping[str, Any]) -> bytes:
         """One line of a bulk call."""
@@ -199,9 +202,11 @@ def _get(path: str, read: Callable[[httpx.Response], Any], params: Mapping[str, 
     return Call("GET", path, read, _texts(params))
 
 
-def _image(method: str, path: str, image: bytes, options: Mapping[str, Any]) -> Call[Any]:
+def _image(
+    method: str, path: str, image: bytes, options: Mapping[str, Any], read: Callable[[httpx.Response], Any]
+) -> Call[Any]:
     # The service recognises the format by the bytes.
-    return Call(method, path, _document, _texts(options), image, "image/*", _repeat(options))
+    return Call(method, path, read, _texts(options), image, "image/*", _repeat(options))
 
 
 def _json(method: str, path: str, document: Mapping[str, Any], read: Callable[[httpx.Response], Any]) -> Call[Any]:
@@ -214,8 +219,16 @@ def _bulk(lines: list[bytes], repeat: Repeat) -> Call[Batch[BulkItemAnswer]]:
     return Call("POST", "/items", _results, content=content, media_type="application/x-ndjson", repeat=repeat)
 
 
-def _document(response: httpx.Response) -> Any:
-    return response.json()
+def _answer(kind: Any) -> Callable[[httpx.Response], Any]:
+    """How to read an answer of one of the kinds of answers.py; another program's JSON is refused."""
+
+    def read(response: httpx.Response) -> Any:
+        document = response.json()
+        if not isinstance(document, dict) or not kind.__required_keys__ <= document.keys():
+            raise ValueError("not the answer of this service")
+        return document
+
+    return read
 
 
 def _page(response: httpx.Response) -> Batch[ItemAnswer]:

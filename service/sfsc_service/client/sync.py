@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from os import PathLike
 from types import TracebackType
 from typing import Self, TypeVar
@@ -71,6 +72,21 @@ class Client(Routes):
         while (call := next_call(steps, batch)) is not None:
             batch = self._send(call)
             yield from batch.values
+
+    def pipe(self, calls: Iterator[Call[Batch[T]]]) -> Iterator[T]:
+        """Send calls in order, each from a thread while the caller's prepares the next one."""
+        sender = ThreadPoolExecutor(1)
+        try:
+            under_way: Future[Batch[T]] | None = None
+            for call in calls:
+                sent = sender.submit(self._send, call)
+                if under_way is not None:
+                    yield from under_way.result().values
+                under_way = sent
+            if under_way is not None:
+                yield from under_way.result().values
+        finally:
+            sender.shutdown(cancel_futures=True)
 
     def _send(self, call: Call[T]) -> T:
         attempt = 1

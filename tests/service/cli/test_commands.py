@@ -7,6 +7,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -155,15 +156,25 @@ def one_sentence(done: "subprocess.CompletedProcess[str]") -> str:
         (["serve", "BUNDLE", "--slo-ms", "fast"], 2, "slo_ms: must be a valid number"),
         (["widths"], 1, "no answer from http://127.0.0.1:9"),
         (["count"], 1, "start one with `sfsc demo`"),
+        (["add", "IMAGES"], 1, "no answer from http://127.0.0.1:9"),
         (["count", "--url", "nowhere"], 2, "url"),
         (["add", "/nowhere"], 1, "/nowhere"),
-        (["add", "BUNDLE"], 1, "must hold images"),
+        (["add", "EMPTY"], 1, "must hold images"),
         (["search"], 2, "QUERY"),
-        (["search", "x", "--filter", "{"], 2, "filter"),
+        (["search", "x", "--filter", "{"], 2, "filter: must be a JSON object, found '{'"),
+        (["ls", "--filter", "a=b"], 2, "filter: must be a JSON object, found 'a=b'"),
+        (["ls", "--filter", "[]"], 2, "filter: must be a JSON object, found '[]'"),
         (["search", "x", "--width", "0.25"], 1, "no file x exists"),
         (["bake"], 2, "invalid choice: 'bake'"),
         ([], 2, "COMMAND"),
         (["serve", "BUNDLE", "--host", "256.0.0.1"], 1, "256.0.0.1"),
+        (["serve", "BUNDLE", "--data", "BUNDLE"], 1, "is a bundle"),
+        (["serve", "BUNDLE", "--data", "BUNDLE/manifest.json"], 1, "must be a folder, and"),
+        (["serve", "BUNDLE", "--data", "BUNDLE/manifest.json/below"], 1, "manifest.json is a file"),
+        (["serve", "BUNDLE", "--data", "IMAGES"], 1, "holds images (cats/1.jpg)"),
+        (["demo", "--bundle", "BUNDLE", "--images", "IMAGES", "--data", "IMAGES"], 1, "holds images (cats/1.jpg)"),
+        (["demo", "--images", "EMPTY"], 1, "must hold images"),
+        (["demo", "--images", "BUNDLE"], 1, "is a bundle"),
         (["demo", "--bundle", "/nowhere"], 1, "/nowhere"),
         (["demo", "--bundle", "BUNDLE", "--images", "/nowhere"], 1, "/nowhere"),
         (["widths", "/nowhere"], 1, "/nowhere"),
@@ -172,12 +183,26 @@ def one_sentence(done: "subprocess.CompletedProcess[str]") -> str:
 def test_what_cannot_be_is_said_in_one_sentence(
     tiny: Bundle, tmp_path: Path, words: list[str], code: int, said: str
 ) -> None:
-    given = [str(tiny.folder) if word == "BUNDLE" else word for word in words]
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "own" / "cats").mkdir(parents=True)
+    (tmp_path / "own" / "cats" / "1.jpg").write_bytes(draw_image(1))
+    places = {"BUNDLE": tiny.folder, "IMAGES": tmp_path / "own", "EMPTY": tmp_path / "empty"}
+    given = [str(places.get(word, word)).replace("BUNDLE/", f"{tiny.folder}/") for word in words]
+    files = sorted(path for place in places.values() for path in place.rglob("*"))
     done = run(
         *given, SFSC_DATA=str(tmp_path / "data"), SFSC_PORT="0" if "--port" not in words else "1", SFSC_URL=NOWHERE
     )
     assert done.returncode == code, done.stderr
     assert said in one_sentence(done)
+    assert files == sorted(path for place in places.values() for path in place.rglob("*")), "nothing is written"
+
+
+@pytest.mark.parametrize("command", ["serve", "profile"])
+def test_outside_of_a_checkout_a_bundle_must_be_named(tmp_path: Path, command: str) -> None:
+    done = run(command, folder=tmp_path)
+    assert done.returncode == 1
+    assert "bundle: must be given, because there is no models/demo here; `sfsc demo` serves" in one_sentence(done)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_setting_may_come_from_the_environment(tiny: Bundle, tmp_path: Path) -> None:
@@ -227,7 +252,8 @@ def test_the_help_of_the_command_names_all_commands() -> None:
     done = run("--help")
     assert done.returncode == 0
     for command in ("serve", "demo", "profile", *REMOTE):
-        assert re.search(rf"^  {command} +\w.*\.$", done.stdout, re.MULTILINE)
+        assert len(re.findall(rf"^  {command} +\w.*\.$", done.stdout, re.MULTILINE)) == 1
+        assert len(re.findall(rf"\b{command}\b", done.stdout.split("example:")[0])) <= 2, "not listed twice"
 
 
 def test_the_version_is_the_packages() -> None:
@@ -280,6 +306,94 @@ def test_the_demo_loads_a_folder_at_mixed_widths_and_only_once(tiny: Bundle, tmp
             assert httpx.get(f"{url}/{samples[0]['image']}", trust_env=False).status_code == 200
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 0
+
+
+def test_what_changed_in_the_folder_is_replaced_at_the_next_start(tiny: Bundle, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    (own / "cats").mkdir(parents=True)
+    for n in range(3):
+        (own / "cats" / f"{n}.jpg").write_bytes(draw_image(n))
+    (own / "notes.txt").write_text("")
+    words = ["demo", "--bundle", tiny.folder, "--images", own, "--data", tmp_path / "data", "--port", 0]
+    with serving(*words) as (_, url):
+        pass
+    (own / "cats" / "1.jpg").write_bytes(draw_image(7))
+    (own / "cats" / "2.jpg").unlink()
+    with serving(*words) as (process, url):
+        image = httpx.get(f"{url}/items/cats%2F1.jpg/image", trust_env=False)
+        assert image.content == draw_image(7)
+        removed = run("add", own, "--remove", SFSC_URL=url)
+        assert removed.stdout.splitlines()[0] == "added 0, replaced 0, unchanged 2, removed 1, left out 1"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
+ADOPTING = """#!/bin/sh
+if [ "$1" = --version ]; then exit 0; fi
+echo "$@" >> {said}
+{then}
+"""
+
+
+def trainer(folder: Path, then: str) -> Path:
+    """A folder with an `sfsc-train` of the test's own, which notes how it was called."""
+    script = folder / "trainer" / "sfsc-train"
+    script.parent.mkdir()
+    script.write_text(ADOPTING.format(said=folder / "said", then=then))
+    script.chmod(0o755)
+    return script.parent
+
+
+def without_training(folder: Path) -> Path:
+    """`sfsc` in an environment whose `sfsc-train` lacks its packages."""
+    python = folder / "environment" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    broken = python.with_name("sfsc-train")
+    broken.write_text("#!/bin/sh\nexit 2\n")
+    broken.chmod(0o755)
+    script = python.with_name("sfsc")
+    script.write_text(
+        f"#!{python}\nimport sys\nsys.path[:0] = {sys.path!r}\nfrom sfsc_service.cli.main import main\nmain()\n"
+    )
+    script.chmod(0o755)
+    return script
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    folder = tmp_path / "own"
+    (folder / "cats").mkdir(parents=True)
+    (folder / "cats" / "1.jpg").write_bytes(draw_image(1))
+    return folder
+
+
+def test_own_images_are_served_by_a_bundle_that_is_made_first(tiny: Bundle, own: Path, tmp_path: Path) -> None:
+    path = trainer(tmp_path, f"cp -r {tiny.folder} models/general; echo progress")
+    (tmp_path / "models").mkdir()
+    words = ["demo", "--images", own, "--port", 0]
+    sfsc = without_training(tmp_path)
+    for _ in range(2):
+        environment = {"PATH": f"{path}:/usr/bin:/bin"}
+        with serving(*words, command=sfsc, folder=tmp_path, environment=environment) as (_, url):
+            told = httpx.get(f"{url}/widths", trust_env=False).json()
+            assert (told["model"], told["gallery"]["items"]) == (tiny.manifest.name, 1)
+    made = (tmp_path / "said").read_text().splitlines()
+    assert made == ["adopt --to models/general --weights efficientnet-lite0"], "it is made once"
+
+
+def test_without_a_bundle_for_photographs_the_command_that_makes_it_is_said(own: Path, tmp_path: Path) -> None:
+    words = ["demo", "--images", own, "--port", 0]
+    sfsc = without_training(tmp_path)
+    done = run(*words, command=sfsc, folder=tmp_path, PATH="/usr/bin:/bin")
+    assert done.returncode == 1
+    assert "pip install 'sfsc[training,weights]' && sfsc-train adopt --to models/general" in one_sentence(done)
+    path = trainer(tmp_path, "echo many words >&2; echo sfsc-train: the disk is full >&2; exit 2")
+    done = run(*words, command=sfsc, folder=tmp_path, PATH=f"{path}:/usr/bin:/bin")
+    assert done.returncode == 1
+    assert one_sentence(done) == "sfsc: models/general could not be made: sfsc-train: the disk is full"
+    assert not (tmp_path / "data").exists()
+    assert not (tmp_path / "models").exists()
 
 
 def test_a_bundle_without_a_gallery_is_served_with_an_empty_one(tiny: Bundle, tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,8 @@ def photos(tmp_path: Path) -> Path:
     (folder / "notes.txt").write_text("x")
     (folder / "broken.png").write_bytes(b"nothing")
     (folder / "link.jpg").symlink_to("nowhere")
+    (folder / "elsewhere").symlink_to(folder / "cat")
+    os.mkfifo(folder / "pipe.jpg")
     return folder
 
 
@@ -82,11 +86,13 @@ def test_a_folder_is_added_with_identities_and_what_is_left_out_is_named(
 ) -> None:
     done = sfsc("add", photos, "--width", "0.5")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0] == "added 4, replaced 0, unchanged 0, removed 0, left out 4"
+    assert done.stdout.splitlines()[0] == "added 4, replaced 0, unchanged 0, removed 0, left out 6"
     for name, reason in {
         "cat/._1.jpg": "hidden",
         "notes.txt": "not an image by its suffix",
         "link.jpg": "a link that leads nowhere",
+        "elsewhere": "a link to a folder, which is not followed",
+        "pipe.jpg": "not a regular file",
         "broken.png": "image must be one of JPEG",
     }.items():
         assert any(line.startswith(f"left out {name}: ") and reason in line for line in done.stdout.splitlines())
@@ -151,16 +157,94 @@ def test_a_csv_brings_ids_and_metadata(service: Live, sfsc: Command, photos: Pat
         ("path\nmissing.jpg\n", "missing.jpg: no such file"),
         ("path,id\nphotos/4.JPG,1,2\n", "more values"),
         ("path,added_from\nphotos/4.JPG,x\n", "added_from"),
+        ("path,colour,n,colour\nphotos/4.JPG,red,1,blue\n", "different names, found colour 2 times"),
+        (",path\n0,photos/4.JPG\n", "must have a name, found none for column 1"),
+        ("path\nphotos\n", "photos: a folder"),
+        ("path\nphotos/folder.jpg\n", "folder.jpg: a folder"),
         (f"path\n{'x' * 300}.jpg\n", "x.jpg: no such file"),
     ],
 )
 def test_a_csv_that_is_none_is_said_in_one_sentence(sfsc: Command, photos: Path, text: str, said: str) -> None:
     listing = photos.parent / "list.csv"
     listing.write_text(text)
+    (photos / "folder.jpg").mkdir()
     done = sfsc("add", listing)
     assert done.returncode == 1
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "what"),
+    [
+        (("manifest.json", "w1.0.onnx"), "a bundle (manifest.json)"),
+        (("recipe.json", "labels.json"), "a run folder of sfsc-train (recipe.json)"),
+        (("record.sqlite", "lock"), "the data folder of a service (record.sqlite)"),
+    ],
+)
+def test_a_folder_that_another_command_wrote_is_refused(
+    service: Live, sfsc: Command, photos: Path, files: tuple[str, ...], what: str
+) -> None:
+    for name in files:
+        (photos / name).write_text("")
+    done = sfsc("add", photos)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"sfsc: images: must be a folder of images, and {photos} is {what}\n"
+    assert items(service) == {}
+
+
+@pytest.fixture
+def stranger() -> Iterator[str]:
+    """Another program, which answers every request with the same JSON."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"hello": "world"}')
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("words", [["widths"], ["count"], ["ls"], ["get", "a"], ["add", "PHOTOS"]])
+def test_another_program_on_the_port_is_said_to_be_one(stranger: str, photos: Path, words: list[str]) -> None:
+    done = run(*(photos if word == "PHOTOS" else word for word in words), SFSC_URL=stranger)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (f'sfsc: another program answers at {stranger}: status 200, \'{{"hello": "world"}}\'\n')
+
+
+def test_a_width_that_the_service_lacks_is_an_error_before_anything_is_sent(
+    service: Live, sfsc: Command, photos: Path
+) -> None:
+    done = sfsc("add", photos, "--width", "0.3")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "sfsc: width: must be one of 0.25, 0.5, 0.75, 1.0, found 0.3\n"
+    assert items(service) == {}
+
+
+def test_ctrl_c_ends_a_run_without_a_traceback(service: Live, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for n in range(700):
+        (folder / f"{n:03}.jpg").write_bytes(draw_image(n, size=16))
+    process = subprocess.Popen(
+        [SFSC, "add", folder], env=ENVIRONMENT | {"SFSC_URL": service.url}, stderr=subprocess.PIPE, text=True
+    )
+    end = time.monotonic() + 60
+    while not service.http.get("/items").json()["items"]:
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "")
 
 
 def test_a_file_larger_than_a_whole_request_may_be_stops_no_other(

@@ -84,6 +84,45 @@ def test_bulk_goes_in_several_calls_and_comes_out_page_by_page(
     assert [item["id"] for item in listed] == [item["id"] for item in items]
 
 
+def test_a_bulk_call_is_prepared_while_the_one_before_is_answered(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sfsc_service.client.routes.CALL_ITEMS", 2)
+    read: list[int] = []
+
+    def items() -> Iterator[dict[str, Any]]:
+        for n in range(8):
+            read.append(n)
+            yield {"id": f"ahead/{n}", "image": draw_image(n), "width": "0.25"}
+
+    results = client.put_many(items())
+    assert read == [], "nothing is read before it is asked for"
+    assert next(iter(results))["id"] == "ahead/0"
+    assert read == [0, 1, 2, 3], "two calls of two, no more"
+    assert [result["id"] for result in results] == [f"ahead/{n}" for n in range(1, 8)]
+
+
+def test_an_item_without_its_file_ends_the_iteration(client: Any) -> None:
+    with pytest.raises(FileNotFoundError):
+        list(client.put_many([{"id": "f/1", "image": draw_image(1)}, {"id": "f/2", "image": "missing.png"}]))
+    assert client.ready()
+
+
+def test_an_option_that_is_none_is_not_given(client: Any, device: Any) -> None:
+    nothing: dict[str, Any] = dict.fromkeys(
+        ("width", "latency_ms", "gflops", "deadline_ms", "min_quality", "crop")
+    )
+    data = draw_image(1)
+    assert client.put("none/1", data, metadata=None, space=None, **nothing)["id"] == "none/1"
+    assert client.get("none/1")["metadata"] == {}
+    assert client.embed(data, encoding=None, **nothing)["dim"] == client.embed([data], **nothing)["dim"] == 16
+    assert client.search(data, **nothing)["hits"]
+    assert client.search(id="none/1", width=None)["hits"]
+    (bulk,) = client.put_many([{"id": "none/2", "image": data, "vector": None, "width": None}], min_quality=None)
+    assert bulk["status"] == 200
+    assert device.embed(data, **nothing)["results"][0]["width"] == "0.25"
+
+
 def test_errors_carry_code_detail_and_status(client: Any) -> None:
     with pytest.raises(ServiceError) as caught:
         client.embed(draw_image(1), width="0.3")

@@ -10,13 +10,18 @@ from typing import Any
 import httpx
 import pytest
 
-from sfsc_service.client import ServiceError, asynchronous, sync
+from sfsc_service.client import ServiceError, answers, asynchronous, sync
 from sfsc_service.client.retry import ATTEMPTS, MAX_PAUSE_S
 from tests.service.client.clients import KINDS, opened
 
 Reply = httpx.Response | type[httpx.TransportError]
 
-FINE = httpx.Response(200, json={"results": [{"id": "a", "status": 200}], "items": [], "next": None})
+ANSWERS = (answers.EmbedAnswer, answers.SearchAnswer, answers.PutAnswer, answers.ItemAnswer)
+FINE = httpx.Response(
+    200,
+    json={name: "" for answer in ANSWERS for name in answer.__required_keys__}
+    | {"results": [{"id": "a", "status": 200}], "items": [], "next": None},
+)
 CALLS: dict[str, Any] = {
     "embed": lambda client: client.embed(b"x"),
     "search": lambda client: client.search(id="a"),
@@ -47,7 +52,8 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     # The clients' own: a service that another test runs in this process sleeps as ever.
     monkeypatch.setattr(sync, "time", SimpleNamespace(sleep=pauses.append))
-    monkeypatch.setattr(asynchronous, "asyncio", SimpleNamespace(sleep=pause, to_thread=asyncio.to_thread))
+    kept = {name: getattr(asyncio, name) for name in ("to_thread", "create_task", "Task")}
+    monkeypatch.setattr(asynchronous, "asyncio", SimpleNamespace(sleep=pause, **kept))
     return pauses
 
 
@@ -106,10 +112,18 @@ def test_other_responses_are_final(final: httpx.Response, slept: list[float]) ->
     assert slept == []
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b"null"])
-@pytest.mark.parametrize("call", ["put_many", "items"])
-def test_an_answer_of_another_program_is_an_error(call: str, body: bytes) -> None:
-    assert outcome("blocking", call, [httpx.Response(200, content=body)]) == ("unknown", 1)
+@pytest.mark.parametrize("status", [200, 404])
+@pytest.mark.parametrize("body", [b"<html>\n", b"[]", b"{}", b"null", b'{"detail": "Not Found"}'])
+@pytest.mark.parametrize("call", ["embed", "search", "put", "get", "put_many", "items"])
+def test_an_answer_of_another_program_is_an_error(call: str, body: bytes, status: int) -> None:
+    assert outcome("blocking", call, [httpx.Response(status, content=body)]) == ("unknown", 1)
+
+
+def test_what_another_program_answered_is_said_in_one_line() -> None:
+    page = httpx.MockTransport(lambda _: httpx.Response(404, content=b"<html>\n<p>nothing"))
+    with opened("blocking", "http://service", page) as client, pytest.raises(ServiceError) as caught:
+        client.widths()
+    assert caught.value.detail == ("another program answers at http://service: status 404, '<html>\\n<p>nothing'")
 
 
 def test_retry_after_may_be_a_date(slept: list[float]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from sfsc_bundle.folder import Bundle
 from sfsc_bundle.image_formats import IMAGE_FORMATS, ImageFormat
-from sfsc_service.cli.load import own_images
+from sfsc_service.cli.image_files import find_images
 from sfsc_service.gallery.listing import read_listing
 from sfsc_service.settings import Settings
 from tests.service.images import draw_image
@@ -47,4 +47,4 @@ def test_a_formats_files_are_found_in_folders_and_listings(tmp_path: Path, row: 
     listing = tmp_path / "gallery.json"
     listing.write_text(json.dumps({"items": [{"file": name} for name in names]}))
     assert [item.path.name for item in read_listing(listing).items] == names
-    assert sorted(image.name for image in own_images(tmp_path)) == sorted(names)
+    assert sorted(image.name for image in find_images(tmp_path).images) == sorted(names)

@@ -30,12 +30,14 @@ def adopt(
     console: Console,
     *,
     unlabelled: Path | None = None,
+    unseen: str = "that no map was fitted on",
     replace_bundle: bool = False,
 ) -> Bundle:
     """Write the bundle. Vectors of a base, its graphs and its space stay as they are.
 
     Args:
         unlabelled: folder with images from where the networks will work.
+        unseen: what the manifest says of the test identities.
 
     Raises:
         AdoptionError: a wider network costs less than a narrower one, or a graph does not reproduce its network.
@@ -49,7 +51,7 @@ def adopt(
     fitted = _fit(adoption, dataset, elsewhere, console)
     test, pixels = embed_part(adoption, dataset.test, adoption.widths, console)
     mapped = align({width: test.embeddings[width] for width in fitted.maps}, fitted.maps)
-    quality = measure_quality(Embedded(test.split, {**test.embeddings, **mapped}), "that no map was fitted on")
+    quality = measure_quality(Embedded(test.split, {**test.embeddings, **mapped}), unseen)
     shown = pixels[np.linspace(0, len(pixels) - 1, min(PARITY_IMAGES, len(pixels)), dtype=int)]
     with bar(console, "composing graphs", len(adoption.networks)) as progress:
         made = []

@@ -1,5 +1,8 @@
 """The command `sfsc-train adopt`."""
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -7,17 +10,23 @@ import typer
 from rich.console import Console
 
 from sfsc_bundle.folder import Bundle, check_target, open_bundle
+from sfsc_bundle.progress import counting
 from sfsc_training.adopt.adopt import adopt
 from sfsc_training.adopt.adoption import Adoption, check_unseen, check_widths
 from sfsc_training.adopt.foreign import Foreign, open_foreign
 from sfsc_training.adopt.input_format import Size, parse_size
 from sfsc_training.adopt.options import NetworkOptions, read_option, wanted_networks
-from sfsc_training.config import change_recipe, load_recipe
+from sfsc_training.config import Recipe, change_recipe, load_recipe
 from sfsc_training.data.dataset import Dataset
 from sfsc_training.data.read import read_dataset
+from sfsc_training.data.reader import read_folder
 from sfsc_training.errors import AdoptionError
+from sfsc_vehicles import write_splits
 
 __all__ = ["adopt_command"]
+
+_OF_VEHICLES = (r"data.camera='c(\d+)s'", "data.licence='Apache-2.0'")
+"""How rendered vehicles are read, which are too few to fit a map to."""
 
 _EACH = "; once for all networks or once for each"
 
@@ -25,7 +34,14 @@ Target = Annotated[
     Path, typer.Option("--to", metavar="FOLDER", help="bundle folder to write, such as models/NAME")
 ]
 Data = Annotated[
-    Path, typer.Option("--data", metavar="DATA", help="data folder; maps are fitted on its training identities")
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DATA",
+        help="data folder; maps are fitted on its training identities; where one network alone has none, it stays "
+        "as it is and is measured on rendered vehicles",
+        show_default=False,
+    ),
 ]
 Models = Annotated[
     list[str] | None,
@@ -90,7 +106,7 @@ Replace = Annotated[bool, typer.Option("--replace", help="replace an existing bu
 
 def adopt_command(
     to: Target,
-    data: Data,
+    data: Data = None,
     model: Models = None,
     weights: Weights = None,
     width: Widths = None,
@@ -120,17 +136,55 @@ def adopt_command(
     wanted = wanted_networks(options, joins=old is not None)
     check_widths([one.width for one in wanted], old)
     asked = None if bundle_size is None else read_option("--bundle-size", bundle_size, parse_size)
-    read_as = load_recipe(recipe, setting or [])
-    dataset = read_dataset(data, read_as.data, read_as.seed)
-    check_unseen(old, data, dataset)
-    _print_data(dataset, data, console)
-    networks = sorted((open_foreign(one) for one in wanted), key=lambda network: float(network.width))
-    height, columns = _size(networks, old, asked)
-    section = change_recipe(read_as, [f"data.height={height}", f"data.width={columns}"]).data
-    for network in networks:
-        console.print(f"{network.source} becomes width {network.width}; it wants {network.input}", soft_wrap=True)
-    adoption = Adoption(networks, old, section)
-    _print(adopt(adoption, dataset, to, console, unlabelled=unlabelled, replace_bundle=replace), console)
+    maps = old is not None or len(wanted) > 1 or unlabelled is not None
+    with _opened(data, load_recipe(recipe, setting or []), console, maps=maps) as (read_as, dataset):
+        if data is not None:
+            check_unseen(old, data, dataset)
+            _print_data(dataset, data, console)
+        networks = sorted((open_foreign(one) for one in wanted), key=lambda network: float(network.width))
+        height, columns = _size(networks, old, asked)
+        section = change_recipe(read_as, [f"data.height={height}", f"data.width={columns}"]).data
+        for network in networks:
+            console.print(
+                f"{network.source} becomes width {network.width}; it wants {network.input}", soft_wrap=True
+            )
+        bundle = adopt(
+            Adoption(networks, old, section),
+            dataset,
+            to,
+            console,
+            unlabelled=unlabelled,
+            unseen="that no map was fitted on" if data is not None else "of rendered vehicles",
+            replace_bundle=replace,
+        )
+    _print(bundle, console)
+
+
+@contextmanager
+def _opened(
+    data: Path | None, read_as: Recipe, console: Console, *, maps: bool
+) -> Iterator[tuple[Recipe, Dataset]]:
+    """The data folder, and how it is read; without one, rendered vehicles, which exist until the block ends."""
+    if data is not None:
+        yield read_as, read_dataset(data, read_as.data, read_as.seed)
+        return
+    if maps:
+        raise AdoptionError("--data must be given, because maps bring the networks into one space")
+    read_as = change_recipe(read_as, _OF_VEHICLES)
+    with tempfile.TemporaryDirectory(prefix="sfsc-vehicles-") as folder:
+        with counting(console, "drawing test images") as progress:
+            write_splits(
+                Path(folder),
+                seed=0,
+                train=2,
+                test=12,
+                shots=1,
+                size=224,
+                twin_share=0.0,
+                workers=1,
+                progress=lambda split: progress if split == "test" else None,
+            )
+        yield read_as, read_folder(Path(folder), read_as.data, read_as.seed)
 
 
 def _size(networks: list[Foreign], base: Bundle | None, asked: Size | None) -> Size:
@@ -160,4 +214,5 @@ def _print(bundle: Bundle, console: Console) -> None:
             f"mixed {mixed:.1f}",
             highlight=False,
         )
-    console.print(f"bundle written to {bundle.folder}; next: sfsc serve {bundle.folder}", soft_wrap=True)
+    next_command = f"sfsc serve {bundle.folder} --data data/{bundle.folder.name}"
+    console.print(f"bundle written to {bundle.folder}; next: {next_command}", soft_wrap=True)

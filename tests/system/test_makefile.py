@@ -1,0 +1,31 @@
+"""What `make demo` would do, with and without images of one's own."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def planned(checkout: Path, *words: str) -> str:
+    command = ["make", "--dry-run", "demo", *words]
+    return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True).stdout
+
+
+def test_own_images_need_the_environment_for_training_until_their_bundle_is_there(checkout: Path) -> None:
+    assert ".venv-train/bin/pip" not in planned(checkout)
+    first = planned(checkout, "IMAGES=my photos")
+    assert ".venv-train/bin/pip install" in first
+    assert first.splitlines()[-1].endswith(".venv-serve/bin/sfsc demo --images 'my photos'")
+    (checkout / "models" / "general").mkdir(parents=True)
+    (checkout / "models" / "general" / "manifest.json").write_text("{}")
+    assert ".venv-train/bin/pip" not in planned(checkout, "IMAGES=photos")
