@@ -99,6 +99,13 @@ class Settings(BaseSettings):
     max_image_pixels: int = setting(
         40_000_000, "pixels", "the largest image, checked before it is decoded", ge=1, le=178_000_000
     )
+    max_json_bytes: int = setting(
+        2**20,
+        "bytes",
+        "the largest JSON document or NDJSON line apart from its images",
+        ge=1024,
+        le=2**24,
+    )
     max_body_bytes: int = setting(64 * 2**20, "bytes", "the largest request body", ge=1024, le=2**34)
     max_connections: int = setting(
         1000, "connections", "the most open connections; further ones are answered with 503", ge=1, le=1_000_000
