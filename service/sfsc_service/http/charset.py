@@ -29,6 +29,6 @@ def python_charset(name: str) -> str:
     return found
 
 
-def utf8(body: bytes, charset: str) -> bytes:
+def utf8(body: bytes | bytearray, charset: str) -> bytes | bytearray:
     """A body in UTF-8; `charset` as `python_charset` gives it."""
     return body if charset == "utf-8" or body.isascii() else body.decode(charset).encode()

@@ -15,7 +15,7 @@ __all__ = ["Parsing"]
 A = ParamSpec("A")
 T = TypeVar("T")
 
-IN_LOOP_BYTES = 2**16
+IN_LOOP_BYTES = 2**15
 """Parsed in about a millisecond at worst; the way to a thread and back costs a tenth of that."""
 BYTES_PER_S = 10 * 2**20
 """A body of so many bytes lets pass the smaller ones that arrive within a second."""

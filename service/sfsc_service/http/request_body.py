@@ -158,9 +158,12 @@ async def read_json_body(request: Request, use: Callable[[dict[str, Any]], T], i
     """
     charset = charset_of(request)
     # Not `request.body()`, which would keep the body in memory until the request ends.
-    chunks = [chunk async for chunk in request.stream()]
-    size = sum(len(chunk) for chunk in chunks)
-    return await parsing(request).run(size, _use_members, chunks, charset, max_document_bytes(request), image, use)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+    return await parsing(request).run(
+        len(body), lambda: use(read_object(utf8(body, charset), max_document_bytes(request), image))
+    )
 
 
 async def read_parts(request: Request, max_files: int) -> Form:
@@ -244,14 +247,6 @@ async def _raw_image(request: Request) -> bytes:
             chunks.clear()  # but read to the end, so that the client reads the response
     check_size(size, limit)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-def _use_members(
-    chunks: list[bytes], charset: str, max_bytes: int, image: str, use: Callable[[dict[str, Any]], T]
-) -> T:
-    body = utf8(b"".join(chunks), charset)
-    chunks.clear()
-    return use(read_object(body, max_bytes, image))
 
 
 def _from_members(

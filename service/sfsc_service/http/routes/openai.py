@@ -102,7 +102,9 @@ def _read(members: dict[str, Any], service: Service) -> tuple[EmbeddingsBody, li
     sent = members.get("input")
     uris = sent if isinstance(sent, list) else [sent]
     # What the model has to know of an image is that it is a text.
-    body = validate(EmbeddingsBody, members | {"input": ["" if isinstance(uri, bytes) else uri for uri in uris]})
+    body = validate(
+        EmbeddingsBody, members | {"input": ["" if isinstance(uri, memoryview) else uri for uri in uris]}
+    )
     check_count(len(uris), service.settings.max_images, "input")
     _budget(body, service.manifest)
     return body, [_image(uri, f"input[{at}]", service.settings) for at, uri in enumerate(uris)]
@@ -128,7 +130,7 @@ def _model_names(manifest: Manifest) -> list[str]:
     return [f"{manifest.name}@{width}" for width in (*manifest.widths, AUTO)]
 
 
-def _image(uri: str | bytes, place: str, settings: Settings) -> bytes:
+def _image(uri: str | memoryview, place: str, settings: Settings) -> bytes:
     if not is_data_uri(uri):
         rule = "must be an image as a data URI, data:image/…;base64,…"
         raise Problem("invalid_parameter", f"{place}: {rule}, found {describe_value(uri)}", "input")
