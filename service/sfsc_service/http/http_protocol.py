@@ -23,7 +23,7 @@ __all__ = ["ABORT", "Cause", "HttpProtocol", "raw_response"]
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_PIPELINED = 16
-PROBES_S = (0.25, 0.05, 0.7, 1.0, 2.0, 4.0)
+PROBES_S = (0.5, 0.05, 0.5, 1.0, 2.0, 4.0)
 """Seconds from one interim response to the next, the last of them again and again. Where the client has gone, the
 first one makes its system say so, and the second one fails."""
 INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"

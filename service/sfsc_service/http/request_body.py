@@ -52,6 +52,8 @@ M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 
 JSON_OPTIONS = ("filter", "metadata", "vector")
+FILE_OPTIONS = (*JSON_OPTIONS, "id")
+"""Options of a form that may be files: `curl -F metadata=@m.json` sends them so."""
 EXTRA_PARTS = 64
 """Parts of a form beyond those that are wanted; with fewer, the parser would refuse them without naming one."""
 NUMBER_BYTES = 32
@@ -180,14 +182,14 @@ def uploads(form: Form, name: str) -> list[FilePart]:
 
 
 def option_texts(form: Form) -> list[tuple[str, str]]:
-    """The options of a form: its text parts, and JSON that was sent as a file.
+    """The options of a form: its text parts, and those of FILE_OPTIONS that were sent as files.
 
     Raises:
-        Problem: invalid_parameter, another option is a file; invalid_request, a file of JSON is too large.
+        Problem: invalid_parameter, another option is a file; invalid_request, such a file is too large.
     """
     texts = list(form.texts)
     for part in form.files:
-        if part.name in JSON_OPTIONS:
+        if part.name in FILE_OPTIONS:
             if len(part.data) > MAX_TEXT_BYTES:
                 rule = f"must have at most {MAX_TEXT_BYTES} bytes"
                 raise Problem("invalid_request", f"{part.name}: {rule}, found {len(part.data)}", part.name)

@@ -107,9 +107,14 @@ def test_metadata_as_a_file_part(own: Live) -> None:
         assert own.http.get(f"/items/{name}").json()["metadata"] == {"colour": "red"}
 
 
-def test_an_id_as_a_file_part_is_refused(own: Live) -> None:
-    response = own.http.post("/items", files={"image": ("a.jpg", IMAGE), "id": ("id.txt", b"x")})
-    assert (response.status_code, response.json()["parameter"]) == (422, "id")
+def test_an_id_as_a_file_part(own: Live) -> None:
+    response = own.http.post("/items", files={"image": ("a.jpg", IMAGE), "id": ("id.txt", b"from a file")})
+    assert response.json()["results"][0]["id"] == "from a file"
+
+
+def test_other_options_as_file_parts_are_refused(own: Live) -> None:
+    response = own.http.post("/items", files={"image": ("a.jpg", IMAGE), "width": ("w.txt", b"0.5")})
+    assert (response.status_code, response.json()["parameter"]) == (422, "width")
 
 
 @pytest.mark.parametrize("number", [2**63, 2**64, 10**29, -(2**63) - 1])
