@@ -8,7 +8,7 @@ LOWEST := .venv-lowest
 BIN    := $(VENV)/bin
 
 .PHONY: help test test-slow test-serving test-lowest test-containers lint demo figures house main-job bench front-door \
-	overhead-against endurance mutation clean
+	overhead-against endurance attack fuzz mutation clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -98,6 +98,16 @@ overhead-against: $(VENV)/.ready ## CPU per request beside another checkout's: A
 
 endurance: $(VENV)/.ready ## send half an hour of mixed traffic with malformed requests and clients that disconnect
 	$(BIN)/python benchmarks/endurance.py
+
+attack: $(VENV)/.ready ## measure what hostile requests do to a service of 512 MB (ten minutes; as root, for the limit)
+	$(BIN)/python benchmarks/attack.py
+
+fuzz: $(VENV)/.ready ## send 100,000 damaged requests, then fuzz the parsers by coverage (ten minutes; Linux)
+	$(BIN)/python benchmarks/fuzz.py
+	$(BIN)/pip install --quiet --editable '.[fuzz]'
+	for target in json form head; do \
+		$(BIN)/python benchmarks/fuzz_parsers.py $$target -runs=100000 -timeout=5 -max_len=20000 || exit 1; \
+	done
 
 mutation: $(VENV)/.ready ## which changes of the code no test notices (an hour or two of one core; run it again to go on)
 	$(BIN)/python benchmarks/mutation.py

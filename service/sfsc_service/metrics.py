@@ -58,7 +58,7 @@ class Metrics:
                 metric.labels(width)
         for counter, labels in (
             (self.lost_workers, ("hung", "died")),
-            (self.refused_connections, ("too_many", "no_head", "long_head", "unread")),
+            (self.refused_connections, ("too_many", "no_head", "long_head", "pipelined", "unread")),
             (self.swaps, ("done", "refused", "failed")),
         ):
             for label in labels:

@@ -3,11 +3,10 @@
 Built by a function of its arguments: `Settings(bundle=..., data=...)`; arguments win over the environment.
 """
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -15,12 +14,16 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from sfsc_bundle.machine import usable_cpus
 from sfsc_bundle.runner import Device
 from sfsc_bundle.widths import canonical_width
 
 __all__ = ["LogLevel", "Settings", "setting"]
 
-LogLevel = Literal["debug", "info", "warning", "error"]
+LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error"],
+    BeforeValidator(lambda level: level.lower() if isinstance(level, str) else level),
+]
 StoreKind = Literal["embedded"]
 Width = Annotated[str, AfterValidator(canonical_width)]
 
@@ -61,7 +64,11 @@ class Settings(BaseSettings):
         "cpu", "device", "where networks and index compute: cpu or cuda; the start fails where it is missing"
     )
     threads: int = setting(
-        0, "threads", "threads for decoding, networks and searches, each; 0: as many as cores", ge=0, le=1024
+        0,
+        "threads",
+        "threads for decoding, networks and searches, each; 0: as many as cores, or as the quota has",
+        ge=0,
+        le=1024,
     )
     nice: int = setting(
         10,
@@ -99,9 +106,23 @@ class Settings(BaseSettings):
     max_image_pixels: int = setting(
         40_000_000, "pixels", "the largest image, checked before it is decoded", ge=1, le=178_000_000
     )
+    max_json_bytes: int = setting(
+        2**20,
+        "bytes",
+        "the largest JSON document or NDJSON line apart from its images",
+        ge=1024,
+        le=2**24,
+    )
     max_body_bytes: int = setting(64 * 2**20, "bytes", "the largest request body", ge=1024, le=2**34)
     max_connections: int = setting(
         1000, "connections", "the most open connections; further ones are answered with 503", ge=1, le=1_000_000
+    )
+    keep_alive_s: float = setting(
+        75.0,
+        "s",
+        "time that a connection stays open between two requests; longer than the 60 s of most load balancers",
+        gt=0,
+        le=3600,
     )
     drain_delay_s: float = setting(
         0.5, "s", "time from SIGTERM, when /readyz turns 503, until connections are refused", ge=0, le=600
@@ -133,5 +154,4 @@ class Settings(BaseSettings):
     @property
     def thread_count(self) -> int:
         """`threads`, with 0 replaced by the number of cores that this process may use."""
-        allowed = getattr(os, "sched_getaffinity", None)  # Linux only; counts what a container may use
-        return self.threads or (len(allowed(0)) if allowed else os.cpu_count() or 1)
+        return self.threads or usable_cpus()

@@ -27,3 +27,15 @@ def test_the_port_that_kubernetes_sets_for_a_service_called_sfsc_is_none(
     assert Settings(port=9).port == 9
     with pytest.raises(ValidationError, match="port"):
         Settings(port=link)
+
+
+@pytest.mark.parametrize("level", ["INFO", "Info", "info"])
+def test_the_log_level_is_known_in_any_case(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SFSC_LOG_LEVEL", level)
+    assert Settings().log_level == "info"
+    assert Settings(log_level=level).log_level == "info"
+
+
+def test_threads_are_as_many_as_cpus_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sfsc_service.settings.usable_cpus", lambda: 3)
+    assert (Settings().thread_count, Settings(threads=5).thread_count) == (3, 5)

@@ -14,6 +14,7 @@ from sfsc_service.http.auth import Authentication
 from sfsc_service.http.edge import Edge
 from sfsc_service.http.fast_path import FastPath
 from sfsc_service.http.openapi import shared_schemas
+from sfsc_service.http.parsing import Parsing
 from sfsc_service.http.problems import add_error_handlers
 from sfsc_service.http.raw_path_route import RawPathRoute
 from sfsc_service.http.routes import bulk, demo_load, embed, items, openai, samples, search, status, swagger, ui
@@ -50,6 +51,7 @@ def create_app(settings: Settings, service: Service | None = None, *, with_demo_
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         running = service if service is not None else await asyncio.to_thread(open_service, settings, metrics)
         app.state.service = running
+        app.state.parsing = Parsing()
         watch = asyncio.create_task(running.health.watch())
         load = await demo_load.open_load(running, app.state.samples.values()) if with_demo_load else None
         app.state.load = load
@@ -59,6 +61,7 @@ def create_app(settings: Settings, service: Service | None = None, *, with_demo_
             watch.cancel()
             if load is not None:
                 load.close()
+            await asyncio.to_thread(app.state.parsing.close)
             await asyncio.to_thread(running.close)
             if traces is not None:
                 await asyncio.to_thread(traces.shutdown)

@@ -1,22 +1,40 @@
-"""One request at the edge: its body within bounds of size and time, its response with security headers."""
+"""One request at the edge: its body and its response within bounds of size and time, and security headers.
+
+A response that comes before its request's body has ended closes the connection, but not at once: what the client
+is still sending is read and dropped for a while. A connection that is closed with unread bytes is reset, and a
+client that sends everything before it reads would not find the response.
+"""
 
 import asyncio
 import contextlib
+import math
 import time
 from dataclasses import dataclass
 
-from starlette.types import Message, Receive, Send
+from starlette.types import Message, Receive, Scope, Send
 
+from sfsc_bundle.described import describe_value
 from sfsc_service.errors import Problem
+from sfsc_service.http.http_protocol import ABORT
+from sfsc_service.http.problems import problem_response
 
 __all__ = ["BodyMemory", "BoundedRequest"]
 
 STALL_TIMEOUT_S = 30.0
 MIN_BYTES_PER_S = 4096
 """How fast a body must arrive on average, after the first `STALL_TIMEOUT_S`."""
-DISCARD_TIMEOUT_S = 1.0
+DISCARD_TIMEOUT_S = 2.0
+"""How long the rest of a body may stall once the response is written."""
+DISCARD_SMALL_S = 0.05
+"""How long the rest of a small body is waited for before the response, so that the connection stays open."""
+DISCARD_S = 30.0
+"""How long the rest of a body may take altogether."""
 MAX_HELD_BODIES = 8
-"""How many bodies of the largest size all open requests together may hold."""
+"""How many bodies of the largest size all open requests together may hold, their large responses included."""
+SLICE = 2**16
+"""Bytes of a response that are handed over at a time; a larger response counts as held."""
+SLICE_TIMEOUT_S = 30.0
+"""How long a client may take to read one of them."""
 
 POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
@@ -31,30 +49,46 @@ SECURITY_HEADERS = (
 
 @dataclass(slots=True)
 class BodyMemory:
-    """Memory of request bodies: `max_bytes` of one body, `held_bytes` of all open requests together."""
+    """Memory of bodies: `max_bytes` of one request, `held_bytes` of all open requests and responses together."""
 
     max_bytes: int
     held_bytes: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more is held than may be."""
+        return self.held_bytes > MAX_HELD_BODIES * self.max_bytes
 
 
 class BoundedRequest:
     """`receive` and `send` of one ASGI request, within bounds; `status` is None until the response has begun."""
 
-    def __init__(self, receive: Receive, send: Send, memory: BodyMemory) -> None:
-        self._receive, self._send, self._memory = receive, send, memory
-        self._size = 0
+    def __init__(self, scope: Scope, receive: Receive, send: Send, memory: BodyMemory) -> None:
+        self._scope, self._receive, self._send, self._memory = scope, receive, send, memory
+        self._size = self._held = 0
         self._ended = False
         self._waited_s = 0.0
+        self._refused_encoding = False
+        self._is_replaced = False
         self.status: int | None = None
 
-    def check_announced(self, content_length: bytes | None) -> None:
-        """Check the Content-Length header, before anything is read. Raises Problem: body_too_large."""
-        if (
-            content_length is not None
-            and content_length.isdigit()
-            and int(content_length) > self._memory.max_bytes
-        ):
-            raise self._too_large(content_length.decode())
+    def check_head(self) -> None:
+        """Check what the head says of the body, before anything is read.
+
+        Raises:
+            Problem: body_too_large, unsupported_media_type (a compressed body).
+        """
+        if math.inf > self._announced > self._memory.max_bytes:
+            raise self._too_large(f"{self._announced}")
+        encoding = self._header(b"content-encoding").strip().lower()
+        if encoding not in (b"", b"identity"):
+            self._refused_encoding = True
+            found = describe_value(encoding.decode("latin-1"))
+            raise Problem(
+                "unsupported_media_type",
+                f"Content-Encoding: must be identity, that is, the body must not be compressed, found {found}",
+                "Content-Encoding",
+            )
 
     async def receive(self) -> Message:
         """Receive the next part of the body.
@@ -63,58 +97,126 @@ class BoundedRequest:
             Problem: body_stalled, body_too_large, queue_full (all open requests together hold too many bytes).
         """
         if self._ended:
-            return await self._next()
+            return await self._receive()
         began = time.monotonic()
         try:
             async with asyncio.timeout(STALL_TIMEOUT_S):
-                message = await self._next()
+                message = await self._receive()
         except TimeoutError:
             raise Problem("body_stalled", f"body: nothing arrived for {STALL_TIMEOUT_S:g} s", "body") from None
+        self._count(message)
         self._waited_s += time.monotonic() - began
         if self._waited_s > STALL_TIMEOUT_S + self._size / MIN_BYTES_PER_S:
             raise Problem("body_stalled", f"body: arrived at less than {MIN_BYTES_PER_S} bytes a second", "body")
         if self._size > self._memory.max_bytes:
             raise self._too_large(f"{self._size} or more")
-        if self._memory.held_bytes > MAX_HELD_BODIES * self._memory.max_bytes:
-            raise Problem(
-                "queue_full", "body: the bodies of open requests hold too much memory", retry_after_s=1.0
-            )
+        if self._memory.is_full:
+            raise self._no_memory()
         return message
 
-    async def discard_rest(self) -> None:
-        """Discard the rest of the body, up to `max_bytes`, so that the client reads the response."""
-        end = self._size + self._memory.max_bytes
-        with contextlib.suppress(TimeoutError):
-            while not self._ended and self._size < end:
-                message = await asyncio.wait_for(self._next(), DISCARD_TIMEOUT_S)
-                self._ended = self._ended or message["type"] != "http.request"
-
-    def closing_headers(self) -> dict[str, str]:
-        """Headers that close the connection after the response, unless the body was read to its end."""
-        return {} if self._ended else {"Connection": "close"}
-
     def release(self) -> None:
-        """Give back the memory of the body; the request is over."""
-        self._memory.held_bytes -= self._size
+        """Give back the memory of the body and of the response; the request is over."""
+        self._memory.held_bytes -= self._held
 
     async def send(self, message: Message) -> None:
-        """Send a part of the response, with the security headers that it does not set itself."""
+        """Send a part of the response, with the security headers that it does not set itself.
+
+        A response for which no memory is left is replaced by a problem.
+        """
+        if self._is_replaced:
+            return
         if message["type"] == "http.response.start":
-            self.status = message["status"]
-            headers = message["headers"]
-            present = {name for name, _ in headers}
-            headers.extend(header for header in SECURITY_HEADERS if header[0] not in present)
+            await self._begin(message)
+        elif message.get("more_body", False):
+            await self._write(message.get("body", b""))
+        else:
+            await self._finish(message)
+
+    async def _begin(self, message: Message) -> None:
+        headers: list[tuple[bytes, bytes]] = message["headers"]
+        present = dict(headers)
+        headers.extend(header for header in SECURITY_HEADERS if header[0] not in present)
+        if self._is_body_unread and self._announced <= SLICE and not self._is_body_withheld:
+            await self._discard_rest(DISCARD_SMALL_S)
+        if self._is_body_unread:
+            headers.append((b"connection", b"close"))
+        if self._refused_encoding:
+            headers.append((b"accept-encoding", b"identity"))
+        length = int(present.get(b"content-length", b"0"))
+        if length > SLICE:
+            self._hold(length)
+            if self._memory.is_full:
+                await self._replace(length)
+                return
+        self.status = message["status"]
         await self._send(message)
 
-    async def _next(self) -> Message:
-        message = await self._receive()
+    async def _replace(self, length: int) -> None:
+        self._hold(-length)
+        response = problem_response(self._no_memory(), path=self._scope["path"])
+        await response(self._scope, self._receive, self.send)
+        self._is_replaced = True
+
+    async def _finish(self, message: Message) -> None:
+        body = message.get("body", b"")
+        if len(body) > SLICE or self._is_body_unread:
+            await self._write(body)
+            message = {**message, "body": b""}
+        if self._is_body_unread and not self._is_body_withheld:
+            await self._discard_rest(DISCARD_S)
+        await self._send(message)
+
+    async def _write(self, body: bytes) -> None:
+        for at in range(0, len(body), SLICE):
+            message = {"type": "http.response.body", "body": body[at : at + SLICE], "more_body": True}
+            try:
+                async with asyncio.timeout(SLICE_TIMEOUT_S):
+                    await self._send(message)
+            except TimeoutError:
+                self._scope[ABORT]()
+
+    async def _discard_rest(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self._ended:
+                    message = await asyncio.wait_for(self._receive(), DISCARD_TIMEOUT_S)
+                    self._ended = message["type"] != "http.request" or not message.get("more_body", False)
+
+    @property
+    def _announced(self) -> float:
+        """The size of the body in bytes as its head has it."""
+        if self._header(b"transfer-encoding"):
+            return math.inf
+        length = self._header(b"content-length")
+        return int(length) if length.isdigit() else 0
+
+    @property
+    def _is_body_unread(self) -> bool:
+        return not self._ended and self._announced > 0
+
+    @property
+    def _is_body_withheld(self) -> bool:
+        """Whether the client waits for 100 Continue before it sends the body."""
+        return self._size == 0 and bool(self._header(b"expect"))
+
+    def _count(self, message: Message) -> None:
         if message["type"] == "http.request":
             size = len(message.get("body", b""))
             self._size += size
-            self._memory.held_bytes += size
+            self._hold(size)
             self._ended = not message.get("more_body", False)
-        return message
+
+    def _hold(self, size: int) -> None:
+        self._held += size
+        self._memory.held_bytes += size
+
+    def _header(self, name: bytes) -> bytes:
+        return next((value for found, value in self._scope["headers"] if found == name), b"")
 
     def _too_large(self, found: str) -> Problem:
         rule = f"must have at most {self._memory.max_bytes} bytes"
         return Problem("body_too_large", f"body: {rule}, found {found}", "body")
+
+    def _no_memory(self) -> Problem:
+        detail = "body: the bodies of open requests and responses hold too much memory"
+        return Problem("queue_full", detail, retry_after_s=1.0)

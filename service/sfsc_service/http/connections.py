@@ -1,4 +1,4 @@
-"""Bounds of a connection: how many there are, time and bytes for a request's head, time to read a response.
+"""Bounds of a connection: how many there are, time for a request's head, time to read a response.
 
 uvicorn bounds none of these. A connection that breaks a bound is closed without a response, because a client that
 sends no head or reads nothing would not read one; a connection above the greatest number gets a 503 response.
@@ -8,27 +8,21 @@ One timer per connection checks the bounds now and then, so that requests do not
 
 import asyncio
 import time
-from typing import Literal
-
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from sfsc_service.errors import Problem
 from sfsc_service.http.arrival import ARRIVED
-from sfsc_service.http.problems import problem_response
+from sfsc_service.http.http_protocol import Cause, HttpProtocol, raw_response
 from sfsc_service.metrics import Metrics
 
 __all__ = ["BoundedConnection", "bounded_connections"]
 
 HEAD_TIMEOUT_S = 10.0
-MAX_HEAD_BYTES = 64 * 1024
 UNREAD_TIMEOUT_S = 30.0
 CHECK_INTERVAL_S = 2.5
 
-Cause = Literal["too_many", "no_head", "long_head", "unread"]
 
-
-class BoundedConnection(HttpToolsProtocol):
-    """uvicorn's HTTP protocol within bounds; at most `max_connections` are open at a time."""
+class BoundedConnection(HttpProtocol):
+    """HTTP within bounds; at most `max_connections` are open at a time."""
 
     max_connections: int
     metrics: Metrics
@@ -36,27 +30,19 @@ class BoundedConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept a connection, or refuse it where too many are open."""
         super().connection_made(transport)
-        self._head_bytes = self._unread_bytes = 0
+        self._unread_bytes = 0
         self._headless_s = self._unread_s = 0.0
         self._checked_cycle = self.cycle
         self._next_check = self.loop.call_later(CHECK_INTERVAL_S, self._check)
         # uvicorn's limit_concurrency refuses requests, not connections: those that send nothing would pile up.
         if len(self.connections) > self.max_connections:
-            transport.write(_refusal(self.max_connections))
-            self._close("too_many")
+            transport.write(raw_response(_refusal(self.max_connections)))
+            self.drop("too_many")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the checks of a connection that is gone."""
         self._next_check.cancel()
         super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Receive bytes of a head, of a body, or of both."""
-        before = self.cycle
-        super().data_received(data)
-        self._head_bytes = self._head_bytes + len(data) if self.cycle is before and self._between_requests else 0
-        if self._head_bytes > MAX_HEAD_BYTES:
-            self._close("long_head")
 
     def on_headers_complete(self) -> None:
         """Note when a request's head was complete; under load its handler runs much later."""
@@ -81,11 +67,12 @@ class BoundedConnection(HttpToolsProtocol):
             self.transport.abort()
             self.metrics.refused_connections.labels("unread").inc()
         elif self._headless_s >= HEAD_TIMEOUT_S and not unread:
-            self._close("no_head")
+            self.drop("no_head")
 
-    def _close(self, cause: Cause) -> None:
+    def drop(self, cause: Cause) -> None:
+        """Close the connection because a bound was broken, and count it."""
         self.metrics.refused_connections.labels(cause).inc()
-        self.transport.close()
+        super().drop(cause)
 
 
 def bounded_connections(max_connections: int, metrics: Metrics) -> type[BoundedConnection]:
@@ -93,11 +80,8 @@ def bounded_connections(max_connections: int, metrics: Metrics) -> type[BoundedC
     return type("Connection", (BoundedConnection,), {"max_connections": max_connections, "metrics": metrics})
 
 
-def _refusal(max_connections: int) -> bytes:
-    """The whole response to a connection that is one too many."""
-    problem = Problem(
+def _refusal(max_connections: int) -> Problem:
+    """What a connection that is one too many is answered."""
+    return Problem(
         "too_many_connections", f"connections: at most {max_connections} may be open", retry_after_s=0.0
     )
-    response = problem_response(problem, {"Connection": "close"})
-    headers = b"".join(name + b": " + value + b"\r\n" for name, value in response.raw_headers)
-    return STATUS_LINE[response.status_code] + headers + b"\r\n" + bytes(response.body)

@@ -31,17 +31,15 @@ class Edge:
             return
         started = time.monotonic()
         self._open += 1
-        request = BoundedRequest(receive, send, self._memory)
+        request = BoundedRequest(scope, receive, send, self._memory)
         try:
-            request.check_announced(_header(scope, b"content-length"))
+            request.check_head()
             await self._app(scope, request.receive, request.send)
         except Exception as error:
             problem = as_problem(error, f"{scope['method']} {_route(scope)}")
             self._metrics.problems.labels(problem.code).inc()
             if request.status is None:
-                if _header(scope, b"expect") is None:  # a client that waits for 100 Continue has not begun to send
-                    await request.discard_rest()
-                response = problem_response(problem, request.closing_headers(), scope["path"])
+                response = problem_response(problem, path=scope["path"])
                 await response(scope, receive, request.send)
         finally:
             request.release()
@@ -57,7 +55,3 @@ class Edge:
 def _route(scope: Scope) -> str:
     """The matched route's path, its parameters left open, so that ids make no series of their own."""
     return str(getattr(scope.get("route"), "path", "unmatched"))
-
-
-def _header(scope: Scope, name: bytes) -> bytes | None:
-    return next((value for found, value in scope["headers"] if found == name), None)

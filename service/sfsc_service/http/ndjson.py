@@ -1,4 +1,4 @@
-"""Split a body into lines while it arrives, with a bound on the length of a line."""
+"""Split a body into lines while it arrives, with bounds on the length and the number of lines."""
 
 from collections.abc import AsyncIterator
 
@@ -7,27 +7,26 @@ from sfsc_service.errors import Problem
 __all__ = ["read_lines"]
 
 
-async def read_lines(chunks: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[bytes]:
-    """Lines without their line ends; empty lines are left out.
+async def read_lines(chunks: AsyncIterator[bytes], max_bytes: int, max_lines: int) -> AsyncIterator[list[bytes]]:
+    """The lines that end in each chunk, without their line ends; empty lines are left out, but count.
 
     Raises:
-        Problem: body_too_large, a line is longer than `max_bytes`.
+        Problem: body_too_large, a line is longer than `max_bytes`, or there are more than `max_lines`.
     """
     rest = bytearray()
+    count = 0
     async for chunk in chunks:
-        *ends, last = chunk.split(b"\n")
-        for end in ends:
-            rest += end
-            _check(rest, max_bytes)
-            if rest.strip():
-                yield bytes(rest)
-            rest.clear()
-        rest += last
-        _check(rest, max_bytes)
+        count += chunk.count(b"\n")
+        if count > max_lines:
+            raise Problem("body_too_large", f"body: at most {max_lines} lines, empty ones included", "body")
+        first, *others = chunk.split(b"\n")
+        rest += first
+        if len(rest) > max_bytes:
+            raise Problem("body_too_large", f"body: a line must have at most {max_bytes} bytes", "body")
+        if others:
+            ended = [bytes(rest), *others[:-1]]
+            rest[:] = others[-1]
+            if lines := [line for line in ended if line.strip()]:
+                yield lines
     if rest.strip():
-        yield bytes(rest)
-
-
-def _check(line: bytearray, max_bytes: int) -> None:
-    if len(line) > max_bytes:
-        raise Problem("body_too_large", f"body: a line must have at most {max_bytes} bytes", "body")
+        yield [bytes(rest)]

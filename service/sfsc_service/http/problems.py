@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from sfsc_bundle.broken_rule import broken_rule, first_broken_rule
 from sfsc_bundle.errors import ImageError
 from sfsc_service.errors import STATUS, Code, Problem
+from sfsc_service.http.raw_path_route import allowed_methods
 from sfsc_service.store.errors import InvalidInputError, StoreError
 
 __all__ = [
@@ -122,7 +123,9 @@ async def error_response(request: Request, error: Exception) -> Response:
     problem = as_problem(error)
     free_traceback_locals(error)
     request.app.state.metrics.problems.labels(problem.code).inc()
-    headers = getattr(error, "headers", None) if isinstance(error, HTTPException) else None
+    headers = None
+    if problem.code == "method_not_allowed":
+        headers = {"Allow": ", ".join(allowed_methods(request.app.routes, request.scope))}
     return problem_response(problem, headers, request.scope["path"])
 
 

@@ -8,33 +8,39 @@ Options that travel as text (query, multipart) hold `filter`, `metadata` and lis
 that is given twice is an error, so that no part of a request is silently ignored.
 """
 
-import binascii
 import functools
-import json
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-import orjson
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import FormData, QueryParams, UploadFile
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect, Request
 
 from sfsc_bundle.described import describe_value
 from sfsc_service.errors import Problem
+from sfsc_service.http.base64_image import decode_image
+from sfsc_service.http.charset import python_charset, utf8
+from sfsc_service.http.form import MAX_TEXT_BYTES, FilePart, Form, read_form
+from sfsc_service.http.json_document import read_json, read_object
+from sfsc_service.http.parsing import Parsing
 from sfsc_service.http.problems import validation_problem
+from sfsc_service.lifecycle.service import Service
 
 __all__ = [
+    "JSON_OPTIONS",
     "ParsedRequest",
+    "charset_of",
     "check_count",
     "check_size",
-    "decode_base64",
+    "max_document_bytes",
     "media_type",
+    "option_texts",
+    "parsing",
     "query_options",
-    "read_form",
-    "read_json",
     "read_json_body",
+    "read_parts",
     "read_request",
     "text_options",
     "unsupported_media_type",
@@ -43,11 +49,15 @@ __all__ = [
 ]
 
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 
 JSON_OPTIONS = ("filter", "metadata", "vector")
+FILE_OPTIONS = (*JSON_OPTIONS, "id")
+"""Options of a form that may be files: `curl -F metadata=@m.json` sends them so."""
 EXTRA_PARTS = 64
 """Parts of a form beyond those that are wanted; with fewer, the parser would refuse them without naming one."""
-MAX_FIELD_BYTES = 2**20
+NUMBER_BYTES = 32
+"""A number of a vector in JSON, with what separates it from the next one."""
 MAX_CACHED_QUERY_BYTES = 256
 
 
@@ -70,21 +80,23 @@ async def read_request(request: Request, model: type[M], max_images: int = 1) ->
         image = await _raw_image(request)
         return ParsedRequest(_from_query(model, request.scope["query_string"]), [image])
     options = query_options(request)
+    max_bytes = request.app.state.settings.max_image_bytes
     if kind == "application/json":
-        members = await read_json_body(request)
-        images = _base64_images(members.pop("image", None), max_images)
-        options = _merge(options, members)
-    elif kind == "multipart/form-data":
-        async with read_form(request, max_images) as form:
-            images = [part.file.read() for part in uploads(form, "image")]
-            options = _merge(options, text_options(_text_fields(form)))
+        return await read_json_body(
+            request, lambda members: _from_members(model, options, members, max_images, max_bytes)
+        )
+    images: list[bytes] = []
+    if kind == "multipart/form-data":
+        form = await read_parts(request, max_images)
+        images = [part.data for part in uploads(form, "image")]
+        texts = option_texts(form)
+        size = sum(len(text) for _, text in texts)
+        options = _merge(options, await parsing(request).run(size, text_options, texts))
     elif await _has_body(request):
         raise unsupported_media_type(kind, "image/*, multipart/form-data or application/json")
-    else:
-        images = []
     check_count(len(images), max_images)
     for image in images:
-        check_size(len(image), request.app.state.settings.max_image_bytes)
+        check_size(len(image), max_bytes)
     return ParsedRequest(validate(model, options), images)
 
 
@@ -99,6 +111,12 @@ def validate(model: type[M], options: Mapping[str, Any]) -> M:
 def media_type(request: Request) -> str:
     """The body's media type without its parameters; "" where none is given."""
     return request.headers.get("content-type", "").split(";")[0].strip().lower()
+
+
+def charset_of(request: Request) -> str:
+    """Python's name of the charset of a body. Raises Problem: unsupported_media_type."""
+    _, parameters = parse_options_header(request.headers.get("content-type"))
+    return python_charset(parameters.get(b"charset", b"utf-8").decode("latin-1"))
 
 
 def query_options(request: Request) -> dict[str, Any]:
@@ -118,50 +136,68 @@ def text_options(pairs: list[tuple[str, str]]) -> dict[str, Any]:
     return options
 
 
-def read_json(body: bytes) -> dict[str, Any]:
-    """Parse a JSON object. Raises Problem: invalid_json."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        document = _lenient_json(body, error)
-    if not isinstance(document, dict):
-        raise Problem("invalid_json", f"body: must be a JSON object, found {describe_value(document)}", "body")
-    return document
+def parsing(request: Request) -> Parsing:
+    """Where this application parses bodies."""
+    found: Parsing = request.app.state.parsing
+    return found
 
 
-async def read_json_body(request: Request) -> dict[str, Any]:
-    """Parse a body that is a JSON object. Raises Problem: invalid_json."""
+def max_document_bytes(request: Request) -> int:
+    """How large a JSON document may be apart from its images: the setting, and as much as one vector takes."""
+    service: Service = request.app.state.service
+    return service.settings.max_json_bytes + NUMBER_BYTES * service.manifest.dimension
+
+
+async def read_json_body(request: Request, use: Callable[[dict[str, Any]], T], image: str = "image") -> T:
+    """What `use` makes of a body that is a JSON object; both run where bodies are parsed.
+
+    Args:
+        image: the member that holds images, see `json_document.read_object`.
+
+    Raises:
+        Problem: invalid_json, body_too_large, unsupported_media_type.
+        Exception: what `use` raises.
+    """
+    charset = charset_of(request)
     # Not `request.body()`, which would keep the body in memory until the request ends.
-    return read_json(b"".join([chunk async for chunk in request.stream()]))
-
-
-def decode_base64(value: object, place: str) -> bytes:
-    """Decode the base64 text at a place such as image or image[2]. Raises Problem: invalid_parameter."""
-    parameter = place.split("[")[0]
-    if not isinstance(value, str):
-        raise Problem("invalid_parameter", f"{place}: must be base64, found {describe_value(value)}", parameter)
-    try:
-        return binascii.a2b_base64(value, strict_mode=True)
-    except (binascii.Error, ValueError) as error:
-        raise Problem(
-            "invalid_parameter", f"{place}: must be base64: {error}, found {describe_value(value)}", parameter
-        ) from error
-
-
-def read_form(request: Request, max_files: int) -> AbstractAsyncContextManager[FormData]:
-    """Read a multipart body with `async with`; large parts lie in temporary files until the end of the block."""
-    return request.form(
-        max_files=max_files + EXTRA_PARTS, max_fields=EXTRA_PARTS + 2 * max_files, max_part_size=MAX_FIELD_BYTES
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+    return await parsing(request).run(
+        len(body), lambda: use(read_object(utf8(body, charset), max_document_bytes(request), image))
     )
 
 
-def uploads(form: FormData, name: str) -> list[UploadFile]:
+async def read_parts(request: Request, max_files: int) -> Form:
+    """Read a multipart body with at most so many images. Raises Problem, as `form.read_form`."""
+    content_type = request.headers["content-type"]
+    return await read_form(request.stream(), content_type, max_files + EXTRA_PARTS, EXTRA_PARTS + 2 * max_files)
+
+
+def uploads(form: Form, name: str) -> list[FilePart]:
     """The file parts of a name. Raises Problem where one is text, because it has no file name."""
-    parts = form.getlist(name)
-    for part in parts:
-        if isinstance(part, str):
-            raise Problem("invalid_parameter", f"{name}: must be a file part (with a filename), found text", name)
-    return [part for part in parts if isinstance(part, UploadFile)]
+    if any(found == name for found, _ in form.texts):
+        raise Problem("invalid_parameter", f"{name}: must be a file part (with a filename), found text", name)
+    return [part for part in form.files if part.name == name]
+
+
+def option_texts(form: Form) -> list[tuple[str, str]]:
+    """The options of a form: its text parts, and those of FILE_OPTIONS that were sent as files.
+
+    Raises:
+        Problem: invalid_parameter, another option is a file; invalid_request, such a file is too large.
+    """
+    texts = list(form.texts)
+    for part in form.files:
+        if part.name in FILE_OPTIONS:
+            if len(part.data) > MAX_TEXT_BYTES:
+                rule = f"must have at most {MAX_TEXT_BYTES} bytes"
+                raise Problem("invalid_request", f"{part.name}: {rule}, found {len(part.data)}", part.name)
+            texts.append((part.name, part.data.decode("utf-8", "replace")))
+        elif part.name != "image":
+            detail = f"{part.name}: must be a text field, found a file part"
+            raise Problem("invalid_parameter", detail, part.name)
+    return texts
 
 
 def unsupported_media_type(found: str, accepted: str) -> Problem:
@@ -215,20 +251,22 @@ async def _raw_image(request: Request) -> bytes:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
+def _from_members(
+    model: type[M], options: dict[str, Any], members: dict[str, Any], max_images: int, max_bytes: int
+) -> ParsedRequest[M]:
+    images = _base64_images(members.pop("image", None), max_images)
+    for image in images:
+        check_size(len(image), max_bytes)
+    return ParsedRequest(validate(model, _merge(options, members)), images)
+
+
 def _base64_images(value: Any, max_images: int) -> list[bytes]:
     if value is None:
         return []
     if isinstance(value, list):
         check_count(len(value), max_images)
-        return [decode_base64(entry, f"image[{at}]") for at, entry in enumerate(value)]
-    return [decode_base64(value, "image")]
-
-
-def _text_fields(form: FormData) -> list[tuple[str, str]]:
-    for name, value in form.multi_items():
-        if name != "image" and not isinstance(value, str):
-            raise Problem("invalid_parameter", f"{name}: must be a text field, found a file part", name)
-    return [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
+        return [decode_image(entry, f"image[{at}]") for at, entry in enumerate(value)]
+    return [decode_image(value, "image")]
 
 
 def _merge(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
@@ -251,18 +289,8 @@ async def _has_body(request: Request) -> bool:
 
 def _json_option(name: str, text: str) -> Any:
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
+        return read_json(text.encode())
+    except (ValueError, RecursionError) as error:
         raise Problem(
             "invalid_parameter", f"{name}: must be JSON ({error}), found {describe_value(text)}", name
         ) from error
-
-
-def _lenient_json(body: bytes, strict: orjson.JSONDecodeError) -> Any:
-    """Parse NaN and Infinity, which Python's own parser takes, so that the problem can name the parameter."""
-    if b"NaN" in body or b"Infinity" in body:
-        try:
-            return json.loads(body)
-        except (ValueError, RecursionError):
-            pass
-    raise Problem("invalid_json", f"body: must be JSON, found: {strict}", "body") from strict

@@ -49,7 +49,7 @@ def hits_json(hits: list[Hit]) -> bytes:
         [
             {
                 "id": hit.id,
-                "score": hit.score,
+                "score": max(-1.0, min(hit.score, 1.0)),  # a cosine, which float32 misses by 1e-7
                 "width": hit.width,
                 "metadata": orjson.Fragment(hit.metadata_json),
                 "image": image_link(hit.id) if hit.image_digest else None,

@@ -88,7 +88,7 @@ Ms = Annotated[float, BeforeValidator(_number), Field(gt=0, le=HOUR_MS, allow_in
 Metadata = dict[str, Any]
 Encoding = Literal["float", "base64"]
 VectorField = (
-    Annotated[list[float], Field(min_length=1, max_length=MAX_NUMBERS)]
+    Annotated[list[float], Field(min_length=1, max_length=MAX_NUMBERS, fail_fast=True)]
     | Annotated[str, Field(min_length=1, max_length=MAX_BASE64)]
 )
 SpaceName = Annotated[str, Field(min_length=1, max_length=100)]

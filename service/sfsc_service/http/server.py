@@ -14,9 +14,7 @@ import math
 import resource
 import signal
 import socket
-import tempfile
 import time
-from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -27,10 +25,10 @@ from sfsc_service.http.connections import bounded_connections
 from sfsc_service.lifecycle.service import Service
 from sfsc_service.settings import Settings
 
-__all__ = ["address", "bind", "ignore_hangups", "keep_large_parts", "serve"]
+__all__ = ["address", "bind", "ignore_hangups", "serve"]
 
 SPARE_FILES = 512
-"""Files beyond those of connections: the database, images, large parts of multipart bodies."""
+"""Files beyond those of connections: the database and images."""
 
 log = logging.getLogger(__name__)
 
@@ -67,13 +65,13 @@ def ignore_hangups() -> None:
 def serve(settings: Settings, service: Service, bound: socket.socket, *, with_demo_load: bool = False) -> None:
     """Serve until a signal ends the server; the service is closed then. `with_demo_load`: as of `create_app`."""
     _allow_files(settings.max_connections + SPARE_FILES)
-    keep_large_parts(settings.data)
     config = uvicorn.Config(
         create_app(settings, service, with_demo_load=with_demo_load),
         log_config=None,
         log_level=settings.log_level,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=settings.keep_alive_s,  # type: ignore[arg-type] - a number of seconds, whole or not
         timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_s),
         http=bounded_connections(settings.max_connections, service.metrics),
         proxy_headers=False,
@@ -83,15 +81,6 @@ def serve(settings: Settings, service: Service, bound: socket.socket, *, with_de
     server = _Server(config, service)
     signal.signal(signal.SIGHUP, server.handle_hangup)
     server.run(sockets=[bound])
-
-
-def keep_large_parts(data: Path) -> None:
-    """Let large parts of multipart bodies lie in the data folder where no temporary folder can be written."""
-    try:
-        tempfile.gettempdir()
-    except FileNotFoundError:
-        tempfile.tempdir = str(data)
-        log.warning("no temporary folder can be written; large parts of multipart bodies are kept in %s", data)
 
 
 def _allow_files(wanted: int) -> None:

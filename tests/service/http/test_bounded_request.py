@@ -14,6 +14,7 @@ from sfsc_service.settings import Settings
 from tests.service.faulty import START_TIMEOUT_S, until
 from tests.service.images import draw_image
 from tests.service.live import Live, running
+from tests.service.raw import connect, hear, request_head
 
 
 def test_the_memory_of_waiting_bodies_is_bounded(settings: Settings) -> None:
@@ -143,3 +144,63 @@ def test_a_body_that_stalls_is_refused(weak: Live, monkeypatch: pytest.MonkeyPat
             b"PUT /items/x HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\nabc"
         )
         assert connection.recv(65_536).startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "gzip, identity"])
+@pytest.mark.parametrize(("method", "path"), [("POST", "/search"), ("PUT", "/items/x"), ("POST", "/items")])
+def test_a_compressed_body_is_refused(live: Live, coding: str, method: str, path: str) -> None:
+    headers = {"Content-Encoding": coding, "Content-Type": "application/json"}
+    response = live.http.request(method, path, content=b"{}", headers=headers)
+    assert (response.status_code, response.json()["code"]) == (415, "unsupported_media_type")
+    assert "Content-Encoding: must be identity" in response.json()["detail"]
+    assert response.headers["accept-encoding"] == "identity"
+
+
+def test_a_client_that_writes_everything_first_reads_an_early_response(weak: Live) -> None:
+    """More than any buffer holds, to an address that nobody reads the body of."""
+    body = bytes(8 * 2**20)
+    with connect(weak) as connection:
+        connection.sendall(request_head("POST", "/nowhere", Content_Length=len(body)) + body)
+        assert hear(connection).startswith(b"HTTP/1.1 404 ")
+
+
+def test_a_small_body_that_nobody_reads_does_not_close_the_connection(weak: Live) -> None:
+    with connect(weak) as connection:
+        for _ in range(2):
+            connection.sendall(request_head("POST", "/nowhere", Content_Length=9) + b"x" * 9)
+            response = connection.recv(65_536)
+            assert response.startswith(b"HTTP/1.1 404 ")
+            assert b"connection: close" not in response.lower()
+
+
+def test_responses_that_nobody_reads_are_bounded(settings: Settings) -> None:
+    """Of more than are allowed to be held at once, some are refused, and the memory is given back."""
+    large = draw_image(1, size=1000, format="BMP")
+    with running(settings.model_copy(update={"max_body_bytes": len(large)})) as live, ExitStack() as opened:
+        assert live.put_image("/items/large", large, width="0.25").status_code == 200
+        connections = [opened.enter_context(socket.socket()) for _ in range(9)]
+        for connection in connections:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            host, port = live.url.removeprefix("http://").split(":")
+            connection.connect((host, int(port)))
+            connection.sendall(request_head("GET", "/items/large/image"))
+        heard = [connection.recv(12) for connection in connections]
+        assert sorted(heard) == [b"HTTP/1.1 200"] * 8 + [b"HTTP/1.1 429"]
+        opened.close()
+        until(lambda: live.http.get("/items/large/image").status_code == 200)
+        assert live.http.get("/items/large/image").content == large
+
+
+def test_a_client_that_reads_too_slowly_is_cut_off(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sfsc_service.http.bounded_request.SLICE_TIMEOUT_S", 0.2)
+    with running(settings) as live, socket.socket() as connection:
+        large = draw_image(1, size=1500, format="BMP")
+        assert live.put_image("/items/large", large, width="0.25").status_code == 200
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        host, port = live.url.removeprefix("http://").split(":")
+        connection.connect((host, int(port)))
+        connection.sendall(request_head("GET", "/items/large/image"))
+        connection.settimeout(START_TIMEOUT_S)
+        until(lambda: live.metric("sfsc_open_requests") == 2.0)
+        until(lambda: live.metric("sfsc_open_requests") == 1.0)
+        assert len(hear(connection)) < len(large)

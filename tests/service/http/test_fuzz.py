@@ -1,6 +1,8 @@
 """Hypothesis against every route: no input makes a 5xx, and the service goes on working."""
 
 import json
+import re
+import socket
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
@@ -9,9 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.mutations import Mutations
 from sfsc_bundle.image_formats import FORMATS
 from tests.service.images import draw_image
 from tests.service.live import Live
+from tests.service.raw import connect, hear
 
 # The service is the same for all examples on purpose: what one of them breaks, the next one meets.
 lasting = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -143,6 +147,23 @@ def test_any_id(live: Live, id: str, method: str, image: bool) -> None:
     encoded = quote(id, safe="", errors="replace")
     if encoded not in (".", "..") and not id.startswith("item-"):
         check(live, method, f"/items/{encoded}" + ("/image" if image else ""))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_damaged_bytes_on_a_socket(live: Live, seed: int) -> None:
+    """The long run is `make fuzz`."""
+    mutations = Mutations(seed, [draw_image(1, size=16), b"x", b""])
+    for _ in range(100):
+        request = mutations.draw()
+        with connect(live) as connection:
+            try:
+                connection.sendall(request)
+                connection.shutdown(socket.SHUT_WR)
+            except OSError:  # cut off before everything was sent
+                continue
+            heard = hear(connection)
+        statuses = {int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", heard)}
+        assert statuses <= {100, 200, 204, *REFUSED} or b'"deadline_' in heard, (request, heard)
 
 
 def test_and_it_still_works(live: Live) -> None:

@@ -9,25 +9,31 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from starlette.datastructures import FormData, UploadFile
 
 from sfsc_service.engine.embedder import Arrival
 from sfsc_service.errors import Problem
 from sfsc_service.gallery.bulk_insert import FailedItem, upsert_many
 from sfsc_service.gallery.gallery import NewItem, UpsertedItem
 from sfsc_service.http.arrival import arrival_of
+from sfsc_service.http.base64_image import decode_image
+from sfsc_service.http.charset import utf8
 from sfsc_service.http.disconnect import DisconnectWatch
+from sfsc_service.http.form import FilePart, Form
+from sfsc_service.http.json_document import read_object
 from sfsc_service.http.ndjson import read_lines
 from sfsc_service.http.openapi import bulk_request, problems
 from sfsc_service.http.problems import as_problem
 from sfsc_service.http.query_source import budget_of, caller_vector, crop_of, require_one
 from sfsc_service.http.request_body import (
+    JSON_OPTIONS,
+    charset_of,
     check_size,
-    decode_base64,
+    max_document_bytes,
     media_type,
+    option_texts,
+    parsing,
     query_options,
-    read_form,
-    read_json,
+    read_parts,
     text_options,
     unsupported_media_type,
     uploads,
@@ -45,6 +51,8 @@ NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 
 PER_IMAGE = ("metadata", "crop")
 """Fields of a form that stand beside each image."""
+MAX_LINES_PER_ITEM = 4
+"""Lines of an NDJSON body for each item that it may have: some clients write empty ones."""
 
 
 def add_routes(app: FastAPI) -> None:
@@ -70,10 +78,10 @@ async def _post(request: Request) -> Response:
     if kind != "multipart/form-data":
         raise unsupported_media_type(kind, "multipart/form-data or application/x-ndjson")
     service: Service = request.app.state.service
-    async with read_form(request, service.settings.max_items) as form:
-        items = _from_form(form, common, service.settings.max_image_bytes)
-        async with DisconnectWatch(request):
-            return await _put_all(request, items, arrival)
+    form = await read_parts(request, service.settings.max_items)
+    items = _from_form(request, form, common, service.settings.max_image_bytes)
+    async with DisconnectWatch(request):
+        return await _put_all(request, items, arrival)
 
 
 async def _put_all(request: Request, items: AsyncIterator[NewItem | FailedItem], arrival: Arrival) -> Response:
@@ -103,60 +111,75 @@ def _result(outcome: UpsertedItem | FailedItem) -> dict[str, Any]:
 async def _from_lines(request: Request, common: dict[str, Any]) -> AsyncIterator[NewItem | FailedItem]:
     """The items of an NDJSON body; a body that cannot be read to its end has a failure as its last outcome."""
     settings = request.app.state.settings
+    charset, max_document = charset_of(request), max_document_bytes(request)
+    max_line = 2 * settings.max_image_bytes + max_document
     chunks = request.stream()
     number = 0
     try:
-        async for line in read_lines(chunks, 2 * settings.max_image_bytes + 2**20):
-            number += 1
+        async for lines in read_lines(chunks, max_line, MAX_LINES_PER_ITEM * settings.max_items):
+            allowed = lines[: settings.max_items - number]
+            size = sum(len(line) for line in allowed)
+            limits = (max_document, settings.max_image_bytes)
+            for item in await parsing(request).run(size, _items_of_lines, allowed, charset, common, *limits):
+                yield item
+            number += len(lines)
             if number > settings.max_items:
                 raise Problem(
                     "limit_exceeded",
                     f"items: at most {settings.max_items} in a request, found more; the rest is ignored",
                     "items",
                 )
-            yield _item_of_line(line, common, settings.max_image_bytes)
     except Problem as problem:
         yield FailedItem(None, problem)
         async for _ in chunks:  # read to the end, so that the client reads the response
             pass
 
 
-def _item_of_line(line: bytes, common: dict[str, Any], max_bytes: int) -> NewItem | FailedItem:
+def _items_of_lines(
+    lines: list[bytes], charset: str, common: dict[str, Any], max_document: int, max_bytes: int
+) -> list[NewItem | FailedItem]:
+    return [_item_of_line(utf8(line, charset), common, max_document, max_bytes) for line in lines]
+
+
+def _item_of_line(line: bytes, common: dict[str, Any], max_document: int, max_bytes: int) -> NewItem | FailedItem:
     item_id = None
     try:
-        fields = {**common, **read_json(line)}
+        fields = {**common, **read_object(line, max_document)}
         item_id = _reported_id(fields.get("id"))
         encoded = fields.pop("image", None)
-        image = None if encoded is None else decode_base64(encoded, "image")
+        image = None if encoded is None else decode_image(encoded, "image")
         return _new_item(validate(BulkItem, fields), image, max_bytes)
     except Problem as problem:
         return FailedItem(item_id, problem)
 
 
 async def _from_form(
-    form: FormData, common: dict[str, Any], max_bytes: int
+    request: Request, form: Form, common: dict[str, Any], max_bytes: int
 ) -> AsyncIterator[NewItem | FailedItem]:
     """The items of a form; fields that belong to no item fail the whole request, before an item is stored."""
     parts = uploads(form, "image")
-    ids = _per_image(form, "id", len(parts)) or [part.filename or "" for part in parts]
-    own = {name: values for name in PER_IMAGE if (values := _per_image(form, name, len(parts)))}
-    shared = [(name, str(value)) for name, value in form.multi_items() if name not in ("image", "id", *PER_IMAGE)]
-    common = {**common, **text_options(shared)}
+    options = option_texts(form)
+    ids = _per_image(options, "id", len(parts)) or [part.filename for part in parts]
+    own = {name: values for name in PER_IMAGE if (values := _per_image(options, name, len(parts)))}
+    shared = [(name, text) for name, text in options if name not in ("id", *PER_IMAGE)]
+    size = sum(len(text) for name, text in shared if name in JSON_OPTIONS)
+    common = {**common, **await parsing(request).run(size, text_options, shared)}
     validate(BulkItem, {**common, "id": "any"})
     if not parts:
         raise Problem("invalid_parameter", "image: is required, found none", "image")
     for at, (part, item_id) in enumerate(zip(parts, ids, strict=True)):
         texts = [(name, values[at]) for name, values in own.items()]
-        yield _item_of_part(part, item_id, texts, common, max_bytes)
+        size = sum(len(text) for _, text in texts)
+        yield await parsing(request).run(size, _item_of_part, part, item_id, texts, common, max_bytes)
 
 
 def _item_of_part(
-    part: UploadFile, id: str, texts: list[tuple[str, str]], common: dict[str, Any], max_bytes: int
+    part: FilePart, id: str, texts: list[tuple[str, str]], common: dict[str, Any], max_bytes: int
 ) -> NewItem | FailedItem:
     try:
         fields = {**common, **text_options(texts), "id": id}
-        check_size(part.size or 0, max_bytes)
-        return _new_item(validate(BulkItem, fields), part.file.read(), max_bytes)
+        check_size(len(part.data), max_bytes)
+        return _new_item(validate(BulkItem, fields), part.data, max_bytes)
     except Problem as problem:
         return FailedItem(_reported_id(id), problem)
 
@@ -169,8 +192,8 @@ def _new_item(options: BulkItem, image: bytes | None, max_bytes: int) -> NewItem
     return NewItem(options.id, image, budget_of(options), options.metadata, crop_of(options))
 
 
-def _per_image(form: FormData, name: str, images: int) -> list[str]:
-    values = [value for value in form.getlist(name) if isinstance(value, str)]
+def _per_image(options: list[tuple[str, str]], name: str, images: int) -> list[str]:
+    values = [text for found, text in options if found == name]
     if values and len(values) != images:
         raise Problem(
             "invalid_parameter", f"{name}: must be given once per image ({images}), found {len(values)}", name

@@ -4,7 +4,6 @@ A model is a bundle at a width, such as demo@0.25, or demo@auto, where the servi
 data URIs. A problem under /v1 has the member `error` too, from which OpenAI's packages make their exceptions.
 """
 
-import re
 from dataclasses import replace
 from typing import Any
 
@@ -17,13 +16,13 @@ from sfsc_service.engine.policy import Budget
 from sfsc_service.errors import Problem
 from sfsc_service.gallery.vectors import encode_vector
 from sfsc_service.http.arrival import arrival_of
+from sfsc_service.http.base64_image import decode_image, is_data_uri
 from sfsc_service.http.disconnect import DisconnectWatch
 from sfsc_service.http.embed_images import embed_images
 from sfsc_service.http.openapi import json_request, problems
 from sfsc_service.http.request_body import (
     check_count,
     check_size,
-    decode_base64,
     media_type,
     read_json_body,
     unsupported_media_type,
@@ -38,7 +37,6 @@ from sfsc_service.settings import Settings
 __all__ = ["add_routes"]
 
 AUTO = "auto"
-DATA_URI = re.compile(r"data:image/[\w.+-]{1,60};base64,")
 NO_TOKENS = {"prompt_tokens": 0, "total_tokens": 0}
 """An image has no tokens."""
 
@@ -72,11 +70,11 @@ def add_routes(app: FastAPI) -> None:
 async def _embeddings(request: Request) -> Response:
     arrival = arrival_of(request)
     service: Service = request.app.state.service
-    body = await _read(request)
-    check_count(len(body.input), service.settings.max_images, "input")
-    places = [f"input[{at}]" for at in range(len(body.input))]
+    if (kind := media_type(request)) != "application/json":
+        raise unsupported_media_type(kind, "application/json")
+    body, images = await read_json_body(request, lambda members: _read(members, service), "input")
+    places = [f"input[{at}]" for at in range(len(images))]
     budget = _budget(body, service.manifest)
-    images = [_image(uri, place, service.settings) for uri, place in zip(body.input, places, strict=True)]
     if len(images) > 1:
         arrival = replace(arrival, bulk=True)  # requests with one image go first
     async with DisconnectWatch(request):
@@ -99,10 +97,17 @@ async def _models(request: Request) -> Response:
     return json_response({"object": "list", "data": models})
 
 
-async def _read(request: Request) -> EmbeddingsBody:
-    if (kind := media_type(request)) != "application/json":
-        raise unsupported_media_type(kind, "application/json")
-    return validate(EmbeddingsBody, await read_json_body(request))
+def _read(members: dict[str, Any], service: Service) -> tuple[EmbeddingsBody, list[bytes]]:
+    """The checked body and its images, which are not looked into yet."""
+    sent = members.get("input")
+    uris = sent if isinstance(sent, list) else [sent]
+    # What the model has to know of an image is that it is a text.
+    body = validate(
+        EmbeddingsBody, members | {"input": ["" if isinstance(uri, memoryview) else uri for uri in uris]}
+    )
+    check_count(len(uris), service.settings.max_images, "input")
+    _budget(body, service.manifest)
+    return body, [_image(uri, f"input[{at}]", service.settings) for at, uri in enumerate(uris)]
 
 
 def _budget(body: EmbeddingsBody, manifest: Manifest) -> Budget:
@@ -125,12 +130,11 @@ def _model_names(manifest: Manifest) -> list[str]:
     return [f"{manifest.name}@{width}" for width in (*manifest.widths, AUTO)]
 
 
-def _image(uri: str, place: str, settings: Settings) -> bytes:
-    found = DATA_URI.match(uri)
-    if found is None:
+def _image(uri: str | memoryview, place: str, settings: Settings) -> bytes:
+    if not is_data_uri(uri):
         rule = "must be an image as a data URI, data:image/…;base64,…"
         raise Problem("invalid_parameter", f"{place}: {rule}, found {describe_value(uri)}", "input")
-    image = decode_base64(uri[found.end() :], place)
+    image = decode_image(uri, place)
     check_size(len(image), settings.max_image_bytes, place)
     return image
 

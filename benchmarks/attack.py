@@ -1,0 +1,206 @@
+"""What one hostile client does to everybody else: every attack of attacks.py against a real `sfsc serve`.
+
+    python benchmarks/attack.py                    # all of them, in a control group of 512 MB
+    python benchmarks/attack.py --only WORD …      # those whose name has one of the words; writes nothing
+
+The service runs in a control group of its own with `--memory` MB (root and a writable /sys/fs/cgroup), else
+without limits, which the result then says. A normal client asks for a narrow embedding again and again, first
+alone, then beside the attack. The freeze is the longest time by which the event loop of the service was late
+(loop_lag.py); memory is the peak of its resident set.
+"""
+
+import argparse
+import contextlib
+import json
+import mmap
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+from attacks import ATTACKS
+from bodies import draw
+from live_service import launched
+from loop_lag import GAUGE
+from result_file import Figure, write_result
+
+LAG = Path(__file__).with_name("loop_lag.py")
+ATTACK = Path(__file__).with_name("attacks.py")
+HITS = 1024
+PAUSE_S = 0.01
+"""Between two requests of the normal client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One attack. `statuses`: how often the attacker saw each; 0 where it was cut off."""
+
+    attack: str
+    survived: bool
+    freeze_ms: float
+    peak_mb: float
+    alone_p99_ms: float
+    beside_p99_ms: float
+    refused: int
+    statuses: dict[str, int]
+
+    @property
+    def ratio(self) -> float:
+        """p99 of the normal client beside the attack ÷ alone."""
+        return self.beside_p99_ms / self.alone_p99_ms
+
+
+def main() -> None:
+    """Attack, and write benchmarks/results/attack.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, default=Path("models/demo"))
+    parser.add_argument("--seconds", type=float, default=6.0, help="how long each attack is repeated")
+    parser.add_argument("--memory", type=int, default=512, help="MB that the service may use")
+    parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="for development; writes nothing")
+    arguments = parser.parse_args()
+    chosen = [name for name in ATTACKS if not arguments.only or any(word in name for word in arguments.only)]
+    trials: list[Trial] = []
+    with tempfile.TemporaryDirectory() as work, control_group(arguments.memory) as group:
+        print(f"control group: {group or 'none: memory is measured, not limited'}", flush=True)
+        trials = [trial(name, arguments, Path(work), group) for name in chosen]
+    figures = figured(trials, arguments.memory)
+    if not arguments.only:
+        data = {
+            "seconds": arguments.seconds,
+            "memory_limit_mb": arguments.memory if group else None,
+            "trials": [asdict(one) for one in trials],
+        }
+        print(write_result("attack", figures, data, seed=0))
+
+
+def trial(name: str, arguments: argparse.Namespace, work: Path, group: Path | None) -> Trial:
+    """One attack on a service of its own."""
+    lag = work / "lag"
+    lag.write_bytes(GAUGE.pack(0.0))
+    service = [sys.executable, LAG, lag]
+    command = (
+        service if group is None else ["sh", "-c", f'echo $$ > {group}/cgroup.procs; exec "$@"', "sh", *service]
+    )
+    with (
+        launched(arguments.bundle, work, command, SFSC_LOG_LEVEL="error", SFSC_NICE="10") as (client, pid),
+        lag.open("r+b") as file,
+        mmap.mmap(file.fileno(), GAUGE.size) as gauge,
+    ):
+        fill(client)
+        image = draw(work)["single"].paths[0].read_bytes()
+        alone, _ = normal_client(client, image, time.monotonic() + arguments.seconds / 2)
+        forget_peak(pid)
+        GAUGE.pack_into(gauge, 0, 0.0)
+        words = [sys.executable, ATTACK, name, client.base_url.host, client.base_url.port, arguments.seconds]
+        attacker = subprocess.Popen([str(word) for word in words], stdout=subprocess.PIPE, text=True)
+        beside, refused = normal_client(client, image, time.monotonic() + arguments.seconds)
+        statuses = json.loads(attacker.communicate()[0] or "{}")
+        survived = is_alive(client)
+        freeze_s: float = GAUGE.unpack_from(gauge)[0]
+        found = Trial(
+            name,
+            survived,
+            1000 * freeze_s,
+            peak_mb(pid) if survived else float(arguments.memory),
+            1000 * float(np.quantile(alone, 0.99)),
+            1000 * float(np.quantile(beside or [float("inf")], 0.99)),
+            refused,
+            statuses,
+        )
+    print(
+        f"{name:40} {'' if survived else 'KILLED'} freeze {found.freeze_ms:7.1f} ms, peak {found.peak_mb:5.0f} MB,"
+        f" p99 {found.alone_p99_ms:6.1f} → {found.beside_p99_ms:6.1f} ms, refused {refused}, {statuses}",
+        flush=True,
+    )
+    return found
+
+
+def fill(client: httpx.Client) -> None:
+    """Items with as much metadata as they may have, so that a search has a large response."""
+    widths = client.get("/widths").raise_for_status().json()
+    vector = [1.0] + [0.0] * (widths["dim"] - 1)
+    line = {"vector": vector, "width": "1.0", "space": widths["space"], "metadata": {"text": "x" * 16_000}}
+    for begin in range(0, HITS, 256):
+        lines = [json.dumps({"id": f"item-{n}", **line}) for n in range(begin, begin + 256)]
+        response = client.post(
+            "/items", content="\n".join(lines), headers={"Content-Type": "application/x-ndjson"}
+        ).raise_for_status()
+        assert response.json()["failed"] == 0
+
+
+def normal_client(client: httpx.Client, image: bytes, until: float) -> tuple[list[float], int]:
+    """Seconds of each answered request, and how many were refused or failed."""
+    took: list[float] = []
+    refused = 0
+    while (began := time.monotonic()) < until:
+        try:
+            response = client.post("/embed?width=0.25", content=image, headers={"Content-Type": "image/jpeg"})
+            if response.status_code == httpx.codes.OK:
+                took.append(time.monotonic() - began)
+            else:
+                refused += 1
+        except httpx.TransportError:
+            refused += 1
+        time.sleep(PAUSE_S)
+    return took, refused
+
+
+def is_alive(client: httpx.Client) -> bool:
+    """Whether the service still answers."""
+    try:
+        return client.get("/livez").status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
+def forget_peak(pid: int) -> None:
+    """Let the peak of a process's memory begin anew (proc(5), clear_refs)."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def peak_mb(pid: int) -> float:
+    """The peak of a process's resident set."""
+    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+@contextlib.contextmanager
+def control_group(megabytes: int) -> Iterator[Path | None]:
+    """A control group (v1 or v2) with a limit on memory; None where none can be made."""
+    v1 = Path("/sys/fs/cgroup/memory")
+    group = (v1 if v1.is_dir() else Path("/sys/fs/cgroup")) / "sfsc-attack"
+    limit = "memory.limit_in_bytes" if v1.is_dir() else "memory.max"
+    try:
+        group.mkdir()
+        (group / limit).write_text(str(megabytes * 2**20))
+    except OSError:
+        yield None
+        return
+    try:
+        yield group
+    finally:
+        group.rmdir()
+
+
+def figured(trials: list[Trial], megabytes: int) -> list[Figure]:
+    """Three figures for each attack, with their goals."""
+    survivors = sum(one.survived for one in trials)
+    figures = [Figure("attacks that the service survived", survivors, "attacks", f">= {len(trials)}")]
+    for one in trials:
+        ratio = round(one.ratio, 2)
+        figures += [
+            Figure(f"{one.attack}: longest freeze of the event loop", round(one.freeze_ms, 1), "ms", "<= 50"),
+            Figure(f"{one.attack}: peak memory", round(one.peak_mb), "MB", f"<= {megabytes}"),
+            Figure(f"{one.attack}: p99 of a normal client beside it ÷ alone", ratio, "×", "<= 1.5"),
+        ]
+    return figures
+
+
+if __name__ == "__main__":
+    main()

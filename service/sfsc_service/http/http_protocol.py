@@ -1,0 +1,149 @@
+"""HTTP/1.1 on one connection: uvicorn's protocol, with what it lacks.
+
+- Bytes that are no body are counted: heads, trailers, chunk sizes, whatever call is running meanwhile.
+- At most MAX_PIPELINED requests wait behind a running one, and their bodies are not read until their turn comes.
+- A client that has closed only its sending side (a half-closed connection) gets its responses. Whether it has gone
+  altogether, nothing but writing tells: while a call runs for long, interim responses are written (100 Continue,
+  which every client of HTTP/1.1 must skip), and the system then says if nobody is there.
+- What is no HTTP gets a problem response, but never within the response of a running call.
+
+It uses what uvicorn does not document: tests/service/http/test_uvicorn_contract.py names all of it.
+"""
+
+import asyncio
+from typing import Literal
+
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from sfsc_service.errors import Problem
+from sfsc_service.http.problems import problem_response
+
+__all__ = ["ABORT", "Cause", "HttpProtocol", "raw_response"]
+
+MAX_HEAD_BYTES = 64 * 1024
+MAX_PIPELINED = 16
+PROBES_S = (0.5, 0.05, 0.5, 1.0, 2.0, 4.0)
+"""Seconds from one interim response to the next, the last of them again and again. Where the client has gone, the
+first one makes its system say so, and the second one fails."""
+INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+Cause = Literal["too_many", "no_head", "long_head", "pipelined", "unread"]
+
+ABORT = "sfsc.abort"
+"""Key of the ASGI scope that holds a function which drops the connection at once, and what is not sent yet."""
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin with a new connection."""
+        super().connection_made(transport)
+        self._overhead = 0
+        self._at_eof = False
+        self._probes = 0
+        self._next_probe: asyncio.TimerHandle | None = None
+        self.flow = _Flow(transport, self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget a connection that is gone."""
+        if self._next_probe is not None:
+            self._next_probe.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Receive bytes of a head, of a body, or of both."""
+        self._progress = False
+        self._received = len(data)
+        super().data_received(data)
+        self._overhead = 0 if self._progress else self._overhead + len(data)
+        if self._overhead > MAX_HEAD_BYTES:
+            self.drop("long_head")
+
+    def drop(self, cause: Cause) -> None:  # noqa: ARG002 - for those who count
+        """Close the connection because a bound was broken."""
+        self.transport.close()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Stay open for the responses to requests that have come whole."""
+        if self.cycle is None or self.cycle.more_body or self._is_idle:
+            return False
+        self._at_eof = True
+        self.cycle.keep_alive = False  # of the last request: its response is the last one
+        self._probe_later()
+        return True
+
+    def on_message_begin(self) -> None:
+        """Begin with a request."""
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self.drop("pipelined")
+            raise ValueError("too many pipelined requests")  # ends the parser
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Begin with a request's body."""
+        self._progress = True
+        if self._overhead + self._received > MAX_HEAD_BYTES and self._head_bytes > MAX_HEAD_BYTES:
+            self.drop("long_head")
+            raise ValueError("the head is too long")
+        self.scope[ABORT] = self.transport.abort  # type: ignore[literal-required]
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Receive a piece of a body."""
+        self._progress = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End a request, its trailers included."""
+        self._progress = True
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words
+        """Respond to what is no HTTP; say nothing where a response is under way."""
+        if not self.transport.is_closing() and (self.cycle is None or self._is_idle):
+            problem = Problem("invalid_request", "request: must be HTTP/1.1, found something else")
+            self.transport.write(raw_response(problem))
+        self.transport.close()
+
+    @property
+    def _is_idle(self) -> bool:
+        return bool(self.cycle.response_complete) and not self.pipeline
+
+    @property
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+
+    def _probe_later(self) -> None:
+        delay = PROBES_S[min(self._probes, len(PROBES_S) - 1)]
+        self._probes += 1
+        self._next_probe = self.loop.call_later(delay, self._probe)
+
+    def _probe(self) -> None:
+        if self.transport.is_closing():
+            return
+        is_running = not self.pipeline and not self.cycle.response_started
+        if is_running and self.cycle.scope["http_version"] == "1.1":
+            self.transport.write(INTERIM)
+        self._probe_later()
+
+
+class _Flow(FlowControl):
+    """Reads no further while requests wait behind a running one, or once nothing can follow."""
+
+    def __init__(self, transport: asyncio.Transport, protocol: HttpProtocol) -> None:
+        super().__init__(transport)
+        self._protocol = protocol
+
+    def resume_reading(self) -> None:
+        """Read on, unless there is a reason not to; uvicorn calls this whenever a body is wanted."""
+        if not self._protocol.pipeline and not self._protocol._at_eof:
+            super().resume_reading()
+
+
+def raw_response(problem: Problem) -> bytes:
+    """A whole response, after which the connection is closed."""
+    response = problem_response(problem, {"Connection": "close"})
+    headers = b"".join(name + b": " + value + b"\r\n" for name, value in response.raw_headers)
+    return STATUS_LINE[response.status_code] + headers + b"\r\n" + bytes(response.body)

@@ -1,0 +1,184 @@
+"""JSON objects from clients, within bounds that are checked before anything is built.
+
+    size     at most `max_bytes`, apart from images
+    values   at most MAX_CONTAINERS lists and objects
+    depth    orjson refuses what is nested more than 1,024 deep
+
+Images are most of a large document. They are cut out before it is parsed, which takes a search for quotes and no
+look at what lies between them, and are not copied.
+"""
+
+import json
+import re
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from sfsc_bundle.described import describe_value
+from sfsc_service.errors import Problem
+
+__all__ = ["Body", "read_json", "read_object"]
+
+Body = bytes | bytearray
+Buffer = bytes | memoryview
+
+MAX_CONTAINERS = 2**15
+"""More than valid metadata and a valid filter have together. Brackets in texts are counted as well."""
+LONG_STRING = 1024
+"""Strings of so many bytes are cut out of a document that would be too large with them."""
+BACKSLASH = 0x5C
+EXACT_INTEGERS = ("metadata", "filter")
+"""Members whose integers must not be rounded."""
+
+_BACKSLASH = re.compile(rb"\\")
+_LONG_INTEGER = re.compile(rb"\d{19}")
+
+
+def read_object(body: Body, max_bytes: int, image: str = "image") -> dict[str, Any]:
+    """Parse a JSON object.
+
+    Args:
+        max_bytes: how large it may be apart from its images.
+        image: the member that holds an image or a list of images. In a large document their texts come as views of
+            the body, which have no escapes.
+
+    Raises:
+        Problem: invalid_json, body_too_large.
+    """
+    document = _read(body, "body") if len(body) <= max_bytes else _read_cut(body, max_bytes, image)
+    if not isinstance(document, dict):
+        raise Problem("invalid_json", f"body: must be a JSON object, found {describe_value(document)}", "body")
+    return document
+
+
+def read_json(text: Body) -> Any:
+    """Parse JSON text of any kind; integers keep all their digits.
+
+    Raises:
+        ValueError: it is not JSON, or has too many lists and objects.
+    """
+    _check_containers(text)
+    return json.loads(text) if _LONG_INTEGER.search(text) else orjson.loads(text)
+
+
+def _read(text: Body, parameter: str) -> Any:
+    try:
+        _check_containers(text)
+        document = orjson.loads(text)
+        # orjson rounds integers beyond 64 bits without a word.
+        if isinstance(document, dict) and document.keys() & EXACT_INTEGERS and _LONG_INTEGER.search(text):
+            return json.loads(text)
+        return document
+    except (ValueError, RecursionError) as error:
+        # Python's own parser takes NaN and Infinity, so that the problem can name their parameter.
+        if b"NaN" in text or b"Infinity" in text:
+            try:
+                return json.loads(text)
+            except (ValueError, RecursionError):
+                pass
+        raise Problem("invalid_json", f"{parameter}: must be JSON, found: {error}", parameter) from error
+
+
+def _check_containers(text: Body) -> None:
+    if (found := text.count(b"[") + text.count(b"{")) > MAX_CONTAINERS:
+        raise ValueError(f"{found} opening brackets, which is more than {MAX_CONTAINERS}")
+
+
+def _read_cut(body: Body, max_bytes: int, image: str) -> Any:
+    """Parse a document without its long strings, then put them back where they belong."""
+    mark = secrets.token_hex(8)  # a client cannot write what it cannot guess
+    texts, strings = _cut(body, max_bytes)
+    marks = [f"{mark}{at}" for at in range(len(strings))]
+    document = _read(_joined(texts, [name.encode() for name in marks]), "body")
+    if not isinstance(document, dict):
+        return document
+    cut = dict(zip(marks, strings, strict=True))
+    images = document.get(image)
+    found = [
+        name
+        for name in (images if isinstance(images, list) else [images])
+        if isinstance(name, str) and name in cut
+    ]
+    if len(found) < len(cut):  # some are no images, and count
+        used = set(found)
+        kept = [name.encode() if name in used else cut[name] for name in marks]
+        document = _read(_checked(_joined(texts, kept), max_bytes), "body")
+        images = document[image] if found else None
+    if isinstance(images, list):
+        document[image] = [_unescaped(cut[one]) if isinstance(one, str) and one in cut else one for one in images]
+    elif isinstance(images, str) and images in cut:
+        document[image] = _unescaped(cut[images])
+    return document
+
+
+def _unescaped(string: memoryview) -> memoryview | str:
+    """What stood between quotes; some clients write / as \\/, and line breaks have to be escaped."""
+    if not _BACKSLASH.search(string):
+        return string
+    try:
+        text: str = orjson.loads(b'"%b"' % string)
+        return text
+    except orjson.JSONDecodeError as error:
+        raise Problem("invalid_json", f"body: must be JSON, found in a text: {error}", "body") from error
+
+
+def _cut(body: Body, max_bytes: int) -> tuple[list[memoryview], list[memoryview]]:
+    """Split a document at its long strings: the texts around them, one more than strings, and the strings.
+
+    A string that holds an escaped quote, or ends with a backslash, is no image and is not cut.
+    """
+    view = memoryview(body)
+    texts: list[memoryview] = []
+    strings: list[memoryview] = []
+    begin = kept = 0
+    opening = body.find(b'"')
+    while opening >= 0:
+        closing = body.find(b'"', opening + 1)
+        is_image = closing - opening > LONG_STRING
+        while closing >= 0 and body[closing - 1] == BACKSLASH:
+            is_image = False
+            _check_kept(kept + closing - begin, max_bytes)
+            if not _is_escaped(body, opening, closing):
+                break
+            closing = body.find(b'"', closing + 1)
+        if closing < 0:
+            break
+        if is_image:
+            texts.append(view[begin : opening + 1])
+            strings.append(view[opening + 1 : closing])
+            kept += opening + 1 - begin
+            begin = closing
+        _check_kept(kept + closing - begin, max_bytes)
+        opening = body.find(b'"', closing + 1)
+    _check_kept(kept + len(body) - begin, max_bytes)
+    texts.append(view[begin:])
+    return texts, strings
+
+
+def _is_escaped(body: Body, opening: int, quote: int) -> bool:
+    """Whether an odd number of backslashes stands before a quote."""
+    at = quote - 1
+    while at > opening and body[at] == BACKSLASH:
+        at -= 1
+    return (quote - 1 - at) % 2 == 1
+
+
+def _joined(texts: Sequence[Buffer], strings: Sequence[Buffer]) -> bytes:
+    pairs = [part for pair in zip(texts, strings, strict=False) for part in pair]
+    return b"".join([*pairs, texts[-1]])
+
+
+def _checked(text: bytes, max_bytes: int) -> bytes:
+    _check_kept(len(text), max_bytes)
+    return text
+
+
+def _check_kept(found: int, max_bytes: int) -> None:
+    if found > max_bytes:
+        raise Problem(
+            "body_too_large",
+            f"body: a JSON document must have at most {max_bytes} bytes apart from its images, found more",
+            "body",
+        )

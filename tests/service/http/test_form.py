@@ -1,0 +1,112 @@
+"""Multipart forms: what clients write is understood, what is not followed is refused, and every bound holds."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sfsc_service.errors import Problem
+from sfsc_service.http.form import MAX_TEXT_BYTES, FilePart, Form, read_form
+
+BOUNDARY = "multipart/form-data; boundary=B"
+FILE = b'Content-Disposition: form-data; name="image"; filename="a.jpg"'
+FIELD = b'Content-Disposition: form-data; name="width"'
+
+
+def read(body: bytes, content_type: str = BOUNDARY, *, piece: int = 70_000, parts: int = 8) -> Form:
+    async def chunks() -> AsyncIterator[bytes]:
+        for at in range(0, len(body), piece):
+            yield body[at : at + piece]
+
+    return asyncio.run(read_form(chunks(), content_type, parts, parts))
+
+
+def form(*parts: tuple[bytes, bytes], end: bytes = b"--B--\r\n") -> bytes:
+    return b"".join(b"--B\r\n" + head + b"\r\n\r\n" + data + b"\r\n" for head, data in parts) + end
+
+
+@given(data=st.binary(max_size=200).filter(lambda data: b"--B" not in data), piece=st.integers(1, 40))
+def test_parts_come_in_any_pieces(data: bytes, piece: int) -> None:
+    found = read(form((FILE, data), (FIELD, b"0.5")), piece=piece)
+    assert found == Form([("width", "0.5")], [FilePart("image", "a.jpg", data)])
+
+
+@pytest.mark.parametrize(
+    "disposition",
+    [
+        b"filename*=UTF-8''b%C3%BC.jpg",
+        b"filename=\"=?utf-8?B?YsO8LmpwZw==?=\"; filename*=utf-8'de'b%C3%BC.jpg",
+        b"filename*=iso-8859-1''b%FC.jpg; filename=x",
+        'filename="bü.jpg"'.encode(),
+        'filename="bü.jpg"'.encode("latin-1"),
+    ],
+)
+def test_file_names_that_are_not_ascii(disposition: bytes) -> None:
+    head = b'Content-Disposition: form-data; name="image"; ' + disposition
+    assert [part.filename for part in read(form((head, b"x"))).files] == ["bü.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "header", "text"),
+    [
+        (BOUNDARY, b"", "ü".encode()),
+        (BOUNDARY, b"\r\nContent-Type: text/plain; charset=UTF-8", "ü".encode()),
+        (BOUNDARY, b"\r\nContent-Type: text/plain; charset=ISO-8859-1", b"\xfc"),
+        (BOUNDARY + "; charset=latin1", b"", b"\xfc"),
+        (BOUNDARY, b"", b"\xfc"),
+    ],
+)
+def test_texts_in_utf_8_and_latin_1(content_type: str, header: bytes, text: bytes) -> None:
+    assert read(form((FIELD + header, text)), content_type).texts == [("width", "ü")]
+
+
+@pytest.mark.parametrize("charset", ["punycode", "utf-16", "utf-7", "rot13", "x", "utf-8-sig"])
+@pytest.mark.parametrize("of_part", [False, True])
+def test_other_charsets_are_refused(charset: str, of_part: bool) -> None:
+    head = FIELD + (f"\r\nContent-Type: text/plain; charset={charset}".encode() if of_part else b"")
+    with pytest.raises(Problem, match="charset must be utf-8 or iso-8859-1") as refused:
+        read(form((head, b"x")), BOUNDARY if of_part else f"{BOUNDARY}; charset={charset}")
+    assert refused.value.status == 415
+
+
+@pytest.mark.parametrize("header", [b"Content-Transfer-Encoding: base64", b"Content-Encoding: gzip"])
+def test_encoded_parts_are_refused(header: bytes) -> None:
+    with pytest.raises(Problem, match="must not be encoded") as refused:
+        read(form((FILE + b"\r\n" + header, b"eA==")))
+    assert refused.value.status == 415
+
+
+def test_plain_encodings_are_none() -> None:
+    assert read(form((FILE + b"\r\nContent-Transfer-Encoding: Binary", b"x"))).files[0].data == b"x"
+
+
+@pytest.mark.parametrize(
+    ("body", "rule"),
+    [
+        (b"", "before its last boundary"),
+        (form((FILE, b"x"), end=b""), "before its last boundary"),
+        (form((FILE, b"x"), end=b"--B"), "before its last boundary"),
+        (form((b"X: y", b"x")), "must have a name"),
+        (form((FIELD, b"x" * (MAX_TEXT_BYTES + 1))), "at most"),
+        (form(*[(FIELD, b"x")] * 9), "at most 8 text parts"),
+        (form(*[(FILE, b"x")] * 9), "at most 8 file parts"),
+        (form((FILE, b"\r\n--BX" * 30)), "at most 16 parts"),
+        (b"\r\n" * 2**20 + form((FILE, b"x")), "nothing but padding"),
+        (b"--B\r\n" + FILE + b"\r\n\r\nx\r\n--B" + b" " * 2**20, "nothing but padding"),
+        (form((b"X" * 5000 + b": y", b"x")), "header"),
+        (form((b"X: " + b"y" * 5000, b"x")), "header"),
+        (form((b"\r\n".join([b"X: y"] * 50), b"x")), "header"),
+    ],
+    ids=["empty", "no end", "half an end", "no name", "long text", "texts", "files", "no boundaries", "preamble",
+         "padding", "long name", "long value", "headers"],
+)  # fmt: skip
+def test_what_cannot_be_read_is_refused_with_a_sentence(body: bytes, rule: str) -> None:
+    with pytest.raises(Problem, match=rule) as refused:
+        read(body)
+    assert refused.value.code == "invalid_request"
+
+
+def test_what_follows_the_last_boundary_is_left_alone() -> None:
+    assert read(form((FILE, b"x")) + b"epilogue\r\n" * 10_000).files == [FilePart("image", "a.jpg", b"x")]

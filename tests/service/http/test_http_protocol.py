@@ -1,0 +1,172 @@
+"""Bytes that no client library sends: trailers without end, pipelined requests, half-closed connections."""
+
+import json
+import re
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from sfsc_service.http.http_protocol import INTERIM, MAX_HEAD_BYTES, MAX_PIPELINED
+from tests.service.faulty import Held, until
+from tests.service.images import draw_image
+from tests.service.live import Live
+from tests.service.raw import connect, hear, request_head
+
+IMAGE = draw_image(1)
+EMBED = request_head("POST", "/embed?width=0.25", Content_Type="image/jpeg", Content_Length=len(IMAGE)) + IMAGE
+LIVEZ = request_head("GET", "/livez")
+
+
+@pytest.fixture
+def held(weak: Live) -> Iterator[Held]:
+    """Calls at width 0.25 run until they are released."""
+    made = Held(weak, "0.25")
+    yield made
+    made.release()
+
+
+def flood(connection: socket.socket, text: bytes) -> None:
+    """Send far more than any bound, and be cut off."""
+    with pytest.raises((ConnectionResetError, BrokenPipeError)):
+        connection.sendall(text * (2**27 // len(text)))
+
+
+def statuses(heard: bytes) -> list[bytes]:
+    return re.findall(rb"HTTP/1.1 (\d+)", heard)
+
+
+def refused(live: Live, cause: str) -> float:
+    return live.metric("sfsc_refused_connections_total", cause=cause)
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [b"0\r\n" + b"x: y\r\n" * 10_000, b"0\r\nx: " + b"y" * 60_000, b"5;" + b"x=y;" * 15_000],
+    ids=["trailers", "one trailer", "a chunk's extensions"],
+)
+def test_what_surrounds_chunks_is_bounded(weak: Live, endless: bytes) -> None:
+    with connect(weak) as connection:
+        connection.sendall(request_head("POST", "/nowhere", Transfer_Encoding="chunked"))
+        connection.sendall(endless)
+        flood(connection, endless[4:])
+    until(lambda: refused(weak, "long_head") == 1.0)
+
+
+def test_trailers_of_a_usual_size_are_accepted(weak: Live) -> None:
+    with connect(weak) as connection:
+        head = request_head("POST", "/embed?width=0.5", Content_Type="image/jpeg", Transfer_Encoding="chunked")
+        connection.sendall(head + b"%x\r\n%b\r\n0\r\nx-checksum: 1\r\n\r\n" % (len(IMAGE), IMAGE) + LIVEZ)
+        connection.shutdown(socket.SHUT_WR)
+        assert statuses(hear(connection)) == [b"200", b"200"]
+
+
+@pytest.mark.parametrize("size", [MAX_HEAD_BYTES - 200, MAX_HEAD_BYTES + 200])
+def test_a_head_in_one_piece_is_bounded(weak: Live, size: int) -> None:
+    with connect(weak) as connection:
+        connection.sendall(request_head("GET", "/livez", x="y" * size))
+        heard = connection.recv(65_536)
+    assert heard.startswith(b"HTTP/1.1 200") == (size < MAX_HEAD_BYTES)
+    assert refused(weak, "long_head") == (size > MAX_HEAD_BYTES)
+
+
+def test_a_head_without_end_behind_a_running_call_is_bounded(weak: Live, held: Held) -> None:
+    with connect(weak) as connection:
+        connection.sendall(EMBED)
+        assert held.entered.wait(30)
+        connection.sendall(b"GET /livez HTTP/1.1\r\n")
+        flood(connection, b"x-and-so-on: on\r\n")
+    until(lambda: refused(weak, "long_head") == 1.0)
+
+
+@pytest.mark.usefixtures("held")
+def test_pipelined_requests_are_bounded(weak: Live) -> None:
+    with connect(weak) as connection:
+        connection.sendall(EMBED + LIVEZ * (MAX_PIPELINED + 1))
+        assert hear(connection) == b""
+    assert refused(weak, "pipelined") == 1.0
+
+
+def test_the_body_of_a_pipelined_request_is_not_read_before_its_turn(weak: Live, held: Held) -> None:
+    with connect(weak) as connection:
+        connection.sendall(EMBED)
+        assert held.entered.wait(30)
+        body = bytes(64 * 2**20)
+        connection.sendall(request_head("POST", "/nowhere", Content_Length=len(body)))
+        connection.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            connection.sendall(body)
+
+
+def test_pipelined_requests_are_answered_in_their_order(weak: Live) -> None:
+    with connect(weak) as connection:
+        connection.sendall(EMBED + LIVEZ + request_head("GET", "/nowhere") + LIVEZ)
+        connection.shutdown(socket.SHUT_WR)
+        assert statuses(hear(connection)) == [b"200", b"200", b"404", b"200"]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_half_closed_client_gets_its_answer(weak: Live, method: str) -> None:
+    with connect(weak) as connection:
+        connection.sendall(EMBED if method == "POST" else LIVEZ)
+        connection.shutdown(socket.SHUT_WR)
+        assert hear(connection).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_a_half_closed_client_is_told_to_wait_for_a_long_call(weak: Live, held: Held) -> None:
+    with connect(weak) as connection:
+        connection.sendall(EMBED)
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(len(INTERIM)) == INTERIM
+        held.release()
+        heard = hear(connection).removeprefix(INTERIM)
+    assert heard.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_a_client_of_http_1_0_gets_no_interim_response(weak: Live, held: Held) -> None:
+    with connect(weak) as connection:
+        connection.sendall(EMBED.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+        held.release()
+        connection.settimeout(30)
+        assert hear(connection).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_the_work_for_a_client_that_has_gone_altogether_is_dropped(
+    weak: Live, held: Held, callers: ThreadPoolExecutor
+) -> None:
+    busy = held.occupy(callers, "0.25")
+    with connect(weak) as connection:
+        connection.sendall(EMBED)
+        held.until_waiting(1)
+    until(lambda: weak.service.embedder.batcher.waiting == 0)
+    held.release()
+    assert busy.result().status_code == 200
+
+
+def test_a_client_that_leaves_amid_its_body_is_gone(weak: Live) -> None:
+    with connect(weak) as connection:
+        connection.sendall(EMBED[:-1])
+        connection.shutdown(socket.SHUT_WR)
+        assert hear(connection) == b""
+
+
+def test_what_is_no_http_gets_a_problem(weak: Live) -> None:
+    with connect(weak) as connection:
+        connection.sendall(b"nonsense\r\n\r\n")
+        head, _, body = hear(connection).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in head
+    assert json.loads(body)["code"] == "invalid_request"
+
+
+def test_nothing_is_written_into_the_response_of_a_running_call(weak: Live, held: Held) -> None:
+    with connect(weak) as connection:
+        connection.sendall(EMBED)
+        assert held.entered.wait(30)
+        connection.sendall(b"nonsense\r\n\r\n")
+        assert hear(connection) == b""

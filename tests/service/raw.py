@@ -1,0 +1,32 @@
+"""HTTP as bytes on a socket, for what no client library sends."""
+
+import socket
+
+from tests.service.live import Live
+
+__all__ = ["connect", "hear", "request_head"]
+
+TIMEOUT_S = 30.0
+
+
+def connect(live: Live) -> socket.socket:
+    host, port = live.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=TIMEOUT_S)
+
+
+def request_head(method: str, path: str, **headers: object) -> bytes:
+    """The head of a request; `content_type=…` becomes the header content-type."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: x"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def hear(connection: socket.socket) -> bytes:
+    """Everything until the service closes the connection."""
+    heard = b""
+    try:
+        while part := connection.recv(65_536):
+            heard += part
+    except ConnectionResetError:
+        pass
+    return heard
