@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -48,11 +49,19 @@ def general_bundle() -> Path:
             f"{INSTALL} && sfsc-train {' '.join(ADOPT)}; --bundle serves another one"
         )
     print(f"making {GENERAL}, the bundle for photographs: sfsc-train {' '.join(ADOPT)}", flush=True)
-    done = subprocess.run([command, *ADOPT], stderr=subprocess.PIPE, text=True, errors="replace", check=False)
+    before = signal.signal(signal.SIGTERM, _stop)  # by default it would end this process and not the other one
+    try:
+        done = subprocess.run([command, *ADOPT], stderr=subprocess.PIPE, text=True, errors="replace", check=False)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if done.returncode:
         *_, said = done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"]
         raise StartError(f"{GENERAL} could not be made: {said}")
     return GENERAL
+
+
+def _stop(*_: object) -> None:
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 def _trainer() -> str | None:

@@ -3,6 +3,7 @@
 import http.client
 import importlib.metadata
 import json
+import os
 import re
 import shlex
 import signal
@@ -28,7 +29,7 @@ from sfsc_service.cli.rm import Remove
 from sfsc_service.cli.search import Search
 from sfsc_service.cli.serve import Serve
 from sfsc_service.cli.widths import Widths
-from tests.service.command import SFSC, run, serving, until_ready
+from tests.service.command import ENVIRONMENT, SFSC, run, serving, until_ready
 from tests.service.images import draw_image
 from tests.service.live import JPEG
 
@@ -380,6 +381,20 @@ def test_own_images_are_served_by_a_bundle_that_is_made_first(tiny: Bundle, own:
             assert (told["model"], told["gallery"]["items"]) == (tiny.manifest.name, 1)
     made = (tmp_path / "said").read_text().splitlines()
     assert made == ["adopt --to models/general --weights efficientnet-lite0"], "it is made once"
+
+
+def test_a_demo_that_is_stopped_while_the_bundle_is_made_leaves_nothing_running(own: Path, tmp_path: Path) -> None:
+    path = trainer(tmp_path, f"echo $$ > {tmp_path}/pid; exec sleep 60")
+    words = [without_training(tmp_path), "demo", "--images", own, "--port", "0"]
+    process = subprocess.Popen(words, cwd=tmp_path, env=ENVIRONMENT | {"PATH": f"{path}:/usr/bin:/bin"})
+    end = time.monotonic() + 60
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_without_a_bundle_for_photographs_the_command_that_makes_it_is_said(own: Path, tmp_path: Path) -> None:
