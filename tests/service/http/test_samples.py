@@ -29,7 +29,7 @@ def listing(folder: Path, document: Any) -> Path:
 GOOD = {
     "seed": 3,
     "items": [{"file": "queries/a b.jpg"}],
-    "queries": [{"file": "queries/a b.jpg", "identity": "v7"}],
+    "queries": [{"file": "queries/a b.jpg", "identity": "v7", "item": "cars/7"}],
 }
 
 
@@ -37,7 +37,12 @@ def test_samples_are_what_the_listing_names(settings: Settings, tmp_path: Path) 
     samples = listing(tmp_path / "gallery", GOOD)
     with running(settings.model_copy(update={"samples": samples})) as live:
         (sample,) = live.http.get("/samples").json()["samples"]
-        assert sample == {"name": "a b", "image": "samples/a%20b", "metadata": {"identity": "v7"}}
+        assert sample == {
+            "name": "a b",
+            "image": "samples/a%20b",
+            "metadata": {"identity": "v7"},
+            "item": "cars/7",
+        }
         response = live.http.get(f"/{sample['image']}")
         assert response.content == IMAGE
         assert response.headers["Content-Type"] == "image/jpeg"

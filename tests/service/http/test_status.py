@@ -17,6 +17,8 @@ def test_widths_tells_costs_quality_and_the_items_per_width(live: Live, tiny: Bu
         assert (told["macs"], told["parameters"]) == (submodel.macs, submodel.parameters)
         assert told["gflops"] == pytest.approx(2e-9 * submodel.macs)
         assert told["latency_ms"] > 0
+        own = document["quality"]["widths"].index(told["width"])
+        assert told["predicted_mean_ap"] == pytest.approx(document["quality"]["mixed"]["mean_ap"][own], abs=0.01)
     assert document["quality"]["mean_ap"] == [list(row) for row in tiny.manifest.quality.mean_ap]
     assert document["quality"]["mixed"] == tiny.manifest.quality.mixed.model_dump(mode="json")
     assert document["gallery"] == {"items": ITEMS, "widths": dict.fromkeys(WIDTHS, ITEMS // 4)}

@@ -44,7 +44,8 @@ def test_everything_by_keyboard_alone(tab: GalleryPage) -> None:
 
 
 def violations(tab: GalleryPage) -> list[str]:
-    """What axe-core finds, as sentences."""
+    """What axe-core finds once nothing is under way, as sentences."""
+    tab.page.wait_for_selector("#output:not([aria-busy])")
     found: list[dict[str, Any]] = Axe().run(tab.page).response["violations"]
     return [f"{one['id']} ({one['impact']}): {node['html'][:200]}" for one in found for node in one["nodes"]]
 
