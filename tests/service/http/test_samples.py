@@ -100,6 +100,6 @@ def test_a_bad_listing_is_named_in_one_sentence(tmp_path: Path, document: Any, s
 
 def test_a_demo_gallery_is_loaded_by_the_same_listing(tmp_path: Path) -> None:
     listing(tmp_path / "gallery", GOOD)
-    (image,) = demo_images(tmp_path)
+    (image,) = demo_images(tmp_path).images
     assert (image.name, image.path.read_bytes(), image.metadata) == ("a b", IMAGE, {})
-    assert demo_images(tmp_path / "without a gallery") == ()
+    assert not demo_images(tmp_path / "without a gallery").images
