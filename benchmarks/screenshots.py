@@ -12,25 +12,32 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
 from chromium import chromium
 from demo_service import demo_service
 
 DOCS = Path(__file__).parent.parent / "docs"
 MAX_BYTES, MAX_FLAT, GAP = 300_000, 48, 24
+MOVE = "(input, place) => { input.value = place; input.dispatchEvent(new Event('change')); }"
 SETTLED = "() => [...document.images].every((one) => one.complete) && document.querySelector('.card[data-id]')"
 
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One image of the whole page, cut into `columns` side by side where it is narrow and long."""
+    """One image of the page, cut into `columns` side by side where it is narrow and long.
+
+    `part` is the selector of what is shown; without it, the whole page. `searches_s` is for how many seconds the
+    demo's load rises before.
+    """
 
     name: str
     width: int
     scheme: str
     view: str = ""
     columns: int = 1
+    part: str | None = None
+    searches_s: int = 0
 
 
 SHOTS = (
@@ -38,6 +45,7 @@ SHOTS = (
     Shot("page-400-dark", 400, "dark", columns=4),
     Shot("page-widths-1280-dark", 1280, "dark", "mode=gflops&view=compare&metric=rank1"),
     Shot("page-widths-400-light", 400, "light", "view=compare", columns=4),
+    Shot("page-load-1280-light", 1280, "light", part="#traffic .panel", searches_s=50),
 )
 
 
@@ -67,7 +75,20 @@ def take(browser: Browser, address: str, shot: Shot) -> bytes:
         page.goto(address)
         page.wait_for_function(SETTLED)
         page.wait_for_load_state("networkidle")
-        return page.screenshot(full_page=True)
+        if shot.searches_s:
+            raise_load(page, shot.searches_s)
+        return page.locator(shot.part).screenshot() if shot.part else page.screenshot(full_page=True)
+
+
+def raise_load(page: Page, seconds: int) -> None:
+    """Move the slider of the demo's load from one end to the other, in steps of a second."""
+    slider = page.locator("#load-slider input")
+    slider.scroll_into_view_if_needed()
+    page.wait_for_selector("#load-slider .tick")
+    steps = int(slider.get_attribute("max") or 0)
+    for second in range(1, seconds + 1):
+        slider.evaluate(MOVE, steps * second // seconds)
+        page.wait_for_timeout(1000)
 
 
 def arrange(png: bytes, columns: int) -> Image.Image:
