@@ -25,7 +25,7 @@ from sfsc_service.gallery.gallery import Gallery
 
 __all__ = ["MAX_PER_S", "SimulatedLoad", "small_jpeg"]
 
-MAX_PER_S = 3000.0
+MAX_PER_S = 2000.0
 """The highest rate, in searches a second."""
 MAX_OPEN = 4096
 """Searches that are open at a time; what would begin beyond that is left out."""

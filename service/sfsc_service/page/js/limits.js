@@ -27,7 +27,7 @@ export class Overhead {
 const fromHereOn = (values) => values.map((_, i) => Math.min(...values.slice(i)));
 
 /** A width is marked at what it, or a narrower one that is as good, reaches; so marks ascend. */
-const upToHere = (values) => values.map((_, i) => Math.max(...values.slice(0, i + 1)));
+export const upToHere = (values) => values.map((_, i) => Math.max(...values.slice(0, i + 1)));
 
 const named = (widths, values) => new Map(widths.map(({ width }, i) => [width, values[i]]));
 

@@ -3,6 +3,7 @@
 import { getLoad, setLoad } from "./api.js";
 import { byId, el } from "./dom.js";
 import { perSecond } from "./format.js";
+import { upToHere } from "./limits.js";
 import { Slider } from "./slider.js";
 import { showProblem } from "./status.js";
 
@@ -37,7 +38,8 @@ export class Load {
   }
 
   #show({ per_s: rate, max_per_s: most, open, refused, capacity_per_s: capacity }) {
-    const marks = Object.entries(capacity).sort(([, one], [, other]) => one - other);
+    const widths = Object.keys(capacity).sort((one, other) => parseFloat(other) - parseFloat(one));
+    const marks = upToHere(widths.map((width) => capacity[width])).map((mark, i) => [widths[i], mark]);
     this.slider.show(Math.max(rate, LOWEST));
     this.slider.range(LOWEST, most, new Map(marks));
     byId("load-stop").disabled = !rate;
