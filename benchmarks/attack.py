@@ -43,6 +43,7 @@ class Trial:
 
     attack: str
     survived: bool
+    alone_freeze_ms: float
     freeze_ms: float
     peak_mb: float
     alone_p99_ms: float
@@ -94,7 +95,9 @@ def trial(name: str, arguments: argparse.Namespace, work: Path, group: Path | No
     ):
         fill(client)
         image = draw(work)["single"].paths[0].read_bytes()
+        GAUGE.pack_into(gauge, 0, 0.0)
         alone, _ = normal_client(client, image, time.monotonic() + arguments.seconds / 2)
+        alone_freeze_s: float = GAUGE.unpack_from(gauge)[0]
         forget_peak(pid)
         GAUGE.pack_into(gauge, 0, 0.0)
         words = [sys.executable, ATTACK, name, client.base_url.host, client.base_url.port, arguments.seconds]
@@ -106,6 +109,7 @@ def trial(name: str, arguments: argparse.Namespace, work: Path, group: Path | No
         found = Trial(
             name,
             survived,
+            1000 * alone_freeze_s,
             1000 * freeze_s,
             peak_mb(pid) if survived else float(arguments.memory),
             1000 * float(np.quantile(alone, 0.99)),
@@ -114,7 +118,7 @@ def trial(name: str, arguments: argparse.Namespace, work: Path, group: Path | No
             statuses,
         )
     print(
-        f"{name:40} {'' if survived else 'KILLED'} freeze {found.freeze_ms:7.1f} ms, peak {found.peak_mb:5.0f} MB,"
+        f"{name:40} {'' if survived else 'KILLED'} freeze {found.alone_freeze_ms:6.1f} → {found.freeze_ms:6.1f} ms, peak {found.peak_mb:5.0f} MB,"
         f" p99 {found.alone_p99_ms:6.1f} → {found.beside_p99_ms:6.1f} ms, refused {refused}, {statuses}",
         flush=True,
     )

@@ -178,7 +178,7 @@ def _item_of_part(
 ) -> NewItem | FailedItem:
     try:
         fields = {**common, **text_options(texts), "id": id}
-        check_size(len(part.data), max_bytes)
+        check_size(part.size, max_bytes)
         return _new_item(validate(BulkItem, fields), part.data, max_bytes)
     except Problem as problem:
         return FailedItem(_reported_id(id), problem)
