@@ -118,7 +118,8 @@ def trial(name: str, arguments: argparse.Namespace, work: Path, group: Path | No
             statuses,
         )
     print(
-        f"{name:40} {'' if survived else 'KILLED'} freeze {found.alone_freeze_ms:6.1f} → {found.freeze_ms:6.1f} ms, peak {found.peak_mb:5.0f} MB,"
+        f"{name:40} {'' if survived else 'KILLED'}"
+        f" freeze {found.alone_freeze_ms:6.1f} → {found.freeze_ms:6.1f} ms, peak {found.peak_mb:5.0f} MB,"
         f" p99 {found.alone_p99_ms:6.1f} → {found.beside_p99_ms:6.1f} ms, refused {refused}, {statuses}",
         flush=True,
     )
