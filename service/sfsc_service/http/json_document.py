@@ -117,7 +117,7 @@ def _unescaped(string: memoryview) -> memoryview | str:
     if not _BACKSLASH.search(string):
         return string
     try:
-        text: str = orjson.loads(b'"%b"' % string)
+        text: str = orjson.loads(b'"%b"' % bytes(string))
         return text
     except orjson.JSONDecodeError as error:
         raise Problem("invalid_json", f"body: must be JSON, found in a text: {error}", "body") from error
