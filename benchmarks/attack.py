@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import json
 import mmap
+import os
 import subprocess
 import sys
 import tempfile
@@ -25,9 +26,9 @@ import httpx
 import numpy as np
 
 from attacks import ATTACKS
-from bodies import draw
 from live_service import launched
 from loop_lag import GAUGE
+from mixed_traffic import image
 from result_file import Figure, write_result
 
 LAG = Path(__file__).with_name("loop_lag.py")
@@ -43,6 +44,7 @@ class Trial:
 
     attack: str
     survived: bool
+    alone_freeze_ms: float
     freeze_ms: float
     peak_mb: float
     alone_p99_ms: float
@@ -93,19 +95,22 @@ def trial(name: str, arguments: argparse.Namespace, work: Path, group: Path | No
         mmap.mmap(file.fileno(), GAUGE.size) as gauge,
     ):
         fill(client)
-        image = draw(work)["single"].paths[0].read_bytes()
-        alone, _ = normal_client(client, image, time.monotonic() + arguments.seconds / 2)
+        small = image(0, 128, "JPEG")
+        GAUGE.pack_into(gauge, 0, 0.0)
+        alone, _ = normal_client(client, small, time.monotonic() + arguments.seconds / 2)
+        alone_freeze_s: float = GAUGE.unpack_from(gauge)[0]
         forget_peak(pid)
         GAUGE.pack_into(gauge, 0, 0.0)
         words = [sys.executable, ATTACK, name, client.base_url.host, client.base_url.port, arguments.seconds]
         attacker = subprocess.Popen([str(word) for word in words], stdout=subprocess.PIPE, text=True)
-        beside, refused = normal_client(client, image, time.monotonic() + arguments.seconds)
+        beside, refused = normal_client(client, small, time.monotonic() + arguments.seconds)
         statuses = json.loads(attacker.communicate()[0] or "{}")
         survived = is_alive(client)
         freeze_s: float = GAUGE.unpack_from(gauge)[0]
         found = Trial(
             name,
             survived,
+            1000 * alone_freeze_s,
             1000 * freeze_s,
             peak_mb(pid) if survived else float(arguments.memory),
             1000 * float(np.quantile(alone, 0.99)),
@@ -114,7 +119,8 @@ def trial(name: str, arguments: argparse.Namespace, work: Path, group: Path | No
             statuses,
         )
     print(
-        f"{name:40} {'' if survived else 'KILLED'} freeze {found.freeze_ms:7.1f} ms, peak {found.peak_mb:5.0f} MB,"
+        f"{name:40} {'' if survived else 'KILLED'}"
+        f" freeze {found.alone_freeze_ms:6.1f} → {found.freeze_ms:6.1f} ms, peak {found.peak_mb:5.0f} MB,"
         f" p99 {found.alone_p99_ms:6.1f} → {found.beside_p99_ms:6.1f} ms, refused {refused}, {statuses}",
         flush=True,
     )
@@ -134,13 +140,13 @@ def fill(client: httpx.Client) -> None:
         assert response.json()["failed"] == 0
 
 
-def normal_client(client: httpx.Client, image: bytes, until: float) -> tuple[list[float], int]:
+def normal_client(client: httpx.Client, data: bytes, until: float) -> tuple[list[float], int]:
     """Seconds of each answered request, and how many were refused or failed."""
     took: list[float] = []
     refused = 0
     while (began := time.monotonic()) < until:
         try:
-            response = client.post("/embed?width=0.25", content=image, headers={"Content-Type": "image/jpeg"})
+            response = client.post("/embed?width=0.25", content=data, headers={"Content-Type": "image/jpeg"})
             if response.status_code == httpx.codes.OK:
                 took.append(time.monotonic() - began)
             else:
@@ -174,7 +180,7 @@ def peak_mb(pid: int) -> float:
 def control_group(megabytes: int) -> Iterator[Path | None]:
     """A control group (v1 or v2) with a limit on memory; None where none can be made."""
     v1 = Path("/sys/fs/cgroup/memory")
-    group = (v1 if v1.is_dir() else Path("/sys/fs/cgroup")) / "sfsc-attack"
+    group = (v1 if v1.is_dir() else Path("/sys/fs/cgroup")) / f"sfsc-attack-{os.getpid()}"
     limit = "memory.limit_in_bytes" if v1.is_dir() else "memory.max"
     try:
         group.mkdir()

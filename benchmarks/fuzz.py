@@ -19,9 +19,9 @@ from pathlib import Path
 
 from live_service import launched
 from loop_lag import GAUGE
+from mixed_traffic import image
 from mutations import Mutations
 from result_file import Figure, write_result
-from untrained import images
 
 LAG = Path(__file__).with_name("loop_lag.py")
 REQUESTS = 100_000
@@ -70,10 +70,10 @@ def main() -> None:
             mmap.mmap(file.fileno(), GAUGE.size) as gauge,
         ):
             GAUGE.pack_into(gauge, 0, 0.0)
-            drawn = Mutations(arguments.seed, [*images(4), b"no image", b"", b"\xff\xd8\xff"])
-            seen = asyncio.run(
-                send_all(client.base_url.host, client.base_url.port or 80, drawn, arguments.requests)
-            )
+            images = [image(0, 48, "JPEG"), image(1, 64, "PNG"), b"no image", b"", b"\xff\xd8\xff"]
+            drawn = Mutations(arguments.seed, images)
+            host, port = client.base_url.host, client.base_url.port or 80
+            seen = asyncio.run(send_all(host, port, drawn, arguments.requests))
             freeze_ms = 1000 * GAUGE.unpack_from(gauge)[0]
             client.get("/readyz").raise_for_status()
     figures = [

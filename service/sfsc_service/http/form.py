@@ -32,10 +32,11 @@ _EXTENDED_NAME = re.compile(r";\s*filename\*\s*=\s*([\w-]{1,20})'[\w-]*'([^;\s\"
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """A part with a file name."""
+    """A part with a file name, of `size` bytes; one that is larger than wanted has no data."""
 
     name: str
     filename: str
+    size: int
     data: bytes
 
 
@@ -47,13 +48,19 @@ class Form:
     files: list[FilePart] = field(default_factory=list)
 
 
-async def read_form(chunks: AsyncIterator[bytes], content_type: str, max_files: int, max_texts: int) -> Form:
+async def read_form(
+    chunks: AsyncIterator[bytes], content_type: str, max_files: int, max_texts: int, max_file_bytes: int
+) -> Form:
     """Read a form to its end.
+
+    Args:
+        max_files, max_texts: how many parts with and without a file name it may have.
+        max_file_bytes: data of larger files is not kept.
 
     Raises:
         Problem: invalid_request (it cannot be read, or has too many parts), unsupported_media_type.
     """
-    reader = _Reader(content_type, max_files, max_texts)
+    reader = _Reader(content_type, max_files, max_texts, max_file_bytes)
     async for chunk in chunks:
         for at in range(0, len(chunk), SLICE):
             reader.write(chunk[at : at + SLICE])
@@ -62,11 +69,11 @@ async def read_form(chunks: AsyncIterator[bytes], content_type: str, max_files: 
 
 
 class _Reader:
-    def __init__(self, content_type: str, max_files: int, max_texts: int) -> None:
+    def __init__(self, content_type: str, max_files: int, max_texts: int, max_file_bytes: int) -> None:
         _, options = parse_options_header(content_type)
         self._charset = _charset(options)
         self._form = Form()
-        self._max_files, self._max_texts = max_files, max_texts
+        self._max_files, self._max_texts, self._max_file_bytes = max_files, max_texts, max_file_bytes
         self._delimiter = b"\r\n--" + options.get(b"boundary", b"")
         self._delimiters = self._silent = 0
         self._ended = False
@@ -145,14 +152,17 @@ class _Reader:
         self._size += end - start
         if self._filename is None and self._size > MAX_TEXT_BYTES:
             raise _unreadable(f"{self._name[:60]}: a text part must have at most {MAX_TEXT_BYTES} bytes")
-        self._data.append(data[start:end])
+        if self._filename is None or self._size <= self._max_file_bytes:
+            self._data.append(data[start:end])
+        else:
+            self._data.clear()
 
     def _on_part_end(self) -> None:
         data = b"".join(self._data)
         if self._filename is None:
             self._form.texts.append((self._name, _decoded(data, self._text_charset)))
         else:
-            self._form.files.append(FilePart(self._name, self._filename, data))
+            self._form.files.append(FilePart(self._name, self._filename, self._size, data))
         self._data = []
 
     def _on_end(self) -> None:

@@ -47,7 +47,7 @@ def read_object(body: Body, max_bytes: int, image: str = "image") -> dict[str, A
     Raises:
         Problem: invalid_json, body_too_large.
     """
-    document = _read(body, "body") if len(body) <= max_bytes else _read_cut(body, max_bytes, image)
+    document = _read(body) if len(body) <= max_bytes else _read_cut(body, max_bytes, image)
     if not isinstance(document, dict):
         raise Problem("invalid_json", f"body: must be a JSON object, found {describe_value(document)}", "body")
     return document
@@ -63,7 +63,7 @@ def read_json(text: Body) -> Any:
     return json.loads(text) if _LONG_INTEGER.search(text) else orjson.loads(text)
 
 
-def _read(text: Body, parameter: str) -> Any:
+def _read(text: Body) -> Any:
     try:
         _check_containers(text)
         document = orjson.loads(text)
@@ -78,7 +78,7 @@ def _read(text: Body, parameter: str) -> Any:
                 return json.loads(text)
             except (ValueError, RecursionError):
                 pass
-        raise Problem("invalid_json", f"{parameter}: must be JSON, found: {error}", parameter) from error
+        raise Problem("invalid_json", f"body: must be JSON, found: {error}", "body") from error
 
 
 def _check_containers(text: Body) -> None:
@@ -91,20 +91,19 @@ def _read_cut(body: Body, max_bytes: int, image: str) -> Any:
     mark = secrets.token_hex(8)  # a client cannot write what it cannot guess
     texts, strings = _cut(body, max_bytes)
     marks = [f"{mark}{at}" for at in range(len(strings))]
-    document = _read(_joined(texts, [name.encode() for name in marks]), "body")
+    document = _read(_joined(texts, [one.encode() for one in marks]))
     if not isinstance(document, dict):
         return document
     cut = dict(zip(marks, strings, strict=True))
     images = document.get(image)
-    found = [
-        name
-        for name in (images if isinstance(images, list) else [images])
-        if isinstance(name, str) and name in cut
-    ]
+    listed = images if isinstance(images, list) else [images]
+    found = [one for one in listed if isinstance(one, str) and one in cut]
     if len(found) < len(cut):  # some are no images, and count
         used = set(found)
-        kept = [name.encode() if name in used else cut[name] for name in marks]
-        document = _read(_checked(_joined(texts, kept), max_bytes), "body")
+        kept = [one.encode() if one in used else cut[one] for one in marks]
+        whole = _joined(texts, kept)
+        _check_kept(len(whole), max_bytes)
+        document = _read(whole)
         images = document[image] if found else None
     if isinstance(images, list):
         document[image] = [_unescaped(cut[one]) if isinstance(one, str) and one in cut else one for one in images]
@@ -118,7 +117,7 @@ def _unescaped(string: memoryview) -> memoryview | str:
     if not _BACKSLASH.search(string):
         return string
     try:
-        text: str = orjson.loads(b'"%b"' % string)
+        text: str = orjson.loads(b'"%b"' % bytes(string))
         return text
     except orjson.JSONDecodeError as error:
         raise Problem("invalid_json", f"body: must be JSON, found in a text: {error}", "body") from error
@@ -168,11 +167,6 @@ def _is_escaped(body: Body, opening: int, quote: int) -> bool:
 def _joined(texts: Sequence[Buffer], strings: Sequence[Buffer]) -> bytes:
     pairs = [part for pair in zip(texts, strings, strict=False) for part in pair]
     return b"".join([*pairs, texts[-1]])
-
-
-def _checked(text: bytes, max_bytes: int) -> bytes:
-    _check_kept(len(text), max_bytes)
-    return text
 
 
 def _check_kept(found: int, max_bytes: int) -> None:

@@ -21,7 +21,7 @@ class RawPathRoute(APIRoute):
         raw: bytes | None = scope.get("raw_path")
         sent = scope if raw is None else {**scope, "path": raw.split(b"?")[0].decode("latin-1")}
         match, found = super().matches(sent)
-        if match is Match.PARTIAL and scope["method"] == "HEAD" and "GET" in self.methods:
+        if match is Match.PARTIAL and self._is_head_of_get(scope):
             match = Match.FULL
         for name, value in found.get("path_params", {}).items():
             # Bytes that are not UTF-8 become surrogates, which the rules for ids refuse with a sentence.
@@ -30,10 +30,13 @@ class RawPathRoute(APIRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request that matches."""
-        if scope["method"] == "HEAD" and "GET" in self.methods:
+        if self._is_head_of_get(scope):
             await self.app(scope, receive, send)
         else:
             await super().handle(scope, receive, send)
+
+    def _is_head_of_get(self, scope: Scope) -> bool:
+        return scope["method"] == "HEAD" and "GET" in (self.methods or ())
 
 
 def allowed_methods(routes: Iterable[BaseRoute], scope: Scope) -> list[str]:
@@ -41,5 +44,5 @@ def allowed_methods(routes: Iterable[BaseRoute], scope: Scope) -> list[str]:
     matching = [
         route for route in routes if isinstance(route, APIRoute) and route.matches(scope)[0] is not Match.NONE
     ]
-    methods = {method for route in matching for method in route.methods}
+    methods = {method for route in matching for method in route.methods or ()}
     return sorted(methods | ({"HEAD"} if "GET" in methods else set()))

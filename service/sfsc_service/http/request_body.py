@@ -88,15 +88,16 @@ async def read_request(request: Request, model: type[M], max_images: int = 1) ->
     images: list[bytes] = []
     if kind == "multipart/form-data":
         form = await read_parts(request, max_images)
-        images = [part.data for part in uploads(form, "image")]
+        parts = uploads(form, "image")
+        check_count(len(parts), max_images)
+        for part in parts:
+            check_size(part.size, max_bytes)
+        images = [part.data for part in parts]
         texts = option_texts(form)
         size = sum(len(text) for _, text in texts)
         options = _merge(options, await parsing(request).run(size, text_options, texts))
     elif await _has_body(request):
         raise unsupported_media_type(kind, "image/*, multipart/form-data or application/json")
-    check_count(len(images), max_images)
-    for image in images:
-        check_size(len(image), max_bytes)
     return ParsedRequest(validate(model, options), images)
 
 
@@ -170,8 +171,9 @@ async def read_json_body(request: Request, use: Callable[[dict[str, Any]], T], i
 
 async def read_parts(request: Request, max_files: int) -> Form:
     """Read a multipart body with at most so many images. Raises Problem, as `form.read_form`."""
-    content_type = request.headers["content-type"]
-    return await read_form(request.stream(), content_type, max_files + EXTRA_PARTS, EXTRA_PARTS + 2 * max_files)
+    max_parts = (max_files + EXTRA_PARTS, 2 * max_files + EXTRA_PARTS)
+    max_bytes = request.app.state.settings.max_image_bytes
+    return await read_form(request.stream(), request.headers["content-type"], *max_parts, max_bytes)
 
 
 def uploads(form: Form, name: str) -> list[FilePart]:
@@ -190,9 +192,9 @@ def option_texts(form: Form) -> list[tuple[str, str]]:
     texts = list(form.texts)
     for part in form.files:
         if part.name in FILE_OPTIONS:
-            if len(part.data) > MAX_TEXT_BYTES:
+            if part.size > MAX_TEXT_BYTES:
                 rule = f"must have at most {MAX_TEXT_BYTES} bytes"
-                raise Problem("invalid_request", f"{part.name}: {rule}, found {len(part.data)}", part.name)
+                raise Problem("invalid_request", f"{part.name}: {rule}, found {part.size}", part.name)
             texts.append((part.name, part.data.decode("utf-8", "replace")))
         elif part.name != "image":
             detail = f"{part.name}: must be a text field, found a file part"
@@ -254,19 +256,23 @@ async def _raw_image(request: Request) -> bytes:
 def _from_members(
     model: type[M], options: dict[str, Any], members: dict[str, Any], max_images: int, max_bytes: int
 ) -> ParsedRequest[M]:
-    images = _base64_images(members.pop("image", None), max_images)
-    for image in images:
-        check_size(len(image), max_bytes)
+    images = _base64_images(members.pop("image", None), max_images, max_bytes)
     return ParsedRequest(validate(model, _merge(options, members)), images)
 
 
-def _base64_images(value: Any, max_images: int) -> list[bytes]:
+def _base64_images(value: Any, max_images: int, max_bytes: int) -> list[bytes]:
     if value is None:
         return []
     if isinstance(value, list):
         check_count(len(value), max_images)
-        return [decode_image(entry, f"image[{at}]") for at, entry in enumerate(value)]
-    return [decode_image(value, "image")]
+        return [_base64_image(entry, f"image[{at}]", max_bytes) for at, entry in enumerate(value)]
+    return [_base64_image(value, "image", max_bytes)]
+
+
+def _base64_image(value: Any, place: str, max_bytes: int) -> bytes:
+    image = decode_image(value, place)
+    check_size(len(image), max_bytes)
+    return image
 
 
 def _merge(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:

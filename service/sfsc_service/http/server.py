@@ -71,7 +71,7 @@ def serve(settings: Settings, service: Service, bound: socket.socket, *, with_de
         log_level=settings.log_level,
         access_log=False,
         server_header=False,
-        timeout_keep_alive=settings.keep_alive_s,  # type: ignore[arg-type] - a number of seconds, whole or not
+        timeout_keep_alive=math.ceil(settings.keep_alive_s),
         timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_s),
         http=bounded_connections(settings.max_connections, service.metrics),
         proxy_headers=False,

@@ -12,6 +12,7 @@ from sfsc_service.http.form import MAX_TEXT_BYTES, FilePart, Form, read_form
 
 BOUNDARY = "multipart/form-data; boundary=B"
 FILE = b'Content-Disposition: form-data; name="image"; filename="a.jpg"'
+MAX_FILE_BYTES = 100_000
 FIELD = b'Content-Disposition: form-data; name="width"'
 
 
@@ -20,7 +21,7 @@ def read(body: bytes, content_type: str = BOUNDARY, *, piece: int = 70_000, part
         for at in range(0, len(body), piece):
             yield body[at : at + piece]
 
-    return asyncio.run(read_form(chunks(), content_type, parts, parts))
+    return asyncio.run(read_form(chunks(), content_type, parts, parts, MAX_FILE_BYTES))
 
 
 def form(*parts: tuple[bytes, bytes], end: bytes = b"--B--\r\n") -> bytes:
@@ -30,7 +31,7 @@ def form(*parts: tuple[bytes, bytes], end: bytes = b"--B--\r\n") -> bytes:
 @given(data=st.binary(max_size=200).filter(lambda data: b"--B" not in data), piece=st.integers(1, 40))
 def test_parts_come_in_any_pieces(data: bytes, piece: int) -> None:
     found = read(form((FILE, data), (FIELD, b"0.5")), piece=piece)
-    assert found == Form([("width", "0.5")], [FilePart("image", "a.jpg", data)])
+    assert found == Form([("width", "0.5")], [FilePart("image", "a.jpg", len(data), data)])
 
 
 @pytest.mark.parametrize(
@@ -109,4 +110,9 @@ def test_what_cannot_be_read_is_refused_with_a_sentence(body: bytes, rule: str) 
 
 
 def test_what_follows_the_last_boundary_is_left_alone() -> None:
-    assert read(form((FILE, b"x")) + b"epilogue\r\n" * 10_000).files == [FilePart("image", "a.jpg", b"x")]
+    assert read(form((FILE, b"x")) + b"epilogue\r\n" * 10_000).files == [FilePart("image", "a.jpg", 1, b"x")]
+
+
+def test_the_data_of_a_file_that_is_too_large_is_not_kept() -> None:
+    size = MAX_FILE_BYTES + 1
+    assert read(form((FILE, b"x" * size))).files == [FilePart("image", "a.jpg", size, b"")]

@@ -19,7 +19,7 @@ from sfsc_service.http.base64_image import decode_image
 from sfsc_service.http.charset import utf8
 from sfsc_service.http.disconnect import DisconnectWatch
 from sfsc_service.http.form import FilePart, Form
-from sfsc_service.http.json_document import read_object
+from sfsc_service.http.json_document import Body, read_object
 from sfsc_service.http.ndjson import read_lines
 from sfsc_service.http.openapi import bulk_request, problems
 from sfsc_service.http.problems import as_problem
@@ -141,7 +141,7 @@ def _items_of_lines(
     return [_item_of_line(utf8(line, charset), common, max_document, max_bytes) for line in lines]
 
 
-def _item_of_line(line: bytes, common: dict[str, Any], max_document: int, max_bytes: int) -> NewItem | FailedItem:
+def _item_of_line(line: Body, common: dict[str, Any], max_document: int, max_bytes: int) -> NewItem | FailedItem:
     item_id = None
     try:
         fields = {**common, **read_object(line, max_document)}
@@ -178,7 +178,7 @@ def _item_of_part(
 ) -> NewItem | FailedItem:
     try:
         fields = {**common, **text_options(texts), "id": id}
-        check_size(len(part.data), max_bytes)
+        check_size(part.size, max_bytes)
         return _new_item(validate(BulkItem, fields), part.data, max_bytes)
     except Problem as problem:
         return FailedItem(_reported_id(id), problem)

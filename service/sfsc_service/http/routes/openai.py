@@ -101,10 +101,9 @@ def _read(members: dict[str, Any], service: Service) -> tuple[EmbeddingsBody, li
     """The checked body and its images, which are not looked into yet."""
     sent = members.get("input")
     uris = sent if isinstance(sent, list) else [sent]
-    # What the model has to know of an image is that it is a text.
-    body = validate(
-        EmbeddingsBody, members | {"input": ["" if isinstance(uri, memoryview) else uri for uri in uris]}
-    )
+    if any(isinstance(uri, memoryview) for uri in uris):  # of an image the model has to know that it is a text
+        members = members | {"input": ["" if isinstance(uri, memoryview) else uri for uri in uris]}
+    body = validate(EmbeddingsBody, members)
     check_count(len(uris), service.settings.max_images, "input")
     _budget(body, service.manifest)
     return body, [_image(uri, f"input[{at}]", service.settings) for at, uri in enumerate(uris)]

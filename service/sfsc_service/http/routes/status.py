@@ -13,7 +13,15 @@ from sfsc_service.lifecycle.service import Service
 
 __all__ = ["add_routes"]
 
-LIMITS = ("max_k", "max_images", "max_items", "max_image_bytes", "max_image_pixels", "max_body_bytes")
+LIMITS = (
+    "max_k",
+    "max_images",
+    "max_items",
+    "max_image_bytes",
+    "max_image_pixels",
+    "max_json_bytes",
+    "max_body_bytes",
+)
 """Settings that bound what a client may send."""
 
 
