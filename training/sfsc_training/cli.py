@@ -13,6 +13,8 @@ from sfsc_bundle.errors import SfscError
 from sfsc_bundle.folder import Bundle, check_target
 from sfsc_training.adopt.command import adopt_command
 from sfsc_training.align_run import MethodName, align_joined, align_run, align_trained, make_method
+from sfsc_training.arithmetic_file import write_arithmetic
+from sfsc_training.check_parts import check_parts
 from sfsc_training.checkpoint import older_space
 from sfsc_training.cli_options import (
     CORES,
@@ -153,11 +155,13 @@ def train(
     loaded = _recipe(recipe, setting or [], start)
     folder = out or Path("runs") / loaded.name
     check_run_folder(folder, loaded)
+    if not (folder / "checkpoint.pt").exists():
+        check_parts(loaded, teacher)
     dataset = read_for_training(data, loaded, folder, console)
     dataset, images = decode_for_training(dataset, loaded, console)
     options = RunOptions(threads, workers, checkpoint_every, device, compiled)
     if is_first():
-        print_plan(loaded, dataset, data, folder, console)
+        print_plan(loaded, dataset, data, folder, console, teacher)
         if not (folder / "checkpoint.pt").exists():
             print_time(loaded, dataset, console, options)
     train_run(loaded, dataset, folder, console, options, teacher, images)
@@ -169,6 +173,7 @@ def train(
         older = None if teacher is None or older_space(folder) is None else open_run(teacher, device=device)
         trained = align_trained(folder, dataset, device, console, older)
         _print_alignment(JoinedRuns((trained,)))
+    write_arithmetic(trained, len(dataset.train.paths), teacher)
     compare_with_untouched(trained, dataset, data, console)
     console.print(f"{loaded.name} is trained; next: sfsc-train evaluate {folder} --data {data}")
 
