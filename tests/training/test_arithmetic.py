@@ -1,5 +1,7 @@
 """The arithmetic of trainings, counted by hand from the cost of one forward pass of each width."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from sfsc_training.arithmetic import training_arithmetic
 from sfsc_training.config import load_recipe
 from sfsc_training.cost import macs
 from sfsc_training.networks.build import make_family
+from sfsc_training.sweep import read_sweep
 
 WIDTHS = "widths=[0.25, 0.5, 0.75, 1.0]"
 LENGTH = ("optimiser.steps=10", "optimiser.batch=8", "method=x")
@@ -70,3 +73,25 @@ def test_a_shorter_run_and_a_smaller_batch_take_less(small_recipe):
     assert str(whole).endswith(" TFLOP")
     averaged = recipe_of(small_recipe, "loss.soft_targets=1.0", "loss.reference=average", "optimiser.ema=0.9")
     assert "TFLOP, " in str(training_arithmetic(averaged, IMAGES))
+
+
+def test_the_sweep_of_one_training_against_two_has_equal_arithmetic():
+    sweep = Path(__file__).parents[2] / "training/sweeps/one-as-good-as-two.toml"
+    planned = {plan.folder: plan for plan in read_sweep(sweep) if plan.recipe.seed == 0}
+    spent = {}
+    for name, plan in planned.items():
+        before = 0 if plan.teacher is None else spent[plan.teacher]
+        spent[name] = before + sum(training_arithmetic(plan.recipe, 10_000))
+    wanted = spent["one-sfsc-seed0"]
+    twice = spent["two-frozen-soft-2000-seed0"]
+    apart = {"two-full-seed0", "two-full-2000-seed0", "two-frozen-soft-2000-seed0", "one-soft-half-of-two-seed0"}
+    assert {name: found / wanted for name, found in spent.items() if name not in apart} == pytest.approx(
+        dict.fromkeys(spent.keys() - apart, 1.0), abs=1e-3
+    )
+    assert spent["one-soft-half-of-two-seed0"] == pytest.approx(twice / 2, rel=1e-3)
+
+
+def test_the_long_recipe_for_photographs_is_that_for_photographs_with_more_steps():
+    short, long = load_recipe("photos"), load_recipe("photos-long")
+    assert (long.data, long.network, long.loss) == (short.data, short.network, short.loss)
+    assert long.optimiser.steps > 5 * short.optimiser.steps
