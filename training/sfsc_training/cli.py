@@ -29,7 +29,9 @@ from sfsc_training.cli_options import (
 )
 from sfsc_training.config import Recipe, load_recipe, packaged_recipes, purpose
 from sfsc_training.continuation import continued_recipe
+from sfsc_training.data.dataset import Dataset
 from sfsc_training.datasets import decode_for_training, open_with_data, read_for_recipe, read_for_training
+from sfsc_training.device import Device
 from sfsc_training.distributed import is_first
 from sfsc_training.errors import ExportError, FailedError, RecipeError, TrainingError
 from sfsc_training.evaluate_command import evaluate_command
@@ -167,15 +169,22 @@ def train(
     train_run(loaded, dataset, folder, console, options, teacher, images)
     if not is_first():
         return
-    if no_align:
-        trained = open_run(folder, dataset, device)
-    else:
+    _finish(folder, dataset, data, device, teacher, aligned=not no_align)
+    console.print(f"{loaded.name} is trained; next: sfsc-train evaluate {folder} --data {data}")
+
+
+def _finish(
+    folder: Path, dataset: Dataset, data: Path, device: Device, teacher: Path | None, *, aligned: bool
+) -> None:
+    """What follows the last step of a training: alignment, its arithmetic, and the untouched network beside it."""
+    if aligned:
         older = None if teacher is None or older_space(folder) is None else open_run(teacher, device=device)
         trained = align_trained(folder, dataset, device, console, older)
         _print_alignment(JoinedRuns((trained,)))
+    else:
+        trained = open_run(folder, dataset, device)
     write_arithmetic(trained, len(dataset.train.paths), teacher)
     compare_with_untouched(trained, dataset, data, console)
-    console.print(f"{loaded.name} is trained; next: sfsc-train evaluate {folder} --data {data}")
 
 
 @app.command()

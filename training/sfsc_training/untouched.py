@@ -54,7 +54,7 @@ def evaluate_untouched(
     section = _first_weights(recipe)
     if section is None:
         return None
-    network = make_switchable_family(section, [1.0]).to(device).eval()
+    network = make_switchable_family(section, [1.0]).to(memory_format=torch.channels_last).to(device).eval()
     split, rows = _embed(network, dataset.part(part), recipe, console)
     mapped = _with_map(network, split, rows, dataset, recipe, console) if part == "test" else None
     return {
