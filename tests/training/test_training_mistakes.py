@@ -71,7 +71,12 @@ def test_a_training_says_first_what_it_will_do(say, small_recipe, photos, tmp_pa
 
 
 def test_a_plan_names_what_shortens_the_training(say, small_recipe, photos, tmp_path):
-    length = ("optimiser={ passes = 1, steps = 2000, lr = 1e30, batch = 16 }", "loss.logits=linear", "data.query=")
+    length = (
+        "optimiser={ passes = 1, steps = 2000, lr = 1e30, batch = 16 }",
+        "loss.logits=linear",
+        "data.query=",
+        "data.validation_share=0.5",
+    )
     stop = "early_stopping={ every = 10, patience = 2 }"
     words = (word for setting in (*length, stop) for word in ("--set", setting))
     _, said, error = say(*command(small_recipe, photos, "--out", tmp_path / "run", *words))
