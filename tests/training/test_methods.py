@@ -32,7 +32,7 @@ JOINT = {
         "optimiser.ema=0.5",
         "aggregation.kind=sum",
     ),
-    "full-first": ("loss.compatible=soft-targets", "aggregation.kind=sum", "optimiser.full_first=0.4"),
+    "full-first": ("loss.compatible=soft-targets", "aggregation.kind=sum", "optimiser.full_first=0.3"),
     "next-wider": ("loss.compatible=base", "loss.soft_targets=1.0", "loss.reference=next-wider"),
     "alpha": ("loss.compatible=soft-targets", "loss.divergence=alpha", "aggregation.kind=sum"),
     "contrastive": ("loss.compatible=base", "loss.contrastive=1.0", "aggregation.kind=sum"),
