@@ -13,7 +13,7 @@ from sfsc_training.aggregation.aggregate import aggregate, gramian_of, shells
 from sfsc_training.aggregation.projection import conflict_share, projection_weights
 from sfsc_training.config import AggregationSection
 from sfsc_training.errors import RecipeError
-from sfsc_training.sandwich import sandwich
+from sfsc_training.trained_widths import sandwich
 
 PROJECTION, SUM = AggregationSection(), AggregationSection(kind="sum")
 GOLDEN = torch.tensor([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])

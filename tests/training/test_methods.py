@@ -26,6 +26,17 @@ JOINT = {
     "sfsc-without-projection": ("aggregation.kind=sum",),
     "in-place-distillation": ("loss.compatible=soft-targets", "aggregation.kind=sum"),
     "fixed-simplex": ("loss.class_vectors=simplex", "loss.soft_targets=1.0", "aggregation.scope=tensor"),
+    "average-teaches": (
+        "loss.compatible=soft-targets",
+        "loss.reference=average",
+        "optimiser.ema=0.5",
+        "aggregation.kind=sum",
+    ),
+    "full-first": ("loss.compatible=soft-targets", "aggregation.kind=sum", "optimiser.full_first=0.3"),
+    "next-wider": ("loss.compatible=base", "loss.soft_targets=1.0", "loss.reference=next-wider"),
+    "alpha": ("loss.compatible=soft-targets", "loss.divergence=alpha", "aggregation.kind=sum"),
+    "contrastive": ("loss.compatible=base", "loss.contrastive=1.0", "aggregation.kind=sum"),
+    "equal-norms": ("loss.compatible=base", "aggregation.kind=sum", "aggregation.equal_norms=true"),
     "mine": ("loss.distil=1.0", "loss.cross_entropy=0.5", "aggregation.kind=upgrad", "optimiser.ema=0.9"),
 }
 INDEPENDENT = ("method=independent", "network.separate=true", "loss.classifier=separate", "loss.compatible=base")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from sfsc_training.checkpoint import read_checkpoint
 from sfsc_training.cli import main
@@ -63,8 +64,26 @@ def test_a_training_says_first_what_it_will_do(say, small_recipe, photos, tmp_pa
     assert "left out identities with fewer than 2 images: 1, 'alone'" in plan
     assert "resnet10t at width 0.5, 1.0; images are resized to 32 × 32 pixels in colour and become 16" in plan
     assert "s a step, as a few steps took that were timed just now" in plan
+    assert re.search(r" training 50 steps of 1\d images, \d+ passes over them, about ", plan)
+    assert re.search(r" arithmetic [\d.e-]+ TFLOP \(two FLOP a multiply-accumulate", plan)
     for part in ("train", "validation", "test"):
         assert re.search(rf" {part} \d+ images of \d identities, ", plan)
+
+
+def test_a_plan_names_what_shortens_the_training(say, small_recipe, photos, tmp_path):
+    length = (
+        "optimiser={ passes = 1, steps = 2000, lr = 1e30, batch = 16 }",
+        "loss.logits=linear",
+        "data.query=",
+        "data.validation_share=0.5",
+    )
+    stop = "early_stopping={ every = 10, patience = 2 }"
+    words = (word for setting in (*length, stop) for word in ("--set", setting))
+    _, said, error = say(*command(small_recipe, photos, "--out", tmp_path / "run", *words))
+    assert "training diverged" in error  # the plan stands before it
+    assert re.search(r"300 steps of \d+ images, \d+ passes over them \(not 2000 steps: optimiser.passes = 1", said)
+    assert "of it to score validation images" in said
+    assert "early stop where 2 looks at the validation identities, one every 10 steps, find no better" in said
 
 
 def test_the_run_folder_is_named_after_the_recipe(say, small_recipe, photos, tmp_path, monkeypatch):
@@ -93,6 +112,34 @@ def test_more_steps_are_a_new_run_that_starts_from_the_old_one(say, small_recipe
     assert old.data_sha256 == new.data_sha256
     assert say("train", "--from", "runs/small-2", *words, *steps)[0] == 0
     assert (tmp_path / "runs/small-3/checkpoint.pt").exists()
+
+
+def test_parts_that_do_not_fit_together_are_refused_before_any_image_is_read(
+    say, small_recipe, photos, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert say(*command(small_recipe, photos, *SHORT))[0] == 0
+    torch.save({"conv1.weight": torch.zeros(3, 3)}, "other.pth")
+
+    def refused(*settings, more=()):
+        words = (word for setting in settings for word in ("--set", setting))
+        code, said, error = say(*command(small_recipe, "nowhere", "--out", "new", *words, *more))
+        assert (code, said, error.count("\n")) == (2, "", 1)
+        assert not Path("new").exists()
+        return error
+
+    start = "network.start='runs/small'"
+    assert "has another network: network.dimension is 16 there and 7 here" in refused(start, "network.dimension=7")
+    assert "has another network: widths is [0.5, 1.0] there and" in refused(start, "widths=[0.25, 1.0]")
+    assert "'resnet10t' cannot be built" in refused("network.stem=timm", "network.weights_file=other.pth")
+    teacher = ("--teacher", "runs/small")
+    assert "has no section [teacher]" in refused(more=teacher)
+    assert "needs a finished run as its teacher" in refused("teacher.classify=1.0", "method=x")
+    wide = ("method=x", "teacher.classify=1.0", "network.dimension=7")
+    assert "embeddings of dimension 16; the recipe has network.dimension = 7" in refused(*wide, more=teacher)
+    full = ("method=x", "teacher.full=true", "network.separate=true", "network.backbone=resnet18")
+    assert "differs from width 1 of this recipe: network.backbone is" in refused(*full, more=teacher)
+    assert "does not exist" in refused("seed=1")
 
 
 def test_identities_stay_in_their_split_in_a_run_that_starts_from_another(

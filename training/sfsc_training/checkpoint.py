@@ -6,6 +6,7 @@ RUN/labels.json     the identities of the classifier, in the order of its classe
 RUN/data.json       the images of each split (see `run_data`)
 RUN/history.jsonl   one line per logged step (see `history`)
 RUN/teacher.json    the teacher, where there is one
+RUN/arithmetic.json what the training took (see `arithmetic_file`)
 RUN/alignment.*     the maps of the widths and what they are (see `alignment_file`)
 """
 

@@ -13,6 +13,8 @@ from sfsc_bundle.errors import SfscError
 from sfsc_bundle.folder import Bundle, check_target
 from sfsc_training.adopt.command import adopt_command
 from sfsc_training.align_run import MethodName, align_joined, align_run, align_trained, make_method
+from sfsc_training.arithmetic_file import write_arithmetic
+from sfsc_training.check_parts import check_parts
 from sfsc_training.checkpoint import older_space
 from sfsc_training.cli_options import (
     CORES,
@@ -27,7 +29,9 @@ from sfsc_training.cli_options import (
 )
 from sfsc_training.config import Recipe, load_recipe, packaged_recipes, purpose
 from sfsc_training.continuation import continued_recipe
+from sfsc_training.data.dataset import Dataset
 from sfsc_training.datasets import decode_for_training, open_with_data, read_for_recipe, read_for_training
+from sfsc_training.device import Device
 from sfsc_training.distributed import is_first
 from sfsc_training.errors import ExportError, FailedError, RecipeError, TrainingError
 from sfsc_training.evaluate_command import evaluate_command
@@ -153,24 +157,34 @@ def train(
     loaded = _recipe(recipe, setting or [], start)
     folder = out or Path("runs") / loaded.name
     check_run_folder(folder, loaded)
+    if not (folder / "checkpoint.pt").exists():
+        check_parts(loaded, teacher)
     dataset = read_for_training(data, loaded, folder, console)
     dataset, images = decode_for_training(dataset, loaded, console)
     options = RunOptions(threads, workers, checkpoint_every, device, compiled)
     if is_first():
-        print_plan(loaded, dataset, data, folder, console)
+        print_plan(loaded, dataset, data, folder, console, teacher)
         if not (folder / "checkpoint.pt").exists():
             print_time(loaded, dataset, console, options)
     train_run(loaded, dataset, folder, console, options, teacher, images)
     if not is_first():
         return
-    if no_align:
-        trained = open_run(folder, dataset, device)
-    else:
+    _finish(folder, dataset, data, device, teacher, aligned=not no_align)
+    console.print(f"{loaded.name} is trained; next: sfsc-train evaluate {folder} --data {data}")
+
+
+def _finish(
+    folder: Path, dataset: Dataset, data: Path, device: Device, teacher: Path | None, *, aligned: bool
+) -> None:
+    """What follows the last step of a training: alignment, its arithmetic, and the untouched network beside it."""
+    if aligned:
         older = None if teacher is None or older_space(folder) is None else open_run(teacher, device=device)
         trained = align_trained(folder, dataset, device, console, older)
         _print_alignment(JoinedRuns((trained,)))
+    else:
+        trained = open_run(folder, dataset, device)
+    write_arithmetic(trained, len(dataset.train.paths), teacher)
     compare_with_untouched(trained, dataset, data, console)
-    console.print(f"{loaded.name} is trained; next: sfsc-train evaluate {folder} --data {data}")
 
 
 @app.command()

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from sfsc_training.arithmetic_file import read_arithmetic
 from sfsc_training.checkpoint import write_json
 from sfsc_training.cli_options import DataFolder, DeviceOption, RunFolder, SplitName
 from sfsc_training.datasets import is_as_trained, open_with_data
@@ -61,6 +62,7 @@ def evaluate_command(
         sentence = shortfall(untouched, cross.mean_ap[-1][-1], opened.recipe, data)
         if sentence is not None:
             console.print(sentence, highlight=False, soft_wrap=True)
+    spent = read_arithmetic(run)
     result = report(cross, embedded.split, mixed) | {
         "untouched": untouched,
         "step": opened.step,
@@ -68,6 +70,7 @@ def evaluate_command(
         "recipe_sha256": opened.recipe.sha256,
         "data_sha256": dataset.sha256,
         "cost": cost(opened),
+        "arithmetic": None if spent is None else spent.model_dump(),
     }
     if against is not None:
         generations = cross_generation(opened, open_run(against, device=device, aligned=not raw), part, console)

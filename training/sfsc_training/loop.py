@@ -36,14 +36,15 @@ from sfsc_training.early_stopping import EarlyStopping, possible
 from sfsc_training.errors import DivergenceError, TrainingError
 from sfsc_training.history import History, StepSummary
 from sfsc_training.length import batch_size, with_length
-from sfsc_training.losses.objective import WidthLoss, needs_widest, width_loss
+from sfsc_training.losses.objective import WidthLoss
 from sfsc_training.networks.family import Family
 from sfsc_training.optimisers import learning_rate
+from sfsc_training.passes import draw, width_passes
 from sfsc_training.resume import start_or_resume
-from sfsc_training.sandwich import sandwich
 from sfsc_training.state import make_state
 from sfsc_training.step_setup import StepSetup, prepare_steps
 from sfsc_training.teacher import load_teacher
+from sfsc_training.trained_widths import trained_at
 
 __all__ = ["RunOptions", "compute_gradients", "train", "update_weights"]
 
@@ -149,11 +150,14 @@ def compute_gradients(setup: StepSetup, micro_batches: Sequence[MicroBatch], ste
     """
     recipe = setup.recipe
     generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
-    chosen = sandwich(setup.trained, recipe.optimiser.sandwich, generator)
+    chosen = trained_at(step, recipe.optimiser, setup.trained, generator)
     for parameter in setup.private(index for index in setup.trained if index not in chosen):
         parameter.grad = None
 
-    found = [_width_gradients(setup, batch, step, chosen, add=n > 0) for n, batch in enumerate(micro_batches)]
+    first = setup.world.rank * len(micro_batches)
+    found = [
+        _width_gradients(setup, batch, step, chosen, first + n, add=n > 0) for n, batch in enumerate(micro_batches)
+    ]
 
     gradients = setup.gradients.values
     if len(chosen) < len(gradients):
@@ -170,18 +174,20 @@ def compute_gradients(setup: StepSetup, micro_batches: Sequence[MicroBatch], ste
 
 
 def _width_gradients(
-    setup: StepSetup, batch: MicroBatch, step: int, chosen: Sequence[int], *, add: bool
+    setup: StepSetup, batch: MicroBatch, step: int, chosen: Sequence[int], number: int, *, add: bool
 ) -> dict[int, WidthLoss]:
     """Forward, loss and gradient of each chosen width on one micro-batch.
 
     Args:
+        number: of the micro-batch, among those of all processes.
         add: add to the gradients of the micro-batches before, instead of replacing those of the last step.
     """
     device = setup.gradients.values.device
     images, classes = (values.to(device, non_blocking=True) for values in batch)
+    drawn = draw(setup, len(classes), step, chosen, number)
 
     def passes(images: Tensor, classes: Tensor) -> dict[int, WidthLoss]:
-        return _passes(setup, images, classes, step, chosen, add=add)
+        return width_passes(setup, images, classes, step, chosen, drawn, add=add)
 
     if setup.graphs is None:
         losses = passes(images, classes)
@@ -189,59 +195,6 @@ def _width_gradients(
         losses = setup.graphs.run(passes, (images, classes), tuple(chosen))
     _check(setup.recipe, losses, step)
     return losses
-
-
-def _passes(
-    setup: StepSetup, images: Tensor, classes: Tensor, step: int, chosen: Sequence[int], *, add: bool
-) -> dict[int, WidthLoss]:
-    full, widest = len(setup.widths) - 1, None
-    if full not in setup.trained and needs_widest(setup.recipe.loss):
-        with torch.no_grad():
-            widest = _forward(setup, images, full)
-    losses: dict[int, WidthLoss] = {}
-    for index in reversed(chosen):  # widest first: the losses of narrower widths refer to its features
-        width = setup.widths[index]
-        features = _forward(setup, images, index)
-        loss, uncertainty = _loss(setup, features, images, classes, index, widest, step)
-        used = [*width.leading.values(), *setup.uncropped]
-        found = torch.autograd.grad(loss, [*used, *width.private], materialize_grads=True)
-        setup.gradients.put(setup.trained.index(index), list(found[: len(used)]), add=add)
-        for parameter, gradient in zip(width.private, found[len(used) :], strict=True):
-            parameter.grad = parameter.grad + gradient if add and parameter.grad is not None else gradient
-        losses[index] = WidthLoss(loss.detach(), uncertainty)
-        if index == full:
-            widest = features.detach()
-    return losses
-
-
-def _forward(setup: StepSetup, images: Tensor, index: int) -> Tensor:
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=setup.recipe.optimiser.bf16):
-        features: Tensor = setup.forward(setup.state.family, setup.widths[index].leading, (images, index))
-    return features
-
-
-def _loss(
-    setup: StepSetup,
-    features: Tensor,
-    images: Tensor,
-    classes: Tensor,
-    index: int,
-    widest: Tensor | None,
-    step: int,
-) -> WidthLoss:
-    recipe, teacher = setup.recipe, setup.teacher
-    kappa, full = setup.widths[index].classifier, index == len(setup.widths) - 1
-    loss, uncertainty = width_loss(
-        features, classes, kappa, full=full, widest=widest, step=step, section=recipe.loss
-    )
-    if recipe.teacher is not None and teacher is not None:
-        if recipe.teacher.classify:
-            loss = loss + recipe.teacher.classify * nn.functional.cross_entropy(
-                teacher.classifier(features), classes
-            )
-        if recipe.teacher.distil:
-            loss = loss + recipe.teacher.distil * teacher.distance(features, images, recipe.widths[index])
-    return WidthLoss(loss, uncertainty)
 
 
 def _check(recipe: Recipe, losses: dict[int, WidthLoss], step: int) -> None:

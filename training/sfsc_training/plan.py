@@ -4,6 +4,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from sfsc_training.arithmetic import training_arithmetic
+from sfsc_training.checkpoint import read_recipe
 from sfsc_training.config import EarlyStoppingSection, Recipe
 from sfsc_training.data.dataset import Dataset, Split
 from sfsc_training.early_stopping import possible
@@ -21,8 +23,10 @@ _HELD_OUT = {
 }
 
 
-def print_plan(recipe: Recipe, dataset: Dataset, data: Path, out: Path, console: Console) -> None:
-    """Print images, identities, splits, what is left out, and the network."""
+def print_plan(
+    recipe: Recipe, dataset: Dataset, data: Path, out: Path, console: Console, teacher: Path | None = None
+) -> None:
+    """Print images, identities, splits, what is left out, the network, and the arithmetic of the training."""
     splits = dataset.splits
     images = sum(len(split.paths) for split in splits.values())
     identities = sum(len(split.identities) for split in splits.values())
@@ -41,6 +45,9 @@ def print_plan(recipe: Recipe, dataset: Dataset, data: Path, out: Path, console:
         f"{recipe.network.backbone} at width {widths}; images are resized to {section.width} × {section.height} "
         f"pixels {colour} and become {recipe.network.dimension} numbers",
     )
+    teaching = None if teacher is None else read_recipe(teacher)
+    arithmetic = training_arithmetic(recipe, len(splits["train"].paths), teacher=teaching)
+    _line(console, "arithmetic", f"{arithmetic} (two FLOP a multiply-accumulate, forward and backward)")
 
 
 def print_time(recipe: Recipe, dataset: Dataset, console: Console, options: RunOptions) -> None:

@@ -46,6 +46,12 @@ class Result:
         return found
 
     @property
+    def training_macs(self) -> int | None:
+        """Multiply-accumulates of the training and of those before it; None in earlier versions."""
+        found = self.evaluation.get("arithmetic")
+        return None if found is None else sum(found.values())
+
+    @property
     def macs(self) -> list[int]:
         """Multiply-accumulates per image of each width, ascending."""
         return [self.evaluation["cost"]["macs"][width] for width in self.recipe.width_names]

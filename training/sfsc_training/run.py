@@ -24,14 +24,15 @@ __all__ = ["Run", "open_run"]
 class Run:
     """A trained network with its recipe.
 
-    `step`: after how many steps it had these weights; `labels`: the identity of each class of `classifier`;
-    `alignment`: None where the run was never aligned.
+    `step`: after how many steps it had these weights; `steps_made`: how many the training made; `labels`: the
+    identity of each class of `classifier`; `alignment`: None where the run was never aligned.
     """
 
     folder: Path
     recipe: Recipe
     family: Family
     step: int
+    steps_made: int
     classifier: nn.Module
     labels: tuple[str, ...]
     weights_sha256: str
@@ -93,4 +94,6 @@ def open_run(folder: Path, dataset: Dataset | None = None, device: Device = "cpu
     family = family.to(memory_format=torch.channels_last).to(device).eval()
     weights = checkpoint.weights_sha256
     alignment = read_alignment(folder, weights, recipe.width_names) if aligned else None
-    return Run(folder, recipe, family, checkpoint.result_step, classifier, labels, weights, alignment)
+    return Run(
+        folder, recipe, family, checkpoint.result_step, checkpoint.step, classifier, labels, weights, alignment
+    )

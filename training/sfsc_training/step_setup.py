@@ -67,6 +67,8 @@ class StepSetup:
         """Put every width into training mode but a frozen one."""
         family = self.state.family
         family.train()
+        if self.recipe.loss.reference == "average":
+            self.state.result()[0].train()
         if len(self.trained) < len(self.widths) and isinstance(family, Separate):
             family.members[-1].eval()
 
@@ -111,9 +113,10 @@ def prepare_steps(
 
 
 def _can_replay(recipe: Recipe, teacher: Teacher | None, world: World) -> bool:
-    """Whether a step does the same as the last one, with other images: no teacher, no ramp, one micro-batch."""
+    """Whether a step does the same as the last one with other images: no teacher, ramp, draw or second part."""
     alone = teacher is None and world.size == 1 and recipe.optimiser.micro_batches == 1
-    return alone and not recipe.loss.evidential.anneal_steps
+    moving = recipe.loss.evidential.anneal_steps or recipe.loss.contrastive or recipe.loss.reference == "average"
+    return alone and not moving
 
 
 def _leading(family: Family, index: int) -> dict[str, Tensor]:

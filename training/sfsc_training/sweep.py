@@ -30,6 +30,8 @@ from rich.console import Console
 from sfsc_bundle.broken_rule import first_broken_rule
 from sfsc_bundle.machine import processor
 from sfsc_training.align_run import align_trained
+from sfsc_training.arithmetic_file import read_arithmetic, write_arithmetic
+from sfsc_training.check_parts import check_parts
 from sfsc_training.checkpoint import older_space, read_checkpoint, write_json
 from sfsc_training.config import Recipe, load_recipe
 from sfsc_training.data.dataset import Dataset
@@ -131,12 +133,14 @@ def run_sweep(
             continue
         began = time.monotonic()
         teacher = None if plan.teacher is None else runs / plan.teacher
+        check_parts(plan.recipe, teacher)
         usable, images = decode_for_training(dataset, plan.recipe, console)
         train(plan.recipe, usable, runs / plan.folder, console, options, teacher, images)
         older = None
         if teacher is not None and older_space(runs / plan.folder) is not None:
             older = open_run(teacher, device=options.device)
         run = align_trained(runs / plan.folder, usable, options.device, console, older)
+        write_arithmetic(run, len(usable.train.paths), teacher)
         write_json(path, _document(plan, run, dataset, split, console, options, time.monotonic() - began))
         yield path
 
@@ -171,12 +175,14 @@ def _document(
 ) -> dict[str, Any]:
     raw = embed_split(run.unaligned(), dataset.part(split), console)
     unaligned = _evaluated(raw)
+    spent = read_arithmetic(run.folder)
     untouched = evaluate_untouched(plan.recipe, dataset, split, options.device, console)
     evaluation = _evaluated(align_embedded(run, raw)) | {
         "untouched": untouched,
         "step": run.step,
         "space": run.space,
         "cost": cost(run),
+        "arithmetic": None if spent is None else spent.model_dump(),
     }
     figures = _figures(evaluation) | {f"{name}, raw": value for name, value in _figures(unaligned).items()}
     if plan.teacher is not None and plan.recipe.teacher is not None and plan.recipe.teacher.classify:

@@ -10,7 +10,8 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sfsc_training.config import Recipe
+from sfsc_training.checkpoint import read_recipe
+from sfsc_training.config import Recipe, network_differences
 from sfsc_training.data.dataset import Split
 from sfsc_training.errors import CheckpointError, RecipeError
 from sfsc_training.evaluation import embed_split
@@ -20,7 +21,7 @@ from sfsc_training.networks.family import Family
 from sfsc_training.networks.separate import Separate
 from sfsc_training.run import Run, open_run
 
-__all__ = ["Teacher", "freeze_full", "load_teacher"]
+__all__ = ["Teacher", "check_teacher", "freeze_full", "load_teacher"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,39 @@ class Teacher:
         return {"name": self.run.recipe.name, "space": self.run.space, "sha256": self.run.weights_sha256}
 
 
+def check_teacher(folder: Path | None, recipe: Recipe) -> None:
+    """What can be said of a teacher before its weights are read.
+
+    Raises:
+        RecipeError: the recipe has a section [teacher] and no run is given, or the other way round.
+        CheckpointError: the teacher is no run, or has another dimension, or another widest network where
+            teacher.full is set.
+    """
+    section = recipe.teacher
+    if section is None or folder is None:
+        if section is None and folder is None:
+            return
+        raise RecipeError(
+            f"recipe {recipe.name} needs a finished run as its teacher; give --teacher RUN"
+            if folder is None
+            else f"recipe {recipe.name} has no section [teacher] that says how to use {folder}"
+        )
+    there = read_recipe(folder)
+    if there.network.dimension != recipe.network.dimension:
+        raise CheckpointError(
+            f"the teacher {folder} has embeddings of dimension {there.network.dimension}; the recipe has "
+            f"network.dimension = {recipe.network.dimension}"
+        )
+    widest = {"widths": (there.widths[-1],), "network": there.network.model_copy(update={"separate": True})}
+    differing = network_differences(
+        there.model_copy(update=widest), recipe.model_copy(update={"widths": recipe.widths[-1:]})
+    )
+    if section.full and differing:
+        raise CheckpointError(
+            f"teacher.full: the teacher's widest network differs from width 1 of this recipe: {differing}"
+        )
+
+
 def load_teacher(folder: Path | None, recipe: Recipe, split: Split, console: Console) -> Teacher | None:
     """Open the teacher that a recipe asks for; None where it asks for none.
 
@@ -57,21 +91,11 @@ def load_teacher(folder: Path | None, recipe: Recipe, split: Split, console: Con
         RecipeError: the recipe has a section [teacher] and no run is given, or the other way round.
         CheckpointError: the teacher has another dimension, or other identities where teacher.classifier is set.
     """
+    check_teacher(folder, recipe)
     section = recipe.teacher
     if section is None or folder is None:
-        if section is None and folder is None:
-            return None
-        raise RecipeError(
-            f"recipe {recipe.name} needs a finished run as its teacher; give --teacher RUN"
-            if folder is None
-            else f"recipe {recipe.name} has no section [teacher] that says how to use {folder}"
-        )
+        return None
     run = open_run(folder, aligned=False)  # its class vectors are of the space that it was trained in
-    if run.recipe.network.dimension != recipe.network.dimension:
-        raise CheckpointError(
-            f"the teacher {folder} has embeddings of dimension {run.recipe.network.dimension}; the recipe has "
-            f"network.dimension = {recipe.network.dimension}"
-        )
     if section.classifier and run.labels != split.identities:
         raise CheckpointError(
             f"the teacher {folder} classifies {len(run.labels)} identities, which are not the "

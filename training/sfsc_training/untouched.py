@@ -54,7 +54,7 @@ def evaluate_untouched(
     section = _first_weights(recipe)
     if section is None:
         return None
-    network = make_switchable_family(section, [1.0]).to(device).eval()
+    network = make_switchable_family(section, [1.0]).to(memory_format=torch.channels_last).to(device).eval()
     split, rows = _embed(network, dataset.part(part), recipe, console)
     mapped = _with_map(network, split, rows, dataset, recipe, console) if part == "test" else None
     return {
@@ -156,10 +156,10 @@ def _adopt_command(recipe: Recipe, data: Path) -> str:
 
 def _read_as(recipe: Recipe) -> list[str]:
     """The options that make adopt divide the data as a run did."""
-    for name in packaged_recipes():
-        packaged = load_recipe(name)
-        if (packaged.data, packaged.seed) == (recipe.data, recipe.seed):
-            return ["--recipe", name]
+    packaged = {name: load_recipe(name) for name in packaged_recipes()}
+    alike = [name for name, one in packaged.items() if (one.data, one.seed) == (recipe.data, recipe.seed)]
+    if alike:
+        return ["--recipe", min(alike, key=lambda name: (name != recipe.name, len(name)))]
     given = recipe.data.model_dump(mode="json", exclude_defaults=True, exclude={"height", "width", "vehicles"})
     settings = [f"seed={recipe.seed}", *(f"data.{key}={json.dumps(value)}" for key, value in given.items())]
     return [word for setting in settings for word in ("--set", setting)]

@@ -37,15 +37,27 @@ def aggregate(
     """
     gramian = gramian_of(gradients)
     norms, conflicts = gramian.diagonal().sqrt(), conflict_share(gramian)
+    scales = _scales(norms) if section.equal_norms else torch.ones_like(norms)
+
+    def combine(rows: Tensor, products: Tensor, scales: Tensor) -> Tensor:
+        scaled = scales.unsqueeze(1) * products * scales
+        return (aggregation_weights(scaled, section, generator) * scales) @ rows
+
     if regions is None:
-        return Update(aggregation_weights(gramian, section, generator) @ gradients, norms, conflicts)
+        return Update(combine(gradients, gramian, scales), norms, conflicts)
     vector = torch.empty_like(gradients[0])
     for columns in regions:
-        inside = gradients[:, columns]
+        inside, own = gradients[:, columns], scales
         if needs_nonzero(section):  # a width whose crop ends before this region has no gradient in it
-            inside = inside[inside.any(dim=1)]
-        vector[columns] = aggregation_weights(gramian_of(inside), section, generator) @ inside
+            reaching = inside.any(dim=1)
+            inside, own = inside[reaching], scales[reaching]
+        vector[columns] = combine(inside, gramian_of(inside), own)
     return Update(vector, norms, conflicts)
+
+
+def _scales(norms: Tensor) -> Tensor:
+    """Factors [m] that give gradients of these norms [m] their mean norm; a gradient of zero stays one."""
+    return torch.where(norms > 0, norms.mean() / norms, torch.ones_like(norms))
 
 
 def gramian_of(gradients: Tensor) -> Tensor:

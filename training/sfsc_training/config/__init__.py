@@ -1,6 +1,6 @@
 """Recipes: everything that decides a training result, in one TOML file; an unknown key is an error."""
 
-from sfsc_training.config.difference import differences
+from sfsc_training.config.difference import differences, network_differences
 from sfsc_training.config.load import change_recipe, load_recipe, packaged_recipes, parse_recipe, purpose
 from sfsc_training.config.methods import METHODS
 from sfsc_training.config.recipe import Recipe
@@ -8,6 +8,7 @@ from sfsc_training.config.sections import (
     AggregationSection,
     AugmentationSection,
     DataSection,
+    Divergence,
     EarlyStoppingSection,
     EvidenceFunction,
     EvidentialSection,
@@ -25,6 +26,7 @@ __all__ = [
     "AggregationSection",
     "AugmentationSection",
     "DataSection",
+    "Divergence",
     "EarlyStoppingSection",
     "EvidenceFunction",
     "EvidentialSection",
@@ -39,6 +41,7 @@ __all__ = [
     "change_recipe",
     "differences",
     "load_recipe",
+    "network_differences",
     "packaged_recipes",
     "parse_recipe",
     "purpose",

@@ -17,6 +17,9 @@ _PLAIN = {
     "loss.distil": 0.0,
     "loss.soft_targets": 0.0,
     "loss.class_vectors": "learned",
+    "loss.contrastive": 0.0,
+    "aggregation.equal_norms": False,
+    "optimiser.full_first": 0.0,
     "optimiser.sandwich": None,
 }
 _JOINT = {"network.separate": False, "loss.classifier": "shared", "teacher": None} | _PLAIN

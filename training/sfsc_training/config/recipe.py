@@ -72,6 +72,15 @@ class Recipe(Section):
             raise ValueError("teacher.full needs network.separate = true and a width below 1 to train")
         if self.loss.classifier == "separate" and self.teacher is not None and self.teacher.classifier:
             raise ValueError("teacher.classifier needs loss.classifier = 'shared'; found 'separate'")
+        if self.loss.reference == "average" and (frozen or not self.optimiser.ema):
+            raise ValueError(
+                "loss.reference = 'average' needs averaged weights of a widest width that is trained: "
+                "optimiser.ema above 0, and no teacher.full"
+            )
+        if self.optimiser.full_first and (frozen or len(self.widths) == 1):
+            raise ValueError("optimiser.full_first needs several widths, of which the widest is trained")
+        if self.loss.contrastive and len(self.widths) == 1:
+            raise ValueError("loss.contrastive needs several widths; found one")
 
     def _setting(self, key: str) -> Any:
         found: Any = self

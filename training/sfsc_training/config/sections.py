@@ -14,6 +14,7 @@ __all__ = [
     "AggregationSection",
     "AugmentationSection",
     "DataSection",
+    "Divergence",
     "EarlyStoppingSection",
     "EvidenceFunction",
     "EvidentialSection",
@@ -30,6 +31,7 @@ __all__ = [
 Share = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 EvidenceFunction = Literal["softplus", "relu", "exp"]
+Divergence = Literal["kl", "alpha"]
 WeightsName = Literal["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "mobilenetv2"]
 
 
@@ -180,6 +182,18 @@ class LossSection(Section):
         0.0, ge=0, description="weight of KL to the widest's class probabilities, added at the widths below 1"
     )
     temperature: float = Field(1.0, gt=0, description="temperature T of soft targets")
+    reference: Literal["widest", "next-wider", "average"] = Field(
+        "widest",
+        description="whose class probabilities soft targets are: the widest's, those of the next wider width, or "
+        "those of the widest in the averaged weights (optimiser.ema), through the averaged class vectors",
+    )
+    divergence: Divergence = Field(
+        "kl", description="of soft targets: KL, or the α-divergence whose α, −1 or 1, makes it larger"
+    )
+    contrastive: float = Field(
+        0.0, ge=0, description="weight of a contrastive term in which each image has a width drawn at random"
+    )
+    contrastive_temperature: float = Field(0.1, gt=0, description="temperature τ of its cosines")
     evidential: EvidentialSection = EvidentialSection()
 
     @model_validator(mode="after")
@@ -192,6 +206,13 @@ class LossSection(Section):
                 "soft targets and class_vectors = 'simplex' need one classifier for all widths; found "
                 "classifier = 'separate'"
             )
+        soft = self.compatible == "soft-targets" or self.soft_targets > 0
+        for key, default in (("reference", "widest"), ("divergence", "kl")):
+            if not soft and getattr(self, key) != default:
+                raise ValueError(
+                    f"{key} = {getattr(self, key)!r} needs soft targets: compatible = 'soft-targets', or a weight "
+                    "soft_targets"
+                )
         return self
 
 
@@ -216,6 +237,9 @@ class AggregationSection(Section):
     )
     scope: Literal["flat", "overlap", "tensor"] = Field(
         "flat", description="over the whole vector, or separately in each shell between crops, or in each tensor"
+    )
+    equal_norms: bool = Field(
+        False, description="scale each width's gradient to the mean of their norms first, so that none outweighs"
     )
     cagrad_c: float = Field(0.5, ge=0, description="CAGrad's c: how far from the mean the update may go")
 
@@ -246,6 +270,9 @@ class OptimiserSection(Section):
     )
     sandwich: int | None = Field(
         None, ge=0, description="widths drawn per step beside the narrowest and the widest; not set: all widths"
+    )
+    full_first: Share = Field(
+        0.0, description="share of the steps, at the start, in which the widest width is trained alone"
     )
     bf16: bool = Field(True, description="run the network in bfloat16; losses are always float32")
     float64: bool = Field(False, description="compute everything in float64, to check the arithmetic")

@@ -29,11 +29,14 @@ class GrowingAugmentation:
 class Augmentation:
     """uint8 [n, 3, H, W] → uint8 [n, 3, height, width], drawn for each image from torch's global generator.
 
+    `size`: height and width of what comes out.
+
     Args:
         resize: the images come in another size than height × width.
     """
 
     def __init__(self, section: AugmentationSection, height: int, width: int, *, resize: bool = False) -> None:
+        self.size = height, width
         steps: list[v2.Transform] = []
         if section.crop_scale:
             steps.append(v2.RandomResizedCrop((height, width), scale=section.crop_scale, antialias=True))

@@ -16,7 +16,7 @@ from sfsc_training.losses.distillation import distance_to, soft_target_loss
 from sfsc_training.losses.evidential import evidential_loss
 from sfsc_training.losses.triplet import hard_triplet
 
-__all__ = ["WidthLoss", "needs_widest", "width_loss"]
+__all__ = ["SoftTargets", "WidthLoss", "needs_soft_targets", "needs_widest", "soft_targets_of", "width_loss"]
 
 
 class WidthLoss(NamedTuple):
@@ -24,6 +24,16 @@ class WidthLoss(NamedTuple):
 
     loss: Tensor
     uncertainty: Tensor | None
+
+
+class SoftTargets(NamedTuple):
+    """What soft targets are made of, none of it with a gradient.
+
+    `logits` [n, K] of the reference; `classifier`: it makes the logits of a width that are compared with them.
+    """
+
+    logits: Tensor
+    classifier: Classifier
 
 
 def width_loss(
@@ -35,6 +45,7 @@ def width_loss(
     widest: Tensor | None,
     step: int,
     section: LossSection,
+    soft: SoftTargets | None = None,
 ) -> WidthLoss:
     """The loss of one width from features [n, D] and classes int64 [n].
 
@@ -42,28 +53,36 @@ def width_loss(
         full: whether this is the widest, which has the base loss.
         widest: features [n, D] of the same batch at the widest width, detached; required where `needs_widest`.
         step: of the training, for the annealing of λ.
+        soft: of another reference than the widest, whose soft targets are made here.
     """
     if full:
         return WidthLoss(_base(features, target, classifier, section), None)
-    result = _compatible(features, target, classifier, widest, step, section)
+    if soft is None and widest is not None and needs_soft_targets(section):
+        soft = soft_targets_of(widest, classifier)
+    result = _compatible(features, target, classifier, widest, step, section, soft)
     loss = result.loss
     if section.cross_entropy:
         loss = loss + section.cross_entropy * F.cross_entropy(classifier(features), target)
     if section.distil and widest is not None:
         loss = loss + section.distil * distance_to(features, widest)
-    if section.soft_targets and widest is not None:
-        loss = loss + section.soft_targets * _soft_targets(features, classifier, widest, section)
+    if section.soft_targets and soft is not None:
+        loss = loss + section.soft_targets * _soft_targets(features, soft, section)
     return WidthLoss(loss, result.uncertainty)
+
+
+def needs_soft_targets(section: LossSection) -> bool:
+    """Whether narrower widths learn class probabilities."""
+    return section.compatible == "soft-targets" or section.soft_targets > 0
 
 
 def needs_widest(section: LossSection) -> bool:
     """Whether the loss of a narrower width refers to the features of the widest."""
-    if section.distil > 0 or section.soft_targets > 0:
+    if section.distil > 0 or (needs_soft_targets(section) and section.reference == "widest"):
         return True
     match section.compatible:
-        case "triplet" | "soft-targets":
+        case "triplet":
             return True
-        case "evidential" | "cross-entropy" | "base":
+        case "evidential" | "cross-entropy" | "base" | "soft-targets":
             return False
         case _:
             assert_never(section.compatible)
@@ -76,10 +95,14 @@ def _base(features: Tensor, target: Tensor, classifier: Classifier, section: Los
     return loss
 
 
-def _soft_targets(features: Tensor, classifier: Classifier, widest: Tensor, section: LossSection) -> Tensor:
+def soft_targets_of(features: Tensor, classifier: Classifier) -> SoftTargets:
+    """The soft targets that features [n, D] of a reference give through a classifier."""
     with torch.no_grad():
-        reference = classifier(widest)
-    return soft_target_loss(classifier(features), reference, section.temperature)
+        return SoftTargets(classifier(features), classifier)
+
+
+def _soft_targets(features: Tensor, soft: SoftTargets, section: LossSection) -> Tensor:
+    return soft_target_loss(soft.classifier(features), soft.logits, section.temperature, section.divergence)
 
 
 def _compatible(
@@ -89,6 +112,7 @@ def _compatible(
     widest: Tensor | None,
     step: int,
     section: LossSection,
+    soft: SoftTargets | None,
 ) -> WidthLoss:
     match section.compatible:
         case "evidential":
@@ -110,7 +134,7 @@ def _compatible(
         case "triplet":
             return WidthLoss(hard_triplet(features, target, section.triplet_margin, widest), None)
         case "soft-targets":
-            assert widest is not None
-            return WidthLoss(_soft_targets(features, classifier, widest, section), None)
+            assert soft is not None
+            return WidthLoss(_soft_targets(features, soft, section), None)
         case _:
             assert_never(section.compatible)

@@ -82,10 +82,13 @@ def _groups(results: Sequence[Result]) -> dict[str, list[Result]]:
 
 def _summary(groups: Mapping[str, Sequence[Result]]) -> str:
     unified = _unified(groups)
-    head = ("recipe", "method", "seeds", "mean", "self", "cross", "AC", "over unified", "conflicts")
+    head = ("recipe", "method", "seeds", "mean", "self", "cross", "AC", "over unified", "conflicts", "training")
     rows = [*_untouched(groups), *(_row(name, members, unified) for name, members in groups.items())]
     first = next(iter(groups.values()))[0]
-    caption = f"mAP in points, mean ± standard deviation over the seeds. {first.evaluation['protocol']}."
+    caption = (
+        f"mAP in points, mean ± standard deviation over the seeds. {first.evaluation['protocol']}. Training: "
+        "forward and backward of all steps, what teaches and the trainings before; 2 FLOP a multiply-accumulate."
+    )
     return _table(head, rows, caption)
 
 
@@ -97,10 +100,7 @@ def _untouched(groups: Mapping[str, Sequence[Result]]) -> list[list[str]]:
             for how, row in (("untouched", found), ("untouched, with a map", found["mapped"])):
                 if row is not None:
                     scores.setdefault((found["network"], how), []).append(row["mean_ap"])
-    unknown = ["–"] * 6
-    return [
-        [escape(name), how, unknown[0], _spread(values), *unknown[1:]] for (name, how), values in scores.items()
-    ]
+    return [[escape(name), how, "–", _spread(values), *("–" * 6)] for (name, how), values in scores.items()]
 
 
 def _shortfalls(groups: Mapping[str, Sequence[Result]]) -> str:
@@ -136,6 +136,7 @@ def _row(name: str, members: Sequence[Result], unified: float | None) -> list[st
     joint = len(recipe.widths) > 1
     summaries = [summarise(member.mean_ap) for member in members] if joint else []
     shares = [fmean(entry["conflicts"] for entry in member.history) for member in members if member.history]
+    spent = [member.training_macs for member in members if member.training_macs is not None]
     gain = "–" if unified is None else f"{_mean(members) - unified:+.1f}"
     return [
         escape(name),
@@ -147,6 +148,7 @@ def _row(name: str, members: Sequence[Result], unified: float | None) -> list[st
         f"{fmean(s.ac for s in summaries):.2f}" if summaries else "–",
         gain,
         f"{100 * fmean(shares):.1f} %" if joint and not recipe.network.separate and shares else "–",
+        f"{2e-12 * fmean(spent):,.3g} TFLOP" if spent else "–",
     ]
 
 

@@ -1,0 +1,28 @@
+"""Whether the parts of a recipe fit together: found out before any image is read."""
+
+from pathlib import Path
+
+from sfsc_training.checkpoint import read_recipe
+from sfsc_training.config import Recipe, network_differences
+from sfsc_training.errors import CheckpointError
+from sfsc_training.networks.build import check_widths, make_family
+from sfsc_training.teacher import check_teacher
+
+__all__ = ["check_parts"]
+
+
+def check_parts(recipe: Recipe, teacher: Path | None) -> None:
+    """Build the network of a recipe once, and compare it with the run that it starts from and with its teacher.
+
+    Raises:
+        CheckpointError: one of these runs cannot be used, or has another network; the message names the keys.
+        NetworkError: the network cannot be built, its weights have another layout, or a width does not run.
+        RecipeError: the recipe needs a teacher and there is none, or the other way round.
+    """
+    check_teacher(teacher, recipe)
+    start = recipe.network.start
+    if start is not None:
+        differing = network_differences(read_recipe(start), recipe)
+        if differing:
+            raise CheckpointError(f"network.start: the run in {start} has another network: {differing}")
+    check_widths(make_family(recipe.network, recipe.widths), recipe.widths, recipe.data.height, recipe.data.width)
