@@ -5,10 +5,11 @@ VENV   := .venv
 SERVE  := .venv-serve
 TRAIN  := .venv-train
 LOWEST := .venv-lowest
+LOCK   := .venv-lock
 BIN    := $(VENV)/bin
 
-.PHONY: help test test-slow test-serving test-lowest test-containers lint demo figures house main-job bench front-door \
-	overhead-against endurance attack fuzz mutation clean
+.PHONY: help test test-slow test-serving test-lowest test-containers lint lock pin-images demo figures house main-job \
+	bench front-door overhead-against endurance attack fuzz mutation clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -53,6 +54,23 @@ test-lowest: $(LOWEST)/.ready ## run the same tests with the oldest dependencies
 
 test-containers: $(VENV)/.ready ## build the images and run docker-compose.yml on a Docker engine
 	$(BIN)/python -m pytest -m containers tests/system
+
+COMPILE = $(LOCK)/bin/uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 \
+	--no-emit-index-url --custom-compile-command 'make lock'
+
+$(LOCK)/.ready:
+	$(PYTHON) -m venv $(LOCK)
+	$(LOCK)/bin/pip install --quiet --disable-pip-version-check uv
+	touch $@
+
+lock: $(LOCK)/.ready ## write docker/lock/: the newest allowed packages that the images install, with their hashes
+	$(COMPILE) --extra service --extra cpu pyproject.toml --output-file docker/lock/service-cpu.txt
+	$(COMPILE) --extra service --extra gpu pyproject.toml --output-file docker/lock/service-gpu.txt
+	$(COMPILE) --extra training pyproject.toml --output-file docker/lock/training.txt
+	$(COMPILE) --group image-build --output-file docker/lock/build.txt
+
+pin-images: ## write the digests of the images that are built upon and run, where their registry answers
+	$(PYTHON) docker/pin.py
 
 # Photographs of one's own need models/general, which `sfsc demo` makes where it finds an environment for training.
 # Both environments are installed at once, and without compiling modules of which few are imported.
@@ -113,4 +131,4 @@ mutation: $(VENV)/.ready ## which changes of the code no test notices (an hour o
 	$(BIN)/python benchmarks/mutation.py
 
 clean: ## remove environments and caches; keep runs, data and bundles
-	rm -rf $(VENV) $(SERVE) $(TRAIN) $(LOWEST) .mypy_cache .ruff_cache .pytest_cache .hypothesis .mutation
+	rm -rf $(VENV) $(SERVE) $(TRAIN) $(LOWEST) $(LOCK) .mypy_cache .ruff_cache .pytest_cache .hypothesis .mutation

@@ -2,30 +2,38 @@
 #   docker build --file docker/service.Dockerfile --tag sfsc-service:cpu .
 #   docker build --file docker/service.Dockerfile --build-arg VARIANT=gpu --tag sfsc-service:gpu .
 
-FROM python:3.11-slim-bookworm AS build
+# `make pin-images` adds the digest.
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS build
 ARG VARIANT=cpu
 WORKDIR /source
-# No pip inside: the base image's pip installs into it.
-RUN python -m venv --without-pip /opt/sfsc
-ENV INSTALL="python -m pip --python /opt/sfsc/bin/python install --no-cache-dir --no-compile --disable-pip-version-check"
+# No pip inside: the base image's pip installs into both, /opt/build for this stage alone.
+RUN python -m venv --without-pip /opt/sfsc && python -m venv --without-pip /opt/build
+ENV OPTIONS="--no-cache-dir --no-compile --disable-pip-version-check --no-deps"
 
-# A layer of dependencies alone, which only a change of pyproject.toml rebuilds.
-COPY pyproject.toml ./
-RUN mkdir -p bundle/sfsc_bundle service/sfsc_service training/sfsc_training training/recipes vehicles/sfsc_vehicles \
-        models/demo \
-    && touch README.md LICENSE \
-    && $INSTALL ".[service,$VARIANT]"
+# Layers that only another lock rebuilds (`make lock`): what builds the package, and what it depends on.
+COPY docker/lock/build.txt docker/lock/
+RUN python -m pip --python /opt/build/bin/python install $OPTIONS --require-hashes --requirement docker/lock/build.txt
+COPY docker/lock/service-${VARIANT}.txt docker/lock/
+RUN python -m pip --python /opt/sfsc/bin/python install $OPTIONS --require-hashes \
+        --requirement docker/lock/service-${VARIANT}.txt
 
-COPY README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE ./
 COPY bundle bundle
 COPY service service
 COPY training training
 COPY vehicles vehicles
 COPY models/demo models/demo
 COPY docker/strip.py docker/
-RUN $INSTALL --no-deps --force-reinstall . && python docker/strip.py /opt/sfsc
+RUN python -m pip --python /opt/build/bin/python wheel --no-deps --no-build-isolation --no-index --wheel-dir /dist . \
+    && python -m pip --python /opt/sfsc/bin/python install $OPTIONS --no-index /dist/*.whl \
+    && python -m pip --python /opt/sfsc/bin/python check \
+    && /opt/build/bin/cyclonedx-py environment --output-reproducible --output-format JSON \
+        --output-file /opt/sfsc/sbom.cdx.json /opt/sfsc/bin/python \
+    && python docker/strip.py /opt/sfsc
 
-FROM python:3.11-slim-bookworm
+FROM ${BASE}
 LABEL org.opencontainers.image.title="sfsc" \
       org.opencontainers.image.description="Visual search in which model size is a per-request decision" \
       org.opencontainers.image.licenses="Apache-2.0"

@@ -3,9 +3,11 @@
 import tomllib
 from pathlib import Path
 
+from fastapi.routing import APIRoute
 from markdown_tables import table
 
 from sfsc_service.errors import STATUS
+from sfsc_service.http.access import access_of
 from sfsc_service.http.app import create_app
 from sfsc_service.metrics import Metrics
 from sfsc_service.settings import Settings
@@ -32,13 +34,25 @@ def metrics() -> str:
 
 def routes() -> str:
     """Every route of the OpenAPI document."""
-    document = create_app(Settings(bundle=Path("models/demo"), data=Path("unused"))).openapi()
+    app = create_app(Settings(bundle=Path("models/demo"), data=Path("unused")))
+    document = app.openapi()
+    access = {
+        (method, route.path): access_of(route)
+        for route in app.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods or ()
+    }
     rows = [
-        [f"`{method.upper()} {path}`", operation["summary"], " ".join(sorted(operation["responses"]))]
+        [
+            f"`{method.upper()} {path}`",
+            operation["summary"],
+            access[method.upper(), path],
+            " ".join(sorted(operation["responses"])),
+        ]
         for path, operations in document["paths"].items()
         for method, operation in operations.items()
     ]
-    return table(["call", "what", "statuses"], rows)
+    return table(["call", "what", "access", "statuses"], rows)
 
 
 def codes() -> str:

@@ -10,6 +10,7 @@ __all__ = ["tree"]
 ROOT = Path(__file__).parents[1]
 # Folders that are described by one sentence.
 FOLDERS = {
+    "docker/lock": "What the images install, with hashes; `make lock` writes it.",
     "benchmarks/results": "What was measured, a JSON file per benchmark: command, commit, machine, seed, figures.",
     "models/demo": "The committed demo bundle, its gallery and its sample queries.",
     "service/sfsc_service/vendor": "Swagger UI, so that /docs works without a network.",

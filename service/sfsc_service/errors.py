@@ -5,6 +5,7 @@ Problem          a request is refused; `code` is stable and stands in the answer
     the request is wrong      invalid_parameter invalid_json invalid_request unknown_width unknown_space
                               unknown_model contradictory_limits not_found item_not_found method_not_allowed
                               unsupported_media_type body_too_large body_stalled
+    the caller may not        key_missing key_unknown scope_missing quota_exceeded foreign_host foreign_origin
     the image is wrong        the codes of sfsc_bundle.errors.ImageError
     the store refuses         the codes of sfsc_service.store.errors
     the service cannot now    queue_full deadline_unreachable deadline_passed client_gone shutting_down
@@ -32,6 +33,12 @@ Code = Literal[
     "unsupported_media_type",
     "body_too_large",
     "body_stalled",
+    "key_missing",
+    "key_unknown",
+    "scope_missing",
+    "quota_exceeded",
+    "foreign_host",
+    "foreign_origin",
     "image_not_recognised",
     "image_too_large",
     "image_too_many_pixels",
@@ -79,6 +86,12 @@ STATUS: dict[Code, tuple[int, str]] = {
     "unsupported_media_type": (415, "The body's media type is not accepted here"),
     "body_too_large": (413, "The body is too large"),
     "body_stalled": (408, "The body stopped arriving"),
+    "key_missing": (401, "A key is needed"),
+    "key_unknown": (401, "The key is not known"),
+    "scope_missing": (403, "The key does not allow this"),
+    "quota_exceeded": (429, "The quota of the key is used up"),
+    "foreign_host": (421, "The service has no such name"),
+    "foreign_origin": (403, "Pages of other sites may not call the service"),
     "image_not_recognised": (422, "The image has no accepted format"),
     "image_too_large": (413, "The image has too many bytes"),
     "image_too_many_pixels": (413, "The image has too many pixels"),

@@ -3,12 +3,15 @@
 Built by a function of its arguments: `Settings(bundle=..., data=...)`; arguments win over the environment.
 """
 
+import ipaddress
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import (
     BaseSettings,
+    CliToggleFlag,
     EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -18,7 +21,7 @@ from sfsc_bundle.machine import usable_cpus
 from sfsc_bundle.runner import Device
 from sfsc_bundle.widths import canonical_width
 
-__all__ = ["LogLevel", "Settings", "setting"]
+__all__ = ["LogLevel", "Settings", "listed", "setting"]
 
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"],
@@ -26,6 +29,39 @@ LogLevel = Annotated[
 ]
 StoreKind = Literal["embedded"]
 Width = Annotated[str, AfterValidator(canonical_width)]
+
+
+def listed(text: str | None) -> tuple[str, ...]:
+    """The entries of a setting that is a list separated by commas; none where it is unset."""
+    return tuple(entry for entry in (part.strip() for part in (text or "").split(",")) if entry)
+
+
+def _host_names(text: str) -> str:
+    for name in listed(text):
+        if not re.fullmatch(r"[\w.-]+|\[[0-9a-fA-F:]+\]", name):
+            raise ValueError(
+                f"must be names or addresses without scheme and port, such as vision.example, found {name}"
+            )
+    return text.lower()
+
+
+def _origins(text: str) -> str:
+    for origin in listed(text):
+        if not re.fullmatch(r"https?://([\w.-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?", origin):
+            raise ValueError(f"must be origins such as https://shop.example, without a path, found {origin}")
+    return text.lower()
+
+
+def _networks(text: str) -> str:
+    try:
+        return ",".join(str(ipaddress.ip_network(entry, strict=False)) for entry in listed(text))
+    except ValueError as error:
+        raise ValueError(f"must be IP addresses or networks such as 10.0.0.0/8: {error}") from None
+
+
+HostNames = Annotated[str, AfterValidator(_host_names)]
+Origins = Annotated[str, AfterValidator(_origins)]
+Networks = Annotated[str, AfterValidator(_networks)]
 
 
 def setting(default: Any, unit: str, description: str, **bounds: Any) -> Any:
@@ -60,6 +96,35 @@ class Settings(BaseSettings):
     store: StoreKind = setting("embedded", "store", "which store keeps the gallery: embedded, in this process")
     host: str = setting("127.0.0.1", "address", "the address to listen on", min_length=1, max_length=255)
     port: int = setting(8000, "TCP port", "the port to listen on; 0: any free port", ge=0, le=65535)
+    keys: Path | None = setting(
+        None,
+        "file",
+        "the API keys, lines that `sfsc key` prints, reread on SIGHUP; unset: no key is asked for",
+    )
+    allow_open: CliToggleFlag[bool] = setting(
+        False, "flag", "without keys, listen on an address that other machines can reach all the same"
+    )
+    open_metrics: CliToggleFlag[bool] = setting(False, "flag", "with keys, answer /metrics without one, too")
+    hosts: HostNames | None = setting(
+        None,
+        "names, comma-separated",
+        "further names that requests may address the service by; loopback names, names without a dot and the "
+        "connection's own IP address are always served",
+    )
+    cors_origins: Origins | None = setting(
+        None,
+        "origins, comma-separated",
+        "the origins whose web pages may call, too, such as https://shop.example; unset: its own pages alone",
+    )
+    trusted_proxies: Networks | None = setting(
+        None,
+        "IP addresses or networks, comma-separated",
+        "proxies whose X-Forwarded-For and X-Forwarded-Proto are believed; unset: none",
+    )
+    tls_cert: Path | None = setting(
+        None, "PEM file", "the certificate chain of the service, reread on SIGHUP; unset: plain HTTP"
+    )
+    tls_key: Path | None = setting(None, "PEM file", "the private key of tls_cert")
     device: Device = setting(
         "cpu", "device", "where networks and index compute: cpu or cuda; the start fails where it is missing"
     )
@@ -139,6 +204,12 @@ class Settings(BaseSettings):
     )
     log_level: LogLevel = setting("info", "level", "the least severe messages to log: debug, info, warning, error")
 
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert, tls_key: both or neither must be set")
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -150,6 +221,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments win over the environment."""
         return init_settings, _Environment(settings_cls)
+
+    @property
+    def scheme(self) -> Literal["http", "https"]:
+        """Of the service's own URL."""
+        return "http" if self.tls_cert is None else "https"
 
     @property
     def thread_count(self) -> int:

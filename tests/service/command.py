@@ -52,9 +52,7 @@ def serving(
     assert process.stdout is not None
     assert process.stderr is not None
     try:
-        line = next(line for line in process.stdout if "http://" in line)
-        found = re.search(r"http://\S+", line)
-        assert found
+        found = next(found for line in process.stdout if (found := re.search(r"https?://\S+", line)))
         yield process, found[0]
     finally:
         if process.poll() is None:

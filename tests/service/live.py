@@ -26,12 +26,13 @@ START_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """A service that answers at `url`, in `loop`; `http` is a client of it."""
+    """A service that answers at `url`, in `loop`; `http` is a client of it, `server` is uvicorn's."""
 
     url: str
     app: FastAPI
     http: httpx.Client
     loop: asyncio.AbstractEventLoop
+    server: uvicorn.Server
 
     @property
     def service(self) -> Service:
@@ -80,6 +81,7 @@ def running(
         app,
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         lifespan="on",
         timeout_graceful_shutdown=5,
         http=bounded_connections(settings.max_connections, app.state.metrics),
@@ -95,7 +97,7 @@ def running(
             while http.get("/readyz").status_code != 200:
                 assert time.monotonic() < end, http.get("/readyz").text
                 time.sleep(0.05)
-            yield Live(url, app, http, server.loop)
+            yield Live(url, app, http, server.loop, server)
     finally:
         server.should_exit = True
         thread.join(START_S)

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from sfsc_service.settings import Settings
+from sfsc_service.settings import Settings, listed
 
 
 @pytest.mark.parametrize("name", ["bundle", "data", "samples", "floor_width", "port"])
@@ -27,6 +27,43 @@ def test_the_port_that_kubernetes_sets_for_a_service_called_sfsc_is_none(
     assert Settings(port=9).port == 9
     with pytest.raises(ValidationError, match="port"):
         Settings(port=link)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "kept"),
+    [
+        ("hosts", "Vision.example, nas.lan,[fd00::7]", ("vision.example", "nas.lan", "[fd00::7]")),
+        (
+            "cors_origins",
+            "https://shop.example,http://localhost:3000",
+            ("https://shop.example", "http://localhost:3000"),
+        ),
+        ("trusted_proxies", "10.0.0.1, 172.16.5.4/12,fd00::/8", ("10.0.0.1/32", "172.16.0.0/12", "fd00::/8")),
+    ],
+)
+def test_a_list_is_separated_by_commas(
+    name: str, text: str, kept: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"SFSC_{name.upper()}", text)
+    assert listed(getattr(Settings(), name)) == kept
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("hosts", "https://vision.example"),
+        ("hosts", "vision.example:443"),
+        ("hosts", "*"),
+        ("cors_origins", "shop.example"),
+        ("cors_origins", "https://shop.example/"),
+        ("cors_origins", "*"),
+        ("trusted_proxies", "proxy"),
+        ("trusted_proxies", "*"),
+    ],
+)
+def test_an_entry_that_could_never_match_is_refused(name: str, text: str) -> None:
+    with pytest.raises(ValidationError, match=f"{name}\n.*must be"):
+        Settings(**{name: text})
 
 
 @pytest.mark.parametrize("level", ["INFO", "Info", "info"])

@@ -3,19 +3,22 @@
 import hashlib
 import ipaddress
 import socket
+import ssl
 import sys
 import threading
 from pathlib import Path
 
+import httpx
 from rich.console import Console
 
 from sfsc_bundle.errors import SfscError
 from sfsc_service.cli.bundle import GENERAL, general_bundle, packaged_demo
 from sfsc_service.cli.image_files import ImageFiles, find_images
-from sfsc_service.cli.load import demo_images, load
+from sfsc_service.cli.load import Access, demo_images, load
 from sfsc_service.cli.samples import SAMPLES, write_samples
 from sfsc_service.cli.serve import check_data_folder, start
 from sfsc_service.errors import ServiceError, StartError
+from sfsc_service.http.keys import make_key
 from sfsc_service.http.server import address, serve
 from sfsc_service.settings import LogLevel, Settings, setting
 
@@ -67,8 +70,11 @@ class Demo(Settings):
         bound, service = start(settings)
         if not found.images:
             print(f"{bundle} brings no gallery, so it starts empty; --images FOLDER loads one", flush=True)
-        threading.Thread(target=_load, args=(address(bound), found), daemon=True).start()
-        serve(settings, service, bound, with_demo_load=_is_loopback(bound))
+        key, entry = make_key(["read", "write"])
+        url = address(bound, self.scheme)
+        access: Access = {"api_key": key, "transport": _transport(self.tls_cert)}
+        threading.Thread(target=_load, args=(url, found, access), daemon=True).start()
+        serve(settings, service, bound, {"sfsc-demo": entry}, with_demo_load=_is_loopback(bound))
 
     def _bundle(self) -> Path:
         if self._has_own("bundle"):
@@ -93,9 +99,19 @@ def _is_loopback(bound: socket.socket) -> bool:
     return ipaddress.ip_address(bound.getsockname()[0]).is_loopback
 
 
-def _load(url: str, found: ImageFiles) -> None:
+def _load(url: str, found: ImageFiles, access: Access) -> None:
     try:
-        load(url, found, Console())
+        load(url, found, Console(), **access)
     except (SfscError, StartError, ServiceError) as error:
         print(f"sfsc: the gallery could not be loaded: {error}", file=sys.stderr, flush=True)
     print(f"open {url}", flush=True)
+
+
+def _transport(certificate: Path | None) -> httpx.HTTPTransport | None:
+    """How this process calls itself: by an address that its certificate does not name, and trusting that alone."""
+    if certificate is None:
+        return None
+    trust = ssl.create_default_context(cafile=str(certificate))
+    trust.check_hostname = False
+    trust.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return httpx.HTTPTransport(verify=trust)

@@ -1,10 +1,14 @@
-"""A page that shows a query and its hits, written to a temporary file."""
+"""A page that shows a query and its hits, written to a temporary file.
 
+The images are inside of it: the service answers no page of another origin, and no browser sends it a key.
+"""
+
+import base64
 import json
 import tempfile
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from urllib.parse import quote
 
 from sfsc_service.client.answers import SearchAnswer
 
@@ -34,28 +38,33 @@ figcaption {{ font-size: .85rem }}
 HIT = """<figure><img src="{image}" alt=""><figcaption>{score:.3f} · {id}<br>{metadata}</figcaption></figure>"""
 
 
-def write_page(query: str, image: str | None, answer: SearchAnswer, service: str) -> Path:
-    """Write the page; images of items are loaded from the service. Returns its path.
+def write_page(query: str, answer: SearchAnswer, image: bytes | None, images: Sequence[bytes | None]) -> Path:
+    """Write the page. Returns its path.
 
     Args:
-        image: the address of the query's image; None where it is an item of the service.
+        image: that of the query; None where there is none.
+        images: those of the hits.
     """
-    service = service.rstrip("/")
     hits = [
         HIT.format(
-            image=escape(f"{service}/{hit['image']}" if hit["image"] else ""),
+            image=_data_uri(hit_image),
             score=hit["score"],
             id=escape(hit["id"]),
             metadata=escape(json.dumps(hit["metadata"], ensure_ascii=False)),
         )
-        for hit in answer["hits"]
+        for hit, hit_image in zip(answer["hits"], images, strict=True)
     ]
     page = PAGE.format(
         query=escape(query),
         width=escape(answer["query"]["width"]),
-        image=escape(image or f"{service}/items/{quote(query, safe='')}/image"),
+        image=_data_uri(image),
         hits="\n".join(hits),
     )
     with tempfile.NamedTemporaryFile("wb", prefix="sfsc-", suffix=".html", delete=False) as file:
         file.write(page.encode("utf-8", "replace"))  # the name of the query's file need not be UTF-8
     return Path(file.name)
+
+
+def _data_uri(image: bytes | None) -> str:
+    """The address of an image that is part of the page; browsers find out its format themselves."""
+    return "" if image is None else f"data:image/*;base64,{base64.b64encode(image).decode()}"

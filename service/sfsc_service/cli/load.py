@@ -3,7 +3,9 @@
 import random
 import time
 from pathlib import Path
+from typing import TypedDict, Unpack
 
+import httpx
 from rich.console import Console
 
 from sfsc_service.cli.image_files import ImageFiles
@@ -12,9 +14,16 @@ from sfsc_service.client import Client
 from sfsc_service.errors import StartError
 from sfsc_service.gallery.listing import read_listing
 
-__all__ = ["demo_images", "load"]
+__all__ = ["Access", "demo_images", "load"]
 
 START_TIMEOUT_S = 120.0
+
+
+class Access(TypedDict, total=False):
+    """How a client gets in: arguments of `Client`."""
+
+    api_key: str
+    transport: httpx.BaseTransport | None
 
 
 def demo_images(bundle: Path) -> ImageFiles:
@@ -23,7 +32,7 @@ def demo_images(bundle: Path) -> ImageFiles:
     return ImageFiles(list(read_listing(listing).items) if listing.exists() else [])
 
 
-def load(url: str, found: ImageFiles, console: Console, seed: int = 0) -> None:
+def load(url: str, found: ImageFiles, console: Console, seed: int = 0, **access: Unpack[Access]) -> None:
     """Load what the gallery lacks or holds otherwise, each image at a width drawn at random; print what was done.
 
     Raises:
@@ -31,7 +40,7 @@ def load(url: str, found: ImageFiles, console: Console, seed: int = 0) -> None:
         StartError: the service does not become ready.
     """
     report = UploadReport(left_out=found.left_out)
-    with Client(url) as client:
+    with Client(url, **access) as client:
         _wait(client)
         if not found.images:
             return

@@ -26,6 +26,7 @@ COMMANDS = {
     "demo": "demo:Demo",
     "serve": "serve:Serve",
     "profile": "profile:Profile",
+    "key": "key:Key",
     "add": "add:Add",
     "search": "search:Search",
     "ls": "ls:List",

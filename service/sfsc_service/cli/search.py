@@ -13,6 +13,7 @@ from rich.table import Column, Table
 
 from sfsc_service.cli.hits_page import write_page
 from sfsc_service.cli.remote import JsonObject, ServiceCommand, parsed
+from sfsc_service.client import Client
 from sfsc_service.client.answers import SearchAnswer
 from sfsc_service.errors import ServiceError, StartError
 from sfsc_service.settings import Width, setting
@@ -49,11 +50,17 @@ class Search(ServiceCommand):
         else:
             self._print(answer)
         if self.open:
-            path = Path(self.query)
-            shown = path.resolve().as_uri() if os.path.isfile(path) else None
-            page = write_page(self.query, shown, answer, self.url)
+            page = write_page(self.query, answer, *self._images(answer))
             print(f"shown in {page}", file=sys.stderr)
             webbrowser.open(page.as_uri())
+
+    def _images(self, answer: SearchAnswer) -> tuple[bytes | None, list[bytes | None]]:
+        """The query's image, and those of the hits."""
+        path = Path(self.query)
+        with self.client() as client:
+            hits = [client.image(hit["id"]) if hit["image"] else None for hit in answer["hits"]]
+            query = path.read_bytes() if os.path.isfile(path) else _image_of(client, self.query)
+        return query, hits
 
     def _answer(self) -> SearchAnswer:
         path = Path(self.query)
@@ -85,3 +92,8 @@ class Search(ServiceCommand):
             metadata = json.dumps(hit["metadata"], ensure_ascii=False)
             table.add_row(str(rank), escape(hit["id"]), f"{hit['score']:.3f}", hit["width"], escape(metadata))
         Console().print(table)
+
+
+def _image_of(client: Client, id: str) -> bytes | None:
+    """An item's image; None where it has none."""
+    return client.image(id) if client.get(id)["image"] else None

@@ -13,6 +13,8 @@ from sfsc_service.cli.logs import log_to_stderr
 from sfsc_service.cli.samples import SAMPLES
 from sfsc_service.engine.malloc import return_large_blocks
 from sfsc_service.errors import StartError
+from sfsc_service.http.exposure import check_certificate
+from sfsc_service.http.keys import read_keys
 from sfsc_service.http.server import address, bind, ignore_hangups, serve
 from sfsc_service.http.traced import check_extra
 from sfsc_service.lifecycle.service import Service, open_service
@@ -35,7 +37,7 @@ class Serve(Settings):
         """Serve until SIGTERM. Raises StartError, BundleError, DeviceError or StoreError where it cannot start."""
         check_bundle(self)
         bound, service = start(self)
-        print(f"serving {service.manifest.name} at {address(bound)}", flush=True)
+        print(f"serving {service.manifest.name} at {address(bound, self.scheme)}", flush=True)
         serve(self, service, bound)
 
 
@@ -62,6 +64,9 @@ def start(settings: Settings) -> tuple[socket.socket, Service]:
     log_to_stderr(settings.log_level)
     if settings.otlp_url is not None:
         check_extra()
+    if settings.keys is not None:
+        read_keys(settings.keys)
+    check_certificate(settings)
     ignore_hangups()
     return_large_blocks()
     bound = bind(settings)

@@ -8,6 +8,7 @@ from typing import Self, TypeVar
 
 import httpx
 
+from sfsc_service.client.api_key import key_header
 from sfsc_service.client.call import Answered, Batch, Call, Prepared, Steps, next_call
 from sfsc_service.client.outcome import CallOutcome, answer_of
 from sfsc_service.client.retry import pause_s
@@ -31,10 +32,17 @@ class AsyncClient(Routes):
         *,
         embed_with: str | PathLike[str] | None = None,
         width: str | float | None = None,
+        api_key: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._device = device_embedder(embed_with, width)
-        self._http = httpx.AsyncClient(base_url=base_url, timeout=timeout_s, trust_env=False, transport=transport)
+        self._http = httpx.AsyncClient(
+            base_url=base_url,
+            timeout=timeout_s,
+            headers=key_header(api_key),
+            trust_env=False,
+            transport=transport,
+        )
 
     async def __aenter__(self) -> Self:
         return self

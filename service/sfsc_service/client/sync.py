@@ -9,6 +9,7 @@ from typing import Self, TypeVar
 
 import httpx
 
+from sfsc_service.client.api_key import key_header
 from sfsc_service.client.call import Answered, Batch, Call, Prepared, Steps, next_call
 from sfsc_service.client.outcome import CallOutcome, answer_of
 from sfsc_service.client.retry import pause_s
@@ -27,6 +28,7 @@ class Client(Routes):
         timeout_s: of one call.
         embed_with: a bundle's folder; images are then embedded on this device, and only vectors are sent.
         width: the width to embed with on this device.
+        api_key: sent with every call; None: what the variable SFSC_API_KEY holds, if anything.
         transport: how requests travel, where not over a connection of httpx's own.
     """
 
@@ -37,10 +39,17 @@ class Client(Routes):
         *,
         embed_with: str | PathLike[str] | None = None,
         width: str | float | None = None,
+        api_key: str | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._device = device_embedder(embed_with, width)
-        self._http = httpx.Client(base_url=base_url, timeout=timeout_s, trust_env=False, transport=transport)
+        self._http = httpx.Client(
+            base_url=base_url,
+            timeout=timeout_s,
+            headers=key_header(api_key),
+            trust_env=False,
+            transport=transport,
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -3,17 +3,21 @@
 import asyncio
 import contextlib
 import importlib.metadata
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from sfsc_service.http.access import needs
 from sfsc_service.http.auth import Authentication
 from sfsc_service.http.edge import Edge
 from sfsc_service.http.fast_path import FastPath
-from sfsc_service.http.openapi import shared_schemas
+from sfsc_service.http.keys import KeyEntry, KeyRing
+from sfsc_service.http.openapi import add_keys, shared_schemas
 from sfsc_service.http.parsing import Parsing
 from sfsc_service.http.problems import add_error_handlers
 from sfsc_service.http.raw_path_route import RawPathRoute
@@ -21,7 +25,7 @@ from sfsc_service.http.routes import bulk, demo_load, embed, items, openai, samp
 from sfsc_service.http.traced import Traced, open_provider
 from sfsc_service.lifecycle.service import Service, open_service
 from sfsc_service.metrics import Metrics
-from sfsc_service.settings import Settings
+from sfsc_service.settings import Settings, listed
 
 __all__ = ["create_app"]
 
@@ -30,17 +34,24 @@ ROUTES = (embed, search, items, bulk, openai, status, samples, swagger, ui)
 """Every module of routes/, in the order of the documentation; each has a function `add_routes(app)`."""
 
 
-def create_app(settings: Settings, service: Service | None = None, *, with_demo_load: bool = False) -> FastAPI:
+def create_app(
+    settings: Settings,
+    service: Service | None = None,
+    own_keys: Mapping[str, KeyEntry] | None = None,
+    *,
+    with_demo_load: bool = False,
+) -> FastAPI:
     """Build the application. Starting it opens the bundle and the store, ending it closes them.
 
     Args:
         service: a service that is open already; the application closes it all the same.
+        own_keys: keys of this process's own, beside those of the file.
         with_demo_load: whether there are routes that load the service, for a demo (see routes/demo_load.py).
 
     Raises:
-        StartError: traces are wanted, and the extra `otel` is not installed.
+        StartError: the keys cannot be read, or traces are wanted and the extra `otel` is not installed.
 
-    Starting raises what `open_service` raises.
+    Starting raises what `open_service` raises, and StartError for a route that declares no access.
     """
 
     metrics = Metrics() if service is None else service.metrics
@@ -87,6 +98,7 @@ def create_app(settings: Settings, service: Service | None = None, *, with_demo_
     app.state.tracer = None if traces is None else traces.get_tracer("sfsc", version)
     app.state.settings = settings
     app.state.metrics = metrics
+    app.state.keys = KeyRing(settings.keys, own_keys)
     app.router.route_class = RawPathRoute
     add_error_handlers(app)
     for module in ROUTES:
@@ -103,21 +115,35 @@ class _App(FastAPI):
         """The OpenAPI document, which FastAPI builds on first use."""
         document = super().openapi()
         document["components"]["schemas"] |= shared_schemas()
+        if self.state.keys.asked_for:
+            add_keys(document, self.routes)
         return document
+
+    def setup(self) -> None:
+        """Add FastAPI's own route, which is that of the document."""
+        super().setup()
+        for route in self.routes:
+            needs("open")(route.endpoint)  # type: ignore[attr-defined]
 
     def build_middleware_stack(self) -> ASGIApp:
         """Build what every request passes, from the outside to the inside.
 
-        Tracing, where it is on; the edge; authentication; middleware that was added with `add_middleware`, the
+        What believes a trusted proxy's headers and what answers pages of other origins, where settings name some;
+        tracing, where it is on; the edge; authentication; middleware that was added with `add_middleware`, the
         last one first; the fast path, which answers the hottest routes itself and passes the others to FastAPI's
         router.
+
+        Raises:
+            StartError: a route declares no access.
         """
         added = self.user_middleware
+        settings: Settings = self.state.settings
         tracer = self.state.tracer
         self.user_middleware = [
+            *_around_the_edge(settings),
             *([] if tracer is None else [Middleware(Traced, tracer=tracer)]),
-            Middleware(Edge, metrics=self.state.metrics, max_body_bytes=self.state.settings.max_body_bytes),
-            Middleware(Authentication),
+            Middleware(Edge, metrics=self.state.metrics, max_body_bytes=settings.max_body_bytes),
+            Middleware(Authentication, routes=self.routes, keys=self.state.keys, settings=settings),
             *added,
             Middleware(FastPath, routes=self.routes),
         ]
@@ -125,3 +151,21 @@ class _App(FastAPI):
             return super().build_middleware_stack()
         finally:
             self.user_middleware = added
+
+
+def _around_the_edge(settings: Settings) -> list[Middleware]:
+    """Layers of libraries that only some settings need; preflight requests of browsers end in the second one."""
+    layers = []
+    if proxies := listed(settings.trusted_proxies):
+        layers.append(Middleware(ProxyHeadersMiddleware, trusted_hosts=list(proxies)))
+    if origins := listed(settings.cors_origins):
+        layers.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=origins,
+                allow_methods=["*"],
+                allow_headers=["Authorization", "X-API-Key", "Content-Type"],
+                expose_headers=["Retry-After", "Server-Timing", "X-Request-ID"],
+            )
+        )
+    return layers

@@ -1,15 +1,20 @@
 """The OpenAPI document: what FastAPI cannot know, because endpoints read their requests with request_body.py."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, get_args
 
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
+from starlette.routing import BaseRoute
 
 from sfsc_bundle.image_formats import IMAGE_FORMATS
 from sfsc_service.errors import STATUS
+from sfsc_service.http.access import KeyScope, access_of
 from sfsc_service.http.response_schemas import ProblemResponse
 from sfsc_service.http.schemas import BulkItem, BulkLine, CropBox
 
 __all__ = [
+    "add_keys",
     "bulk_request",
     "image_content",
     "image_request",
@@ -36,6 +41,21 @@ ONLY_IN_BODIES = ("vector",)
 def shared_schemas() -> dict[str, Any]:
     """The schemas that routes refer to by name without FastAPI knowing of it."""
     return {model.__name__: _schema_of(model) for model in (ProblemResponse, BulkLine, CropBox)}
+
+
+def add_keys(document: dict[str, Any], routes: Sequence[BaseRoute]) -> None:
+    """Say in a document how a key travels and which scope each operation needs."""
+    document["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "an API key"},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    for route in routes:
+        scope = "admin" if access_of(route) == "metrics" else access_of(route)
+        if isinstance(route, APIRoute) and route.include_in_schema and scope in get_args(KeyScope):
+            for operation in document["paths"][route.path].values():
+                if operation["operationId"] == route.unique_id:
+                    operation["security"] = [{"bearer": [scope]}, {"header": [scope]}]
+                    operation["responses"] |= {str(status): one for status, one in problems(401, 403, 429).items()}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -113,6 +113,8 @@ def problem_response(problem: Problem, headers: Mapping[str, str] | None = None,
         error = {"message": document["detail"], "type": title, "param": problem.parameter, "code": problem.code}
         document["error"] = error
     extra = dict(headers or {})
+    if status == 401:
+        extra["WWW-Authenticate"] = "Bearer"
     if problem.retry_after_s is not None and status in (429, 503):
         extra["Retry-After"] = str(max(1, round(problem.retry_after_s + 0.5)))
     return Response(orjson.dumps(document), status, extra, MEDIA_TYPE)

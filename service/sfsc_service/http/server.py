@@ -4,8 +4,8 @@ SIGTERM or SIGINT: /readyz turns 503 → `drain_delay_s`, in which a load balanc
 open requests get their responses, for at most `shutdown_grace_s` → the store is closed → exit code 0. A further
 signal skips the delay or, once it is over, the open requests.
 
-SIGHUP: the bundle is swapped (see lifecycle/swap.py). During a swap it causes another swap afterwards; before the
-service serves it is ignored.
+SIGHUP: keys and certificate are read again, then the bundle is swapped (see lifecycle/swap.py). During a swap the
+bundle is swapped once more afterwards; before the service serves the signal is ignored.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ import resource
 import signal
 import socket
 import time
+from collections.abc import Mapping
 from types import FrameType
 
 import uvicorn
@@ -22,6 +23,8 @@ import uvicorn
 from sfsc_service.errors import StartError
 from sfsc_service.http.app import create_app
 from sfsc_service.http.connections import bounded_connections
+from sfsc_service.http.exposure import check_exposure, reread_certificate
+from sfsc_service.http.keys import KeyEntry, KeyRing
 from sfsc_service.lifecycle.service import Service
 from sfsc_service.settings import Settings
 
@@ -37,7 +40,7 @@ def bind(settings: Settings) -> socket.socket:
     """A socket that is bound but does not listen: until the service serves, connections are refused at once.
 
     Raises:
-        StartError: the address is not available.
+        StartError: the address is not available, or may not be listened to (see http/exposure.py).
     """
     bound = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -47,14 +50,19 @@ def bind(settings: Settings) -> socket.socket:
         bound.close()
         where = f"{settings.host} port {settings.port}"
         raise StartError(f"host, port: cannot listen on {where}: {error.strerror or error}") from error
+    try:
+        check_exposure(settings, bound.getsockname()[0])
+    except StartError:
+        bound.close()
+        raise
     return bound
 
 
-def address(bound: socket.socket) -> str:
+def address(bound: socket.socket, scheme: str = "http") -> str:
     """The URL of a bound socket."""
     host, port = bound.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{shown}:{port}"
+    return f"{scheme}://{shown}:{port}"
 
 
 def ignore_hangups() -> None:
@@ -62,11 +70,23 @@ def ignore_hangups() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def serve(settings: Settings, service: Service, bound: socket.socket, *, with_demo_load: bool = False) -> None:
-    """Serve until a signal ends the server; the service is closed then. `with_demo_load`: as of `create_app`."""
+def serve(
+    settings: Settings,
+    service: Service,
+    bound: socket.socket,
+    own_keys: Mapping[str, KeyEntry] | None = None,
+    *,
+    with_demo_load: bool = False,
+) -> None:
+    """Serve until a signal ends the server; the service is closed then.
+
+    Args:
+        own_keys, with_demo_load: as of `create_app`.
+    """
     _allow_files(settings.max_connections + SPARE_FILES)
+    app = create_app(settings, service, own_keys, with_demo_load=with_demo_load)
     config = uvicorn.Config(
-        create_app(settings, service, with_demo_load=with_demo_load),
+        app,
         log_config=None,
         log_level=settings.log_level,
         access_log=False,
@@ -74,11 +94,13 @@ def serve(settings: Settings, service: Service, bound: socket.socket, *, with_de
         timeout_keep_alive=math.ceil(settings.keep_alive_s),
         timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_s),
         http=bounded_connections(settings.max_connections, service.metrics),
-        proxy_headers=False,
+        proxy_headers=False,  # http/app.py has the layer for them
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
         ws="none",
         lifespan="on",
     )
-    server = _Server(config, service)
+    server = _Server(config, service, app.state.keys)
     signal.signal(signal.SIGHUP, server.handle_hangup)
     server.run(sockets=[bound])
 
@@ -103,16 +125,17 @@ class _Server(uvicorn.Server):
     uvicorn by itself stops at once and raises the signal again, so that the exit code is not 0.
     """
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, keys: KeyRing) -> None:
         super().__init__(config)
-        self._service = service
+        self._service, self._keys = service, keys
         self._stop_at: float | None = None
+        self._hung_up = False
         self._swap_wanted = False
         self._swap: asyncio.Task[object] | None = None
 
     def handle_hangup(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a handler's signature
-        """Note that a swap is wanted; `on_tick` starts it, because a signal handler must not."""
-        self._swap_wanted = True
+        """Note that files are to be read again; `on_tick` does it, because a signal handler must not."""
+        self._hung_up = self._swap_wanted = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - both signals mean the same
         if self._stop_at is None:
@@ -126,6 +149,10 @@ class _Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if self._stop_at is not None and time.monotonic() >= self._stop_at:
             self.should_exit = True
+        if self._hung_up:  # at once, because a key may have been stolen; a swap may take minutes
+            self._hung_up = False
+            self._keys.reread()
+            reread_certificate(self.config.ssl, self._service.settings)
         if self._swap_wanted and self._stop_at is None and (self._swap is None or self._swap.done()):
             self._swap_wanted = False
             self._swap = asyncio.create_task(self._service.swap.run())

@@ -1,5 +1,6 @@
 """The commands that call a running service, as processes, against a real one."""
 
+import base64
 import errno
 import hashlib
 import json
@@ -336,7 +337,8 @@ def test_search_takes_an_image_or_an_id_and_shows_a_page(
     page = Path(address.removeprefix("file://"))
     text = page.read_text()
     page.unlink()
-    assert f'src="{service.url}/items/cat%2F%3Cb%3E.jpg/image"' in text
+    query = base64.b64encode(service.http.get("/items/cat%2F%3Cb%3E.jpg/image").content).decode()
+    assert text.count(f'src="data:image/*;base64,{query}"') == 2, "the query and its first hit"
     assert "cat/&lt;b&gt;.jpg" in text
     assert "<b>" not in text
 

@@ -14,12 +14,16 @@ from sfsc_service.engine.embedder import Arrival
 from sfsc_service.errors import Problem
 from sfsc_service.gallery.bulk_insert import FailedItem, upsert_many
 from sfsc_service.gallery.gallery import NewItem, UpsertedItem
+from sfsc_service.http.access import needs
 from sfsc_service.http.arrival import arrival_of
+from sfsc_service.http.audit import log_write
+from sfsc_service.http.auth import caller_of
 from sfsc_service.http.base64_image import decode_image
 from sfsc_service.http.charset import utf8
 from sfsc_service.http.disconnect import DisconnectWatch
 from sfsc_service.http.form import FilePart, Form
 from sfsc_service.http.json_document import Body, read_object
+from sfsc_service.http.keys import Caller
 from sfsc_service.http.ndjson import read_lines
 from sfsc_service.http.openapi import bulk_request, problems
 from sfsc_service.http.problems import as_problem
@@ -69,6 +73,7 @@ def add_routes(app: FastAPI) -> None:
     )
 
 
+@needs("write")
 async def _post(request: Request) -> Response:
     arrival = arrival_of(request, bulk=True)
     kind = media_type(request)
@@ -86,12 +91,28 @@ async def _post(request: Request) -> Response:
 
 async def _put_all(request: Request, items: AsyncIterator[NewItem | FailedItem], arrival: Arrival) -> Response:
     service: Service = request.app.state.service
-    outcomes = upsert_many(service.gallery, items, lambda: not service.health.draining)
-    results = [_result(outcome) async for outcome in outcomes]
+    outcomes = upsert_many(
+        service.gallery, _counted(items, caller_of(request)), lambda: not service.health.draining
+    )
+    results = []
+    async for outcome in outcomes:
+        results.append(result := _result(outcome))
+        written = "created" if result.get("created") else "replaced"
+        log_write(request, "put", result["id"], result.get("code", written))
     failed = sum(result["status"] != 200 for result in results)
     times = timing(arrival, [])
     document = {"stored": len(results) - failed, "failed": failed, "results": results, "timing_ms": times}
     return json_response(document, headers=server_timing(times, []))
+
+
+async def _counted(
+    items: AsyncIterator[NewItem | FailedItem], caller: Caller
+) -> AsyncIterator[NewItem | FailedItem]:
+    """The items, their images counted as they pass."""
+    async for item in items:
+        if isinstance(item, NewItem) and isinstance(item.source, bytes):
+            caller.count_images(1)
+        yield item
 
 
 def _result(outcome: UpsertedItem | FailedItem) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from sfsc_bundle.manifest import Preprocessing
 from sfsc_service.errors import Problem
 from sfsc_service.gallery.listing import ListedImage
 from sfsc_service.gallery.simulated_load import MAX_PER_S, SimulatedLoad, small_jpeg
+from sfsc_service.http.access import needs
 from sfsc_service.http.request_body import query_options, validate
 from sfsc_service.http.responses import json_response
 from sfsc_service.http.schemas import DemoLoadOptions
@@ -46,11 +47,13 @@ def _read(samples: Iterable[ListedImage], preprocessing: Preprocessing) -> list[
     return images
 
 
+@needs("read")
 async def _get(request: Request) -> Response:
     _load(request).look()
     return _state(request)
 
 
+@needs("admin")
 async def _put(request: Request) -> Response:
     options = validate(DemoLoadOptions, query_options(request))
     _load(request).set_rate(options.per_s)

@@ -8,7 +8,9 @@ from fastapi import FastAPI, Request, Response
 from sfsc_service.engine.embedder import Arrival, EmbeddedImage
 from sfsc_service.errors import Problem
 from sfsc_service.gallery.vectors import encode_vector
+from sfsc_service.http.access import needs
 from sfsc_service.http.arrival import arrival_of
+from sfsc_service.http.auth import caller_of
 from sfsc_service.http.disconnect import DisconnectWatch
 from sfsc_service.http.embed_images import embed_images
 from sfsc_service.http.openapi import image_request, problems
@@ -36,12 +38,14 @@ def add_routes(app: FastAPI) -> None:
     )
 
 
+@needs("read")
 async def _embed(request: Request) -> Response:
     arrival = arrival_of(request)
     service: Service = request.app.state.service
     parsed = await read_request(request, EmbedOptions, service.settings.max_images)
     if not parsed.images:
         raise Problem("invalid_parameter", "image: is required, found none", "image")
+    caller_of(request).count_images(len(parsed.images))
     if len(parsed.images) > 1:
         arrival = replace(arrival, bulk=True)  # requests with one image go first
     places = ["image"] if len(parsed.images) == 1 else [f"image[{at}]" for at in range(len(parsed.images))]

@@ -5,7 +5,10 @@ from typing import Annotated
 from fastapi import FastAPI, Path, Request, Response
 
 from sfsc_service.gallery.gallery import NewItem
+from sfsc_service.http.access import needs
 from sfsc_service.http.arrival import arrival_of
+from sfsc_service.http.audit import AuditedWrite
+from sfsc_service.http.auth import caller_of
 from sfsc_service.http.disconnect import DisconnectWatch
 from sfsc_service.http.openapi import image_content, image_request, problems, query_parameters
 from sfsc_service.http.query_source import budget_of, caller_vector, crop_of, require_one
@@ -77,17 +80,21 @@ def add_routes(app: FastAPI) -> None:
     )
 
 
+@needs("write")
 async def _put(request: Request, id: Id) -> Response:
     arrival = arrival_of(request)
     service: Service = request.app.state.service
-    parsed = await read_request(request, ItemOptions)
-    options = parsed.options
-    if require_one(image=bool(parsed.images), vector=options.vector is not None) == "image":
-        new = NewItem(id, parsed.images[0], budget_of(options), options.metadata, crop_of(options))
-    else:
-        new = NewItem(id, caller_vector(options), metadata=options.metadata)
-    async with DisconnectWatch(request):
-        stored = await service.gallery.upsert(new, arrival)
+    with AuditedWrite(request, "put", id) as write:
+        parsed = await read_request(request, ItemOptions)
+        caller_of(request).count_images(len(parsed.images))
+        options = parsed.options
+        if require_one(image=bool(parsed.images), vector=options.vector is not None) == "image":
+            new = NewItem(id, parsed.images[0], budget_of(options), options.metadata, crop_of(options))
+        else:
+            new = NewItem(id, caller_vector(options), metadata=options.metadata)
+        async with DisconnectWatch(request):
+            stored = await service.gallery.upsert(new, arrival)
+        write.outcome = "created" if stored.created else "replaced"
     embedded = [] if stored.query.embedded is None else [stored.query.embedded]
     times = timing(arrival, embedded)
     return json_response(
@@ -101,6 +108,7 @@ async def _put(request: Request, id: Id) -> Response:
     )
 
 
+@needs("read")
 async def _get(request: Request, id: Id) -> Response:
     options = validate(GetItemOptions, query_options(request))
     service: Service = request.app.state.service
@@ -108,12 +116,16 @@ async def _get(request: Request, id: Id) -> Response:
     return json_response(item_json(item, options.encoding if options.vectors else None))
 
 
+@needs("write")
 async def _delete(request: Request, id: Id) -> Response:
     service: Service = request.app.state.service
-    await service.gallery.delete(id)
+    with AuditedWrite(request, "delete", id) as write:
+        await service.gallery.delete(id)
+        write.outcome = "removed"
     return Response(status_code=204)
 
 
+@needs("read")
 async def _image(request: Request, id: Id) -> Response:
     service: Service = request.app.state.service
     image = await service.gallery.image(id)
@@ -127,6 +139,7 @@ async def _image(request: Request, id: Id) -> Response:
     return Response(image.data, headers=headers, media_type=image.media_type)
 
 
+@needs("read")
 async def _page(request: Request) -> Response:
     options = validate(ListItemsOptions, query_options(request))
     service: Service = request.app.state.service

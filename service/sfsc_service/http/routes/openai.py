@@ -15,7 +15,9 @@ from sfsc_service.engine.embedder import EmbeddedImage
 from sfsc_service.engine.policy import Budget
 from sfsc_service.errors import Problem
 from sfsc_service.gallery.vectors import encode_vector
+from sfsc_service.http.access import needs
 from sfsc_service.http.arrival import arrival_of
+from sfsc_service.http.auth import caller_of
 from sfsc_service.http.base64_image import decode_image, is_data_uri
 from sfsc_service.http.disconnect import DisconnectWatch
 from sfsc_service.http.embed_images import embed_images
@@ -67,6 +69,7 @@ def add_routes(app: FastAPI) -> None:
     )
 
 
+@needs("read")
 async def _embeddings(request: Request) -> Response:
     arrival = arrival_of(request)
     service: Service = request.app.state.service
@@ -75,6 +78,7 @@ async def _embeddings(request: Request) -> Response:
     body, images = await read_json_body(request, lambda members: _read(members, service), "input")
     places = [f"input[{at}]" for at in range(len(images))]
     budget = _budget(body, service.manifest)
+    caller_of(request).count_images(len(images))
     if len(images) > 1:
         arrival = replace(arrival, bulk=True)  # requests with one image go first
     async with DisconnectWatch(request):
@@ -88,6 +92,7 @@ async def _embeddings(request: Request) -> Response:
     return json_response(document, headers=server_timing(timing(arrival, embedded), embedded))
 
 
+@needs("read")
 async def _models(request: Request) -> Response:
     service: Service = request.app.state.service
     models = [

@@ -13,6 +13,7 @@ from fastapi.responses import FileResponse
 
 from sfsc_service.errors import Problem, StartError
 from sfsc_service.gallery.listing import ListedImage, read_listing
+from sfsc_service.http.access import needs
 from sfsc_service.http.openapi import image_content, problems
 from sfsc_service.http.response_schemas import SamplesResponse
 from sfsc_service.http.responses import json_response
@@ -69,6 +70,7 @@ def _is_servable(path: Path, settings: Settings) -> bool:
     return False
 
 
+@needs("read")
 async def _list(request: Request) -> Response:
     samples: dict[str, ListedImage] = request.app.state.samples
     return json_response(
@@ -86,6 +88,7 @@ async def _list(request: Request) -> Response:
     )
 
 
+@needs("read")
 async def _image(request: Request, name: str) -> Response:
     samples: dict[str, ListedImage] = request.app.state.samples
     if name not in samples:

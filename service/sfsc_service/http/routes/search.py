@@ -6,7 +6,9 @@ from fastapi import FastAPI, Request, Response
 from sfsc_service.engine.embedder import Arrival
 from sfsc_service.errors import Problem
 from sfsc_service.gallery.gallery import Query
+from sfsc_service.http.access import needs
 from sfsc_service.http.arrival import arrival_of
+from sfsc_service.http.auth import caller_of
 from sfsc_service.http.disconnect import DisconnectWatch
 from sfsc_service.http.openapi import image_request, problems
 from sfsc_service.http.query_source import budget_of, caller_vector, crop_of, refuse_budget, require_one
@@ -33,10 +35,12 @@ def add_routes(app: FastAPI) -> None:
     )
 
 
+@needs("read")
 async def _search(request: Request) -> Response:
     arrival = arrival_of(request)
     service: Service = request.app.state.service
     parsed = await read_request(request, SearchOptions)
+    caller_of(request).count_images(len(parsed.images))
     if parsed.options.k > (max_k := service.settings.max_k):
         raise Problem("invalid_parameter", f"k: must be at most {max_k} here, found {parsed.options.k}", "k")
     async with DisconnectWatch(request):

@@ -7,6 +7,7 @@ from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from sfsc_service.engine.policy import expected_quality
+from sfsc_service.http.access import needs
 from sfsc_service.http.response_schemas import HealthResponse, WidthsResponse
 from sfsc_service.http.responses import json_response
 from sfsc_service.lifecycle.service import Service
@@ -64,6 +65,7 @@ def add_routes(app: FastAPI) -> None:
     )
 
 
+@needs("read")
 async def _widths(request: Request) -> Response:
     service: Service = request.app.state.service
     manifest, settings = service.manifest, service.settings
@@ -103,11 +105,13 @@ def _widths_with_costs(service: Service, composition: Mapping[str, int]) -> list
     ]
 
 
+@needs("health")
 async def _livez(request: Request) -> Response:
     service: Service = request.app.state.service
     return _health(service.health.not_alive(), service.health.notes())
 
 
+@needs("health")
 async def _readyz(request: Request) -> Response:
     service: Service = request.app.state.service
     return _health(service.health.not_ready(), service.health.notes())
@@ -118,6 +122,7 @@ def _health(reasons: list[str], notes: list[str]) -> Response:
     return json_response({"status": status, "reasons": reasons, "notes": notes}, 503 if reasons else 200)
 
 
+@needs("metrics")
 async def _metrics(request: Request) -> Response:
     service: Service = request.app.state.service
     service.metrics.set_items(service.gallery.composition())

@@ -6,6 +6,7 @@ from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse
 
 from sfsc_service.errors import Problem
+from sfsc_service.http.access import needs
 
 __all__ = ["add_routes"]
 
@@ -39,14 +40,17 @@ def add_routes(app: FastAPI) -> None:
     app.add_api_route("/docs/{name}", _file, methods=["GET"], include_in_schema=False)
 
 
+@needs("open")
 async def _page() -> Response:
     return Response(PAGE, media_type="text/html")
 
 
+@needs("open")
 async def _start() -> Response:
     return Response(START, media_type="text/javascript")
 
 
+@needs("open")
 async def _file(name: str) -> Response:
     if name not in FILES:
         raise Problem("not_found", f"name: must be one of {', '.join(FILES)}, found {name[:100]!r}", "name")

@@ -6,6 +6,8 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
 
+from sfsc_service.http.access import needs
+
 __all__ = ["add_routes"]
 
 FOLDER = Path(__file__).parents[2] / "page"
@@ -21,6 +23,7 @@ def add_routes(app: FastAPI, folder: Path = FOLDER) -> None:
 
 
 def _file(path: Path) -> Callable[[], Awaitable[FileResponse]]:
+    @needs("open")
     async def endpoint() -> FileResponse:
         return FileResponse(path, headers={"Cache-Control": "no-cache"})
 

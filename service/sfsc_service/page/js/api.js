@@ -4,6 +4,8 @@
  * Every request goes through `send`, and every image that an element loads by itself through `showImage`.
  */
 
+import { anotherKey, currentKey, withKey } from "./key.js";
+
 /** What the service refused, or that it could not be reached: `title` and `detail` are sentences. */
 export class Problem extends Error {
   constructor(code, title, detail, retryAfter = null) {
@@ -13,6 +15,7 @@ export class Problem extends Error {
 }
 
 const AGAIN_MS = 250;
+const NO_KEY = 401;
 
 /**
  * Once more after a lost connection: browsers drop all of them when any network comes or goes. Every call here may be
@@ -28,16 +31,18 @@ async function reach(path, options) {
   }
 }
 
-async function send(path, options) {
+async function send(path, options = {}) {
   let response;
+  const used = currentKey();
   try {
-    response = await reach(path, options);
+    response = await reach(path, { ...options, headers: withKey(options.headers) });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem("unreachable", "The service cannot be reached", "It may have been stopped, or the connection broke.");
   }
   if (!response.ok && response.headers.get("Content-Type")?.startsWith("application/problem+json")) {
     const problem = await response.json();
+    if (response.status === NO_KEY && (await anotherKey(used, problem.title))) return send(path, options);
     throw new Problem(problem.code, problem.title, problem.detail, Number(response.headers.get("Retry-After")) || null);
   }
   return response;
@@ -53,8 +58,17 @@ const json = async (path, options) => (await usable(path, options)).json();
 
 const itemPath = (id) => `items/${encodeURIComponent(id)}`;
 
-/** Let an element show an image of the service. */
-export const showImage = (image, path) => (image.src = path);
+/** Let an element show an image of the service; a key travels in a header, which an element does not send. */
+export function showImage(image, path) {
+  if (!currentKey()) return (image.src = path);
+  return fetchImage(path).then(
+    (blob) => {
+      image.addEventListener("load", () => URL.revokeObjectURL(image.src), { once: true });
+      image.src = URL.createObjectURL(blob);
+    },
+    () => image.dispatchEvent(new Event("error")),
+  );
+}
 
 export const getWidths = () => json("widths");
 

@@ -38,20 +38,22 @@ export class Traffic {
 
   #see(inSight) {
     this.#inSight = inSight;
-    const watching = inSight && !document.hidden;
+    const watching = inSight && !document.hidden && !this.isForbidden;
     if (watching && !this.timer) this.timer = setInterval(() => this.#tick(), EVERY_MS);
     if (watching) this.#tick();
     if (!watching) this.timer = clearInterval(this.timer);
   }
 
   async #tick() {
-    if (this.asking) return;
+    if (this.isForbidden) this.#see(this.#inSight);
+    if (this.asking || this.isForbidden) return;
     this.asking = true;
     try {
       const [text] = await Promise.all([getMetrics(), ...this.alongside.map((ask) => ask())]);
       this.#take({ at: performance.now() / 1000, ...read(text, this.facts.widths) });
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
+      this.isForbidden = error.code === "scope_missing";
       byId("traffic-now").replaceChildren(el("p", { class: "hint" }, `${error.title}. ${error.detail}`));
     } finally {
       this.asking = false;

@@ -1,0 +1,53 @@
+"""`sfsc key`: what it prints is a line of the file, and the key that belongs to it."""
+
+import hashlib
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from sfsc_service.http.keys import KeyRing
+from tests.service.command import run
+
+
+def test_the_line_and_the_key_belong_together(tmp_path: Path) -> None:
+    words = ("--scopes", "write,read", "--requests-per-s", "5", "--images-per-s", "0.5")
+    done = run("key", "camera-1", *words)
+    assert done.returncode == 0, done.stderr
+    key = done.stderr.strip()
+    assert tomllib.loads(done.stdout) == {
+        "camera-1": {
+            "sha256": hashlib.sha256(key.encode()).hexdigest(),
+            "scopes": ["read", "write"],
+            "requests_per_s": 5.0,
+            "images_per_s": 0.5,
+        }
+    }
+    assert key not in done.stdout
+    file = tmp_path / "keys.toml"
+    file.write_text(done.stdout + run("key", "other").stdout)
+    caller = KeyRing(file).caller(key)
+    assert caller is not None
+    assert caller.name == "camera-1"
+
+
+def test_a_key_may_read_and_no_more_unless_told_otherwise() -> None:
+    (entry,) = tomllib.loads(run("key", "laptop").stdout).values()
+    assert entry.keys() == {"sha256", "scopes"}
+    assert entry["scopes"] == ["read"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a b"], "name: "),
+        ([], "NAME"),
+        (["x", "--scopes", "root"], "scopes: must be some of read, write, admin, comma-separated, found 'root'"),
+        (["x", "--scopes", ""], "scopes: "),
+        (["x", "--images-per-s", "0"], "images_per_s: "),
+    ],
+)
+def test_a_mistake_is_one_sentence(words: list[str], message: str) -> None:
+    done = run("key", *words)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert message in done.stderr

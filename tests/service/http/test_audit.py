@@ -1,0 +1,105 @@
+"""A log line for every write: who, from where, what, which item, and what became of it."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sfsc_bundle.folder import Bundle
+from sfsc_service.http.keys import file_line, make_key
+from sfsc_service.settings import Settings
+from tests.service.command import serving, until_ready
+from tests.service.images import draw_image
+from tests.service.live import JPEG, Live, running
+
+LOGGER = "sfsc_service.http.audit"
+
+
+@pytest.fixture(scope="module")
+def audited(tiny: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """Its client is the key `camera-1`, behind a proxy that says so for some calls."""
+    folder = tmp_path_factory.mktemp("audited")
+    key, entry = make_key(["read", "write"])
+    (folder / "keys.toml").write_text(file_line("camera-1", entry))
+    settings = Settings(
+        bundle=tiny.folder,
+        data=folder / "data",
+        port=0,
+        threads=1,
+        keys=folder / "keys.toml",
+        trusted_proxies="127.0.0.0/8,10.9.0.0/16",
+    )
+    with running(settings) as live:
+        live.http.headers["X-API-Key"] = key
+        yield live
+
+
+def audit(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records if record.name == LOGGER]
+
+
+def test_single_writes(audited: Live, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    for _ in range(2):
+        audited.put_image("/items/a%2Fb", draw_image(1))
+    audited.put_image("/items/bad", b"no image")
+    audited.http.delete("/items/a%2Fb")
+    audited.http.delete("/items/a%2Fb")
+    audited.http.get("/items")
+    audited.post_image("/search", draw_image(1))
+    who = "camera-1 at 127.0.0.1"
+    assert audit(caplog) == [
+        f"{who}: put item 'a/b': created",
+        f"{who}: put item 'a/b': replaced",
+        f"{who}: put item 'bad': image_not_recognised",
+        f"{who}: delete item 'a/b': removed",
+        f"{who}: delete item 'a/b': item_not_found",
+    ]
+
+
+def test_every_item_of_a_bulk_call(audited: Live, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    files = [("image", (name, data, "image/jpeg")) for name, data in (("x", draw_image(1)), ("y", b"no image"))]
+    assert audited.http.post("/items", files=files).status_code == 200
+    assert audit(caplog) == [
+        "camera-1 at 127.0.0.1: put item 'x': created",
+        "camera-1 at 127.0.0.1: put item 'y': image_not_recognised",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "seen"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("6.6.6.6, 203.0.113.7", "203.0.113.7"),
+        ("6.6.6.6, 203.0.113.7, 10.9.1.1", "203.0.113.7"),
+        ("2001:db8::7", "2001:db8::7"),
+    ],
+)
+def test_a_trusted_proxy_says_whom_it_calls_for(
+    audited: Live, caplog: pytest.LogCaptureFixture, forwarded: str, seen: str
+) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    audited.http.delete("/items/none", headers={"X-Forwarded-For": forwarded})
+    assert audit(caplog) == [f"camera-1 at {seen}: delete item 'none': item_not_found"]
+
+
+def test_nobody_else_is_believed(live: Live, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    live.http.delete("/items/none", headers={"X-Forwarded-For": "203.0.113.7"})
+    assert audit(caplog) == ["anybody at 127.0.0.1: delete item 'none': item_not_found"]
+
+
+def test_the_command_writes_every_line_whatever_their_number(tiny: Bundle, tmp_path: Path) -> None:
+    words = ("serve", tiny.folder, "--data", tmp_path / "data", "--port", 0, "--threads", 1)
+    with serving(*words) as (process, url):
+        until_ready(url)
+        with httpx.Client(base_url=url, trust_env=False) as http:
+            for n in range(40):
+                http.put(f"/items/{n}", content=draw_image(1), headers=JPEG).raise_for_status()
+        process.terminate()
+        _, log = process.communicate(timeout=60)
+    for n in range(40):
+        assert f": put item '{n}': created" in log
