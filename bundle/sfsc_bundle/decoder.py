@@ -1,0 +1,90 @@
+"""Open an image whose header has been read with Pillow, which gets nothing but what decides the pixels."""
+
+import io
+import re
+import warnings
+
+from PIL import AvifImagePlugin, Image
+from PIL.JpegImagePlugin import JpegImageFile
+
+from sfsc_bundle.errors import ImageError
+from sfsc_bundle.header import ImageHeader
+
+__all__ = ["JpegFile", "load_pixels", "open_image"]
+
+END_MARKER = b"\xff\xd9"
+MORE_PIXELS = bytes(range(250, 0, -1)) * 16
+"""Bytes that a decoder takes for pixels as long as any are missing."""
+
+_PILLOWS_MODULES = re.compile(r"PIL\.")
+
+
+class JpegFile(JpegImageFile):
+    """A JPEG of any size, which may lack its end marker; `ended_early` tells whether it does."""
+
+    tail = END_MARKER
+    """What is read behind the end of the file, once."""
+    ended_early = False
+
+    def load_read(self, read_bytes: int) -> bytes:
+        """The next bytes of the file, for the decoder."""
+        found = super().load_read(read_bytes)
+        if found or self.ended_early:
+            return found
+        self.ended_early = True
+        return self.tail
+
+
+def open_image(header: ImageHeader, *, longer: bool = False) -> Image.Image:
+    """Open an image, of which no pixel is decoded.
+
+    Args:
+        longer: whether a JPEG that lacks its end marker is taken to go on, rather than to end there.
+
+    Raises:
+        ImageError: image_not_recognised.
+        MemoryError: there is not enough memory.
+    """
+    _ignore_pillows_warnings()
+    source = io.BytesIO(header.parsed.data)
+    try:
+        if header.format == "JPEG":
+            # Not Image.open, which refuses more than 178 million pixels, however small they are decoded.
+            image = JpegFile(source)
+            if longer:
+                escape = b"\0" if header.parsed.data.endswith(b"\xff") else b""  # so that it is no marker's half
+                image.tail = escape + MORE_PIXELS + END_MARKER
+            return image
+        _prepare(header.format)
+        return Image.open(source, formats=(header.format,))
+    except MemoryError:
+        raise
+    except Exception as error:  # on a hostile header Pillow raises almost anything
+        raise ImageError(
+            "image_not_recognised", f"image has a {header.format} header that cannot be read: {error}"
+        ) from error
+
+
+def load_pixels(image: Image.Image) -> None:
+    """Decode. A BMP in which nothing is opaque has no transparency: its writer left the fourth byte empty."""
+    image.load()
+    if image.format == "BMP" and image.mode == "RGBA" and image.getextrema()[-1] == (0, 0):
+        image.putalpha(255)
+
+
+def _prepare(format: str) -> None:
+    """Give decoders that are not Pillow's own one thread each: images are decoded side by side."""
+    if format == "AVIF":
+        AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    elif format == "HEIF" and "HEIF" not in Image.OPEN:
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
+
+
+def _ignore_pillows_warnings() -> None:
+    # Whether an image is accepted must not depend on the caller's filters, and Pillow's warnings add nothing to an
+    # ImageError. `catch_warnings` would not do: it changes and restores the filters of all threads.
+    ours = ("ignore", None, Warning, _PILLOWS_MODULES, 0)
+    if list(warnings.filters[:1]) != [ours]:
+        warnings.filterwarnings("ignore", module=_PILLOWS_MODULES.pattern)
