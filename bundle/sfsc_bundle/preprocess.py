@@ -35,6 +35,9 @@ _SCALES = (8, 4, 2, 1)
 _ROTATED_BYTES = 12
 """Memory that a turned box takes per pixel: as RGB, over white, and sampled upright."""
 
+_OVERHEAD_BYTES = 2**18
+"""Buffers of a decoder, which do not depend on the image."""
+
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -94,7 +97,7 @@ def image_to_pixels(
 
 
 def decode_bytes(header: ImageHeader, preprocessing: Preprocessing, crop: Crop | None = None) -> int:
-    """The memory that `to_pixels` takes at its peak, in bytes: an upper bound, measured for all kinds of pixels."""
+    """The bytes of memory that `to_pixels` takes at its peak: an upper bound, measured for all kinds of pixels."""
     parsed = header.parsed
     size = (preprocessing.width, preprocessing.height)
     full = (parsed.width, parsed.height)
@@ -109,7 +112,7 @@ def decode_bytes(header: ImageHeader, preprocessing: Preprocessing, crop: Crop |
         part = min(decoded, (abs(crop.w) + abs(crop.h)) ** 2 if crop.rotation else crop.w * crop.h)
         found += part * (4 + (_ROTATED_BYTES if crop.rotation else 0))
     rows = 4 * max(size) * max(full) / scale
-    return math.ceil(found + rows + _ROTATED_BYTES * BAND_PIXELS)
+    return math.ceil(found + rows + _ROTATED_BYTES * min(decoded, BAND_PIXELS)) + _OVERHEAD_BYTES
 
 
 def _whole(image: Image.Image, size: tuple[int, int], orientation: int) -> Image.Image:
