@@ -134,6 +134,12 @@ def avif_of_items(count: int = 100_000) -> bytes:
     return whole[:meta] + grown
 
 
+def avif_of_hidden_frames(side: int = 8000) -> bytes:
+    """An image that is said to be small, whose pixels are not."""
+    whole = _encoded("AVIF", size=(side, side), speed=10)
+    return whole.replace(struct.pack(">II", side, side), struct.pack(">II", 64, 64))
+
+
 IMAGE_ATTACKS: Mapping[str, Callable[[], bytes]] = {
     function.__name__.replace("_", " "): function
     for function in (
@@ -153,6 +159,7 @@ IMAGE_ATTACKS: Mapping[str, Callable[[], bytes]] = {
         tiff_of_overlapping_tags,
         tiff_of_repeated_tiles,
         avif_of_items,
+        avif_of_hidden_frames,
     )
 }
 """What each is called, and a function that makes it."""

@@ -9,8 +9,9 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from sfsc_bundle.errors import ImageError
 from sfsc_bundle.header import ImageHeader
+from sfsc_bundle.headers.exif import orientation_of
 
-__all__ = ["JpegFile", "load_pixels", "open_image"]
+__all__ = ["JpegFile", "load_pixels", "open_image", "orientation_in"]
 
 END_MARKER = b"\xff\xd9"
 MORE_PIXELS = bytes(range(250, 0, -1)) * 16
@@ -63,6 +64,13 @@ def open_image(header: ImageHeader, *, longer: bool = False) -> Image.Image:
         raise ImageError(
             "image_not_recognised", f"image has a {header.format} header that cannot be read: {error}"
         ) from error
+
+
+def orientation_in(image: Image.Image, header: ImageHeader) -> int:
+    """How the pixels of an open image lie, in EXIF's numbers; for AVIF the decoder finds it out."""
+    if header.format == "AVIF":
+        return orientation_of(image.info.get("exif", b""))
+    return header.parsed.orientation
 
 
 def load_pixels(image: Image.Image) -> None:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from sfsc_bundle.crop import Crop
-from sfsc_bundle.decoder import JpegFile, load_pixels, open_image
+from sfsc_bundle.decoder import JpegFile, load_pixels, open_image, orientation_in
 from sfsc_bundle.errors import ImageError
 from sfsc_bundle.header import ImageHeader, ImageLimits, read_header
 from sfsc_bundle.manifest import Preprocessing
@@ -63,10 +63,11 @@ def to_pixels(header: ImageHeader, preprocessing: Preprocessing, crop: Crop | No
         MemoryError: there is not enough memory.
     """
     image = open_image(header)
-    pixels = image_to_pixels(image, preprocessing, header.parsed.orientation, crop)
+    orientation = orientation_in(image, header)
+    pixels = image_to_pixels(image, preprocessing, orientation, crop)
     if isinstance(image, JpegFile) and image.ended_early:
         longer = open_image(header, longer=True)
-        other = image_to_pixels(longer, preprocessing, header.parsed.orientation, crop)
+        other = image_to_pixels(longer, preprocessing, orientation, crop)
         if not np.array_equal(pixels, other):
             raise ImageError("image_damaged", "image is a JPEG that ends before its last pixels")
     return pixels

@@ -104,6 +104,10 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: encoded("AVIF") + struct.pack(">I4s", 8, b"free") * isobmff.MAX_BOXES,
         f"a HEIC or AVIF file must have at most {isobmff.MAX_BOXES} boxes",
     ),
+    "avif of hidden frames": (
+        lambda: IMAGE_ATTACKS["avif of hidden frames"](side=256),
+        "an AVIF of 64×64 pixels has frames of 256×256",
+    ),
 }
 NEEDS_AVIF = pytest.mark.skipif("AVIF" not in available_formats(), reason="no decoder of AVIF is installed")
 

@@ -1,13 +1,15 @@
 """HEIC and AVIF: the boxes of an ISO base media file, counted and measured.
 
 Which pixels make the image is for the decoder to find out. EXIF data and tracks are renamed, so that it overlooks
-them: in these formats a box of its own turns the image, and a file that has tracks has a still image, too.
+them: in these formats a box of its own turns the image, and a file with tracks has its first frame as an image, too.
 """
 
 import struct
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from sfsc_bundle.headers.av1 import frame_sizes
+from sfsc_bundle.headers.item_places import extents
 from sfsc_bundle.headers.parsed import ParsedHeader, cap_exceeded, damaged, not_recognised
 
 __all__ = ["MAX_BOXES", "MAX_HEADER_BYTES", "MAX_TABLE_BYTES", "brand", "parse"]
@@ -40,8 +42,14 @@ class _Found:
     def __init__(self) -> None:
         self.boxes = 0
         self.sizes: list[tuple[int, int]] = []
-        self.hidden: list[int] = []
-        """Places of kinds to be renamed."""
+        self.renamed: dict[int, bytes] = {}
+        """New kinds, by their places."""
+        self.coded: set[int] = set()
+        """Numbers of the items that are coded in AV1."""
+        self.places: _Box | None = None
+        """The table of where the items lie."""
+        self.inside: _Box | None = None
+        """Items may lie in the description itself, in this box."""
 
 
 def brand(data: bytes) -> Literal["AVIF", "HEIF"] | None:
@@ -65,12 +73,16 @@ def parse(data: bytes, pixel_bytes: float) -> ParsedHeader:
             if box.end - box.start > MAX_HEADER_BYTES:
                 raise cap_exceeded("the description of an image", MAX_HEADER_BYTES, "bytes", box.end - box.start)
             _walk(data, box, found, _MAX_DEPTH)
+        elif box.kind == b"ftyp":
+            brands = range(box.content, min(box.end, box.content + 256), 4)
+            found.renamed.update({at: b"avif" for at in brands if data[at : at + 4] == b"avis"})
         elif box.kind == b"moov":
-            found.hidden.append(box.start + 4)
+            found.renamed[box.start + 4] = b"free"
     if not described or not found.sizes:
         raise not_recognised("is a HEIC or AVIF file that describes no still image")
     width, height = max(found.sizes, key=lambda size: size[0] * size[1])
-    return ParsedHeader(width, height, _renamed(data, found.hidden), pixel_bytes)
+    _check_coded(data, found, width, height)
+    return ParsedHeader(width, height, _renamed(data, found.renamed), pixel_bytes)
 
 
 def _walk(data: bytes, parent: _Box, found: _Found, depth: int) -> None:
@@ -82,13 +94,45 @@ def _walk(data: bytes, parent: _Box, found: _Found, depth: int) -> None:
     for box in _boxes(data, parent.content + before, parent.end, found):
         if box.kind in _CONTAINERS:
             _walk(data, box, found, depth - 1)
-        elif box.kind in _TABLES and box.end - box.start > MAX_TABLE_BYTES:
+            continue
+        if box.kind in _TABLES and box.end - box.start > MAX_TABLE_BYTES:
             name = box.kind.decode()
             raise cap_exceeded(f"the table {name} of an image", MAX_TABLE_BYTES, "bytes", box.end - box.start)
-        elif box.kind == b"ispe":
+        if box.kind == b"ispe":
             found.sizes.append(struct.unpack_from(">II", data, box.content + 4))
-        elif box.kind == b"infe" and (at := data.find(b"Exif", box.content, box.content + 14)) >= 0:
-            found.hidden.append(at)
+        elif box.kind == b"infe":
+            number, at = _item(data, box)
+            if data[at : at + 4] == b"Exif":
+                found.renamed[at] = b"free"
+            elif data[at : at + 4] == b"av01":
+                found.coded.add(number)
+        elif box.kind == b"iloc":
+            found.places = box
+        elif box.kind == b"idat":
+            found.inside = box
+
+
+def _item(data: bytes, box: _Box) -> tuple[int, int]:
+    """The number of an item, and the place of its kind."""
+    wide = data[box.content] >= 3
+    start, length = box.content + 4, 4 if wide else 2
+    return int.from_bytes(data[start : start + length], "big"), start + length + 2
+
+
+def _check_coded(data: bytes, found: _Found, width: int, height: int) -> None:
+    """Check that no item is coded larger than the image: a decoder makes room for what its pixels say."""
+    if found.places is None:
+        return
+    total = 0
+    for number, start, length in extents(data, found.places.content, found.inside and found.inside.content):
+        if number not in found.coded:
+            continue
+        total += length
+        if total > 2 * len(data):
+            raise damaged("the items of an AVIF overlap")
+        for coded in frame_sizes(memoryview(data)[start : start + length]):
+            if coded[0] * coded[1] > width * height:
+                raise damaged(f"an AVIF of {width}×{height} pixels has frames of {coded[0]}×{coded[1]}")
 
 
 def _boxes(data: bytes, at: int, end: int, found: _Found) -> Iterator[_Box]:
@@ -109,12 +153,12 @@ def _boxes(data: bytes, at: int, end: int, found: _Found) -> Iterator[_Box]:
         at += length
 
 
-def _renamed(data: bytes, places: list[int]) -> bytes:
-    if not places:
+def _renamed(data: bytes, kinds: dict[int, bytes]) -> bytes:
+    if not kinds:
         return data
     parts: list[bytes | memoryview] = []
     at = 0
-    for place in sorted(places):
-        parts += [memoryview(data)[at:place], b"free"]
+    for place in sorted(kinds):
+        parts += [memoryview(data)[at:place], kinds[place]]
         at = place + 4
     return b"".join([*parts, memoryview(data)[at:]])
