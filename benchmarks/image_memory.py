@@ -26,8 +26,12 @@ from sfsc_bundle.header import ImageLimits, read_header
 from sfsc_bundle.image_formats import available_formats
 from sfsc_bundle.manifest import Preprocessing
 from sfsc_bundle.preprocess import decode_bytes, preprocess
+from sfsc_service.engine.decode_memory import DecodeMemory
+from sfsc_service.lifecycle.service import open_service
+from sfsc_service.settings import Settings
 
 SERVED = Preprocessing(height=128, width=128)
+MACHINES = {"512 MiB": 512 * 2**20, "4 GiB": 4 * 2**30}
 LIMITS = ImageLimits(max_bytes=2**30)
 CROPS = {"": None, "turned crop": Crop(300, 300, 2400, 2000, 10.0), "crop": Crop(100, 100, 3800, 2800)}
 
@@ -38,17 +42,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--one", type=Path, help="measure this file alone and print its bytes")
     parser.add_argument("--crop", choices=list(CROPS), default="")
+    parser.add_argument("--budget", type=int, help="print what a service with so much memory has for one image")
     arguments = parser.parse_args()
     if arguments.one is not None:
         print(json.dumps(measure(arguments.one.read_bytes(), CROPS[arguments.crop])))
+        return
+    if arguments.budget is not None:
+        print(budget(arguments.budget))
         return
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "image"
         for name, data, crop in track(list(images(arguments.seed)), "decoding"):
             file.write_bytes(data)
-            command = [sys.executable, __file__, "--one", str(file), "--crop", crop]
-            found[name] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+            found[name] = json.loads(child("--one", file, "--crop", crop))
             print(name, {key: round(value, 2) for key, value in found[name].items()}, flush=True)
     figures = [
         figure
@@ -60,7 +67,22 @@ def main() -> None:
             ),
         )
     ]
-    print("written to", write_result("image-memory", figures, found, seed=arguments.seed))
+    data = {"images": found, "budgets": {name: int(child("--budget", size)) for name, size in MACHINES.items()}}
+    print("written to", write_result("image-memory", figures, data, seed=arguments.seed))
+
+
+def child(*words: object) -> str:
+    """What this program prints in a process of its own."""
+    command = [sys.executable, __file__, *map(str, words)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def budget(size: int) -> int:
+    """The bytes that one image may take in a service of the demo bundle with so much memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        service = open_service(Settings(data=Path(folder), memory_bytes=size, threads=2))
+        service.close()
+    return DecodeMemory(service.memory.decoding, threads=2, timeout_s=0).largest
 
 
 def measure(data: bytes, crop: Crop | None) -> dict[str, float]:

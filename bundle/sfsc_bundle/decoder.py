@@ -1,15 +1,20 @@
 """Open an image whose header has been read with Pillow, which gets nothing but what decides the pixels."""
 
+import contextlib
+import ctypes
+import functools
 import io
 import re
 import warnings
+from typing import assert_never
 
-from PIL import AvifImagePlugin, Image
+from PIL import AvifImagePlugin, Image, _imaging
 from PIL.JpegImagePlugin import JpegImageFile
 
 from sfsc_bundle.errors import ImageError
 from sfsc_bundle.header import ImageHeader
 from sfsc_bundle.headers.exif import orientation_of
+from sfsc_bundle.image_formats import FormatName
 
 __all__ = ["JpegFile", "load_pixels", "open_image", "orientation_in"]
 
@@ -80,14 +85,24 @@ def load_pixels(image: Image.Image) -> None:
         image.putalpha(255)
 
 
-def _prepare(format: str) -> None:
-    """Give decoders that are not Pillow's own one thread each: images are decoded side by side."""
-    if format == "AVIF":
-        AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-    elif format == "HEIF" and "HEIF" not in Image.OPEN:
-        from pillow_heif import register_heif_opener
+@functools.cache
+def _prepare(name: FormatName) -> None:
+    """Set up a decoder before its first image: one thread, as images are decoded side by side, and no prints."""
+    match name:
+        case "AVIF":
+            AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+        case "HEIF":
+            from pillow_heif import register_heif_opener
 
-        register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
+            register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
+        case "TIFF":
+            # libtiff prints a line for every strip that is damaged, and Pillow leaves that as it is.
+            with contextlib.suppress(OSError, AttributeError):
+                ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
+        case "JPEG" | "PNG" | "WEBP" | "GIF" | "BMP":
+            pass
+        case _:
+            assert_never(name)
 
 
 def _ignore_pillows_warnings() -> None:

@@ -244,3 +244,11 @@ def test_a_bomb_costs_no_memory_and_prints_nothing(size: tuple[int, int]) -> Non
     assert child.stderr == b""
     assert code == "image_too_many_pixels"
     assert int(kilobytes) < 16 * 1024  # the pixels would be 120 MB and more
+
+
+def test_a_damaged_tiff_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    data = bytearray(noise("TIFF", compression="tiff_lzw"))
+    at = len(data) // 2
+    data[at : at + 200] = bytes(200)
+    assert refusal(bytes(data)).code == "image_damaged"
+    assert capfd.readouterr() == ("", "")

@@ -1,7 +1,7 @@
 """HEIC and AVIF: the boxes of an ISO base media file, counted and measured.
 
 Which pixels make the image is for the decoder to find out. EXIF data and tracks are renamed, so that it overlooks
-them: in these formats a box of its own turns the image, and a file with tracks has its first frame as an image, too.
+them: in these formats a box of its own turns the image, and a file with tracks has its first frame as an image.
 """
 
 import struct

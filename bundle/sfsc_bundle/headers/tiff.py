@@ -31,7 +31,7 @@ _KEPT = frozenset(
 )
 _COMPRESSIONS = frozenset({1, 2, 3, 4, 5, 7, 8, 32773, 32946})
 """None, fax, LZW, JPEG, deflate and PackBits."""
-_MAX_BITS = 16
+_MAX_BITS, _MAX_SAMPLES = 16, 6
 _INTEGERS = {1: "B", 3: "H", 4: "I"}
 
 
@@ -115,6 +115,10 @@ def _check_whole(data: bytes, order: str, tags: dict[int, _Tag]) -> None:
 def _check_encoding(numbers: dict[int, int]) -> None:
     if (compression := numbers.get(_COMPRESSION, 1)) not in _COMPRESSIONS:
         raise not_recognised(f"is a TIFF of compression {compression}, which is not accepted")
+    if numbers.get(_SAMPLES, 1) > _MAX_SAMPLES:
+        raise not_recognised(
+            f"is a TIFF of {numbers[_SAMPLES]} samples a pixel; at most {_MAX_SAMPLES} are accepted"
+        )
     if numbers.get(_SAMPLE_FORMAT, 1) != 1:
         raise not_recognised("is a TIFF whose samples are not unsigned integers, which is not accepted")
     if numbers.get(_BITS, 1) > _MAX_BITS:

@@ -1,7 +1,7 @@
 """A budget of bytes that images being decoded share.
 
-A quarter of it is set aside for images that are small enough for every thread to decode one within that quarter:
-they never wait. The others share the rest, and the one that has waited longest is next.
+An eighth of it is set aside for images that are small enough for every thread to decode one within it: they never
+wait. The others share the rest, and the one that has waited longest is next.
 """
 
 import contextlib
@@ -15,11 +15,11 @@ from sfsc_service.errors import Problem
 __all__ = ["DecodeMemory"]
 
 MIB = 2**20
-SMALL_SHARE = 4
+SMALL_SHARE = 8
 
 
 class DecodeMemory:
-    """Bytes that may be taken at a time.
+    """Bytes that may be taken at a time; `largest` of them by one image.
 
     Args:
         threads: images that are decoded at a time.
@@ -29,7 +29,7 @@ class DecodeMemory:
     def __init__(self, total_bytes: int, threads: int, timeout_s: float) -> None:
         aside = total_bytes // SMALL_SHARE
         self._small = aside // threads
-        self._total, self._timeout_s = total_bytes - aside, timeout_s
+        self.largest, self._timeout_s = total_bytes - aside, timeout_s
         self._taken = 0
         self._changed = threading.Condition()
         self._waiting: list[object] = []
@@ -48,10 +48,10 @@ class DecodeMemory:
         if size <= self._small:
             yield
             return
-        if size > self._total:
+        if size > self.largest:
             raise ImageError(
                 "image_too_many_pixels",
-                f"image must take at most {self._total // MIB} MiB of memory to decode, "
+                f"image must take at most {self.largest // MIB} MiB of memory to decode, "
                 f"found {image}, which takes {-(-size // MIB)}",
             )
         self._take(size)
@@ -68,11 +68,11 @@ class DecodeMemory:
         with self._changed:
             self._waiting.append(turn)
             try:
-                while self._waiting[0] is not turn or self._taken + size > self._total:
+                while self._waiting[0] is not turn or self._taken + size > self.largest:
                     if not self._changed.wait(ends - time.monotonic()) and time.monotonic() >= ends:
                         raise Problem(
                             "queue_full",
-                            f"image: those being decoded take all of the {self._total // MIB} MiB that they may",
+                            f"image: those being decoded take all of the {self.largest // MIB} MiB that they may",
                             retry_after_s=1.0,
                         )
                 self._taken += size
