@@ -1,7 +1,7 @@
 """Pixels of any kind → RGB at another size, without a second copy of the whole image.
 
-Pillow resizes in two passes, first every row, then every column. An image that is not RGB yet is converted and
-resized in its rows a band at a time, which gives the very same result.
+Pillow resizes every channel by itself. A large image that is not RGB yet is converted a band at a time, and of the
+bands one channel at a time is kept and resized, which gives the very same result.
 """
 
 import numpy as np
@@ -17,18 +17,21 @@ Box = tuple[float, float, float, float]
 
 def resized_rgb(image: Image.Image, size: tuple[int, int], box: Box | None = None) -> Image.Image:
     """The box of an image (all of it where there is none), as RGB, resized to (width, height), bilinear."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return _resized(image, size, box)
-    rows = max(1, BAND_PIXELS // image.width)
-    if rows >= image.height:
+    if image.mode in ("RGB", "L") and "transparency" not in image.info:
+        return to_rgb(_resized(image, size, box))
+    if image.width * image.height <= BAND_PIXELS:
         return _resized(to_rgb(image), size, box)
-    left, top, right, bottom = box or (0, 0, *image.size)
-    narrow = Image.new("RGB", (size[0], image.height))
+    return Image.merge("RGB", [_resized(_channel(image, channel), size, box) for channel in "RGB"])
+
+
+def _channel(image: Image.Image, channel: str) -> Image.Image:
+    """A channel of the image as RGB."""
+    found = Image.new("L", image.size)
+    rows = max(1, BAND_PIXELS // image.width)
     for start in range(0, image.height, rows):
-        end = min(start + rows, image.height)
-        band = to_rgb(image.crop((0, start, image.width, end)))
-        narrow.paste(_resized(band, (size[0], end - start), (left, 0, right, end - start)), (0, start))
-    return _resized(narrow, size, (0, top, size[0], bottom))
+        band = image.crop((0, start, image.width, min(start + rows, image.height)))
+        found.paste(to_rgb(band).getchannel(channel), (0, start))
+    return found
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -20,4 +20,4 @@ def parse(data: bytes) -> ParsedHeader:
         width, height, _, bits, compression = struct.unpack_from("<iiHHI", data, 18)
     if compression in _RUN_LENGTH:  # a few bytes of which make rows as long as they please
         raise ImageError("image_not_recognised", "a BMP must not be run-length encoded, found one that is")
-    return ParsedHeader(width, abs(height), data, pixel_bytes=1.0 if bits <= 8 else 4.0)
+    return ParsedHeader(width, abs(height), data, pixel_bytes=2.0 if bits <= 8 else 5.0)

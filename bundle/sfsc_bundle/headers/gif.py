@@ -41,7 +41,7 @@ def parse(data: bytes) -> ParsedHeader:
     height = max(height, _number(data, at + 3) + _number(data, at + 7))
     kept = start + len(control) == at
     body = data if kept else b"".join([data[:start], control, memoryview(data)[at:]])
-    return ParsedHeader(width, height, body, pixel_bytes=1.5)
+    return ParsedHeader(width, height, body, pixel_bytes=2.5)
 
 
 def _palette_bytes(flags: int) -> int:

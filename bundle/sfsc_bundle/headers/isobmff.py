@@ -8,8 +8,7 @@ import struct
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from sfsc_bundle.headers.av1 import frame_sizes
-from sfsc_bundle.headers.item_places import extents
+from sfsc_bundle.headers.coded_items import CODED, GRID, check_items
 from sfsc_bundle.headers.parsed import ParsedHeader, cap_exceeded, damaged, not_recognised
 
 __all__ = ["MAX_BOXES", "MAX_HEADER_BYTES", "MAX_TABLE_BYTES", "brand", "parse"]
@@ -44,8 +43,8 @@ class _Found:
         self.sizes: list[tuple[int, int]] = []
         self.renamed: dict[int, bytes] = {}
         """New kinds, by their places."""
-        self.coded: set[int] = set()
-        """Numbers of the items that are coded in AV1."""
+        self.items: dict[int, bytes] = {}
+        """Kinds of the items whose pixels are checked, by their numbers."""
         self.places: _Box | None = None
         """The table of where the items lie."""
         self.inside: _Box | None = None
@@ -81,7 +80,9 @@ def parse(data: bytes, pixel_bytes: float) -> ParsedHeader:
     if not described or not found.sizes:
         raise not_recognised("is a HEIC or AVIF file that describes no still image")
     width, height = max(found.sizes, key=lambda size: size[0] * size[1])
-    _check_coded(data, found, width, height)
+    if found.places is not None:
+        inside = None if found.inside is None else found.inside.content
+        check_items(data, found.items, found.places.content, inside, width, height)
     return ParsedHeader(width, height, _renamed(data, found.renamed), pixel_bytes)
 
 
@@ -102,10 +103,11 @@ def _walk(data: bytes, parent: _Box, found: _Found, depth: int) -> None:
             found.sizes.append(struct.unpack_from(">II", data, box.content + 4))
         elif box.kind == b"infe":
             number, at = _item(data, box)
-            if data[at : at + 4] == b"Exif":
+            kind = data[at : at + 4]
+            if kind == b"Exif":
                 found.renamed[at] = b"free"
-            elif data[at : at + 4] == b"av01":
-                found.coded.add(number)
+            elif kind in (CODED, GRID):
+                found.items[number] = kind
         elif box.kind == b"iloc":
             found.places = box
         elif box.kind == b"idat":
@@ -117,22 +119,6 @@ def _item(data: bytes, box: _Box) -> tuple[int, int]:
     wide = data[box.content] >= 3
     start, length = box.content + 4, 4 if wide else 2
     return int.from_bytes(data[start : start + length], "big"), start + length + 2
-
-
-def _check_coded(data: bytes, found: _Found, width: int, height: int) -> None:
-    """Check that no item is coded larger than the image: a decoder makes room for what its pixels say."""
-    if found.places is None:
-        return
-    total = 0
-    for number, start, length in extents(data, found.places.content, found.inside and found.inside.content):
-        if number not in found.coded:
-            continue
-        total += length
-        if total > 2 * len(data):
-            raise damaged("the items of an AVIF overlap")
-        for coded in frame_sizes(memoryview(data)[start : start + length]):
-            if coded[0] * coded[1] > width * height:
-                raise damaged(f"an AVIF of {width}×{height} pixels has frames of {coded[0]}×{coded[1]}")
 
 
 def _boxes(data: bytes, at: int, end: int, found: _Found) -> Iterator[_Box]:

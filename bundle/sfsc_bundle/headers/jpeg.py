@@ -96,7 +96,7 @@ def _header(
         width,
         height,
         data if whole else b"".join([*kept, memoryview(data)[scan:]]),
-        pixel_bytes=1.0 if components == 1 else 4.0,
+        pixel_bytes={1: 1.0, 3: 4.0}.get(components, 5.0),
         orientation=orientation,
         coefficient_bytes=_coefficient_bytes(frame) if several else 0.0,
         scans=scans,

@@ -131,7 +131,7 @@ def _inflated(text: bytes) -> bytes:
 
 
 def _pixel_bytes(depth: int, colour: int) -> float:
-    """As Pillow holds them: grey and palettes in a byte, 16-bit grey in two, all others in four."""
+    """As Pillow holds them: grey and palettes in a byte, 16-bit grey in two, all others in four; and a channel."""
     if _SAMPLES[colour] == 1:
-        return 2.0 if depth == 16 else 1.0
-    return 4.0
+        return 3.0 if depth == 16 else 2.0
+    return 5.0

@@ -60,7 +60,7 @@ def parse(data: bytes) -> ParsedHeader:
     start = struct.pack(order + "I", len(data) + padding)
     body = b"".join([data[:4], start, memoryview(data)[8:], bytes(padding), directory])
     orientation = _as_exif(order, tags.get(_ORIENTATION))
-    return ParsedHeader(width, height, body, 4.5 + stored / (width * height), orientation_of(orientation))
+    return ParsedHeader(width, height, body, 5.5 + stored / (width * height), orientation_of(orientation))
 
 
 def _directory(data: bytes, order: str) -> dict[int, _Tag]:
