@@ -5,6 +5,7 @@ and the machine's memory. What the process has taken when it is ready to serve i
 under load.
 """
 
+import logging
 import os
 import resource
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from pathlib import Path
 from sfsc_service.errors import StartError
 
 __all__ = ["MemoryBudget", "memory_budget", "memory_limit"]
+
+log = logging.getLogger(__name__)
 
 MIB = 2**20
 GROWTH_BYTES = 64 * MIB
@@ -63,7 +66,16 @@ def memory_budget(explicit: int | None = None) -> MemoryBudget:
         raise StartError(
             f"SFSC_MEMORY_BYTES: must be at least {least}, because {taken} are taken already, found {explicit}"
         )
-    free = max(free, LEAST_BYTES)
+    if free < LEAST_BYTES:
+        log.warning(
+            "%s allows %d MiB of memory, of which %d are taken; images and bodies may take %d all the same, and "
+            "the process may be killed",
+            source,
+            limit // MIB,
+            taken // MIB,
+            LEAST_BYTES // MIB,
+        )
+        free = LEAST_BYTES
     decoding = int(free * DECODING_SHARE)
     return MemoryBudget(limit, source, taken, decoding, (free - decoding) // BODY_COPIES)
 

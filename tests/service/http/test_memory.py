@@ -8,6 +8,7 @@ import pytest
 from sfsc_bundle.folder import Bundle
 from sfsc_service.engine.memory_budget import GROWTH_BYTES, MIB, memory_budget
 from sfsc_service.errors import StartError
+from sfsc_service.http.problems import as_problem
 from sfsc_service.lifecycle.service import open_service
 from sfsc_service.settings import Settings
 from tests.bundle.encoded_images import encoded, pattern
@@ -45,6 +46,11 @@ def test_the_operator_may_not_choose_a_body_that_does_not_fit(little: Settings) 
         StartError, match=r"SFSC_MAX_BODY_BYTES: must be at most \d+, which SFSC_MEMORY_BYTES leaves"
     ):
         open_service(little.model_copy(update={"max_body_bytes": 60 * MIB}))
+
+
+def test_a_lack_of_memory_anywhere_is_not_the_callers_fault() -> None:
+    problem = as_problem(MemoryError(), "POST /items")
+    assert (problem.code, problem.status, problem.retry_after_s) == ("out_of_memory", 503, 1.0)
 
 
 def test_the_start_says_what_may_be_taken(little: Settings, caplog: pytest.LogCaptureFixture) -> None:
