@@ -3,7 +3,8 @@
     python benchmarks/attacks.py NAME HOST PORT SECONDS      # repeat one of them, from several connections
 
 An attack is called again and again until the time is up. It opens its own connections and returns the statuses
-that it saw; none where it was cut off. A new attack is a function in `ATTACKS`; one by an image, in image_attacks.py.
+that it saw; none where it was cut off. A new attack is a function in `ATTACKS`, or one that makes an image, in
+image_attacks.py.
 """
 
 import base64

@@ -32,8 +32,9 @@ from sfsc_service.settings import Settings
 
 SERVED = Preprocessing(height=128, width=128)
 MACHINES = {"512 MiB": 512 * 2**20, "4 GiB": 4 * 2**30}
+CASES = 36
 LIMITS = ImageLimits(max_bytes=2**30)
-CROPS = {"": None, "turned crop": Crop(300, 300, 2400, 2000, 10.0), "crop": Crop(100, 100, 3800, 2800)}
+CROPS = {"": None, "turned crop": Crop(150, 150, 1200, 1000, 10.0), "crop": Crop(50, 50, 1900, 1400)}
 
 
 def main() -> None:
@@ -53,7 +54,7 @@ def main() -> None:
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "image"
-        for name, data, crop in track(list(images(arguments.seed)), "decoding"):
+        for name, data, crop in track(images(arguments.seed), "decoding", total=CASES):
             file.write_bytes(data)
             found[name] = json.loads(child("--one", file, "--crop", crop))
             print(name, {key: round(value, 2) for key, value in found[name].items()}, flush=True)
@@ -100,10 +101,9 @@ def measure(data: bytes, crop: Crop | None) -> dict[str, float]:
 
 
 def images(seed: int) -> Iterator[tuple[str, bytes, str]]:
-    """Name, encoded image and crop of every case: a photograph of 12 megapixels, and flat ones."""
-    photograph = synthetic_photograph(seed)
-    rgb = Image.open(io.BytesIO(photograph))
-    rgb.load()
+    """Name, encoded image and crop of every case: a photograph of 3 megapixels, and flat ones."""
+    rgb = Image.open(io.BytesIO(synthetic_photograph(seed))).reduce(2)
+    photograph = _encoded(rgb, "JPEG", quality=90)
     grey = rgb.convert("L")
     rgba = rgb.copy()
     rgba.putalpha(grey)

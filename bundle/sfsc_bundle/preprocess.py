@@ -65,7 +65,9 @@ def to_pixels(header: ImageHeader, preprocessing: Preprocessing, crop: Crop | No
     image = open_image(header)
     orientation = orientation_in(image, header)
     pixels = image_to_pixels(image, preprocessing, orientation, crop)
-    if isinstance(image, JpegFile) and image.ended_early:
+    ended_early = isinstance(image, JpegFile) and image.ended_early
+    del image  # before it is decoded once more
+    if ended_early:
         longer = open_image(header, longer=True)
         other = image_to_pixels(longer, preprocessing, orientation, crop)
         if not np.array_equal(pixels, other):

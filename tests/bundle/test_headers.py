@@ -249,3 +249,13 @@ def _gif_with(blocks: bytes) -> bytes:
     at = 13 + (3 << 1 + (whole[10] & 7))
     assert whole[10] & 0x80, "has a palette"
     return whole[:at] + blocks + whole[at:]
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_whose_frame_names_more_components_than_it_has_is_refused(progressive: bool) -> None:
+    data = encoded("JPEG", progressive=progressive)
+    at = data.index(b"\xff\xc2" if progressive else b"\xff\xc0")
+    for components in (4, 255):
+        broken = data[: at + 9] + bytes([components]) + data[at + 10 :]
+        with pytest.raises(ImageError, match="no whole frame"):
+            header_of(broken)

@@ -75,8 +75,8 @@ def parse(data: bytes) -> ParsedHeader:
             raise not_recognised("has a JPEG header, and ends before its pixels")
     else:
         raise cap_exceeded("a JPEG", MAX_SEGMENTS, "segments before its pixels")
-    if not frame:
-        raise not_recognised("has pixels of a JPEG, and no frame before them")
+    if len(frame) < 6 or len(frame) < 6 + 3 * frame[5]:
+        raise not_recognised("has pixels of a JPEG, and no whole frame before them")
     return _header(data, kept, frame, segment.start, progressive, orientation_of(exif, xmp))
 
 
