@@ -32,7 +32,7 @@ from sfsc_service.settings import Settings
 
 SERVED = Preprocessing(height=128, width=128)
 MACHINES = {"512 MiB": 512 * 2**20, "4 GiB": 4 * 2**30}
-CASES = 36
+CASES = 35
 LIMITS = ImageLimits(max_bytes=2**30)
 CROPS = {"": None, "turned crop": Crop(150, 150, 1200, 1000, 10.0), "crop": Crop(50, 50, 1900, 1400)}
 

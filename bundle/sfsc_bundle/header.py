@@ -14,8 +14,8 @@ __all__ = ["JPEG_FACTOR", "MAX_SIDE", "ImageHeader", "ImageLimits", "read_header
 MAX_SIDE = 65_535  # JPEG's own limit; a resize needs 16 bytes a pixel of the longer side
 JPEG_FACTOR = 4
 """A JPEG may have so many times the pixels of other images, because it is decoded at a smaller scale."""
-_AVIF_BYTES, _HEIF_BYTES = 16.0, 12.0
-"""Of memory per pixel: planes, pixels, their bytes, and Pillow's pixels; AVIF may have 10 or 12 bits a sample."""
+_AVIF_BYTES, _HEIF_BYTES = 14.0, 12.0
+"""Of memory per pixel: planes, pixels, their bytes, and Pillow's pixels."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Headers: each cap has a sentence, no decoder sees what exceeds one, and people's files are below all of them."""
 
+import io
 import struct
 from collections.abc import Callable
 
@@ -259,3 +260,14 @@ def test_a_jpeg_whose_frame_names_more_components_than_it_has_is_refused(progres
         broken = data[: at + 9] + bytes([components]) + data[at + 10 :]
         with pytest.raises(ImageError, match="no whole frame"):
             header_of(broken)
+
+
+@pytest.mark.skipif("HEIF" not in available_formats(), reason="no decoder of HEIF is installed")
+def test_more_memory_is_reserved_for_samples_of_ten_bits() -> None:
+    import pillow_heif
+
+    buffer = io.BytesIO()
+    pillow_heif.from_bytes("RGB;16", (64, 64), bytes(64 * 64 * 6)).save(buffer)
+    deep, plain = header_of(buffer.getvalue()), header_of(encoded("HEIF"))
+    assert deep.parsed.pixel_bytes == plain.parsed.pixel_bytes + isobmff.DEEP_BYTES
+    assert preprocess(buffer.getvalue(), SIZE).shape == (16, 16, 3)

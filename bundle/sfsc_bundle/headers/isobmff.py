@@ -19,6 +19,8 @@ MAX_HEADER_BYTES = 2**20
 """Bytes of the box that describes the image."""
 MAX_TABLE_BYTES = 2**16
 """Bytes of one of its tables, which decoders search for each entry."""
+DEEP_BYTES = 7.0
+"""How much more memory a pixel takes whose samples have more than eight bits."""
 
 _AVIF, _HEIF = (b"avif", b"avis"), (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _CONTAINERS = {b"meta": 4, b"iinf": None, b"iprp": 0, b"ipco": 0, b"iref": 4}
@@ -45,6 +47,8 @@ class _Found:
         """New kinds, by their places."""
         self.items: dict[int, bytes] = {}
         """Kinds of the items whose pixels are checked, by their numbers."""
+        self.is_deep = False
+        """Whether samples have more than eight bits."""
         self.places: _Box | None = None
         """The table of where the items lie."""
         self.inside: _Box | None = None
@@ -83,7 +87,7 @@ def parse(data: bytes, pixel_bytes: float) -> ParsedHeader:
     if found.places is not None:
         inside = None if found.inside is None else found.inside.content
         check_items(data, found.items, found.places.content, inside, width, height)
-    return ParsedHeader(width, height, _renamed(data, found.renamed), pixel_bytes)
+    return ParsedHeader(width, height, _renamed(data, found.renamed), pixel_bytes + DEEP_BYTES * found.is_deep)
 
 
 def _walk(data: bytes, parent: _Box, found: _Found, depth: int) -> None:
@@ -108,6 +112,10 @@ def _walk(data: bytes, parent: _Box, found: _Found, depth: int) -> None:
                 found.renamed[at] = b"free"
             elif kind in (CODED, GRID):
                 found.items[number] = kind
+        elif box.kind == b"hvcC":
+            found.is_deep |= data[box.content + 17] & 7 > 0
+        elif box.kind == b"av1C":
+            found.is_deep |= data[box.content + 2] & 0x40 > 0
         elif box.kind == b"iloc":
             found.places = box
         elif box.kind == b"idat":
