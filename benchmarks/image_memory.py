@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from rich.progress import track
 from decode import synthetic_photograph
 from result_file import Figure, write_result
 from sfsc_bundle.crop import Crop
-from sfsc_bundle.header import ImageLimits, read_header
+from sfsc_bundle.header import JPEG_FACTOR, MAX_SIDE, ImageHeader, ImageLimits, read_header
 from sfsc_bundle.image_formats import available_formats
 from sfsc_bundle.manifest import Preprocessing
 from sfsc_bundle.preprocess import decode_bytes, preprocess
@@ -33,6 +34,7 @@ from sfsc_service.settings import Settings
 SERVED = Preprocessing(height=128, width=128)
 MACHINES = {"512 MiB": 512 * 2**20, "4 GiB": 4 * 2**30}
 CASES = 35
+MAX_PIXELS = ImageLimits().max_pixels
 LIMITS = ImageLimits(max_bytes=2**30)
 CROPS = {"": None, "turned crop": Crop(150, 150, 1200, 1000, 10.0), "crop": Crop(50, 50, 1900, 1400)}
 
@@ -51,13 +53,16 @@ def main() -> None:
     if arguments.budget is not None:
         print(budget(arguments.budget))
         return
+    budgets = {name: int(child("--budget", size)) for name, size in MACHINES.items()}
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "image"
         for name, data, crop in track(images(arguments.seed), "decoding", total=CASES):
             file.write_bytes(data)
             found[name] = json.loads(child("--one", file, "--crop", crop))
-            print(name, {key: round(value, 2) for key, value in found[name].items()}, flush=True)
+            header = read_header(data, LIMITS)
+            found[name]["megapixels"] = {one: largest(header, CROPS[crop], size) for one, size in budgets.items()}
+            print(name, found[name], flush=True)
     figures = [
         figure
         for name, one in found.items()
@@ -68,7 +73,7 @@ def main() -> None:
             ),
         )
     ]
-    data = {"images": found, "budgets": {name: int(child("--budget", size)) for name, size in MACHINES.items()}}
+    data = {"images": found, "budgets": budgets}
     print("written to", write_result("image-memory", figures, data, seed=arguments.seed))
 
 
@@ -76,6 +81,21 @@ def child(*words: object) -> str:
     """What this program prints in a process of its own."""
     command = [sys.executable, __file__, *map(str, words)]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def largest(header: ImageHeader, crop: Crop | None, budget: int) -> float:
+    """The megapixels of the largest image of this kind, 4:3, for which so many bytes are enough."""
+    parsed = header.parsed
+    encoded = len(parsed.data) / header.pixels
+    most = MAX_PIXELS * (JPEG_FACTOR if header.format == "JPEG" else 1)
+    fits = 0
+    for side in range(1, MAX_SIDE, 16):
+        width, height = side, side * 3 // 4 or 1
+        scaled = replace(parsed, width=width, height=height, data=b"")
+        needed = decode_bytes(ImageHeader(header.format, scaled), SERVED, crop) + encoded * width * height
+        if needed <= budget and width * height <= most:
+            fits = width * height
+    return fits / 1e6
 
 
 def budget(size: int) -> int:

@@ -128,10 +128,6 @@ def measured(name: str, made: Callable[[], str]) -> Callable[[], str]:
     return made if there else lambda: f"No result yet: `python benchmarks/{name}.py`."
 
 
-MAX_MEGAPIXELS = {"JPEG": 256}
-"""What a JPEG may have by default, however much memory there is; others may have 64."""
-
-
 def image_memory() -> str:
     """Bytes per pixel of every kind of image, measured and reserved, and the largest that fits."""
     found = result("image-memory")
@@ -139,8 +135,7 @@ def image_memory() -> str:
     rows = []
     for name, one in found["data"]["images"].items():
         each, reserved = one["peak_bytes"] / one["pixels"], one["reserved_bytes"] / one["pixels"]
-        most = MAX_MEGAPIXELS.get(name.split(",")[0], 64)
-        fit = [f"{min(most, budget / reserved / 1e6):.0f}" for budget in budgets.values()]
+        fit = [f"{one['megapixels'][machine]:.0f}" for machine in budgets]
         rows.append([name, f"{each:.1f}", f"{reserved:.1f}", *fit])
     header = ["image", "bytes a pixel", "reserved", *(f"megapixels at {name}" for name in budgets)]
     return f"{table(header, rows)}\n\n{where(found)}"
