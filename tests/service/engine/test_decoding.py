@@ -236,7 +236,7 @@ def test_an_image_that_waits_too_long_for_memory_is_refused(gate: Gate) -> None:
         made = decoding(threads=2, memory=2 * one, timeout_s=0.05)
         first = asyncio.create_task(made.run(image, SIZE, 0.0))
         await until(lambda: gate.inside == 1)
-        with pytest.raises(Problem, match="those being decoded take all of the 2 MiB that they may") as caught:
+        with pytest.raises(Problem, match="those being decoded take all of the 3 MiB that they may") as caught:
             await made.run(image, SIZE, 0.0)
         assert (caught.value.code, caught.value.status) == ("queue_full", 429)
         gate.open()
