@@ -3,7 +3,8 @@
     python benchmarks/attacks.py NAME HOST PORT SECONDS      # repeat one of them, from several connections
 
 An attack is called again and again until the time is up. It opens its own connections and returns the statuses
-that it saw; none where it was cut off. A new attack is a function in `ATTACKS`.
+that it saw; none where it was cut off. A new attack is a function in `ATTACKS`, or one that makes an image, in
+image_attacks.py.
 """
 
 import base64
@@ -18,6 +19,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import repeat
+
+from image_attacks import IMAGE_ATTACKS
 
 __all__ = ["ATTACKS", "Address", "Attack"]
 
@@ -214,6 +217,7 @@ ATTACKS: dict[str, Attack] = {
     "a head behind a running call": Attack(head_behind_a_call),
     "pipelined requests without an end": Attack(pipelined),
     "150 large responses that nobody reads": Attack(unread_responses, connections=1),
+    **{name: Attack(json_body("/embed?width=0.25", build, "image/*")) for name, build in IMAGE_ATTACKS.items()},
 }
 
 

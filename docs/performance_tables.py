@@ -128,6 +128,19 @@ def measured(name: str, made: Callable[[], str]) -> Callable[[], str]:
     return made if there else lambda: f"No result yet: `python benchmarks/{name}.py`."
 
 
+def image_memory() -> str:
+    """Bytes per pixel of every kind of image, measured and reserved, and the largest that fits."""
+    found = result("image-memory")
+    budgets: dict[str, int] = found["data"]["budgets"]
+    rows = []
+    for name, one in found["data"]["images"].items():
+        each, reserved = one["peak_bytes"] / one["pixels"], one["reserved_bytes"] / one["pixels"]
+        fit = [f"{one['megapixels'][machine]:.0f}" for machine in budgets]
+        rows.append([name, f"{each:.1f}", f"{reserved:.1f}", *fit])
+    header = ["image", "bytes a pixel", "reserved", *(f"megapixels at {name}" for name in budgets)]
+    return f"{table(header, rows)}\n\n{where(found)}"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "overhead": overhead,
     "peers": peers,
@@ -135,5 +148,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "overload": overload,
     "endurance": lambda: plain("endurance"),
     "decode": lambda: plain("decode"),
+    "image-memory": image_memory,
 }
 PERFORMANCE = {name: measured(name, made) for name, made in TABLES.items()} | {"goals": goals}

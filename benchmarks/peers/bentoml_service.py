@@ -11,7 +11,7 @@ import numpy as np
 from network import Network
 from PIL.Image import Image
 
-from sfsc_bundle.preprocess import to_pixels
+from sfsc_bundle.preprocess import image_to_pixels
 
 
 @bentoml.service(
@@ -32,4 +32,4 @@ class Embed:
     )
     def embed(self, image: list[Image]) -> np.ndarray:
         """Encoded images → float32 [n, D]."""
-        return self.network.embed([to_pixels(one, self.network.preprocessing) for one in image])
+        return self.network.embed([image_to_pixels(one, self.network.preprocessing) for one in image])

@@ -4,9 +4,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-__all__ = ["exif_orientation", "place_in_file", "swaps_sides", "turn_upright", "upright_size"]
-
-TAG = 0x0112
+__all__ = ["place_in_file", "swaps_sides", "turn_upright", "upright_size"]
 
 
 class _Turn(NamedTuple):
@@ -27,18 +25,6 @@ _TURNS = {
     7: _Turn(Image.Transpose.TRANSVERSE, swaps=True, from_right=True, from_bottom=True),
     8: _Turn(Image.Transpose.ROTATE_90, swaps=True, from_right=False, from_bottom=True),
 }
-
-
-def exif_orientation(image: Image.Image) -> int:
-    """The orientation, 1 where there is none.
-
-    A PNG's EXIF data may follow its pixels; one that has none before them is decoded to find out.
-    """
-    try:
-        orientation = image.getexif().get(TAG)
-    except Exception:  # broken EXIF data is common in the wild, and the image is still good
-        return 1
-    return orientation if isinstance(orientation, int) else 1
 
 
 def swaps_sides(orientation: int) -> bool:

@@ -9,7 +9,8 @@ Problem          a request is refused; `code` is stable and stands in the answer
     the image is wrong        the codes of sfsc_bundle.errors.ImageError
     the store refuses         the codes of sfsc_service.store.errors
     the service cannot now    queue_full deadline_unreachable deadline_passed client_gone shutting_down
-                              too_many_connections no_worker inference_failed inference_hung internal_error
+                              too_many_connections no_worker inference_failed inference_hung out_of_memory
+                              internal_error
 ServiceError     raised by the client for a problem that the service answered
 
 `STATUS` alone maps a code to its HTTP status and title.
@@ -69,6 +70,7 @@ Code = Literal[
     "no_worker",
     "inference_failed",
     "inference_hung",
+    "out_of_memory",
     "internal_error",
 ]
 
@@ -122,6 +124,7 @@ STATUS: dict[Code, tuple[int, str]] = {
     "no_worker": (503, "No worker is left"),
     "inference_failed": (500, "The network returned no usable vector"),
     "inference_hung": (500, "The network did not finish in time"),
+    "out_of_memory": (503, "The service has no memory left for this request"),
     "internal_error": (500, "Something went wrong inside the service"),
 }
 

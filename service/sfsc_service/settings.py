@@ -17,6 +17,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from sfsc_bundle.image_formats import FormatName, available_formats
 from sfsc_bundle.machine import usable_cpus
 from sfsc_bundle.runner import Device
 from sfsc_bundle.widths import canonical_width
@@ -169,7 +170,12 @@ class Settings(BaseSettings):
     max_items: int = setting(10_000, "items", "the most items in one bulk call", ge=1, le=1_000_000)
     max_image_bytes: int = setting(20 * 2**20, "bytes", "the largest encoded image", ge=64, le=32 * 2**20)
     max_image_pixels: int = setting(
-        40_000_000, "pixels", "the largest image, checked before it is decoded", ge=1, le=178_000_000
+        64_000_000,
+        "pixels",
+        "the largest image, checked before it is decoded; a JPEG may have four times as many; what an image takes "
+        "of `memory_bytes` counts, too",
+        ge=1,
+        le=178_000_000,
     )
     max_json_bytes: int = setting(
         2**20,
@@ -178,7 +184,24 @@ class Settings(BaseSettings):
         ge=1024,
         le=2**24,
     )
-    max_body_bytes: int = setting(64 * 2**20, "bytes", "the largest request body", ge=1024, le=2**34)
+    max_body_bytes: int = setting(
+        64 * 2**20,
+        "bytes",
+        "the largest request body; unless it is set, less where `memory_bytes` leave less for bodies",
+        ge=1024,
+        le=2**34,
+    )
+    memory_bytes: int | None = setting(
+        None,
+        "bytes",
+        "memory that the service may use; images and bodies share what is left when it is ready; unset: what the "
+        "control group, RLIMIT_AS and the machine allow",
+        ge=2**26,
+        le=2**50,
+    )
+    accept_tiff: bool = setting(True, "true or false", "whether TIFF images are accepted")
+    accept_heif: bool = setting(True, "true or false", "whether HEIC images are, where pillow-heif is installed")
+    accept_avif: bool = setting(True, "true or false", "whether AVIF images are accepted")
     max_connections: int = setting(
         1000, "connections", "the most open connections; further ones are answered with 503", ge=1, le=1_000_000
     )
@@ -226,6 +249,18 @@ class Settings(BaseSettings):
     def scheme(self) -> Literal["http", "https"]:
         """Of the service's own URL."""
         return "http" if self.tls_cert is None else "https"
+
+    @property
+    def formats(self) -> frozenset[FormatName]:
+        """The image formats that are accepted: those whose decoders are installed, less what is switched off."""
+        off: set[FormatName] = set()
+        if not self.accept_tiff:
+            off.add("TIFF")
+        if not self.accept_heif:
+            off.add("HEIF")
+        if not self.accept_avif:
+            off.add("AVIF")
+        return available_formats() - off
 
     @property
     def thread_count(self) -> int:

@@ -9,11 +9,13 @@ import pytest
 from PIL import Image, ImageOps
 
 from sfsc_bundle.crop import Crop
+from sfsc_bundle.decoder import open_image
 from sfsc_bundle.errors import ImageError
-from sfsc_bundle.header import ImageLimits, open_header
-from sfsc_bundle.image_formats import FORMATS
+from sfsc_bundle.header import ImageLimits, read_header
+from sfsc_bundle.image_formats import FormatName
 from sfsc_bundle.manifest import Preprocessing
-from sfsc_bundle.preprocess import preprocess, to_pixels
+from sfsc_bundle.preprocess import image_to_pixels, preprocess
+from tests.bundle.encoded_images import READ_FORMATS, encoded
 from tests.bundle.golden import make_golden
 
 SIZE = Preprocessing(height=40, width=24)
@@ -75,10 +77,13 @@ def test_a_crop_is_what_pillow_makes_of_it_by_hand(orientation: int, rotation: f
     assert furthest(found, by_hand(upright, (21, 12, *BOX[2:]), rotation)) > 2, "another place looks different"
 
 
-@pytest.mark.parametrize("format", [name for name in FORMATS if name != "GIF"])
-def test_every_format_is_cropped(format: str) -> None:
+@pytest.mark.parametrize("format", READ_FORMATS)
+def test_every_format_is_cropped(format: FormatName) -> None:
     upright = scene(*WHOLE)
-    found = preprocess(file_of(upright, 1, format), SIZE, crop=Crop(*BOX))
+    data = encoded(format, upright)
+    if format == "GIF":  # has 256 colours
+        upright = Image.open(io.BytesIO(data)).convert("RGB")
+    found = preprocess(data, SIZE, crop=Crop(*BOX))
     assert furthest(found, by_hand(upright, BOX)) <= 4
 
 
@@ -99,8 +104,9 @@ def test_a_large_jpeg_is_decoded_at_the_smallest_scale_that_leaves_twice_the_siz
     upright = scene(1501, 1207)
     w, h = 1000 // share, 800 // share
     box = (250, 203, w, h)
-    image = open_header(file_of(upright, orientation, "JPEG"), ImageLimits())
-    found = to_pixels(image, SIZE, Crop(*box, rotation))
+    header = read_header(file_of(upright, orientation, "JPEG"), ImageLimits())
+    image = open_image(header)
+    found = image_to_pixels(image, SIZE, header.parsed.orientation, Crop(*box, rotation))
     assert furthest(found, by_hand(upright, box, rotation)) <= 4
     scale = min(upright.width / max(image.size), 8)
     at_most = min(w / (2 * SIZE.width), h / (2 * SIZE.height))
@@ -147,8 +153,7 @@ def test_a_crop_outside_is_refused_before_pixels_are_decoded(crop: Crop, format:
     assert caught.value.code == "crop_outside"
 
 
-def test_a_png_that_turns_at_its_end_is_checked_both_times() -> None:
-    """EXIF data behind the pixels: the upright size is known only once they are decoded."""
+def test_a_png_may_say_at_its_end_that_it_is_turned() -> None:
     upright = scene(*WHOLE)
     buffer = io.BytesIO()
     stored_as(upright, 6).save(buffer, "PNG", exif=b"")

@@ -9,15 +9,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sfsc_bundle.errors import ImageCode, ImageError
+from sfsc_bundle.image_formats import available_formats
 from sfsc_bundle.manifest import Preprocessing
 from sfsc_bundle.preprocess import ImageLimits, preprocess
+from tests.bundle.encoded_images import encoded
 
 GOLDEN = Path(__file__).parent / "golden"
-SEEDS = sorted(
-    path.read_bytes()
-    for path in GOLDEN.iterdir()
-    if path.suffix in (".jpg", ".png", ".gif", ".webp", ".bmp") and path.stat().st_size < 5000
-)
+SEEDS = [
+    *sorted(
+        path.read_bytes()
+        for path in GOLDEN.iterdir()
+        if path.suffix in (".jpg", ".png", ".gif", ".webp", ".bmp") and path.stat().st_size < 5000
+    ),
+    *(encoded("TIFF", **way) for way in ({}, {"compression": "tiff_lzw"}, {"compression": "jpeg"})),
+    *(encoded(name) for name in ("AVIF", "HEIF") if name in available_formats()),
+]
 WANTED = Preprocessing(height=12, width=20)
 LIMITS = ImageLimits(max_bytes=10_000, max_pixels=250_000)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sfsc_bundle.atomic_file import write_file
 from sfsc_bundle.errors import ImageError
-from sfsc_bundle.header import ImageLimits, open_header
+from sfsc_bundle.header import ImageLimits, read_header
 from sfsc_service.errors import StartError
 from sfsc_service.gallery.listing import ListedImage
 
@@ -46,7 +46,7 @@ def _readable(images: Sequence[ListedImage]) -> Iterator[tuple[ListedImage, byte
             if image.path.stat().st_size > LIMITS.max_bytes:
                 continue
             data = image.path.read_bytes()
-            open_header(data, LIMITS).close()
+            read_header(data, LIMITS)
         except (OSError, ImageError):
             continue
         yield image, data

@@ -13,15 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sfsc_bundle.crop import Crop
-from sfsc_bundle.header import ImageLimits, open_header
-from sfsc_bundle.image_formats import media_type
+from sfsc_bundle.header import ImageLimits
 from sfsc_bundle.manifest import Manifest
 from sfsc_service.engine.arrival import Arrival
 from sfsc_service.engine.batch_plan import Capacity, Work
 from sfsc_service.engine.batch_problems import queue_full
 from sfsc_service.engine.batcher import BatchedResult, Batcher, BatcherLimits, BatchRun
 from sfsc_service.engine.costs import CostTable
-from sfsc_service.engine.decoding import Decoding
+from sfsc_service.engine.decode_memory import DecodeMemory
+from sfsc_service.engine.decoding import DecodedImage, Decoding
 from sfsc_service.engine.malloc import trim_heap
 from sfsc_service.engine.networks import Image, Networks, Vector
 from sfsc_service.engine.policy import (
@@ -59,9 +59,13 @@ OUTCOMES: dict[Code, str] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbeddedImage:
-    """A vector, float32 [D] of unit length, and how it was computed; times in milliseconds."""
+    """A vector, float32 [D] of unit length, and how it was computed; times in milliseconds.
+
+    `media_type` is the image's by its bytes, whatever its caller said: it goes out again to browsers.
+    """
 
     vector: Vector
+    media_type: str
     width: str
     manifest: Manifest
     reason: Reason
@@ -81,14 +85,18 @@ class Embedder:
     Args:
         networks: the first ones; `switch` replaces them.
         workers: batches that are computed at a time.
+        decode_bytes: memory that images may take while they are decoded.
     """
 
-    def __init__(self, networks: Networks, workers: int, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self, networks: Networks, workers: int, settings: Settings, metrics: Metrics, decode_bytes: int
+    ) -> None:
         self._capacity = Capacity(workers, settings.max_batch, settings.slo_ms / 2)
         self.switch(networks)
         self._settings, self._metrics = settings, metrics
-        self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
-        self._decoding = Decoding(settings.thread_count, 16 * settings.max_batch, self._limits, settings.nice)
+        limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.formats)
+        memory = DecodeMemory(decode_bytes, settings.thread_count, settings.queue_ms / 1000)
+        self._decoding = Decoding(settings.thread_count, 16 * settings.max_batch, limits, memory, settings.nice)
         self.batcher: Batcher[BatchKey, QueuedRequest, Image, Vector] = Batcher(
             plan_for_most_urgent,
             lambda key, images: key[0].run(key[1], images),
@@ -162,10 +170,6 @@ class Embedder:
             self._metrics.preprocess_seconds.observe(embedded.preprocess_ms / 1000)
         return embedded
 
-    def media_type(self, data: bytes) -> str:
-        """What an image is by its bytes, whatever its caller said: it goes out again to browsers."""
-        return media_type(open_header(data, self._limits).format)
-
     async def measure_idle(self) -> None:
         """Measure one batch size that is not known yet, or one stale width. To be called while all is idle."""
         wanted = self.networks.next_measurement(self._settings.max_batch)
@@ -208,8 +212,8 @@ class Embedder:
         decoded = time.monotonic()
         record_step("decode", started, decoded)
         preprocess_ms = 1000 * (decoded - started)
-        computed = await self._compute(bundle, image, choice, work, arrival)
-        return _embedded(computed, choice, work.ladder[0], preprocess_ms)
+        computed = await self._compute(bundle, image.pixels, choice, work, arrival)
+        return _embedded(computed, image.media_type, choice, work.ladder[0], preprocess_ms)
 
     def _check_not_full(self, arrival: Arrival) -> None:
         """Refuse, before anything is spent, what would wait too long to be decoded or computed."""
@@ -250,7 +254,7 @@ class Embedder:
 
     async def _decode(
         self, bundle: ServedBundle, data: bytes, crop: Crop | None, work: Work, arrival: Arrival
-    ) -> Image:
+    ) -> DecodedImage:
         preprocessing = bundle.networks.manifest.preprocessing
         token = object()
         bundle.scheduler.decoding_began(token, work)
@@ -308,7 +312,7 @@ class Embedder:
 
 
 def _embedded(
-    computed: BatchedResult[BatchKey, Vector], choice: Choice, ideal: str, preprocess_ms: float
+    computed: BatchedResult[BatchKey, Vector], media_type: str, choice: Choice, ideal: str, preprocess_ms: float
 ) -> EmbeddedImage:
     networks, width = computed.key
     reason: Reason = choice.reason
@@ -316,6 +320,7 @@ def _embedded(
         reason = "load"
     return EmbeddedImage(
         computed.result,
+        media_type,
         width,
         networks.manifest,
         reason,

@@ -1,7 +1,7 @@
 """The gallery: images and vectors of any width go in, and are found by those of any other."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -107,8 +107,9 @@ class Gallery:
         if isinstance(new.source, ClientVector):
             query = self.query_vector(new.source)
             return query, Item(new.id, query.space, query.width, query.vector, new.metadata)
-        query = await self._embed(new.source, new.crop, new.budget, arrival, {})
-        image = EncodedImage(new.source, self._embedder.media_type(new.source))
+        embedded = await self._embedder.embed(new.source, new.budget, arrival, {}, new.crop)
+        query = _query(embedded)
+        image = EncodedImage(new.source, embedded.media_type)
         return query, Item(new.id, query.space, query.width, query.vector, new.metadata, image)
 
     async def upsert(self, new: NewItem, arrival: Arrival) -> UpsertedItem:
@@ -129,7 +130,7 @@ class Gallery:
     async def query_image(self, data: bytes, crop: Crop | None, budget: Budget, arrival: Arrival) -> Query:
         """An image, or the part of it in a crop, as a query."""
         arrival = replace(arrival, after_ms=self._search_ms)
-        return await self._embed(data, crop, budget, arrival, self.composition())
+        return _query(await self._embedder.embed(data, budget, arrival, self.composition(), crop))
 
     def query_vector(self, vector: ClientVector) -> Query:
         """A client's vector as a query; vector, width and space are checked."""
@@ -192,12 +193,6 @@ class Gallery:
         self._writers.close()
         self._store.close()
 
-    async def _embed(
-        self, data: bytes, crop: Crop | None, budget: Budget, arrival: Arrival, mix: Mapping[str, int]
-    ) -> Query:
-        embedded = await self._embedder.embed(data, budget, arrival, mix, crop)
-        return Query(embedded.vector, embedded.width, embedded.manifest.space, embedded)
-
     def _search(self, vector: Vector, k: int, filter: Filter | None, render: Callable[[list[Hit]], T]) -> T:
         return render(self._store.search(vector[None], k, filter)[0])
 
@@ -206,6 +201,10 @@ class Gallery:
         accepted = [item for item, error in zip(items, errors, strict=True) if error is None]
         outcomes = iter(self._store.upsert(accepted))
         return [error or next(outcomes) for error in errors]
+
+
+def _query(embedded: EmbeddedImage) -> Query:
+    return Query(embedded.vector, embedded.width, embedded.manifest.space, embedded)
 
 
 def _not_found(id: str) -> Problem:

@@ -14,6 +14,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from sfsc_service.http.access import needs
 from sfsc_service.http.auth import Authentication
+from sfsc_service.http.bounded_request import BodyMemory
 from sfsc_service.http.edge import Edge
 from sfsc_service.http.fast_path import FastPath
 from sfsc_service.http.keys import KeyEntry, KeyRing
@@ -56,6 +57,7 @@ def create_app(
 
     metrics = Metrics() if service is None else service.metrics
     version = importlib.metadata.version("sfsc")
+    bodies = BodyMemory(settings.max_body_bytes, settings.max_body_bytes)
     traces = None if settings.otlp_url is None else open_provider(settings.otlp_url, version)
 
     @contextlib.asynccontextmanager
@@ -63,6 +65,7 @@ def create_app(
         running = service if service is not None else await asyncio.to_thread(open_service, settings, metrics)
         app.state.service = running
         app.state.parsing = Parsing()
+        bodies.max_bytes, bodies.total_bytes = running.settings.max_body_bytes, running.memory.bodies
         watch = asyncio.create_task(running.health.watch())
         load = await demo_load.open_load(running, app.state.samples.values()) if with_demo_load else None
         app.state.load = load
@@ -97,6 +100,7 @@ def create_app(
     )
     app.state.tracer = None if traces is None else traces.get_tracer("sfsc", version)
     app.state.settings = settings
+    app.state.bodies = bodies
     app.state.metrics = metrics
     app.state.keys = KeyRing(settings.keys, own_keys)
     app.router.route_class = RawPathRoute
@@ -142,7 +146,7 @@ class _App(FastAPI):
         self.user_middleware = [
             *_around_the_edge(settings),
             *([] if tracer is None else [Middleware(Traced, tracer=tracer)]),
-            Middleware(Edge, metrics=self.state.metrics, max_body_bytes=settings.max_body_bytes),
+            Middleware(Edge, metrics=self.state.metrics, memory=self.state.bodies),
             Middleware(Authentication, routes=self.routes, keys=self.state.keys, settings=settings),
             *added,
             Middleware(FastPath, routes=self.routes),

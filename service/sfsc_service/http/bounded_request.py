@@ -30,7 +30,8 @@ DISCARD_SMALL_S = 0.05
 DISCARD_S = 30.0
 """How long the rest of a body may take altogether."""
 MAX_HELD_BODIES = 8
-"""How many bodies of the largest size all open requests together may hold, their large responses included."""
+"""How many bodies of the largest size all open requests together may hold, their large responses included,
+where memory allows."""
 SLICE = 2**16
 """Bytes of a response that are handed over at a time; a larger response counts as held."""
 SLICE_TIMEOUT_S = 30.0
@@ -50,15 +51,16 @@ SECURITY_HEADERS = (
 
 @dataclass(slots=True)
 class BodyMemory:
-    """Memory of bodies: `max_bytes` of one request, `held_bytes` of all open requests and responses together."""
+    """Memory of bodies: `max_bytes` of one request; `total_bytes` of all open requests and responses together."""
 
     max_bytes: int
+    total_bytes: int
     held_bytes: int = 0
 
     @property
     def is_full(self) -> bool:
         """Whether more is held than may be."""
-        return self.held_bytes > MAX_HELD_BODIES * self.max_bytes
+        return self.held_bytes > min(self.total_bytes, MAX_HELD_BODIES * self.max_bytes)
 
 
 class BoundedRequest:

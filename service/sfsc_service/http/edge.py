@@ -18,9 +18,9 @@ CLIENT_CLOSED_REQUEST = 499
 class Edge:
     """ASGI layer around every request."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, memory: BodyMemory) -> None:
         self._app, self._metrics = app, metrics
-        self._memory = BodyMemory(max_body_bytes)
+        self._memory = memory
         self._open = 0
         metrics.open_requests.set_function(lambda: self._open)
 

@@ -75,6 +75,10 @@ def as_problem(error: Exception, request: str = "a request") -> Problem:
             return Problem("client_gone", "the client has closed the connection")
         case HTTPException():
             return Problem(CODE_OF_STATUS.get(error.status_code, "invalid_request"), str(error.detail))
+        case MemoryError():
+            log.error("%s failed because there is not enough memory; the response is 503", request, exc_info=error)
+            detail = "the service has no memory left for this request now"
+            return Problem("out_of_memory", detail, retry_after_s=1.0)
         case _:
             name = type(error).__name__
             log.error("%s failed with an unforeseen %s; the response is 500", request, name, exc_info=error)

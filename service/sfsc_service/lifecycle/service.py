@@ -7,8 +7,10 @@ from typing import assert_never
 
 import numpy as np
 
+from sfsc_bundle.image_formats import FORMATS
 from sfsc_bundle.manifest import Manifest
 from sfsc_service.engine.embedder import Embedder
+from sfsc_service.engine.memory_budget import MemoryBudget, memory_budget
 from sfsc_service.engine.networks import check_device, open_networks
 from sfsc_service.engine.threads import search_threads, split_threads
 from sfsc_service.errors import Problem, StartError
@@ -22,6 +24,7 @@ from sfsc_service.store.protocol import Store
 
 __all__ = ["Service", "open_service"]
 
+MIB = 2**20
 CLOSE_S = 1.0
 """Seconds that closing waits for batches; by then, requests that were to be answered have been."""
 
@@ -30,9 +33,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Everything that routes need."""
+    """Everything that routes need. `settings` are those in force: `memory` may have lowered them."""
 
     settings: Settings
+    memory: MemoryBudget
     metrics: Metrics
     embedder: Embedder
     gallery: Gallery
@@ -74,13 +78,28 @@ def open_service(settings: Settings, metrics: Metrics | None = None) -> Service:
         close_on_error.callback(store.close)
         # The first search pays for what only the first one needs; no request should.
         store.search(np.eye(1, store.dimension, dtype=np.float32), 1)
-        embedder = Embedder(networks, workers, settings, metrics)
+        memory = memory_budget(settings.memory_bytes)
+        settings = _within(memory, settings)
+        embedder = Embedder(networks, workers, settings, metrics, memory.decoding)
         close_on_error.callback(embedder.close, CLOSE_S)
         gallery = Gallery(store, embedder, settings, metrics)
         health, swap = Health(embedder, store, metrics), Swap(settings, embedder, store, metrics)
         _log_opened(networks.manifest, store)
+        _log_limits(memory, settings)
         close_on_error.pop_all()
-    return Service(settings, metrics, embedder, gallery, health, swap)
+    return Service(settings, memory, metrics, embedder, gallery, health, swap)
+
+
+def _within(memory: MemoryBudget, settings: Settings) -> Settings:
+    """Settings in which no single body takes more than all of them may, unless the operator chose so."""
+    if settings.max_body_bytes <= memory.bodies:
+        return settings
+    if "max_body_bytes" not in settings.model_fields_set:
+        return settings.model_copy(update={"max_body_bytes": memory.bodies})
+    raise StartError(
+        f"SFSC_MAX_BODY_BYTES: must be at most {memory.bodies}, which {memory.source} leaves for bodies, "
+        f"found {settings.max_body_bytes}"
+    )
 
 
 def _open_store(settings: Settings, manifest: Manifest) -> Store:
@@ -105,4 +124,17 @@ def _log_opened(manifest: Manifest, store: Store) -> None:
         manifest.space,
         " ".join(manifest.widths),
         store.count(),
+    )
+
+
+def _log_limits(memory: MemoryBudget, settings: Settings) -> None:
+    log.info(
+        "%s allows %d MiB of memory, of which %d are taken; images being decoded may take %d and request bodies "
+        "%d MiB; accepted formats are %s",
+        memory.source,
+        memory.limit // MIB,
+        memory.taken // MIB,
+        memory.decoding // MIB,
+        memory.bodies // MIB,
+        " ".join(name for name in FORMATS if name in settings.formats),
     )

@@ -3,7 +3,6 @@
 import asyncio
 import io
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,10 +14,11 @@ from PIL import Image
 
 from sfsc_bundle.crop import Crop
 from sfsc_bundle.errors import ImageError
-from sfsc_bundle.header import ImageLimits
+from sfsc_bundle.header import ImageHeader, ImageLimits, read_header
 from sfsc_bundle.manifest import Preprocessing
-from sfsc_bundle.preprocess import preprocess, to_pixels
-from sfsc_service.engine.decoding import Decoding
+from sfsc_bundle.preprocess import decode_bytes, preprocess, to_pixels
+from sfsc_service.engine.decode_memory import DecodeMemory
+from sfsc_service.engine.decoding import DecodedImage, Decoding
 from sfsc_service.errors import Problem
 from tests.service.images import draw_image, half_a_jpeg
 
@@ -39,16 +39,16 @@ class Gate:
         self.sides: list[int] = []
         self.inside = self.most = 0
 
-    def __call__(self, image: Any, preprocessing: Preprocessing, crop: Crop | None) -> Any:
+    def __call__(self, header: ImageHeader, preprocessing: Preprocessing, crop: Crop | None) -> Any:
         if threading.current_thread() in self._others:
-            return to_pixels(image, preprocessing, crop)
+            return to_pixels(header, preprocessing, crop)
         with self._lock:
-            self.sides.append(image.width)
+            self.sides.append(header.parsed.width)
             self.inside += 1
             self.most = max(self.most, self.inside)
         try:
             assert self._open.wait(START_TIMEOUT_S)
-            return to_pixels(image, preprocessing, crop)
+            return to_pixels(header, preprocessing, crop)
         finally:
             with self._lock:
                 self.inside -= 1
@@ -65,8 +65,8 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     made.open()
 
 
-def decoding(threads: int = 1, waiting: int = 100, pixels: int = 40_000_000) -> Decoding:
-    return Decoding(threads, waiting, ImageLimits(max_pixels=pixels))
+def decoding(threads: int = 1, waiting: int = 100, memory: int = 2**30, timeout_s: float = 30.0) -> Decoding:
+    return Decoding(threads, waiting, ImageLimits(), DecodeMemory(memory, threads, timeout_s))
 
 
 def start(made: Decoding, side: int, due: float = 0.0, **options: bool) -> "asyncio.Task[Any]":
@@ -88,7 +88,9 @@ def test_pixels_are_those_of_the_one_preprocessing() -> None:
         finally:
             made.close()
 
-    np.testing.assert_array_equal(asyncio.run(scenario()), preprocess(draw_image(1), SIZE))
+    decoded = asyncio.run(scenario())
+    np.testing.assert_array_equal(decoded.pixels, preprocess(draw_image(1), SIZE))
+    assert decoded.media_type == "image/jpeg"
 
 
 def test_who_is_due_first_goes_first_and_equals_go_by_arrival(gate: Gate) -> None:
@@ -119,7 +121,7 @@ def test_who_leaves_or_fails_takes_nobodys_turn(leaving: set[int], broken: set[i
         for n in leaving:
             tasks[n].cancel()
         for n, outcome in enumerate(await asyncio.gather(*tasks, return_exceptions=True)):
-            wanted = asyncio.CancelledError if n in leaving else ImageError if n in broken else np.ndarray
+            wanted = asyncio.CancelledError if n in leaving else ImageError if n in broken else DecodedImage
             assert isinstance(outcome, wanted)
         assert made.backlog_ms(bulk=True) == 0.0
         again = await asyncio.gather(*(made.run(draw_image(n), SIZE, 0.0) for n in range(4)))
@@ -188,24 +190,99 @@ def test_the_backlog_is_predicted_from_what_was_decoded_and_bulk_ones_do_not_cou
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("side", [1500, 1440])
-def test_of_large_images_only_two_of_the_largest_are_decoded_at_a_time(gate: Gate, side: int) -> None:
-    """Four threads; small images go past the large ones that wait."""
+def test_no_more_images_are_decoded_at_a_time_than_memory_allows(gate: Gate) -> None:
+    """Four threads, and memory for two."""
+    one = decode_bytes(read_header(draw_image(0, size=600, format="PNG"), ImageLimits()), SIZE)
 
     async def scenario() -> None:
-        made = decoding(threads=4, pixels=1500 * 1500)
-        large = [start(made, side) for _ in range(3)]
+        made = decoding(threads=4, memory=(2 * one + one // 2) * 4 // 3)
+        large = [asyncio.create_task(made.run(draw_image(n, size=600, format="PNG"), SIZE, 0.0)) for n in range(3)]
         await until(lambda: gate.inside == 2)
+        await asyncio.sleep(0.05)
+        assert gate.sides == [600, 600], "a third does not fit"
+        gate.open()
+        await asyncio.gather(*large)
+        made.close()
+
+    asyncio.run(scenario())
+    assert len(gate.sides) == 3
+    assert gate.most == 2
+
+
+def test_small_images_go_past_the_large_ones_that_wait_for_memory(gate: Gate) -> None:
+    size = decode_bytes(read_header(draw_image(0, size=1600, format="PNG"), ImageLimits()), SIZE)
+
+    async def scenario() -> None:
+        made = decoding(threads=3, memory=size * 3 // 2)
+        large = [
+            asyncio.create_task(made.run(draw_image(n, size=1600, format="PNG"), SIZE, 0.0)) for n in range(2)
+        ]
+        await until(lambda: gate.inside == 1)
         small = start(made, 16)
-        await until(lambda: gate.inside == 3)
-        time.sleep(0.05)
-        assert sorted(gate.sides) == [16, side, side]
+        await until(lambda: gate.inside == 2)
+        assert sorted(gate.sides) == [16, 1600]
         gate.open()
         await asyncio.gather(*large, small)
         made.close()
 
     asyncio.run(scenario())
-    assert len(gate.sides) == 4
+
+
+def test_an_image_that_waits_too_long_for_memory_is_refused(gate: Gate) -> None:
+    image = draw_image(1, size=300, format="PNG")
+    one = decode_bytes(read_header(image, ImageLimits()), SIZE)
+
+    async def scenario() -> None:
+        made = decoding(threads=2, memory=2 * one, timeout_s=0.05)
+        first = asyncio.create_task(made.run(image, SIZE, 0.0))
+        await until(lambda: gate.inside == 1)
+        with pytest.raises(Problem, match="those being decoded take all of the 3 MiB that they may") as caught:
+            await made.run(image, SIZE, 0.0)
+        assert (caught.value.code, caught.value.status) == ("queue_full", 429)
+        gate.open()
+        await first
+        assert (await made.run(image, SIZE, 0.0)).pixels.shape == (16, 16, 3)
+        made.close()
+
+    asyncio.run(scenario())
+
+
+def test_an_image_that_takes_more_memory_than_there_is_is_refused_by_its_header(gate: Gate) -> None:
+    async def scenario() -> None:
+        made = decoding(memory=16 * 2**20)
+        with pytest.raises(
+            ImageError, match=r"most 14 MiB of memory .* WEBP of 2000×2000, which takes 7"
+        ) as caught:
+            await made.run(draw_image(1, size=2000, format="WEBP"), SIZE, 0.0)
+        assert caught.value.code == "image_too_many_pixels"
+        gate.open()
+        assert (await made.run(draw_image(1, size=2000), SIZE, 0.0)).media_type == "image/jpeg"
+        made.close()
+
+    asyncio.run(scenario())
+    assert gate.sides == [2000], "a JPEG, which is decoded at a smaller scale"
+
+
+@pytest.mark.parametrize("size", [64, 2000])
+def test_a_lack_of_memory_is_not_the_callers_fault(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = draw_image(1, size=size)
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "resize", fail)
+
+    async def scenario() -> Any:
+        made = decoding()
+        try:
+            made.decode_now(image, SIZE)
+            return await made.run(image, SIZE, 0.0)
+        finally:
+            made.close()
+
+    with pytest.raises(Problem) as caught:
+        asyncio.run(scenario())
+    assert (caught.value.code, caught.value.status) == ("out_of_memory", 503)
 
 
 def test_only_small_baseline_jpegs_are_decoded_where_they_arrive() -> None:
@@ -215,7 +292,7 @@ def test_only_small_baseline_jpegs_are_decoded_where_they_arrive() -> None:
     try:
         found = made.decode_now(draw_image(1), SIZE)
         assert found is not None
-        np.testing.assert_array_equal(found, preprocess(draw_image(1), SIZE, ImageLimits()))
+        np.testing.assert_array_equal(found.pixels, preprocess(draw_image(1), SIZE, ImageLimits()))
         for other in (buffer.getvalue(), draw_image(1, format="PNG"), draw_image(1, size=400)):
             assert made.decode_now(other, SIZE) is None
     finally:

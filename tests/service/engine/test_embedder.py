@@ -36,7 +36,7 @@ def make(tiny: Bundle, settings: Settings) -> Iterator[Make]:
 
     def one(**changed: Any) -> Embedder:
         networks = open_networks(tiny.folder, None, "cpu", 1)
-        made.append(Embedder(networks, 1, settings.model_copy(update={"threads": 1, **changed}), Metrics()))
+        made.append(Embedder(networks, 1, settings.model_copy(update={"threads": 1, **changed}), Metrics(), 2**30))
         return made[-1]
 
     yield one

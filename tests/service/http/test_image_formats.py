@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from sfsc_bundle.folder import Bundle
-from sfsc_bundle.image_formats import IMAGE_FORMATS, ImageFormat
+from sfsc_bundle.image_formats import IMAGE_FORMATS, FormatName, ImageFormat, available_formats, media_type
 from sfsc_service.cli.image_files import find_images
 from sfsc_service.gallery.listing import read_listing
 from sfsc_service.settings import Settings
-from tests.service.images import draw_image
+from tests.bundle.encoded_images import READ_FORMATS, encoded
 from tests.service.live import Live, running
 
 every_format = pytest.mark.parametrize("row", IMAGE_FORMATS, ids=lambda row: row.name)
@@ -24,13 +24,28 @@ def formats(tiny: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield made
 
 
-@every_format
-def test_a_format_is_embedded_stored_and_shown_as_what_it_is(formats: Live, row: ImageFormat) -> None:
-    image = draw_image(1, format=row.name)
+@pytest.mark.parametrize("format", READ_FORMATS)
+def test_a_format_is_embedded_stored_and_shown_as_what_it_is(formats: Live, format: FormatName) -> None:
+    image = encoded(format)
     assert formats.post_image("/embed", image).status_code == 200
-    assert formats.put_image(f"/items/{row.name}", image).status_code == 200
-    shown = formats.http.get(f"/items/{row.name}/image")
-    assert (shown.content, shown.headers["content-type"]) == (image, row.media_type)
+    assert formats.put_image(f"/items/{format}", image).status_code == 200
+    shown = formats.http.get(f"/items/{format}/image")
+    assert (shown.content, shown.headers["content-type"]) == (image, media_type(format))
+
+
+@pytest.mark.parametrize("name", ["tiff", "heif", "avif"])
+def test_a_format_is_switched_off_by_a_setting(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"SFSC_ACCEPT_{name.upper()}", "false")
+    assert available_formats() - Settings(data=tmp_path).formats == available_formats() & {name.upper()}
+
+
+def test_a_format_that_is_switched_off_is_refused_by_its_name(tiny: Bundle, tmp_path: Path) -> None:
+    settings = Settings(bundle=tiny.folder, data=tmp_path, port=0, threads=1, slo_ms=1000.0, accept_tiff=False)
+    with running(settings) as live:
+        answer = live.post_image("/embed", encoded("TIFF"))
+        assert (answer.status_code, answer.json()["code"]) == (422, "image_not_recognised")
+        assert "found TIFF, which is switched off here" in answer.json()["detail"]
+        assert live.post_image("/embed", encoded("PNG")).status_code == 200
 
 
 @every_format
