@@ -109,7 +109,9 @@ class Gallery:
             return query, Item(new.id, query.space, query.width, query.vector, new.metadata)
         query = await self._embed(new.source, new.crop, new.budget, arrival, {})
         image = EncodedImage(new.source, self._embedder.media_type(new.source))
-        return query, Item(new.id, query.space, query.width, query.vector, new.metadata, image)
+        return query, Item(
+            new.id, query.space, query.width, query.vector, new.metadata, image, reason=query.reason
+        )
 
     async def upsert(self, new: NewItem, arrival: Arrival) -> UpsertedItem:
         """Insert or replace an item; returns once it is durable and searchable."""
