@@ -28,6 +28,7 @@ from sfsc_service.store.embedded.segments.merge_plan import FANOUT, next_merge
 from sfsc_service.store.embedded.segments.segment import SegmentDamagedError, open_segment, write_segment
 from sfsc_service.store.embedded.sqlite.writer import DatabaseWriter
 from sfsc_service.store.embedded.store import EmbeddedStore
+from sfsc_service.store.protocol import Item
 from tests.service.store.agreement import assert_agrees, walk
 from tests.service.store.conftest import break_sqlite_commits
 from tests.service.store.making import DIMENSION, SPACE, make_item, make_items, unit_vectors
@@ -69,6 +70,12 @@ def filled(folder: Path, seal_rows: int) -> Oracle:
         until(lambda: bool(segments(folder)))
     store.close()
     return oracle
+
+
+def upsert_and_seal(store: EmbeddedStore, items: list[Item], seal_rows: int) -> None:
+    """Insert, and wait until no more rows are in the log than may be there."""
+    store.upsert(items)
+    until(lambda: store._index.sizes()[1].rows < seal_rows)
 
 
 def flip(path: Path, offset: int) -> None:
@@ -198,7 +205,7 @@ def test_a_crash_between_a_segment_and_the_deletion_of_what_it_replaces_does_no_
     oracle, store, copy = Oracle(), open_store(tmp_path / "a", seal_rows=30), tmp_path / "copy"
     store._segments.retire = lambda _paths: None  # type: ignore[method-assign]
     for turn in range(8):
-        store.upsert(make_items(30, 100 * turn, f"p{turn % 5}"))
+        upsert_and_seal(store, make_items(30, 100 * turn, f"p{turn % 5}"), 30)
         oracle.upsert(make_items(30, 100 * turn, f"p{turn % 5}"))
     until(lambda: len(segments(tmp_path / "a")) > FANOUT)
     shutil.copytree(tmp_path / "a", copy)
@@ -262,7 +269,7 @@ def test_a_damaged_block_of_a_segment_loses_its_items_by_name_and_the_file_is_ke
     store.upsert([oracle.kept[name].item for name in lost])
     assert store.faults == []
     for turn in range(12):
-        store.upsert(make_items(30, 100 * turn, "again"))
+        upsert_and_seal(store, make_items(30, 100 * turn, f"p{turn}"), 30)
     until(lambda: not path.exists())
     store.close()
     assert (tmp_path / "segments" / "quarantine" / path.name).exists()
@@ -312,7 +319,7 @@ def test_a_block_that_is_found_damaged_when_it_is_merged_is_not_copied(tmp_path:
         file.seek(-1, os.SEEK_CUR)
         file.write(bytes([byte[0] ^ 1]))
     for turn in range(1, FANOUT + 1):
-        store.upsert(make_items(30, 100 * turn, f"p{turn}"))
+        upsert_and_seal(store, make_items(30, 100 * turn, f"p{turn}"), 30)
     until(lambda: not path.exists())
     assert damaged_ids(store) == {f"item-{i:05d}" for i in range(30)}
     store.close()

@@ -32,8 +32,10 @@ class VectorLog:
         self.path = path
         self._gallery = gallery
         self._end = end
+        created = not path.exists()
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        sync([path.parent])
+        if created:
+            sync([path.parent])
 
     def append(self, sequences: Int64, vectors: Float32) -> None:
         """Store a block, durably.
