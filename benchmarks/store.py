@@ -7,6 +7,7 @@ Each start is made in a process of its own, page cache warm: from opening the fo
 
 import argparse
 import json
+import os
 import resource
 import sqlite3
 import subprocess
@@ -165,6 +166,7 @@ def main() -> None:
         Figure("change of one item beside merges, longest", longest, "ms", "<= 50"),
     ]
     data["segments written beside single changes"] = merges
+    data["load average at the end"] = os.getloadavg()[0]
     for figure in figures:
         print(f"{figure.name}: {figure.value:.4g} {figure.unit}", figure.goal or "", figure.met)
     write_result("store", figures, data, seed=SEED)
