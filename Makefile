@@ -9,7 +9,7 @@ LOCK   := .venv-lock
 BIN    := $(VENV)/bin
 
 .PHONY: help test test-slow test-serving test-lowest test-containers lint lock pin-images demo figures house main-job \
-	bench front-door overhead-against endurance attack fuzz mutation clean
+	bench front-door overhead-against endurance attack fuzz mutation crash clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -130,5 +130,8 @@ fuzz: $(VENV)/.ready ## send 100,000 damaged requests, then fuzz the parsers by 
 mutation: $(VENV)/.ready ## which changes of the code no test notices (an hour or two of one core; run it again to go on)
 	$(BIN)/python benchmarks/mutation.py
 
+crash: $(VENV)/.ready ## kill the store, let its disk fail, flip bits: 2,000 rounds (an hour; run it again to go on)
+	$(BIN)/python benchmarks/crash.py
+
 clean: ## remove environments and caches; keep runs, data and bundles
-	rm -rf $(VENV) $(SERVE) $(TRAIN) $(LOWEST) $(LOCK) .mypy_cache .ruff_cache .pytest_cache .hypothesis .mutation
+	rm -rf $(VENV) $(SERVE) $(TRAIN) $(LOWEST) $(LOCK) .mypy_cache .ruff_cache .pytest_cache .hypothesis .mutation .crash

@@ -43,7 +43,9 @@ GOAL = ">= 90"
 
 _BATCHER = ("engine/test_batcher", "engine/test_watchdog", "engine/test_deadlines", "engine/test_hanging")
 _STORE = ("store/test_contract.py", "store/embedded/test_write_queue", "store/embedded/test_images")
-_INDEX = ("store/embedded/test_vector_index", "store/embedded/test_snapshot")
+_INDEX = ("store/embedded/test_vector_index", "store/embedded/test_segments")
+_OPENING = ("store/embedded/test_opening", "store/embedded/test_folder")
+_DAMAGE = ("store/embedded/test_damage", "store/embedded/test_segments", "store/embedded/test_flips")
 _FILTERS = ("store/filters/test_filter_limits", "store/filters/test_language")
 _SERVICE = {
     "engine.policy": ("engine/test_policy",),
@@ -77,24 +79,36 @@ _SAMPLED = {
     "engine.worker_pool": _BATCHER,
     "store.errors": ("store/test_contract.py", "http/test_bad_input"),
     "store.validation": ("store/test_contract.py", "http/test_bad_input"),
+    "store.embedded.acknowledged": (*_OPENING, "store/embedded/test_flips"),
     "store.embedded.changes": _STORE,
-    "store.embedded.committer": ("store/embedded/test_snapshot", *_STORE),
+    "store.embedded.committer": (*_STORE, "store/embedded/test_segments", "store/embedded/test_damage"),
+    "store.embedded.conversion": ("store/embedded/test_conversion",),
+    "store.embedded.damage": _DAMAGE,
     "store.embedded.images": ("store/embedded/test_images",),
     "store.embedded.in_flight": _STORE,
-    "store.embedded.lock": ("store/embedded/test_folder",),
-    "store.embedded.searcher": ("store/embedded/test_searcher", "store/embedded/test_exactness", *_STORE),
+    "store.embedded.lock": _OPENING,
+    "store.embedded.merger": ("store/embedded/test_segments",),
+    "store.embedded.opening": (*_OPENING, "store/embedded/test_flips"),
+    "store.embedded.reads": ("store/embedded/test_reads", "store/embedded/test_exactness", *_DAMAGE, *_STORE),
+    "store.embedded.recovery": ("store/embedded/test_segments", *_OPENING),
+    "store.embedded.rwlock": ("store/embedded/test_rwlock", "store/embedded/test_concurrency"),
     "store.embedded.store": _STORE,
+    "store.embedded.verification": _DAMAGE,
     "store.embedded.write_queue": _STORE,
     "store.embedded.index.faiss_rows": (*_INDEX, "store/embedded/test_folder", *_STORE),
     "store.embedded.index.growable_array": (*_INDEX, *_STORE),
-    "store.embedded.index.recovery": ("store/embedded/test_snapshot", *_STORE),
-    "store.embedded.index.rwlock": ("store/embedded/test_rwlock", "store/embedded/test_concurrency"),
-    "store.embedded.index.snapshot": ("store/embedded/test_snapshot", *_STORE),
     "store.embedded.index.vector_index": (*_INDEX, *_STORE),
     "store.embedded.index.vector_rows": (*_INDEX, *_STORE),
-    "store.embedded.sqlite.reader": (*_STORE, "store/embedded/test_folder"),
-    "store.embedded.sqlite.schema": (*_STORE, "store/embedded/test_folder"),
-    "store.embedded.sqlite.writer": (*_STORE, "store/embedded/test_folder"),
+    "store.embedded.segments.folder": ("store/embedded/test_segments", "store/embedded/test_flips"),
+    "store.embedded.segments.format": ("store/embedded/test_segments",),
+    "store.embedded.segments.log": ("store/embedded/test_segments", "store/embedded/test_flips"),
+    "store.embedded.segments.merge_plan": ("store/embedded/test_segments",),
+    "store.embedded.segments.segment": ("store/embedded/test_segments",),
+    "store.embedded.sqlite.reader": (*_STORE, "store/embedded/test_damage"),
+    "store.embedded.sqlite.row_checksum": ("store/embedded/test_damage",),
+    "store.embedded.sqlite.schema": (*_STORE, *_OPENING),
+    "store.embedded.sqlite.schema_1": ("store/embedded/test_conversion",),
+    "store.embedded.sqlite.writer": (*_STORE, *_OPENING, "store/embedded/test_log_size"),
 }
 
 

@@ -110,7 +110,9 @@ class Gallery:
         embedded = await self._embedder.embed(new.source, new.budget, arrival, {}, new.crop)
         query = _query(embedded)
         image = EncodedImage(new.source, embedded.media_type)
-        return query, Item(new.id, query.space, query.width, query.vector, new.metadata, image)
+        return query, Item(
+            new.id, query.space, query.width, query.vector, new.metadata, image, reason=query.reason
+        )
 
     async def upsert(self, new: NewItem, arrival: Arrival) -> UpsertedItem:
         """Insert or replace an item; returns once it is durable and searchable."""

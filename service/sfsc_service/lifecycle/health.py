@@ -45,13 +45,17 @@ class Health:
         """Why the process should be replaced; empty while it is alive."""
         reasons = []
         if not self._embedder.batcher.worker_pool.alive:
-            reasons += self.notes() or ["the batch workers are not supervised any more"]
+            reasons += self._lost_workers() or ["the batch workers are not supervised any more"]
         if not self._store.alive:
             reasons.append("the store can take no more changes")
         return reasons
 
     def notes(self) -> list[str]:
-        """Workers that were lost and replaced; `not_alive` gives these as its reasons once too many were lost."""
+        """What an operator should know of a service that works: workers that were lost, items that are damaged."""
+        return [*self._lost_workers(), *self._store.faults]
+
+    def _lost_workers(self) -> list[str]:
+        """Those that were replaced; the reasons of `not_alive` once too many were lost."""
         worker_pool = self._embedder.batcher.worker_pool
         found = ((worker_pool.hanging, "hung and have not come back"), (worker_pool.died, "died"))
         return [

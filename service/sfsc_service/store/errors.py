@@ -15,6 +15,7 @@ StoreError                        all of them; a `code` never changes, a message
 ├── OpenRefusedError              the store cannot be opened as asked
 │   ├── StoreLockedError          store_locked
 │   ├── FolderMismatchError       folder_mismatch
+│   ├── DatabaseLostError         database_lost     the database, or its newest changes, are missing
 │   └── DeviceUnavailableError    device_unavailable
 └── StoreUnavailableError         the store cannot answer now
     ├── StoreBusyError            store_busy        the change has not happened
@@ -26,6 +27,7 @@ StoreError                        all of them; a `code` never changes, a message
 from typing import ClassVar
 
 __all__ = [
+    "DatabaseLostError",
     "DeviceUnavailableError",
     "DimensionMismatchError",
     "FolderMismatchError",
@@ -119,6 +121,12 @@ class StoreLockedError(OpenRefusedError):
 
 class FolderMismatchError(OpenRefusedError):
     code = "folder_mismatch"
+
+
+class DatabaseLostError(OpenRefusedError):
+    """Images, vectors or acknowledged changes are there that the database should know and does not."""
+
+    code = "database_lost"
 
 
 class DeviceUnavailableError(OpenRefusedError):

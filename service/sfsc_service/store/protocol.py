@@ -14,6 +14,8 @@
 - Vectors are returned bit for bit as they were given.
 - Items of any of `spaces` share one index; a vector of another space or dimension is refused. `adopt` changes
   `spaces` between two changes: items written before keep their space, later ones must be of one of the new spaces.
+- An item that is found damaged is not served: `get` raises StoreFailedError, pages and hits leave it out, and
+  `faults` names it until it is replaced or deleted.
 - Images are optional: a store that keeps none ignores `Item.image`, and its `image_digest` and `image` are None.
 - All methods block, may be called from any thread and raise only StoreError; after `close`, StoreClosedError.
 - Methods that change or look up several items refuse more than MAX_ITEMS of them; an empty call is no error.
@@ -22,8 +24,9 @@
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +54,7 @@ __all__ = [
     "Store",
     "StoredImage",
     "StoredItem",
+    "WidthReason",
 ]
 
 MAX_ITEMS = 10_000
@@ -66,6 +70,8 @@ SCORE_TOLERANCE = 1e-5
 
 Float32 = npt.NDArray[np.float32]
 Filter = Mapping[str, Any]
+WidthReason = Literal["requested", "budget", "load", "vector"]
+"""Why an item has its width: as engine.policy.Reason, or "vector" where the caller computed the vector."""
 
 
 class Outcome(StrEnum):
@@ -95,6 +101,7 @@ class Item:
     vector: Float32
     metadata: dict[str, Any]
     image: EncodedImage | None = None
+    reason: WidthReason = "vector"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +115,11 @@ class StoredImage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredItem:
-    """One item as it is kept. `vector`: float32 [D], read-only. `image_digest`: None where it has no image."""
+    """One item as it is kept.
+
+    `vector`: float32 [D], read-only. `image_digest`: None where it has no image. `created`: when its id was first
+    inserted, UTC; a replacement keeps it.
+    """
 
     id: str
     space: str
@@ -116,6 +127,8 @@ class StoredItem:
     vector: Float32
     metadata: dict[str, Any]
     image_digest: str | None
+    reason: WidthReason
+    created: datetime
 
 
 class Hit(NamedTuple):
@@ -156,6 +169,10 @@ class Store(Protocol):
     @property
     def alive(self) -> bool:
         """Whether changes can still be made; never waits."""
+
+    @property
+    def faults(self) -> list[str]:
+        """What is damaged and not served, in sentences; never waits."""
 
     def adopt(self, space: str, dimension: int, compatible_with: Collection[str]) -> None:
         """Expect new vectors of this space from now on; the present one must be among `compatible_with`.

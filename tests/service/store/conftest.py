@@ -16,7 +16,7 @@ Opener = Callable[[Path], Store]
 # Every implementation is listed here and in COMMIT_BREAKERS, and is held to the whole contract.
 IMPLEMENTATIONS: dict[str, Opener] = {
     "embedded": partial(
-        EmbeddedStore, space=SPACE, dimension=DIMENSION, compatible_with=[OLD_SPACE], snapshot_changes=40
+        EmbeddedStore, space=SPACE, dimension=DIMENSION, compatible_with=[OLD_SPACE], seal_rows=40
     ),
 }
 

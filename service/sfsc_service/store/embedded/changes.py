@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from sfsc_service.store.protocol import Float32, Outcome
+from sfsc_service.store.protocol import Float32, Outcome, WidthReason
 
 __all__ = ["AppliedChange", "Int64", "ItemColumns", "RemovedVersion", "merge"]
 
@@ -21,6 +21,7 @@ class ItemColumns:
     ids: list[str]
     spaces: list[str]
     widths: list[str]
+    reasons: list[WidthReason]
     metadata: list[str]
     image_digests: list[str | None]
     media_types: list[str | None]
@@ -29,11 +30,12 @@ class ItemColumns:
 
 @dataclass(frozen=True, slots=True)
 class RemovedVersion:
-    """A version of an item that a change removed from the database."""
+    """A version of an item that a change removed from the database; `whole`: whether it was as it was written."""
 
     sequence: int
     width: str
     image_digest: str | None
+    whole: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -60,7 +62,7 @@ class AppliedChange:
         counts = Counter(before)
         counts.update(self.widths)
         counts.subtract(version.width for version in self.removed)
-        return {width: count for width, count in sorted(counts.items()) if count}
+        return {width: count for width, count in sorted(counts.items()) if count > 0}
 
 
 def merge(changes: Iterable[AppliedChange]) -> AppliedChange:

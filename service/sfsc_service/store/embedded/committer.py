@@ -1,7 +1,8 @@
 """What the writer thread does: it commits groups of changes, then brings index, counts and images up to date.
 
 Invariants:
-- A change is answered after it is committed and in the index; one that fails before the commit leaves no trace.
+- A change is answered after its vectors are durable, it is committed, and it is in the index; one that fails
+  before the commit leaves no trace.
 - While `commit_lock` is held, the committed database and the index hold the same versions.
 - Where the index cannot follow a commit, it is rebuilt; where that fails too, `broken` is set and every further
   change is refused.
@@ -9,77 +10,87 @@ Invariants:
 
 import logging
 import threading
-from collections.abc import Collection
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Collection
 
-from sfsc_service.store.embedded.changes import AppliedChange, merge
+from sfsc_service.store.embedded.acknowledged import AcknowledgedMark
+from sfsc_service.store.embedded.changes import AppliedChange, Int64, merge
+from sfsc_service.store.embedded.damage import Damage
 from sfsc_service.store.embedded.images import ImageFolder
-from sfsc_service.store.embedded.index.recovery import fill_index, rebuild_index
-from sfsc_service.store.embedded.index.snapshot import write_snapshot
 from sfsc_service.store.embedded.index.vector_index import VectorIndex
+from sfsc_service.store.embedded.recovery import fill_index
+from sfsc_service.store.embedded.segments.folder import SegmentFolder
 from sfsc_service.store.embedded.sqlite.reader import ReaderPool
 from sfsc_service.store.embedded.sqlite.schema import DatabaseError
 from sfsc_service.store.embedded.sqlite.writer import DatabaseWriter
 from sfsc_service.store.embedded.write_queue import WriteRequest
 from sfsc_service.store.errors import OutcomeUnknownError, StoreError, StoreFailedError
 
-__all__ = ["Committer", "SnapshotPlan"]
-
-# A snapshot costs as much as the index is large, so it waits until this share of the index has changed.
-_SNAPSHOT_SHARE = 1.0
+__all__ = ["Committer"]
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotPlan:
-    """Where the index snapshot is kept, and after how many changes, at least, it is written again."""
-
-    path: Path
-    changes: int
-
-
 class Committer:
-    """Used by the writer thread; only `commit_lock`, `composition` and `broken` are for other threads, too."""
+    """Used by the writer thread; other threads may use `commit_lock`, `composition`, `broken` and `name_lost`."""
 
     def __init__(
         self,
         database: DatabaseWriter,
         readers: ReaderPool,
         index: VectorIndex,
+        segments: SegmentFolder,
         images: ImageFolder,
-        snapshots: SnapshotPlan,
+        acknowledged: AcknowledgedMark,
+        damage: Damage,
     ) -> None:
         self._database = database
         self._readers = readers
         self._index = index
+        self._segments = segments
         self._images = images
-        self._snapshots = snapshots
-        self._changes_since_snapshot = 0
+        self._acknowledged = acknowledged
+        self._damage = damage
+        self._sweep = False
+        self._tidy = False
         self._unused_images = False
         self.composition: dict[str, int] = {}
+        self.after_change: Callable[[], None] = lambda: None
+        """Called after each group of changes."""
         self.commit_lock = threading.Lock()
         self.broken = False
 
-    def start(self) -> None:
-        """Fill the index from snapshot and database, and delete what a crash left behind."""
+    def start(self) -> bool:
+        """Fill the index from the segments; whether the database has all rows that it should have."""
         with self._readers.acquire() as reader:
             self.composition = reader.composition()
-            if not fill_index(self._index, reader, self._snapshots.path, self._database.last_sequence):
-                self._changes_since_snapshot = len(self._index)
-        if not self._database.clean:
-            self._images.delete_leftovers()
+            complete, highest = fill_index(
+                self._index, reader, self._segments, self._database.last_sequence, self._damage
+            )
+        # Without the mark nobody knows whether the database is complete: an image may only seem to be unused.
+        self._sweep = not self._database.clean and self._acknowledged.found is not None
+        self._images.delete_unfinished()
         self._database.mark(clean=False)
+        self._acknowledged.set(self._database.last_sequence)
+        self._database.skip_sequences(highest)
+        return complete
+
+    def tidy(self, stop: Callable[[], bool] = lambda: False) -> None:
+        """Delete the images that a crash left behind, once the database is known to be whole, until `stop`."""
+        self._tidy = not self._sweep or self._images.delete_leftovers(stop)
 
     def finish(self) -> None:
-        """Prepare a quick start for the next time; nothing is lost without it."""
+        """Note for the next start that nothing was left behind."""
         try:
-            if self._changes_since_snapshot and not self.broken:
-                self._write_snapshot()
-            self._database.mark(clean=not self._unused_images)
-        except (OSError, DatabaseError) as error:
+            self._database.mark(clean=self._tidy and not self._unused_images)
+        except DatabaseError as error:
             _log.warning("the store could not be closed in order, the next start takes longer: %s", error)
+
+    def name_lost(self, sequences: Int64) -> None:
+        """The vectors of these versions turned out to be damaged: search them no more."""
+        with self._readers.acquire() as reader:
+            rows = reader.rows_at(sequences)
+        self._damage.add({row.sequence: row.id for row in rows}, "vectors")
+        self._index.drop(sequences)
 
     def commit_group(self, requests: list[WriteRequest]) -> None:
         """Make and answer the changes of a group of requests.
@@ -91,19 +102,22 @@ class Committer:
         if self.broken:
             raise StoreFailedError("index and database are out of sync; restart the service")
         changes = self._prepare(requests)
+        change = merge(changes.values())
         try:
             with self.commit_lock:
-                self._commit()
-                self._update_index(merge(changes.values()))
+                self._commit(requests, change)
+                self._update_index(change)
         except OutcomeUnknownError:
             # The next start may find the change, so its images must stay until then.
             self._unused_images = True
             self._unpin(requests)
             raise
+        self._damage.forget(version.sequence for version in change.removed)
         self._clean_up(requests, changes)
-        for request, change in changes.items():
-            request.future.set_result(change)
-        self._snapshot_when_due(sum(len(change.removed) + len(change.sequences) for change in changes.values()))
+        for request, answer in changes.items():
+            request.future.set_result(answer)
+        self._database.limit_log(self._readers.gate)
+        self.after_change()
 
     def _prepare(self, requests: Collection[WriteRequest]) -> dict[WriteRequest, AppliedChange]:
         """Make the changes in an open transaction; requests that fail alone are answered and left out."""
@@ -127,14 +141,21 @@ class Committer:
             refusal = error if isinstance(error, StoreError) else StoreFailedError(f"storage failure: {error!r}")
             request.future.set_exception(refusal)
 
-    def _commit(self) -> None:
+    def _commit(self, requests: Collection[WriteRequest], change: AppliedChange) -> None:
+        try:
+            self._segments.append(change.sequences, change.vectors)
+        except Exception as error:
+            self._database.rollback(vectors_stored=True)
+            self._clean_up(requests, {})
+            raise StoreFailedError(f"the vectors could not be written, the change is undone: {error}") from error
         try:
             self._database.commit()
         except Exception as error:
-            self._database.rollback()
+            self._database.rollback(vectors_stored=True)
             raise OutcomeUnknownError(
                 f"the change may or may not be stored, the commit failed: {error}"
             ) from error
+        self._acknowledged.set(self._database.last_sequence)
 
     def _update_index(self, change: AppliedChange) -> None:
         try:
@@ -143,12 +164,15 @@ class Committer:
             _log.exception("the index could not follow the database and is being rebuilt")
             self._rebuild_index()
         self.composition = change.composition(self.composition)
+        if not all(version.whole for version in change.removed):
+            with self._readers.acquire() as reader:
+                self.composition = reader.composition()
 
     def _rebuild_index(self) -> None:
         self.broken = True
         try:
             with self._readers.acquire() as reader:
-                rebuild_index(self._index, reader)
+                fill_index(self._index, reader, self._segments, self._database.last_sequence, self._damage)
         except Exception as error:
             raise OutcomeUnknownError(
                 f"the change is stored, but the index could not be rebuilt; restart the service: {error!r}"
@@ -167,15 +191,3 @@ class Committer:
     def _unpin(self, requests: Collection[WriteRequest]) -> None:
         for request in requests:
             self._images.unpin(request.images)
-
-    def _snapshot_when_due(self, changes: int) -> None:
-        self._changes_since_snapshot += changes
-        if self._changes_since_snapshot >= max(self._snapshots.changes, _SNAPSHOT_SHARE * len(self._index)):
-            try:
-                self._write_snapshot()
-            except OSError as error:
-                _log.warning("the index snapshot could not be written: %s", error)
-
-    def _write_snapshot(self) -> None:
-        self._changes_since_snapshot = 0
-        write_snapshot(self._snapshots.path, self._index, self._database.last_sequence)

@@ -67,11 +67,18 @@ class ImageFolder:
             except (OSError, DatabaseError) as error:
                 _log.warning("the unused image %s could not be deleted: %s", digest, error)
 
-    def delete_leftovers(self) -> None:
-        """Delete what a crash left behind: unfinished files, and images that no item refers to."""
+    def delete_unfinished(self) -> None:
+        """Delete the unfinished files that a crash left behind; before the first `pin`."""
         for path in self._temporary.iterdir():
             path.unlink()
-        self.delete_unused(path.name for path in self._folder.glob("??/??/*"))
+
+    def delete_leftovers(self, stop: Callable[[], bool]) -> bool:
+        """Delete images that no item refers to, until `stop`; whether all were seen."""
+        for path in self._folder.glob("??/??/*"):
+            if stop():
+                return False
+            self.delete_unused([path.name])
+        return True
 
     def read(self, digest: str) -> bytes:
         """The content.

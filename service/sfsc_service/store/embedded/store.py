@@ -1,9 +1,12 @@
 """The store inside the service's own process: one folder.
 
-    lock              held by the process that has the folder open
-    record.sqlite     the database: everything but the images
-    pictures/         the images, see images.py
-    index.snapshot    see snapshot.py; may be deleted while the store is closed
+    lock              held by the process that has the folder open, as the folder itself is
+    database.sqlite   the database: everything but vectors and images
+    segments/         the vectors, see segments/format.py
+    images/           the images, see images.py
+    acknowledged      see acknowledged.py
+
+A folder of schema 1 is converted, see conversion.py.
 
 Beyond protocol.py this store promises:
 - A call happens wholly or not at all, even where its outcome is unknown or the process is killed.
@@ -22,15 +25,29 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from sfsc_bundle.runner import Device
+from sfsc_service.store.embedded.acknowledged import AcknowledgedMark
 from sfsc_service.store.embedded.changes import AppliedChange, ItemColumns
-from sfsc_service.store.embedded.committer import Committer, SnapshotPlan
+from sfsc_service.store.embedded.committer import Committer
+from sfsc_service.store.embedded.conversion import convert_schema_1
+from sfsc_service.store.embedded.damage import Damage
 from sfsc_service.store.embedded.images import ImageFolder, digest_of
 from sfsc_service.store.embedded.in_flight import InFlightCalls
 from sfsc_service.store.embedded.index.vector_index import VectorIndex
 from sfsc_service.store.embedded.lock import FolderLock
-from sfsc_service.store.embedded.searcher import Searcher
+from sfsc_service.store.embedded.merger import Merger
+from sfsc_service.store.embedded.opening import (
+    ACKNOWLEDGED,
+    DATABASE,
+    IMAGES,
+    SEGMENTS,
+    check_database,
+    new_gallery_number,
+)
+from sfsc_service.store.embedded.reads import Reads
+from sfsc_service.store.embedded.segments.folder import SegmentFolder
 from sfsc_service.store.embedded.sqlite.reader import ReaderPool
 from sfsc_service.store.embedded.sqlite.writer import DatabaseWriter
+from sfsc_service.store.embedded.verification import BackgroundCheck, check_before_serving
 from sfsc_service.store.embedded.write_queue import WriteQueue, WriteRequest
 from sfsc_service.store.errors import (
     InvalidCursorError,
@@ -60,6 +77,8 @@ __all__ = ["EmbeddedStore"]
 
 _QUEUED_ITEMS = 40_000
 _GROUP_ITEMS = 4_000
+# Up to so many items, checking every row at a start takes a fraction of a second.
+_CHECKED_AT_START = 20_000
 # An item's image may be replaced between looking up its digest and reading the file, but not so many times.
 _IMAGE_ATTEMPTS = 10
 
@@ -73,10 +92,11 @@ class EmbeddedStore:
         device: of the index.
         threads: that one search on the CPU may use.
         queue_timeout_s: seconds that a change waits for space in the queue before StoreBusyError.
-        snapshot_changes: least number of changes between two index snapshots; large galleries wait for more.
+        seal_rows: so many vectors in the log are written into a segment, in the background.
 
     Raises:
         StoreLockedError: another process has the folder open.
+        DatabaseLostError: images or vectors are there and their database is not, or has lost changes.
         FolderMismatchError: the folder was made for another space, dimension or schema.
         DeviceUnavailableError: the device is not there.
         StoreFailedError: the folder cannot be read or written.
@@ -92,7 +112,7 @@ class EmbeddedStore:
         device: Device = "cpu",
         threads: int = 1,
         queue_timeout_s: float = 10.0,
-        snapshot_changes: int = 10_000,
+        seal_rows: int = 65_536,
     ) -> None:
         self._folder = Path(folder)
         self._dimension = dimension
@@ -101,21 +121,55 @@ class EmbeddedStore:
         with ExitStack() as parts, self._calls.call():
             self._folder.mkdir(parents=True, exist_ok=True)
             parts.callback(FolderLock(self._folder).release)
-            path = self._folder / "record.sqlite"
-            self._database = DatabaseWriter(path, space, dimension, compatible_with)
-            parts.callback(self._database.close)
-            self._readers = ReaderPool(path, dimension)
-            parts.callback(self._readers.close)
-            self._images = ImageFolder(self._folder / "pictures", self._uses_image)
-            index = VectorIndex(dimension, device, threads)
-            snapshots = SnapshotPlan(self._folder / "index.snapshot", snapshot_changes)
-            self._committer = Committer(self._database, self._readers, index, self._images, snapshots)
-            self._committer.start()
+            convert_schema_1(self._folder, dimension)
+            check_database(self._folder)
+            self._open(parts, device, threads, (space, dimension, compatible_with))
+            complete = self._committer.start()
             parts.callback(self._committer.finish)
-            self._writes = WriteQueue(self._committer.commit_group, _QUEUED_ITEMS, _GROUP_ITEMS, queue_timeout_s)
-            parts.callback(self._writes.close)
-            self._searcher = Searcher(index, self._readers, self._committer.commit_lock)
+            self._check(parts, complete)
+            self._start_threads(parts, queue_timeout_s, seal_rows)
+            self._reads = Reads(self._index, self._readers, self._committer.commit_lock, self._damage)
             self._parts = parts.pop_all()
+
+    def _open(self, parts: ExitStack, device: Device, threads: int, fit: tuple[str, int, Collection[str]]) -> None:
+        path = self._folder / DATABASE
+        self._database = DatabaseWriter(path, *fit, new_gallery_number())
+        parts.callback(self._database.close)
+        self._readers = ReaderPool(path)
+        parts.callback(self._readers.close)
+        acknowledged = AcknowledgedMark(self._folder / ACKNOWLEDGED)
+        parts.callback(acknowledged.close)
+        self._segments = SegmentFolder(self._folder / SEGMENTS, self._dimension, self._database.gallery)
+        parts.callback(self._segments.close)
+        self._images = ImageFolder(self._folder / IMAGES, self._uses_image)
+        self._index = VectorIndex(self._dimension, device, threads)
+        self._damage = Damage()
+        self._committer = Committer(
+            self._database,
+            self._readers,
+            self._index,
+            self._segments,
+            self._images,
+            acknowledged,
+            self._damage,
+        )
+
+    def _check(self, parts: ExitStack, complete: bool) -> None:
+        path, tidy = self._folder / DATABASE, self._committer.tidy
+        if not complete or sum(self._committer.composition.values()) <= _CHECKED_AT_START:
+            self._index.drop(check_before_serving(self._database, path, self._damage))
+            tidy()
+        else:
+            parts.callback(BackgroundCheck(path, self._index, self._damage, tidy).close)
+
+    def _start_threads(self, parts: ExitStack, queue_timeout_s: float, seal_rows: int) -> None:
+        committer = self._committer
+        merger = Merger(self._index, self._segments, committer.commit_lock, seal_rows, committer.name_lost)
+        parts.callback(merger.close)
+        self._writes = WriteQueue(committer.commit_group, _QUEUED_ITEMS, _GROUP_ITEMS, queue_timeout_s)
+        parts.callback(self._writes.close)
+        committer.after_change = merger.wake
+        merger.wake()
 
     @property
     def dimension(self) -> int:
@@ -128,6 +182,10 @@ class EmbeddedStore:
     @property
     def alive(self) -> bool:
         return self._writes.alive and not self._committer.broken
+
+    @property
+    def faults(self) -> list[str]:
+        return self._damage.sentences
 
     def adopt(self, space: str, dimension: int, compatible_with: Collection[str]) -> None:
         with self._calls.call():
@@ -160,17 +218,16 @@ class EmbeddedStore:
             return self._submit(WriteRequest(lambda database: database.delete(checked), len(checked))).existed
 
     def get(self, ids: Sequence[str]) -> list[StoredItem | None]:
-        with self._calls.call(), self._readers.acquire() as reader:
-            return reader.get(check_ids(ids))
+        with self._calls.call():
+            return self._reads.get(check_ids(ids))
 
     def page(self, cursor: str | None = None, limit: int = 100, filter: Filter | None = None) -> Page:
-        with self._calls.call(), self._readers.acquire() as reader:
+        with self._calls.call():
             if not 1 <= limit <= MAX_PAGE:
                 raise LimitExceededError("limit", f"must be 1 .. {MAX_PAGE}", f"{limit}")
             after = "" if cursor is None else _decode_cursor(cursor)
-            items = reader.page(after, limit + 1, _condition(filter))
-            more = len(items) > limit
-            return Page(items[:limit], _encode_cursor(items[limit - 1].id) if more else None)
+            items, more = self._reads.page(after, limit, _condition(filter))
+            return Page(items, _encode_cursor(items[-1].id) if more else None)
 
     def search(self, vectors: Float32, k: int, filter: Filter | None = None) -> list[list[Hit]]:
         with self._calls.call():
@@ -180,7 +237,7 @@ class EmbeddedStore:
             if (hits := len(queries) * min(k, sum(self._committer.composition.values()))) > MAX_TOTAL_HITS:
                 raise LimitExceededError("k", f"all queries together may have {MAX_TOTAL_HITS} hits", f"{hits}")
             condition = _condition(filter)
-            return self._searcher.search(queries, k, condition) if len(queries) else []
+            return self._reads.search(queries, k, condition) if len(queries) else []
 
     def count(self) -> int:
         return sum(self.composition().values())
@@ -193,8 +250,7 @@ class EmbeddedStore:
         with self._calls.call():
             check_ids([id])
             for _ in range(_IMAGE_ATTEMPTS):
-                with self._readers.acquire() as reader:
-                    found = reader.image(id)
+                found = self._reads.image(id)
                 if found is None:
                     return None
                 digest, media_type = found
@@ -228,6 +284,7 @@ def _columns(items: Sequence[Item], checked: CheckedItems, digests: list[str | N
         ids=[item.id for item in items],
         spaces=[item.space for item in items],
         widths=[item.width for item in items],
+        reasons=[item.reason for item in items],
         metadata=checked.metadata,
         image_digests=digests,
         media_types=[item.image.media_type if item.image else None for item in items],

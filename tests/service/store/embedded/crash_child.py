@@ -18,7 +18,7 @@ from tests.service.store.making import DIMENSION, SPACE, make_item
 
 THREADS = 3
 ITEMS_PER_THREAD = 50
-SNAPSHOT_CHANGES = 150
+SEAL_ROWS = 150
 
 Operation = tuple[str, list[tuple[str, int]]]
 
@@ -29,7 +29,7 @@ def version(identifier: str, seed: int) -> Item:
 
 
 def open_store(folder: Path) -> EmbeddedStore:
-    return EmbeddedStore(folder, SPACE, DIMENSION, snapshot_changes=SNAPSHOT_CHANGES)
+    return EmbeddedStore(folder, SPACE, DIMENSION, seal_rows=SEAL_ROWS)
 
 
 def draw_operation(rng: np.random.Generator, thread: int) -> Operation:

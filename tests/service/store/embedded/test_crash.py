@@ -112,37 +112,43 @@ def assert_contents(store: EmbeddedStore, folder: Path, kept: dict[str, int], ro
     oracle.upsert([version(identifier, kept[identifier]) for identifier in by_change(folder)])
     assert_agrees(store, oracle, unit_vectors(round_number, 2))
     named = {found.image_digest for found in walk(store, 100) if found.image_digest}
-    files = [path for path in (folder / "pictures").rglob("*") if path.is_file()]
+    files = [path for path in (folder / "images").rglob("*") if path.is_file()]
     assert {path.name for path in files} == named
     assert all(hashlib.sha256(path.read_bytes()).hexdigest() == path.name for path in files)
 
 
 def by_change(folder: Path) -> list[str]:
     """All ids in the order of their last change, which is that of equal scores."""
-    with closing(sqlite3.connect(folder / "record.sqlite")) as connection:
+    with closing(sqlite3.connect(folder / "database.sqlite")) as connection:
         return [identifier for (identifier,) in connection.execute("SELECT id FROM items ORDER BY sequence")]
+
+
+def run_rounds(folder: Path, seed: int, rounds: int) -> tuple[int, int]:
+    """Kill `rounds` processes; how many calls were acknowledged, and how many killed ones had happened anyway."""
+    rng, model, done_anyway = np.random.default_rng(seed), Model(), 0
+    store_folder = folder / "store"
+    for round_number in range(rounds):
+        run_until_killed(store_folder, seed + round_number, model, rng)
+        looked_at = store_folder
+        if rng.random() < 0.5:
+            # Looking changes the folder, since it is then closed in order: let the next child find it as it is.
+            looked_at = folder / f"copy-{round_number}"
+            if store_folder.exists():
+                shutil.copytree(store_folder, looked_at)
+        before, pending = dict(model.kept), len(model.under_way)
+        store = open_store(looked_at)
+        assert_recovered(store, looked_at, model, round_number)
+        store.close()
+        done_anyway += bool(pending) and before != model.kept
+        if looked_at != store_folder:
+            shutil.rmtree(looked_at)
+    return model.acknowledged, done_anyway
 
 
 @pytest.mark.parametrize("seed", [20_260_101])
 def test_killed_again_and_again_nothing_acknowledged_is_lost_and_nothing_is_half_there(
     tmp_path: Path, seed: int
 ) -> None:
-    rng, model, folder = np.random.default_rng(seed), Model(), tmp_path / "store"
-    done_anyway = 0
-    for round_number in range(ROUNDS):
-        run_until_killed(folder, seed + round_number, model, rng)
-        looked_at = folder
-        if rng.random() < 0.5:
-            # Looking changes the folder, since it is then closed in order: let the next child find it as it is.
-            looked_at = tmp_path / f"copy-{round_number}"
-            if folder.exists():
-                shutil.copytree(folder, looked_at)
-        before, pending = dict(model.kept), len(model.under_way)
-        store = open_store(looked_at)
-        assert_recovered(store, looked_at, model, round_number)
-        store.close()
-        done_anyway += bool(pending) and before != model.kept
-        if looked_at != folder:
-            shutil.rmtree(looked_at)
-    assert model.acknowledged > 3 * ROUNDS
+    acknowledged, done_anyway = run_rounds(tmp_path, seed, ROUNDS)
+    assert acknowledged > 3 * ROUNDS
     assert done_anyway, "no kill fell between a commit and its acknowledgement"

@@ -12,7 +12,7 @@ import pytest
 
 from sfsc_service.store import errors
 from sfsc_service.store.embedded.store import EmbeddedStore
-from tests.service.store.making import DIMENSION, OLD_SPACE, SPACE, make_item, make_items, unit_vectors
+from tests.service.store.making import DIMENSION, OLD_SPACE, SPACE, make_item, unit_vectors
 
 HOLDER = """
 import sys
@@ -61,28 +61,16 @@ def test_a_folder_of_another_dimension_or_schema_is_refused(tmp_path: Path) -> N
     EmbeddedStore(tmp_path, SPACE, DIMENSION).close()
     with pytest.raises(errors.FolderMismatchError, match="must hold vectors of dimension 32; found 16"):
         EmbeddedStore(tmp_path, SPACE, 32)
-    with sqlite3.connect(tmp_path / "record.sqlite") as connection:
+    with sqlite3.connect(tmp_path / "database.sqlite") as connection:
         connection.execute("UPDATE meta SET value = 99 WHERE name = 'schema_version'")
     connection.close()
-    with pytest.raises(errors.FolderMismatchError, match="schema version 1; found version 99"):
+    with pytest.raises(errors.FolderMismatchError, match="schema version 2; found version 99"):
         EmbeddedStore(tmp_path, SPACE, DIMENSION)
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "record.sqlite").write_bytes(b"This is not a database." * 100)
-    with pytest.raises(errors.StoreFailedError, match=r"record\.sqlite"):
-        EmbeddedStore(tmp_path, SPACE, DIMENSION)
-
-
-def test_a_database_without_all_its_vectors_is_refused(tmp_path: Path) -> None:
-    store = EmbeddedStore(tmp_path, SPACE, DIMENSION)
-    store.upsert(make_items(5))
-    store.close()
-    (tmp_path / "index.snapshot").unlink()
-    with sqlite3.connect(tmp_path / "record.sqlite") as connection:
-        connection.execute("DELETE FROM vectors WHERE sequence = 3")
-    connection.close()
-    with pytest.raises(errors.StoreFailedError, match="4 vectors for 5 items"):
+    (tmp_path / "database.sqlite").write_bytes(b"This is not a database." * 100)
+    with pytest.raises(errors.StoreFailedError, match=r"database\.sqlite"):
         EmbeddedStore(tmp_path, SPACE, DIMENSION)
 
 

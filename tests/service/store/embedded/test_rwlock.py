@@ -6,7 +6,7 @@ from time import sleep
 
 import pytest
 
-from sfsc_service.store.embedded.index.rwlock import ReadWriteLock
+from sfsc_service.store.embedded.rwlock import ReadWriteLock
 
 LONG_S = 60.0
 # Long enough for a thread to enter where nothing keeps it out: without the lock these tests fail.

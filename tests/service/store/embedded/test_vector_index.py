@@ -1,7 +1,9 @@
 """The index by itself: brute force, digit for digit, whatever was added, removed and compacted before."""
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import faiss
@@ -13,8 +15,7 @@ from hypothesis import strategies as st
 from sfsc_service.store.embedded.changes import Int64
 from sfsc_service.store.embedded.index import vector_index as index_module
 from sfsc_service.store.embedded.index.faiss_rows import AcceleratedRows, HostRows, probe
-from sfsc_service.store.embedded.index.vector_index import VectorIndex, VersionNotIndexedError
-from sfsc_service.store.embedded.index.vector_rows import VectorRows
+from sfsc_service.store.embedded.index.vector_index import MappedRows, VectorIndex, VersionNotIndexedError
 from sfsc_service.store.errors import DeviceUnavailableError
 from sfsc_service.store.protocol import Float32
 from tests.service.store.making import unit_vectors
@@ -51,9 +52,7 @@ def empty(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> An
         return VectorIndex(dimension, "cpu", 1, few_rows=0)
 
     if request.param == "accelerated":
-        monkeypatch.setattr(
-            index_module, "make_index", lambda d, _device, threads: AcceleratedRows(d, threads, DeviceStandIn(d))
-        )
+        monkeypatch.setattr(index_module, "make_index", accelerated(DeviceStandIn))
     return make
 
 
@@ -125,6 +124,11 @@ def test_scores_closer_than_the_device_can_tell_are_ranked_rightly(empty: Any, s
         assert_equal(index, rows, base, k, np.arange(1, 901, 2))
 
 
+def accelerated(make_device: Callable[[int], Any]) -> Callable[..., AcceleratedRows]:
+    """Stands in for make_index."""
+    return lambda d, _device, threads, matrices=(): AcceleratedRows(d, threads, make_device(d), matrices)
+
+
 class RoundingDevice(DeviceStandIn):
     """Its scores are off by nearly as much as a device's may be."""
 
@@ -138,9 +142,7 @@ class RoundingDevice(DeviceStandIn):
 
 @pytest.mark.parametrize("k", [1, 2, 3, 40])
 def test_an_imprecise_device_hides_no_hit_behind_a_clear_first(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        index_module, "make_index", lambda d, _device, threads: AcceleratedRows(d, threads, RoundingDevice(d))
-    )
+    monkeypatch.setattr(index_module, "make_index", accelerated(RoundingDevice))
     index, (base,) = VectorIndex(64, "cpu", 1, few_rows=0), unit_vectors(1, 1, 64)
     vectors = (0.5 * base + np.random.default_rng(1).normal(0, 1e-7, (900, 64))).astype(np.float32)
     vectors[450] = base
@@ -177,20 +179,41 @@ def test_searches_see_all_of_a_change_or_nothing_of_it(empty: Any) -> None:
     assert len(index) == 3_000 + batch
 
 
-def test_replacing_for_long_compacts_and_stays_right(empty: Any) -> None:
+def test_rows_that_are_replaced_by_those_of_a_segment_give_the_same_answers(empty: Any) -> None:
+    """Also where versions go while the segment is written, and others come."""
     index, vectors = empty(), unit_vectors(2, 3_000, D)
     rows: dict[int, Float32] = {}
     for turn in range(60):
         sequences = np.arange(turn * 50 + 1, turn * 50 + 51)
         removed = sequences - 200
+        written = written_rows(index, turn)
         index.apply(removed, sequences, vectors[sequences - 1])
+        if written:
+            index.replace(*written)
         rows.update({s: vectors[s - 1] for s in sequences.tolist()})
         rows = {s: v for s, v in rows.items() if s not in set(removed.tolist())}
         if turn % 6 == 5:
             assert_equal(index, rows, unit_vectors(turn, 2, D), 7)
             assert_equal(index, rows, unit_vectors(turn, 2, D), 7, np.array(sorted(rows)[::3]))
+            kept = np.array(sorted(rows))
+            assert np.array_equal(index.vectors_of(kept), vectors[kept - 1])
     assert len(index) == len(rows) == 200
     assert len(index._rows) < 700
+
+
+def written_rows(index: VectorIndex, turn: int) -> tuple[int, int, MappedRows] | None:
+    """Now and then a new segment: of the tail, or of all matrices."""
+    mapped, tail = index.sizes()
+    ends = np.cumsum([0, *(size.rows for size in mapped)]).tolist()
+    if turn % 5 == 2:
+        start, end = ends[-1], ends[-1] + tail.rows
+    elif turn % 5 == 4:
+        start, end = 0, ends[-1]
+    else:
+        return None
+    positions, sequences = index.live_rows(start, end)
+    live = np.ones(len(positions), np.bool_)
+    return start, end, MappedRows(Path("segment"), sequences, index.vectors_at(positions), live)
 
 
 def test_what_is_not_in_the_index_cannot_be_searched_among(empty: Any) -> None:
@@ -249,8 +272,8 @@ def test_a_device_does_what_it_can_and_the_host_the_rest() -> None:
     host = HostRows(D, 1)
     for part in (rows, host):
         part.add(vectors)
-    bitmap = np.packbits(np.arange(3_000) % 7 == 0, bitorder="little")
-    for k, among, on_device in ((10, None, 1), (2_048, None, 2), (2_049, None, 2), (10, bitmap, 2)):
+    mask = np.arange(3_000) % 7 == 0
+    for k, among, on_device in ((10, None, 1), (2_048, None, 2), (2_049, None, 2), (10, mask, 2)):
         scores, positions = rows.search(vectors[:3], k, among)
         expected_scores, expected = host.search(vectors[:3], k, among)
         assert np.array_equal(positions, expected)
@@ -261,7 +284,7 @@ def test_a_device_does_what_it_can_and_the_host_the_rest() -> None:
 @pytest.mark.parametrize("tombstones", [1, 256])
 def test_a_few_tombstones_keep_no_search_from_the_device(tombstones: int, monkeypatch: pytest.MonkeyPatch) -> None:
     device = DeviceStandIn(D)
-    monkeypatch.setattr(index_module, "make_index", lambda *_: AcceleratedRows(D, 1, device))
+    monkeypatch.setattr(index_module, "make_index", accelerated(lambda _: device))
     index, vectors = VectorIndex(D, "cpu", 1, few_rows=0), unit_vectors(1, 1_000, D)
     index.apply(NONE, np.arange(1, 1_001), vectors)
     index.apply(np.arange(1, tombstones + 1), NONE, np.empty((0, D), np.float32))
@@ -270,10 +293,18 @@ def test_a_few_tombstones_keep_no_search_from_the_device(tombstones: int, monkey
     assert device.searches == 1
 
 
-@pytest.mark.parametrize(("rows", "tombstones"), [(1_000, 256), (2_000, 400)])
-def test_rows_are_compacted_beyond_256_tombstones_and_a_fifth_of_all(rows: int, tombstones: int) -> None:
-    made = VectorRows(HostRows(D, 1))
-    made.append(np.arange(1, rows + 1), unit_vectors(1, rows, D))
-    made.mark_deleted(np.arange(tombstones - 1))
-    assert not made.needs_compaction(1)
-    assert made.needs_compaction(2)
+def test_rows_in_several_matrices_are_searched_as_if_they_were_in_one() -> None:
+    vectors = unit_vectors(1, 3_000, D)
+    together = HostRows(D, 1)
+    together.add(vectors)
+    apart = HostRows(D, 1, [vectors[:1_000], vectors[1_000:1_003], vectors[1_003:2_500]])
+    apart.add(vectors[2_500:])
+    assert len(apart) == 3_000
+    for mask in (None, np.arange(3_000) % 7 == 0, np.arange(3_000) < 1_002):
+        for k in (1, 50, 400):
+            scores, positions = apart.search(vectors[:4], k, mask)
+            expected_scores, expected = together.search(vectors[:4], k, mask)
+            assert np.array_equal(positions, expected)
+            assert np.allclose(scores, expected_scores, atol=D * 2.0**-24)
+    wanted = np.array([2_999, 0, 1_001, 1_500])
+    assert np.array_equal(apart.take(wanted), vectors[wanted])

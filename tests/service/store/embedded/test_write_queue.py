@@ -175,7 +175,7 @@ def test_a_log_that_cannot_be_written_at_the_commit_leaves_the_outcome_unknown(
     oracle, items = Oracle(), make_items(5)
     embedded.upsert(items)
     oracle.upsert(items)
-    with no_file_may_grow(tmp_path / "store" / "record.sqlite-wal"), pytest.raises(errors.OutcomeUnknownError):
+    with no_file_may_grow(tmp_path / "store" / "database.sqlite-wal"), pytest.raises(errors.OutcomeUnknownError):
         embedded.upsert([make_item("lost", 1)])
     assert_agrees(embedded, oracle)
     assert embedded.upsert([make_item("lost", 1)]) == oracle.upsert([make_item("lost", 1)])
@@ -219,7 +219,8 @@ def test_an_index_that_cannot_be_rebuilt_is_told_and_the_next_start_finds_everyt
     def failing(*_: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(embedded._committer._index, "apply", failing)
+    for change in ("apply", "fill"):
+        monkeypatch.setattr(embedded._committer._index, change, failing)
     for identifier, kind in (("a", errors.OutcomeUnknownError), ("b", errors.StoreFailedError)):
         with pytest.raises(kind, match="restart the service"):
             embedded.upsert([make_item(identifier)])

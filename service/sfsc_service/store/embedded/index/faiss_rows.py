@@ -1,18 +1,22 @@
 """Vectors in a FAISS index, on the CPU or a GPU; no other module imports FAISS.
 
-`make_index` gives rows of float32 [D] that are appended and never altered, each identified by its position from 0.
+`make_index` gives rows of float32 [D], each identified by its position from 0: first those of given matrices,
+which are not copied, then those that are appended. Rows are never altered.
 Scores are inner products in float32, off by at most `dimension` roundings; their last digits depend on device and
 batch. A device that is asked for and fails a probe search is an error, never a silent run on the CPU.
 """
 
+import copy
 import threading
-from typing import Any, assert_never
+from collections.abc import Iterator, Sequence
+from typing import Any, Self, assert_never
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 
 from sfsc_bundle.runner import Device
+from sfsc_service.store.embedded.index.growable_array import GrowableArray
 from sfsc_service.store.errors import DeviceUnavailableError
 from sfsc_service.store.protocol import Float32
 
@@ -21,38 +25,68 @@ __all__ = ["AcceleratedRows", "HostRows", "make_index", "probe"]
 # The classic GPU indexes take no larger k.
 _MAX_DEVICE_K = 2048
 _PROBES = 64
+_CHUNK = 65_536
+# Results of so many times k are collected before the k best of them are kept.
+_KEPT_RESULTS = 16
 
-Bitmap = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
 SearchResult = tuple[Float32, npt.NDArray[np.int64]]
 
 
 class HostRows:
-    """Rows in main memory. Reads and searches may run in parallel; `add` must run alone."""
+    """Rows in main memory or mapped files. Reads and searches may run in parallel; `add` must run alone."""
 
-    def __init__(self, dimension: int, threads: int) -> None:
-        self._index = faiss.IndexFlatIP(dimension)
+    def __init__(self, dimension: int, threads: int, matrices: Sequence[Float32] = ()) -> None:
+        self._dimension = dimension
         self._threads = threads
+        self._arrange(matrices, np.empty((0, dimension), np.float32))
 
     def __len__(self) -> int:
-        return int(self._index.ntotal)
+        return self._mapped_count + len(self._added)
 
     def add(self, vectors: Float32) -> None:
-        self._index.add(np.ascontiguousarray(vectors, np.float32))
+        self._added.extend(vectors)
 
-    def vectors(self) -> Float32:
-        """All rows [n, D], without a copy: invalid after the next `add`."""
-        count, dimension = len(self), self._index.d
-        if not count:
-            return np.empty((0, dimension), np.float32)
-        view: Float32 = faiss.rev_swig_ptr(self._index.get_xb(), count * dimension).reshape(count, dimension)
-        return view
+    def rearranged(self, matrices: Sequence[Float32], added: Float32) -> Self:
+        """The same rows in the same order, now in `matrices` and then `added`; what a device has is shared."""
+        rows = copy.copy(self)
+        rows._arrange(matrices, added)
+        return rows
 
-    def search(self, queries: Float32, k: int, selected: Bitmap | None) -> SearchResult:
-        """Scores [n, k] descending and positions [n, k]; k ≤ rows. `selected`: one bit a row, lowest bit first."""
+    def take(self, positions: npt.NDArray[np.int64]) -> Float32:
+        """The rows at `positions` [n] as a copy [n, D]."""
+        taken = np.empty((len(positions), self._dimension), np.float32)
+        for start, matrix in self._pieces():
+            inside = (positions >= start) & (positions < start + len(matrix))
+            if inside.any():
+                taken[inside] = matrix[positions[inside] - start]
+        return taken
+
+    def search(self, queries: Float32, k: int, mask: Mask | None) -> SearchResult:
+        """Scores [n, k] descending and positions [n, k]; k ≤ rows. `mask` [rows]: among these rows only.
+
+        Where the mask has fewer than k rows, the last positions are -1.
+        """
         # faiss keeps this setting per thread, and any thread may search.
         faiss.omp_set_num_threads(self._threads)
-        scores, positions = self._index.search(queries, k, params=_parameters(selected))
-        return scores, positions
+        best = _Best(len(queries), k)
+        for start, matrix in self._pieces():
+            selected = None if mask is None else mask[start : start + len(matrix)]
+            if selected is None or selected.any():
+                best.add(*_search_matrix(queries, matrix, k, selected), start)
+        return best.result()
+
+    def _arrange(self, matrices: Sequence[Float32], added: Float32) -> None:
+        self._matrices = list(matrices)
+        self._mapped_count = sum(map(len, matrices))
+        self._added: GrowableArray[np.float32] = GrowableArray(np.float32, (self._dimension,), [added])
+
+    def _pieces(self) -> Iterator[tuple[int, Float32]]:
+        """Matrices of rows with the position of their first one."""
+        start = 0
+        for matrix in (*self._matrices, self._added.view()):
+            yield start, matrix
+            start += len(matrix)
 
 
 class AcceleratedRows(HostRows):
@@ -61,9 +95,12 @@ class AcceleratedRows(HostRows):
     `device_index`: an empty index with the interface of faiss.Index, which need not honour selectors.
     """
 
-    def __init__(self, dimension: int, threads: int, device_index: Any) -> None:
-        super().__init__(dimension, threads)
+    def __init__(self, dimension: int, threads: int, device_index: Any, matrices: Sequence[Float32] = ()) -> None:
+        super().__init__(dimension, threads, matrices)
         self._device_index = device_index
+        for matrix in matrices:
+            for start in range(0, len(matrix), _CHUNK):
+                device_index.add(np.ascontiguousarray(matrix[start : start + _CHUNK]))
         # Two threads must not use one faiss.StandardGpuResources at the same time.
         self._device_lock = threading.Lock()
 
@@ -71,25 +108,25 @@ class AcceleratedRows(HostRows):
         super().add(vectors)
         self._device_index.add(np.ascontiguousarray(vectors, np.float32))
 
-    def search(self, queries: Float32, k: int, selected: Bitmap | None) -> SearchResult:
-        if selected is not None or k > _MAX_DEVICE_K:
-            return super().search(queries, k, selected)
+    def search(self, queries: Float32, k: int, mask: Mask | None) -> SearchResult:
+        if mask is not None or k > _MAX_DEVICE_K:
+            return super().search(queries, k, mask)
         with self._device_lock:
             scores, positions = self._device_index.search(queries, k)
         return scores, positions
 
 
-def make_index(dimension: int, device: Device, threads: int) -> HostRows:
-    """Empty rows on `device`, "cpu" or "cuda"; `threads` for one search on the host.
+def make_index(dimension: int, device: Device, threads: int, matrices: Sequence[Float32] = ()) -> HostRows:
+    """Rows on `device`, "cpu" or "cuda", at first those of `matrices`; `threads` for one search on the host.
 
     Raises:
         DeviceUnavailableError: the device is missing or fails its probe.
     """
     match device:
         case "cpu":
-            return HostRows(dimension, threads)
+            return HostRows(dimension, threads, matrices)
         case "cuda":
-            return AcceleratedRows(dimension, threads, _cuda_index(dimension))
+            return AcceleratedRows(dimension, threads, _cuda_index(dimension), matrices)
         case _:
             assert_never(device)
 
@@ -129,9 +166,41 @@ def probe(index: Any, dimension: int) -> None:
         raise DeviceUnavailableError(f"device: {rule}; found them off by {error:.1e}")
 
 
-def _parameters(selected: Bitmap | None) -> Any:
-    # A new object for each call: faiss writes into it.
-    if selected is None:
-        return None
+class _Best:
+    """The k best of the results of several searches."""
+
+    def __init__(self, queries: int, k: int) -> None:
+        self._k = k
+        self._scores = [np.empty((queries, 0), np.float32)]
+        self._positions = [np.empty((queries, 0), np.int64)]
+
+    def add(self, scores: Float32, positions: npt.NDArray[np.int64], first: int) -> None:
+        """`positions` count from `first`; -1 means that there is none."""
+        self._scores.append(scores)
+        self._positions.append(np.where(positions < 0, positions, positions + first))
+        if sum(part.shape[1] for part in self._scores) > _KEPT_RESULTS * self._k:
+            kept = self.result()
+            self._scores, self._positions = [kept[0]], [kept[1]]
+
+    def result(self) -> SearchResult:
+        if len(self._scores) == 2:
+            return self._scores[1], self._positions[1]
+        scores, positions = np.hstack(self._scores), np.hstack(self._positions)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, : self._k]
+        return np.take_along_axis(scores, order, axis=1), np.take_along_axis(positions, order, axis=1)
+
+
+def _search_matrix(queries: Float32, matrix: Float32, k: int, selected: Mask | None) -> SearchResult:
+    """The min(k, rows) best rows of a matrix, without a copy of it."""
     library: Any = faiss  # its stubs know the C++ constructors only
-    return library.SearchParameters(sel=library.IDSelectorBitmap(selected))
+    k = min(k, len(matrix))
+    scores, positions = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+    if not k:
+        return scores, positions
+    selector = None
+    if selected is not None and not selected.all():
+        selector = library.IDSelectorBitmap(np.packbits(selected, bitorder="little"))
+    pointers = [library.swig_ptr(array) for array in (queries, matrix, scores, positions)]
+    count, dimension = matrix.shape
+    library.knn_inner_product(*pointers[:2], dimension, len(queries), count, k, *pointers[2:], selector)
+    return scores, positions

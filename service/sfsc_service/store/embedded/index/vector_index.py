@@ -1,45 +1,70 @@
 """The searchable copy of the database: exact inner-product search over the current versions of all items.
 
 Invariants:
-- One thread changes it, any number search. A search sees all of a change or nothing of it.
-- A deleted version keeps its row as a tombstone until compaction, which builds new rows beside the old ones and
-  then swaps them in: searches never wait for the copying.
+- One change is made at a time, searches run beside it. A search sees all of a change or nothing of it.
+- A deleted version keeps its row as a tombstone until the rows around it are replaced by those of a new segment.
 - An answer is that of brute force over the current versions, digit for digit.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from sfsc_bundle.runner import Device
 from sfsc_service.store.embedded.changes import Int64
-from sfsc_service.store.embedded.index.faiss_rows import make_index
-from sfsc_service.store.embedded.index.rwlock import ReadWriteLock
+from sfsc_service.store.embedded.index.faiss_rows import HostRows, make_index
 from sfsc_service.store.embedded.index.vector_rows import TopK, VectorRows
+from sfsc_service.store.embedded.rwlock import ReadWriteLock
 from sfsc_service.store.protocol import Float32
 
-__all__ = ["VectorIndex", "VersionNotIndexedError"]
+__all__ = ["MappedRows", "RowCount", "VectorIndex", "VersionNotIndexedError"]
 
 # Further candidates beside the k that are asked for, so that near ties at the end seldom need a second search.
 _SPARE = 16
-_CHUNK = 65_536
 
 
 class VersionNotIndexedError(Exception):
-    """A selected version is not in the index: not yet, or not any more."""
+    """A version is not in the index: not yet, or not any more."""
+
+
+class MappedRows(NamedTuple):
+    """Rows that are searched where they are, in the file `source`.
+
+    Numbers [n], ascending, vectors [n, D], and which of them are `live` [n].
+    """
+
+    source: Path
+    sequences: Int64
+    vectors: Float32
+    live: npt.NDArray[np.bool_]
+
+
+class RowCount(NamedTuple):
+    """How many rows there are, how many of them are no tombstones, and their file; None for the tail."""
+
+    rows: int
+    live: int
+    source: Path | None = None
 
 
 class VectorIndex:
     """`device` and `threads` as in faiss_rows.make_index, `dimension` D.
 
     `few_rows`: up to so many rows, scoring all of them exactly costs less than a search on the device before.
+    The rows are those of some matrices, mapped, and then the tail, to which new ones are appended.
     """
 
     def __init__(self, dimension: int, device: Device, threads: int, few_rows: int = 2_048) -> None:
         self._arguments = (dimension, device, threads)
         self._few_rows = few_rows
         self._lock = ReadWriteLock()
-        self._rows = self._empty()
+        self._changing = Lock()
+        self._mapped: list[MappedRows] = []
+        self._rows = VectorRows(make_index(*self._arguments))
         # A float32 inner product of two vectors of length 1 is off by at most D roundings of 2^-24, the difference
         # of two by 2·D·2^-24; doubled, because lengths are not exactly 1.
         self._score_tolerance = 4 * dimension * 2.0**-24
@@ -51,24 +76,76 @@ class VectorIndex:
     def __len__(self) -> int:
         return self._rows.live_count
 
+    def fill(self, mapped: Sequence[MappedRows], sequences: Int64, vectors: Float32) -> None:
+        """Replace everything by `mapped` rows, and by `sequences` [n] with `vectors` [n, D] as the tail."""
+        with self._changing:
+            host = make_index(*self._arguments, [part.vectors for part in mapped])
+            host.add(vectors)
+            self._replace_all(host, list(mapped), sequences, np.ones(len(sequences), np.bool_))
+
     def apply(self, removed: Int64, sequences: Int64, vectors: Float32) -> None:
         """Delete `removed` (unknown ones are passed over), append `sequences` [n] with `vectors` [n, D].
 
         `sequences` ascend and are newer than all before; those that are in `removed` too are left out.
         """
         keep = ~np.isin(sequences, removed)
-        deleted = self._rows.positions_of(removed)
-        if self._rows.needs_compaction(len(deleted)):
-            fresh = self._compacted(deleted)
-            fresh.append(sequences[keep], vectors[keep])
-            self._swap(fresh)
-            return
-        with self._lock.exclusive():
-            self._rows.append(sequences[keep], vectors[keep])
-            self._rows.mark_deleted(deleted)
+        with self._changing:
+            deleted = self._rows.positions_of(removed)
+            with self._lock.exclusive():
+                self._rows.append(sequences[keep], vectors[keep])
+                self._rows.mark_deleted(deleted)
 
-    def clear(self) -> None:
-        self._swap(self._empty())
+    def sizes(self) -> tuple[list[RowCount], RowCount]:
+        """Of the mapped matrices, and of the tail."""
+        with self._changing:
+            parts = [part for _, part in self._current_parts()]
+            mapped = [RowCount(len(p.live), int(np.count_nonzero(p.live)), p.source) for p in parts]
+            tail = self._rows.live[sum(count.rows for count in mapped) :]
+            return mapped, RowCount(len(tail), int(np.count_nonzero(tail)))
+
+    def live_rows(self, start: int, end: int) -> tuple[Int64, Int64]:
+        """Positions and numbers of the live rows at the positions `start` .. `end` - 1."""
+        with self._changing:
+            positions = start + np.flatnonzero(self._rows.live[start:end])
+            return positions, self._rows.sequences[positions]
+
+    def vectors_at(self, positions: Int64) -> Float32:
+        """A copy of the rows at positions that `live_rows` gave, before the next `replace`."""
+        with self._lock.shared():
+            return self._rows.vectors(positions)
+
+    def replace(self, start: int, end: int, fresh: MappedRows | None) -> None:
+        """Put `fresh` in the place of the rows at `start` .. `end` - 1: whole matrices, or the first of the tail.
+
+        `fresh` has all rows that `live_rows` gave; those that were deleted since stay so.
+        """
+        with self._changing:
+            parts = self._current_parts()
+            mapped = [part for first, part in parts if first + len(part.sequences) <= start]
+            if fresh is not None:
+                mapped.append(self._carried_over(fresh, start, end))
+            mapped += [part for first, part in parts if first >= end]
+            tail = np.arange(max(end, sum(len(part.sequences) for _, part in parts)), len(self._rows))
+            matrices, vectors = [part.vectors for part in mapped], self._rows.vectors(tail)
+            if fresh is not None and len(fresh.sequences) == end - start:
+                host = self._rows.host.rearranged(matrices, vectors)
+            else:
+                host = make_index(*self._arguments, matrices)
+                host.add(vectors)
+            self._replace_all(host, mapped, self._rows.sequences[tail], self._rows.live[tail])
+
+    def drop(self, sequences: Int64) -> None:
+        """Search these versions no more; unknown ones are passed over."""
+        with self._changing, self._lock.exclusive():
+            self._rows.mark_deleted(self._rows.positions_of(sequences))
+
+    def vectors_of(self, sequences: Int64) -> Float32:
+        """A copy of the vectors [n, D] of these versions. Raises VersionNotIndexedError."""
+        with self._lock.shared():
+            positions = self._rows.positions_of(sequences)
+            if len(positions) < len(sequences):
+                raise VersionNotIndexedError
+            return self._rows.vectors(positions)
 
     def search(self, queries: Float32, k: int, selected: Int64 | None = None) -> list[TopK]:
         """The min(k, rows) best for each of `queries` [n, D], n > 0; `selected`: of these versions only.
@@ -87,10 +164,6 @@ class VectorIndex:
                 return [rows.exact_top_k(query, compared, k) for query in queries]
             return self._search_device(rows, queries, k, positions)
 
-    def chunks(self) -> Iterator[tuple[Int64, Float32]]:
-        """All current versions, ascending. Takes no lock: only for the thread that changes the index."""
-        return self._rows.chunks(self._rows.live_positions(), _CHUNK)
-
     def _search_device(self, rows: VectorRows, queries: Float32, k: int, positions: Int64 | None) -> list[TopK]:
         """Score the device's candidates exactly; where a hit may be missing among them, ask for more."""
         answers: dict[int, TopK] = {}
@@ -104,16 +177,27 @@ class VectorIndex:
             pending, spare = [number for number in pending if number not in answers], spare * 4
         return [answers[number] for number in range(len(queries))]
 
-    def _empty(self) -> VectorRows:
-        return VectorRows(make_index(*self._arguments))
+    def _current_parts(self) -> list[tuple[int, MappedRows]]:
+        """The mapped matrices with what is live now, each with the position of its first row."""
+        parts, start = [], 0
+        for part in self._mapped:
+            end = start + len(part.sequences)
+            parts.append((start, part._replace(live=self._rows.live[start:end])))
+            start = end
+        return parts
 
-    def _compacted(self, deleted: Int64) -> VectorRows:
-        fresh = self._empty()
-        kept = np.setdiff1d(self._rows.live_positions(), deleted, assume_unique=True)
-        for sequences, vectors in self._rows.chunks(kept, _CHUNK):
-            fresh.append(sequences, vectors)
-        return fresh
+    def _carried_over(self, fresh: MappedRows, start: int, end: int) -> MappedRows:
+        places = start + np.searchsorted(self._rows.sequences[start:end], fresh.sequences)
+        return fresh._replace(live=fresh.live & self._rows.live[places])
 
-    def _swap(self, fresh: VectorRows) -> None:
+    def _replace_all(
+        self, host: HostRows, mapped: list[MappedRows], sequences: Int64, live: npt.NDArray[np.bool_]
+    ) -> None:
+        """Use the rows of `host`: those of `mapped`, then a tail with `sequences` and `live`."""
+        rows = VectorRows(
+            host, [*(part.sequences for part in mapped), sequences], [*(part.live for part in mapped), live]
+        )
+        # Which rows are live is known to `rows` from now on.
+        mapped = [part._replace(live=np.empty(0, np.bool_)) for part in mapped]
         with self._lock.exclusive():
-            self._rows = fresh
+            self._mapped, self._rows = mapped, rows

@@ -4,7 +4,7 @@ The device proposes candidates by its own scores, exact scores decide among them
 the device, on the other queries of the call, or on what was deleted before.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +20,6 @@ __all__ = ["Candidates", "TopK", "VectorRows", "exact_scores"]
 # Up to so many tombstones, fetching more candidates costs less than a selector, with which faiss uses no matrix
 # product.
 _OVERFETCH = 256
-_TOMBSTONE_SHARE = 0.2
 _CHUNK = 1_024
 
 
@@ -47,25 +46,39 @@ def exact_scores(vectors: Float32, query: Float32) -> Float32:
 
     einsum sums each row by itself and always in the same order; a matrix product does not.
     """
-    wide = query.astype(np.float64)
     scores = np.empty(len(vectors), np.float32)
-    for start in range(0, len(vectors), _CHUNK):
-        chunk = vectors[start : start + _CHUNK].astype(np.float64)
-        scores[start : start + _CHUNK] = np.einsum("ij,j->i", chunk, wide)
+    scores[:] = np.einsum("ij,j->i", vectors.astype(np.float64), query.astype(np.float64))
     return scores
 
 
 class VectorRows:
     """Methods that change rows must run alone; all others may run in parallel."""
 
-    def __init__(self, host: HostRows) -> None:
+    def __init__(
+        self, host: HostRows, sequences: Sequence[Int64] = (), live: Sequence[npt.NDArray[np.bool_]] = ()
+    ) -> None:
+        """`sequences`: of all rows that `host` has, ascending, and which of them are `live`, both in pieces."""
         self._host = host
-        self._sequences: GrowableArray[np.int64] = GrowableArray(np.int64)
-        self._live: GrowableArray[np.bool_] = GrowableArray(np.bool_)
-        self._tombstones = 0
+        self._sequences: GrowableArray[np.int64] = GrowableArray(np.int64, (), sequences)
+        self._live: GrowableArray[np.bool_] = GrowableArray(np.bool_, (), live)
+        self._tombstones = len(self._live) - int(np.count_nonzero(self._live.view()))
 
     def __len__(self) -> int:
         return len(self._host)
+
+    @property
+    def host(self) -> HostRows:
+        return self._host
+
+    @property
+    def sequences(self) -> Int64:
+        """Of all rows [n], tombstones included; invalid after the next `append`."""
+        return self._sequences.view()
+
+    @property
+    def live(self) -> npt.NDArray[np.bool_]:
+        """Which rows [n] are no tombstones; invalid after the next `append`."""
+        return self._live.view()
 
     @property
     def live_count(self) -> int:
@@ -82,9 +95,6 @@ class VectorRows:
         self._live.view()[positions] = False
         self._tombstones += len(positions)
 
-    def needs_compaction(self, further_tombstones: int) -> bool:
-        return self._tombstones + further_tombstones > max(_OVERFETCH, _TOMBSTONE_SHARE * len(self))
-
     def positions_of(self, sequences: Int64) -> Int64:
         """The positions of `sequences`, in the same order; unknown and deleted ones are left out."""
         known = self._sequences.view()
@@ -97,26 +107,24 @@ class VectorRows:
     def live_positions(self) -> Int64:
         return np.flatnonzero(self._live.view())
 
-    def chunks(self, positions: Int64, size: int) -> Iterator[tuple[Int64, Float32]]:
-        """Sequence numbers [m] and vectors [m, D] of `positions`, `size` at a time."""
-        for start in range(0, len(positions), size):
-            part = positions[start : start + size]
-            yield self._sequences.view()[part], self._host.vectors()[part]
+    def vectors(self, positions: Int64) -> Float32:
+        """A copy of the rows at `positions` [n], as [n, D]."""
+        return self._host.take(positions)
 
     def find_candidates(self, queries: Float32, wanted: int, selected: Int64 | None) -> list[Candidates]:
         """At least `wanted` live rows for each query, or all there are; `selected`: only these positions."""
         selective = selected is not None or self._tombstones > _OVERFETCH
         fetched = wanted if selective else min(wanted + self._tombstones, len(self))
         everything = wanted >= (self.live_count if selected is None else len(selected))
-        bitmap = self._bitmap(selected) if selective else None
-        found = zip(*self._host.search(queries, fetched, bitmap), strict=True)
+        mask = self._mask(selected) if selective else None
+        found = zip(*self._host.search(queries, fetched, mask), strict=True)
         return [self._candidates(*one, everything=everything) for one in found]
 
     def exact_top_k(self, query: Float32, positions: Int64, k: int) -> TopK:
         """The k best of `positions`, which ascend; equal scores by sequence number."""
-        vectors = self._host.vectors()
-        compared = vectors if len(positions) == len(vectors) else vectors[positions]
-        scores = exact_scores(compared, query)
+        chunks = (positions[start : start + _CHUNK] for start in range(0, len(positions), _CHUNK))
+        scored = [exact_scores(self._host.take(chunk), query) for chunk in chunks]
+        scores = np.concatenate(scored) if scored else np.empty(0, np.float32)
         best = np.argsort(-scores, kind="stable")[:k]
         return TopK(scores[best], self._sequences.view()[positions[best]])
 
@@ -125,9 +133,9 @@ class VectorRows:
         live = (positions >= 0) & self._live.view()[positions]
         return Candidates(np.sort(positions[live]), scores[live], bound)
 
-    def _bitmap(self, selected: Int64 | None) -> npt.NDArray[np.uint8]:
-        mask = self._live.view()
-        if selected is not None:
-            mask = np.zeros(len(self), np.bool_)
-            mask[selected] = True
-        return np.packbits(mask, bitorder="little")
+    def _mask(self, selected: Int64 | None) -> npt.NDArray[np.bool_]:
+        if selected is None:
+            return self._live.view()
+        mask = np.zeros(len(self), np.bool_)
+        mask[selected] = True
+        return mask

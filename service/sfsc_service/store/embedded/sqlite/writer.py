@@ -1,47 +1,69 @@
 """The write side of the database; one thread owns it.
 
 A transaction: `begin`, any number of changes, each inside `attempt` so that one that fails leaves no trace, then
-`commit` or `rollback`. Nothing is visible to readers before the commit, and a rollback undoes everything: rows,
-sequence numbers and spaces.
+`commit` or `rollback`. Nothing is visible to readers before the commit, and a rollback undoes everything: rows and
+spaces. Sequence numbers are taken back as well, unless vectors may be stored under them: those are given once.
 """
 
 import json
+import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sfsc_service.store.embedded.changes import AppliedChange, ItemColumns, RemovedVersion
-from sfsc_service.store.embedded.sqlite.schema import check_fit, open_database
+from sfsc_service.store.embedded.rwlock import ReadWriteLock
+from sfsc_service.store.embedded.sqlite.row_checksum import row_checksum, row_is_whole
+from sfsc_service.store.embedded.sqlite.schema import COLLECTION, ROW_COLUMNS, check_fit, open_database
 from sfsc_service.store.errors import FolderMismatchError, SpaceMismatchError
 from sfsc_service.store.protocol import Outcome
 
 __all__ = ["DatabaseWriter"]
 
-_FIND = "SELECT id, sequence, width, picture FROM items WHERE id IN (SELECT value FROM json_each(?))"
+_COLUMNS = ", ".join((*ROW_COLUMNS, "checksum"))
+_FIND = f"SELECT {_COLUMNS} FROM items WHERE collection = ? AND id IN (SELECT value FROM json_each(?))"
 _REMOVE = "DELETE FROM items WHERE sequence IN (SELECT value FROM json_each(?))"
-_INSERT_VECTOR = "INSERT INTO vectors (sequence, vector) VALUES (?, ?)"
+_INSERT = f"INSERT INTO items ({_COLUMNS}) VALUES (?{', ?' * len(ROW_COLUMNS)})"
+# The write-ahead log is emptied at this size; while reads prevent it, again at each further step; at the largest
+# size, reads are made to wait.
+_LOG_BYTES = 8 << 20
+_LOG_STEP = 2 << 20
+_MAX_LOG_BYTES = 32 << 20
 
 
 class _State(NamedTuple):
-    """What a transaction changes beside rows. `space`: of new vectors, one of `spaces`."""
+    """What a transaction changes beside rows.
+
+    `checksum_sum`: of all rows. `space`: of new vectors, one of `spaces`.
+    """
 
     last_sequence: int
+    checksum_sum: int
     space: str
     spaces: frozenset[str]
 
 
 class DatabaseWriter:
-    def __init__(self, path: Path, space: str, dimension: int, compatible_with: Collection[str]) -> None:
-        self._connection = open_database(path, space, dimension, compatible_with)
+    def __init__(
+        self, path: Path, space: str, dimension: int, compatible_with: Collection[str], new_gallery: int
+    ) -> None:
+        """`new_gallery`: the number of the gallery if there is none yet."""
+        self._connection = open_database(path, space, dimension, compatible_with, new_gallery)
+        # Nothing but reads can keep the log from being emptied, and commits should not wait for those.
+        self._connection.execute("PRAGMA busy_timeout = 0")
         self._path = path
-        self._state = _State(self._meta("last_sequence"), space, frozenset({space, *compatible_with}))
+        self._log_path = path.with_name(f"{path.name}-wal")
+        self._refused_at = 0
+        spaces = frozenset({space, *compatible_with})
+        self._state = _State(self._meta("last_sequence"), self._meta("checksum_sum"), space, spaces)
         self._committed = self._state
+        self.gallery = self._meta("gallery")
 
     @property
     def last_sequence(self) -> int:
-        """The number of the newest committed change."""
+        """The highest number that may have been given to a stored vector or a committed change."""
         return self._committed.last_sequence
 
     @property
@@ -50,9 +72,54 @@ class DatabaseWriter:
         return self._committed.spaces
 
     @property
+    def checksum_sum(self) -> int:
+        """Of the checksums of all committed rows, as it was kept with each change."""
+        return self._committed.checksum_sum
+
+    @property
     def clean(self) -> bool:
         """Whether the database was closed in order the last time."""
         return bool(self._meta("clean"))
+
+    def skip_sequences(self, last: int) -> None:
+        """Give no number up to `last` any more; outside of a transaction."""
+        highest = max(last, self._committed.last_sequence)
+        self._state = self._committed = self._committed._replace(last_sequence=highest)
+
+    def correct_checksum_sum(self, found: int) -> None:
+        """Replace the sum of the rows' checksums by that of the rows, each of which was found whole."""
+        self._state = self._committed = self._committed._replace(checksum_sum=found)
+        self._set_meta("checksum_sum", found)
+
+    def rebuild_indexes(self) -> None:
+        """Build the indexes of the tables anew."""
+        self._connection.execute("REINDEX")
+
+    def limit_log(self, gate: ReadWriteLock) -> None:
+        """Empty the write-ahead log if it is long; outside of a transaction. `gate`: held by reads under way.
+
+        Reads hold it up, so if it has become much longer they are waited for.
+        """
+        size = self._log_size()
+        if size < max(_LOG_BYTES, self._refused_at + _LOG_STEP):
+            return
+        if size > _MAX_LOG_BYTES:
+            with gate.exclusive():
+                emptied = self.empty_log()
+        else:
+            emptied = self.empty_log()
+        self._refused_at = 0 if emptied else size
+
+    def empty_log(self) -> bool:
+        """Whether it could be emptied: that no read needs it."""
+        (busy, _, _) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+
+    def _log_size(self) -> int:
+        try:
+            return self._log_path.stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def mark(self, *, clean: bool) -> None:
         self._set_meta("clean", int(clean))
@@ -69,11 +136,15 @@ class DatabaseWriter:
         self._connection.execute("COMMIT")
         self._committed = self._state
 
-    def rollback(self) -> None:
+    def rollback(self, *, vectors_stored: bool = False) -> None:
+        """Undo the transaction; `vectors_stored`: its vectors may be on disk, so its numbers are used up."""
+        last = self._state.last_sequence
         # A full disk makes SQLite roll back by itself; a second time would be an error.
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
         self._state = self._committed
+        if vectors_stored:
+            self.skip_sequences(last)
 
     def attempt(self, change: Callable[["DatabaseWriter"], AppliedChange]) -> AppliedChange:
         """Run one call's change; if it raises, the transaction is as it was before."""
@@ -105,22 +176,37 @@ class DatabaseWriter:
         # They were checked before the call was queued, against older spaces.
         for space in {*items.spaces} - spaces:
             raise SpaceMismatchError("space", f"must be one of {', '.join(sorted(spaces))}", repr(space))
-        removed = self._remove(items.ids)
-        change = AppliedChange(removed=list(removed.values()), outcomes=_outcomes(items.ids, removed))
+        found = self._remove(items.ids)
+        removed = [_removed(row) for row in found.values()]
+        change = AppliedChange(removed=removed, outcomes=_outcomes(items.ids, found))
         kept = sorted({identifier: i for i, identifier in enumerate(items.ids)}.values())
         first = self._take_sequences(len(kept))
         change.sequences = np.arange(first, first + len(kept), dtype=np.int64)
         change.widths = [items.widths[i] for i in kept]
         change.vectors = items.vectors if len(kept) == len(items.ids) else items.vectors[kept]
-        self._insert(items, kept, change)
+        self._insert(items, kept, change, found)
         return change
 
     def delete(self, ids: Sequence[str]) -> AppliedChange:
-        removed = self._remove(ids)
-        self._take_sequences(len(removed))
+        found = self._remove(ids)
+        self._take_sequences(len(found))
         first = {identifier: i for i, identifier in reversed(list(enumerate(ids)))}
-        existed = [identifier in removed and first[identifier] == i for i, identifier in enumerate(ids)]
-        return AppliedChange(removed=list(removed.values()), existed=existed)
+        existed = [identifier in found and first[identifier] == i for i, identifier in enumerate(ids)]
+        return AppliedChange(removed=[_removed(row) for row in found.values()], existed=existed)
+
+    def copy_meta(self, spaces: Collection[str], last_sequence: int) -> None:
+        """Take over the spaces and the newest change of another database, whose rows follow."""
+        self.begin()
+        self._insert_spaces(spaces)
+        self._take_sequences(last_sequence)
+        self.commit()
+
+    def copy_rows(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Insert rows of another database with their own numbers and checksums."""
+        self.begin()
+        self._connection.executemany(_INSERT, rows)
+        self._count_checksums(sum(row[-1] for row in rows))
+        self.commit()
 
     def close(self) -> None:
         self._connection.close()
@@ -132,33 +218,45 @@ class DatabaseWriter:
         self._set_meta("last_sequence", last + count)
         return last + 1
 
-    def _remove(self, ids: Sequence[str]) -> dict[str, RemovedVersion]:
-        found = self._connection.execute(_FIND, (json.dumps(ids),))
-        removed = {identifier: RemovedVersion(*version) for identifier, *version in found}
-        if removed:
-            numbers = json.dumps([version.sequence for version in removed.values()])
-            self._connection.execute(_REMOVE, (numbers,))
-        return removed
+    def _remove(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Remove the rows of these ids and give them, by id and column, with whether they were `whole`."""
+        rows = self._connection.execute(_FIND, (COLLECTION, json.dumps(ids))).fetchall()
+        if rows:
+            self._connection.execute(_REMOVE, (json.dumps([row[0] for row in rows]),))
+            self._count_checksums(-sum(row[-1] for row in rows))
+        found = (dict(zip(ROW_COLUMNS, row, strict=False)) | {"whole": row_is_whole(row)} for row in rows)
+        return {row["id"]: row for row in found}
 
-    def _insert(self, items: ItemColumns, kept: list[int], change: AppliedChange) -> None:
-        numbers = change.sequences.tolist()
-        spaces = [(space,) for space in set(items.spaces)]
-        self._connection.executemany("INSERT OR IGNORE INTO spaces VALUES (?)", spaces)
-        columns: dict[str, Sequence[str | None]] = {
-            "id": items.ids,
-            "space": items.spaces,
-            "width": items.widths,
-            "metadata": items.metadata,
-            "picture": items.image_digests,
-            "media_type": items.media_types,
-        }
-        insert = f"INSERT INTO items (sequence, {', '.join(columns)}) VALUES (?{', ?' * len(columns)})"
-        values = (
-            columns.values() if len(kept) == len(items.ids) else ([c[i] for i in kept] for c in columns.values())
+    def _insert(
+        self, items: ItemColumns, kept: list[int], change: AppliedChange, replaced: dict[str, dict[str, Any]]
+    ) -> None:
+        self._insert_spaces(set(items.spaces))
+        now = _microseconds()
+        columns = (
+            items.ids,
+            items.spaces,
+            items.widths,
+            items.reasons,
+            items.metadata,
+            items.image_digests,
+            items.media_types,
+            [_created(replaced.get(name), now) for name in items.ids],
         )
-        self._connection.executemany(insert, zip(numbers, *values, strict=True))
-        blobs = (vector.data for vector in change.vectors)
-        self._connection.executemany(_INSERT_VECTOR, zip(numbers, blobs, strict=True))
+        values = columns if len(kept) == len(items.ids) else ([column[i] for i in kept] for column in columns)
+        rows = [
+            (sequence, COLLECTION, *row) for sequence, *row in zip(change.sequences.tolist(), *values, strict=True)
+        ]
+        checksums = list(map(row_checksum, rows))
+        self._connection.executemany(_INSERT, [(*row, c) for row, c in zip(rows, checksums, strict=True)])
+        self._count_checksums(sum(checksums))
+
+    def _insert_spaces(self, spaces: Collection[str]) -> None:
+        self._connection.executemany("INSERT OR IGNORE INTO spaces VALUES (?)", [(space,) for space in spaces])
+
+    def _count_checksums(self, difference: int) -> None:
+        total = self._state.checksum_sum + difference
+        self._state = self._state._replace(checksum_sum=total)
+        self._set_meta("checksum_sum", total)
 
     def _meta(self, name: str) -> int:
         (value,) = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
@@ -175,3 +273,15 @@ def _outcomes(ids: Sequence[str], present: Collection[str]) -> list[Outcome]:
         outcomes.append(Outcome.REPLACED if identifier in seen else Outcome.CREATED)
         seen.add(identifier)
     return outcomes
+
+
+def _removed(row: dict[str, Any]) -> RemovedVersion:
+    return RemovedVersion(row["sequence"], row["width"], row["image"], row["whole"])
+
+
+def _created(replaced: dict[str, Any] | None, now: int) -> int:
+    return int(replaced["created"]) if replaced and replaced["whole"] else now
+
+
+def _microseconds() -> int:
+    return time.time_ns() // 1_000

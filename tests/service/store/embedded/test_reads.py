@@ -33,16 +33,16 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 def fail_first(store: EmbeddedStore, failures: int, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Let the index say so often that a commit came between; returns whether the lock was held, by attempt."""
-    searcher, held = store._searcher, list[bool]()
-    real = searcher._index.search
+    reads, held = store._reads, list[bool]()
+    real = reads._index.search
 
     def search(*arguments: Any) -> Any:
-        held.append(searcher._commit_lock.locked())
+        held.append(reads._commit_lock.locked())
         if len(held) <= failures:
             raise VersionNotIndexedError
         return real(*arguments)
 
-    monkeypatch.setattr(searcher._index, "search", search)
+    monkeypatch.setattr(reads._index, "search", search)
     return held
 
 

@@ -1,0 +1,130 @@
+"""The thread that writes new segments: of the rows of the log, and of segments that are many or mostly dead.
+
+Invariants:
+- Commits wait only while positions are looked up or a finished segment is put into the index, never for a file.
+- Whatever fails, the files and rows so far stay in use, and it is tried again later.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from sfsc_service.store.embedded.changes import Int64
+from sfsc_service.store.embedded.index.vector_index import MappedRows, VectorIndex
+from sfsc_service.store.embedded.segments.folder import SegmentFolder
+from sfsc_service.store.embedded.segments.merge_plan import next_merge
+from sfsc_service.store.protocol import Float32
+
+__all__ = ["Merger"]
+
+_MAX_LOG_BLOCKS = 16_384
+_ROWS_AT_ONCE = 8_192
+_RETRY_S = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+class _Job(NamedTuple):
+    """Rows at the positions `start` .. `end` - 1 to be written anew, and the files that are not needed then."""
+
+    start: int
+    end: int
+    files: list[Path]
+    loads: int
+
+
+class _ClosingError(Exception):
+    """The store is being closed; what is under way is given up."""
+
+
+class Merger:
+    """`commit_lock`: held by the writer thread while it changes the index or the log.
+
+    Args:
+        seal_rows: so many rows in the log are written into a segment.
+        name_lost: told of versions whose vectors turn out to be damaged.
+    """
+
+    def __init__(
+        self,
+        index: VectorIndex,
+        segments: SegmentFolder,
+        commit_lock: threading.Lock,
+        seal_rows: int,
+        name_lost: Callable[[Int64], None],
+    ) -> None:
+        self._index = index
+        self._segments = segments
+        self._commit_lock = commit_lock
+        self._seal_rows = seal_rows
+        self._name_lost = name_lost
+        self._work = threading.Event()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="sfsc-store-merger", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Rows were added or deleted."""
+        self._work.set()
+
+    def close(self) -> None:
+        self._closing = True
+        self._work.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._closing:
+            self._work.wait()
+            self._work.clear()
+            try:
+                while not self._closing and (job := self._next_job()):
+                    self._carry_out(job)
+            except _ClosingError:
+                return
+            except Exception as error:
+                _log.warning("vectors could not be written into a new segment, tried again later: %r", error)
+                self._pause()
+
+    def _pause(self) -> None:
+        end = time.monotonic() + _RETRY_S
+        while not self._closing and time.monotonic() < end:
+            time.sleep(0.1)
+        self._work.set()
+
+    def _next_job(self) -> _Job | None:
+        with self._commit_lock:
+            mapped, tail = self._index.sizes()
+            ends = np.cumsum([0, *(size.rows for size in mapped)]).tolist()
+            if tail.rows >= self._seal_rows or self._segments.log_blocks >= _MAX_LOG_BLOCKS:
+                return _Job(ends[-1], ends[-1] + tail.rows, self._segments.rotate(), self._segments.loads)
+            merge = next_merge([(size.rows, size.live) for size in mapped], self._seal_rows)
+            if merge is None:
+                return None
+            first, last = merge
+            files = [size.source for size in mapped[first:last] if size.source]
+            return _Job(ends[first], ends[last], files, self._segments.loads)
+
+    def _carry_out(self, job: _Job) -> None:
+        if lost := [sequences for path in job.files if len(sequences := self._segments.damaged_rows(path))]:
+            self._name_lost(np.concatenate(lost))
+        positions, sequences = self._index.live_rows(job.start, job.end)
+        fresh = None
+        if len(positions):
+            segment = self._segments.write(self._rows(positions, sequences), len(positions))
+            fresh = MappedRows(segment.path, segment.sequences, segment.vectors, segment.whole)
+        with self._commit_lock:
+            if self._segments.loads == job.loads:
+                self._index.replace(job.start, job.end, fresh)
+                self._segments.retire(job.files)
+
+    def _rows(self, positions: Int64, sequences: Int64) -> Iterator[tuple[Int64, Float32]]:
+        for start in range(0, len(positions), _ROWS_AT_ONCE):
+            if self._closing:
+                raise _ClosingError
+            part = slice(start, start + _ROWS_AT_ONCE)
+            yield sequences[part], self._index.vectors_at(positions[part])

@@ -1,0 +1,164 @@
+"""Consistent reads over the database and an index that is updated after it.
+
+The database has the fields of a version, the index its vector. Each is asked by itself, in no transaction that
+spans both. Where a version that one of them gave is not in the other (not yet, or not any more), a commit came
+between, and the read is repeated; the last time with the commit lock held, so that no commit can come between.
+Versions that are found damaged are named, searched no more, and left out.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+from threading import Lock
+from typing import TypeVar
+
+import numpy as np
+
+from sfsc_service.store.embedded.changes import Int64
+from sfsc_service.store.embedded.damage import Damage
+from sfsc_service.store.embedded.index.vector_index import VectorIndex, VersionNotIndexedError
+from sfsc_service.store.embedded.sqlite.reader import ItemRow, MalformedMetadataError, ReaderPool
+from sfsc_service.store.embedded.verification import name_damaged_rows
+from sfsc_service.store.errors import StoreFailedError
+from sfsc_service.store.filters.sql import Condition
+from sfsc_service.store.protocol import Float32, Hit, StoredItem
+
+__all__ = ["Reads"]
+
+T = TypeVar("T")
+
+_ATTEMPTS_WITHOUT_LOCK = 2
+# Each attempt but two names damaged versions that were not known before.
+_ATTEMPTS = 1_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class _DamageFoundError(Exception):
+    """Damaged versions were found and named; the read goes on without them."""
+
+
+class Reads:
+    """`commit_lock`: held by the writer thread from a commit until the index is up to date."""
+
+    def __init__(self, index: VectorIndex, readers: ReaderPool, commit_lock: Lock, damage: Damage) -> None:
+        self._index = index
+        self._readers = readers
+        self._commit_lock = commit_lock
+        self._damage = damage
+
+    def search(self, queries: Float32, k: int, condition: Condition | None) -> list[list[Hit]]:
+        """The best hits for each of `queries` [n, D], n > 0; `condition`: among these items only."""
+        return self._repeated(lambda: self._search(queries, k, condition))
+
+    def get(self, ids: Sequence[str]) -> list[StoredItem | None]:
+        """Look up; None where there is no such item. Raises StoreFailedError: one of them is damaged."""
+        return self._repeated(lambda: self._get(ids))
+
+    def page(self, after: str, limit: int, condition: Condition | None) -> tuple[list[StoredItem], bool]:
+        """The first `limit` items by id after `after` that meet `condition`, and whether there are more."""
+        return self._repeated(lambda: self._page(after, limit, condition))
+
+    def image(self, id: str) -> tuple[str, str] | None:
+        """Digest and media type of an item's image. Raises StoreFailedError: the item is damaged."""
+        with self._readers.acquire() as reader:
+            rows = reader.rows_of([id])
+        self._refuse_damaged(rows)
+        if not rows or rows[0].image is None or rows[0].media_type is None:
+            return None
+        return rows[0].image, rows[0].media_type
+
+    def _repeated(self, attempt: Callable[[], T]) -> T:
+        overtaken = 0
+        for _ in range(_ATTEMPTS):
+            locked = overtaken >= _ATTEMPTS_WITHOUT_LOCK
+            try:
+                with self._commit_lock if locked else nullcontext():
+                    return attempt()
+            except _DamageFoundError:
+                continue
+            except VersionNotIndexedError:
+                if locked:
+                    raise StoreFailedError("index and database are out of sync; restart the service") from None
+                overtaken += 1
+        raise StoreFailedError("the database is damaged in too many places; put a copy in its place")
+
+    def _search(self, queries: Float32, k: int, condition: Condition | None) -> list[list[Hit]]:
+        selected = None if condition is None else self._select(condition)
+        answers = self._index.search(queries, k, selected)
+        wanted = np.unique(np.concatenate([answer.sequences for answer in answers]))
+        with self._readers.acquire() as reader:
+            rows = reader.rows_at(wanted)
+        self._leave_out_damaged(rows)
+        if len(rows) < len(wanted):
+            raise VersionNotIndexedError
+        fields = {row.sequence: (row.id, row.space, row.width, row.metadata, row.image) for row in rows}
+        return [
+            [
+                Hit._make((*fields[sequence], score))
+                for sequence, score in zip(answer.sequences.tolist(), answer.scores.tolist(), strict=True)
+            ]
+            for answer in answers
+        ]
+
+    def _select(self, condition: Condition) -> Int64:
+        try:
+            with self._readers.acquire() as reader:
+                return self._damage.without(reader.select(condition, self._damage.sequences))
+        except MalformedMetadataError:
+            self._find_damage()
+            raise _DamageFoundError from None
+
+    def _get(self, ids: Sequence[str]) -> list[StoredItem | None]:
+        with self._readers.acquire() as reader:
+            rows = reader.rows_of(ids)
+        self._refuse_damaged(rows)
+        found = {item.id: item for item in self._items(rows)}
+        return [found.get(identifier) for identifier in ids]
+
+    def _page(self, after: str, limit: int, condition: Condition | None) -> tuple[list[StoredItem], bool]:
+        damaged = self._damage.sequences
+        try:
+            with self._readers.acquire() as reader:
+                rows = reader.rows_after(after, limit + 1, condition, damaged)
+        except MalformedMetadataError:
+            self._find_damage()
+            raise _DamageFoundError from None
+        self._leave_out_damaged(rows)
+        return self._items(rows[:limit]), len(rows) > limit
+
+    def _items(self, rows: Sequence[ItemRow]) -> list[StoredItem]:
+        vectors = self._index.vectors_of(np.array([row.sequence for row in rows], np.int64))
+        vectors.setflags(write=False)
+        return [_item(row, vector) for row, vector in zip(rows, vectors, strict=True)]
+
+    def _refuse_damaged(self, rows: Sequence[ItemRow]) -> None:
+        for row in rows:
+            if not row.whole or row.sequence in self._damage:
+                self._name([row])
+                raise StoreFailedError(
+                    f"the item {row.id!r} is damaged and is not served; upsert it again or delete it"
+                )
+
+    def _leave_out_damaged(self, rows: Sequence[ItemRow]) -> None:
+        damaged = [row for row in rows if not row.whole]
+        if damaged:
+            self._name(damaged)
+            raise _DamageFoundError
+
+    def _name(self, rows: Sequence[ItemRow]) -> None:
+        self._damage.add({row.sequence: row.id for row in rows}, "rows of the database")
+        self._index.drop(np.array([row.sequence for row in rows], np.int64))
+
+    def _find_damage(self) -> None:
+        """Check every row; a filter has come upon one that is damaged."""
+        with self._readers.acquire() as reader:
+            found = name_damaged_rows(reader, self._damage, lambda: False)
+        if not len(found.damaged):
+            raise StoreFailedError("the database is damaged: metadata that are no JSON are in no damaged row")
+        self._index.drop(found.damaged)
+
+
+def _item(row: ItemRow, vector: Float32) -> StoredItem:
+    shown = Hit(row.id, row.space, row.width, row.metadata, row.image, 0.0)
+    created = _EPOCH + timedelta(microseconds=row.created)
+    return StoredItem(row.id, row.space, row.width, vector, shown.metadata, row.image, row.reason, created)
