@@ -161,6 +161,8 @@ def read_recipe(folder: Path) -> Recipe:
     path = folder / "recipe.json"
     try:
         return parse_recipe(json.loads(path.read_text()), str(path))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{folder} is not a run folder: it has no {path.name}") from error
     except (OSError, ValueError, RecipeError) as error:
         raise CheckpointError(f"{folder} is not a run folder: {path.name} cannot be used ({error})") from error
 

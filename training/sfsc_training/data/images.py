@@ -122,4 +122,4 @@ def _decode(path: Path, preprocessing: Preprocessing) -> Pixels:
     try:
         return preprocess(path.read_bytes(), preprocessing)
     except (ImageError, OSError) as error:
-        raise DataError(f"image {path} cannot be read: {error}") from error
+        raise DataError(f"{path} cannot be read: {error}") from error
