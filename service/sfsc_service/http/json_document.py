@@ -1,7 +1,7 @@
 """JSON objects from clients, within bounds that are checked before anything is built.
 
     size     at most `max_bytes`, apart from images
-    values   at most MAX_CONTAINERS lists and objects
+    values   at most MAX_VALUES, going by brackets and commas
     depth    orjson refuses what is nested more than 1,024 deep
 
 Images are most of a large document. They are cut out before it is parsed, which takes a search for quotes and no
@@ -24,8 +24,8 @@ __all__ = ["Body", "read_json", "read_object"]
 Body = bytes | bytearray
 Buffer = bytes | memoryview
 
-MAX_CONTAINERS = 2**15
-"""More than valid metadata and a valid filter have together. Brackets in texts are counted as well."""
+MAX_VALUES = 2**15
+"""More than valid metadata, a filter and a vector have together. Brackets and commas in texts count as well."""
 LONG_STRING = 1024
 """Strings of so many bytes are cut out of a document that would be too large with them."""
 BACKSLASH = 0x5C
@@ -57,15 +57,15 @@ def read_json(text: Body) -> Any:
     """Parse JSON text of any kind; integers keep all their digits.
 
     Raises:
-        ValueError: it is not JSON, or has too many lists and objects.
+        ValueError: it is not JSON, or has too many values.
     """
-    _check_containers(text)
+    _check_values(text)
     return json.loads(text) if _LONG_INTEGER.search(text) else orjson.loads(text)
 
 
 def _read(text: Body) -> Any:
     try:
-        _check_containers(text)
+        _check_values(text)
         document = orjson.loads(text)
         # orjson rounds integers beyond 64 bits without a word.
         if isinstance(document, dict) and document.keys() & EXACT_INTEGERS and _LONG_INTEGER.search(text):
@@ -81,9 +81,10 @@ def _read(text: Body) -> Any:
         raise Problem("invalid_json", f"body: must be JSON, found: {error}", "body") from error
 
 
-def _check_containers(text: Body) -> None:
-    if (found := text.count(b"[") + text.count(b"{")) > MAX_CONTAINERS:
-        raise ValueError(f"{found} opening brackets, which is more than {MAX_CONTAINERS}")
+def _check_values(text: Body) -> None:
+    """Each value takes time and memory to build, far more than to count."""
+    if (found := text.count(b"[") + text.count(b"{") + text.count(b",")) > MAX_VALUES:
+        raise ValueError(f"{found} brackets and commas, which is more than {MAX_VALUES}")
 
 
 def _read_cut(body: Body, max_bytes: int, image: str) -> Any:
