@@ -5,6 +5,7 @@
 - A client that has closed only its sending side (a half-closed connection) gets its responses. Whether it has gone
   altogether, nothing but writing tells: while a call runs for long, interim responses are written (100 Continue,
   which every client of HTTP/1.1 must skip), and the system then says if nobody is there.
+- Once a connection is lost, the running call is told, though others wait behind it.
 - What is no HTTP gets a problem response, but never within the response of a running call.
 
 It uses what uvicorn does not document: tests/service/http/test_uvicorn_contract.py names all of it.
@@ -14,7 +15,7 @@ import asyncio
 from typing import Literal
 
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from sfsc_service.errors import Problem
 from sfsc_service.http.problems import problem_response
@@ -44,12 +45,16 @@ class HttpProtocol(HttpToolsProtocol):
         self._at_eof = False
         self._probes = 0
         self._next_probe: asyncio.TimerHandle | None = None
+        self._running: RequestResponseCycle | None = None
         self.flow = _Flow(transport, self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget a connection that is gone."""
         if self._next_probe is not None:
             self._next_probe.cancel()
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -89,6 +94,8 @@ class HttpProtocol(HttpToolsProtocol):
             raise ValueError("the head is too long")
         self.scope[ABORT] = self.transport.abort  # type: ignore[literal-required]
         super().on_headers_complete()
+        if not self.pipeline:
+            self._running = self.cycle
 
     def on_body(self, body: bytes) -> None:
         """Receive a piece of a body."""
@@ -99,6 +106,12 @@ class HttpProtocol(HttpToolsProtocol):
         """End a request, its trailers included."""
         self._progress = True
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """End a call, and begin with the next one that waits."""
+        if self.pipeline:
+            self._running = self.pipeline[-1][0]
+        super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words
         """Respond to what is no HTTP; say nothing where a response is under way."""

@@ -88,6 +88,20 @@ def test_pipelined_requests_are_bounded(weak: Live) -> None:
     assert refused(weak, "pipelined") == 1.0
 
 
+def test_a_running_call_ends_quietly_when_its_connection_is_lost_with_others_behind_it(
+    weak: Live, held: Held, caplog: pytest.LogCaptureFixture
+) -> None:
+    """uvicorn tells only the last of the calls; an earlier one would write to a connection that is closed."""
+    with connect(weak) as connection:
+        connection.sendall(EMBED)
+        assert held.entered.wait(30)
+        connection.sendall(LIVEZ * (MAX_PIPELINED + 1))
+        assert hear(connection) == b""
+    held.release()
+    until(lambda: weak.metric("sfsc_open_requests") == 1.0)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 def test_the_body_of_a_pipelined_request_is_not_read_before_its_turn(weak: Live, held: Held) -> None:
     with connect(weak) as connection:
         connection.sendall(EMBED)

@@ -19,6 +19,7 @@ OVERRIDDEN = (
     "on_headers_complete",
     "on_body",
     "on_message_complete",
+    "on_response_complete",
 )
 
 
@@ -30,7 +31,10 @@ def test_the_state_of_a_connection(name: str) -> None:
     assert f"self.{name}" in inspect.getsource(HttpToolsProtocol.__init__)
 
 
-@pytest.mark.parametrize("name", ["more_body", "response_started", "response_complete", "keep_alive", "scope"])
+@pytest.mark.parametrize(
+    "name",
+    ["more_body", "response_started", "response_complete", "keep_alive", "scope", "disconnected", "message_event"],
+)
 def test_the_state_of_a_call(name: str) -> None:
     assert f"self.{name} = " in inspect.getsource(RequestResponseCycle.__init__)
 
