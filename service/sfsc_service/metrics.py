@@ -191,4 +191,10 @@ class Metrics:
         self.health_failures = Counter(
             "sfsc_health_failures", "Rounds of the health check that raised an unexpected error", registry=registry
         )
+        self.store_fault = Gauge(
+            "sfsc_store_fault",
+            "1 while the store cannot read or change items, by cause",
+            ["cause"],
+            registry=registry,
+        )
         self.ready = Gauge("sfsc_ready", "1 while the service can take work", registry=registry)

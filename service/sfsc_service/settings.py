@@ -22,12 +22,13 @@ from sfsc_bundle.machine import usable_cpus
 from sfsc_bundle.runner import Device
 from sfsc_bundle.widths import canonical_width
 
-__all__ = ["LogLevel", "Settings", "listed", "setting"]
+__all__ = ["LogFormat", "LogLevel", "Settings", "listed", "setting"]
 
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"],
     BeforeValidator(lambda level: level.lower() if isinstance(level, str) else level),
 ]
+LogFormat = Literal["console", "json"]
 StoreKind = Literal["embedded"]
 Width = Annotated[str, AfterValidator(canonical_width)]
 
@@ -226,6 +227,7 @@ class Settings(BaseSettings):
         max_length=2048,
     )
     log_level: LogLevel = setting("info", "level", "the least severe messages to log: debug, info, warning, error")
+    log_format: LogFormat = setting("console", "format", "how messages are logged: console, for people, or json")
 
     @model_validator(mode="after")
     def _check_tls(self) -> Self:

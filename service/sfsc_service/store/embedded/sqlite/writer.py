@@ -5,6 +5,7 @@ A transaction: `begin`, any number of changes, each inside `attempt` so that one
 spaces. Sequence numbers are taken back as well, unless vectors may be stored under them: those are given once.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -16,7 +17,13 @@ import numpy as np
 from sfsc_service.store.embedded.changes import AppliedChange, ItemColumns, RemovedVersion
 from sfsc_service.store.embedded.rwlock import ReadWriteLock
 from sfsc_service.store.embedded.sqlite.row_checksum import row_checksum, row_is_whole
-from sfsc_service.store.embedded.sqlite.schema import COLLECTION, ROW_COLUMNS, check_fit, open_database
+from sfsc_service.store.embedded.sqlite.schema import (
+    COLLECTION,
+    ROW_COLUMNS,
+    DatabaseError,
+    check_fit,
+    open_database,
+)
 from sfsc_service.store.errors import FolderMismatchError, SpaceMismatchError
 from sfsc_service.store.protocol import Outcome
 
@@ -114,6 +121,11 @@ class DatabaseWriter:
         """Whether it could be emptied: that no read needs it."""
         (busy, _, _) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return not busy
+
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the database, as far as readers and the disk allow."""
+        with contextlib.suppress(DatabaseError):
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _log_size(self) -> int:
         try:
