@@ -172,6 +172,11 @@ class Metrics:
         self.search_seconds = Histogram(
             "sfsc_search_seconds", "Seconds in the store per search", buckets=SECONDS, registry=registry
         )
+        self.search_backlog = Gauge(
+            "sfsc_search_queue_predicted_seconds",
+            "Predicted seconds until one more search begins",
+            registry=registry,
+        )
         self.items = Gauge(
             "sfsc_gallery_items",
             "Items in the gallery, by the width of their vector",

@@ -213,6 +213,20 @@ class Settings(BaseSettings):
         gt=0,
         le=3600,
     )
+    max_connections_per_address: int | None = setting(
+        None,
+        "connections",
+        "the most open connections of one address; further ones are answered with 503; unset, as is right behind "
+        "a proxy: no such bound",
+        ge=1,
+    )
+    max_requests_per_address: int | None = setting(
+        None,
+        "requests",
+        "the most requests of one address that are under way; further ones are answered with 429; unset: no such "
+        "bound",
+        ge=1,
+    )
     drain_delay_s: float = setting(
         0.5, "s", "time from SIGTERM, when /readyz turns 503, until connections are refused", ge=0, le=600
     )

@@ -1,23 +1,28 @@
 """An id for every request: in its response, and in every line that is logged on the way.
 
 An `X-Request-ID` that a caller or a proxy sends is kept where it is fit for a log, else one is made. Requests that
-were wrong or failed are logged; refusals because of load are counted in metrics, a line each would be load again.
+were wrong or failed are logged; refusals because of load and clients that left are counted in the metrics alone.
 """
 
 import logging
 import os
 import re
+from collections.abc import Iterable
 from contextvars import ContextVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["REQUEST_ID", "RequestLog"]
+__all__ = ["HEADER", "OVERLOADED", "REQUEST_ID", "RequestLog", "request_id"]
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The id of the request that the running code works for; None outside of requests."""
 HEADER = b"x-request-id"
+OVERLOADED = "sfsc.overloaded"
+"""Key of the ASGI scope of a request that was refused because of load."""
 SANE = re.compile(rb"[\w.:+/=-]{1,128}")
-NOT_LOGGED = frozenset({429, 503})
+LOAD = frozenset({429, 503})
+"""Statuses of refusals because of load."""
+CLIENT_GONE = 499
 MAX_SHOWN_PATH = 200
 
 log = logging.getLogger(__name__)
@@ -34,16 +39,23 @@ class RequestLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = next((value for name, value in scope["headers"] if name == HEADER), b"")
-        request_id = given if SANE.fullmatch(given) else os.urandom(8).hex().encode()
-        REQUEST_ID.set(request_id.decode())  # the request's task has a context of its own
+        own = request_id(scope["headers"])
+        REQUEST_ID.set(own.decode())  # the request's task has a context of its own
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (HEADER, request_id)]
+                message["headers"] = [*message["headers"], (HEADER, own)]
                 status = message["status"]
-                if status >= 400 and status not in NOT_LOGGED:
+                if status in LOAD:
+                    scope[OVERLOADED] = True
+                elif status >= 400 and status != CLIENT_GONE:
                     log.info("%s %r is answered with %d", scope["method"], scope["path"][:MAX_SHOWN_PATH], status)
             await send(message)
 
         await self._app(scope, receive, send_with_id)
+
+
+def request_id(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The id that a request's headers give, if it is sane, else a new one."""
+    given = next((value for name, value in headers if name == HEADER), b"")
+    return given if SANE.fullmatch(given) else os.urandom(8).hex().encode()

@@ -30,7 +30,7 @@ __all__ = ["Health"]
 
 TICK_S = 1.0
 STORE_EVERY_S = 0.3
-STORE_TIMEOUT_S = 0.6
+STORE_TIMEOUT_S = 3.0
 """Seconds after which a look at the store counts as a fault; on some network file systems it never ends."""
 CANARY_EVERY_S = 5.0
 CANARY_FRESH_S = 30.0

@@ -6,11 +6,11 @@ seen; SQLite itself tries it now and then at a commit and ignores failures.
 
 import errno
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from sfsc_service.store.embedded.reserve import DiskReserve
 from sfsc_service.store.embedded.sqlite.schema import DatabaseError, connect
+from sfsc_service.store.embedded.sqlite.writer import DatabaseWriter
 from sfsc_service.store.fault import StoreFault
 
 __all__ = ["StoreProbe"]
@@ -27,11 +27,11 @@ class StoreProbe:
     Args:
         database: the database file.
         images: the folder of the images.
-        writing: whether the store itself is changing the database at this moment.
+        writer: what the store itself changes the database with.
     """
 
-    def __init__(self, database: Path, images: Path, reserve: DiskReserve, writing: Callable[[], bool]) -> None:
-        self._database, self._images, self._reserve, self._writing = database, images, reserve, writing
+    def __init__(self, database: Path, images: Path, reserve: DiskReserve, writer: DatabaseWriter) -> None:
+        self._database, self._images, self._reserve, self._writer = database, images, reserve, writer
         self._file = database.with_name("probe")
         self._identity = _identity(database)
         self._connection = connect(database)
@@ -71,6 +71,7 @@ class StoreProbe:
         return None
 
     def _database_fault(self) -> StoreFault | None:
+        begun = self._writer.transactions
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -78,8 +79,8 @@ class StoreProbe:
         except DatabaseError as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            if self._writing():
-                return None
+            if self._writer.in_transaction or self._writer.transactions != begun:
+                return None  # the lock was the store's own
             return StoreFault("database_locked", f"the database cannot be changed: {error}")
         return self._checkpoint("PASSIVE")
 

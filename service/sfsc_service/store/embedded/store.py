@@ -134,9 +134,7 @@ class EmbeddedStore:
             self._check(parts, complete)
             self._start_threads(parts, queue_timeout_s, seal_rows)
             self._reads = Reads(self._index, self._readers, self._committer.commit_lock, self._damage)
-            self._probe = StoreProbe(
-                self._folder / DATABASE, self._folder / IMAGES, self._reserve, self._database
-            )
+            self._probe = StoreProbe(self._folder / DATABASE, self._folder / IMAGES, self._reserve, self._database)
             parts.callback(self._probe.close)
             self._folder_gone = False
             self._parts = parts.pop_all()

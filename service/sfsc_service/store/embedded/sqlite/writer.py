@@ -18,6 +18,7 @@ from sfsc_service.store.embedded.changes import AppliedChange, ItemColumns, Remo
 from sfsc_service.store.embedded.rwlock import ReadWriteLock
 from sfsc_service.store.embedded.sqlite.row_checksum import row_checksum, row_is_whole
 from sfsc_service.store.embedded.sqlite.schema import (
+    BUSY_TIMEOUT_S,
     COLLECTION,
     ROW_COLUMNS,
     DatabaseError,
@@ -58,8 +59,6 @@ class DatabaseWriter:
     ) -> None:
         """`new_gallery`: the number of the gallery if there is none yet."""
         self._connection = open_database(path, space, dimension, compatible_with, new_gallery)
-        # Nothing but reads can keep the log from being emptied, and commits should not wait for those.
-        self._connection.execute("PRAGMA busy_timeout = 0")
         self._path = path
         self._log_path = path.with_name(f"{path.name}-wal")
         self._refused_at = 0
@@ -67,6 +66,8 @@ class DatabaseWriter:
         self._state = _State(self._meta("last_sequence"), self._meta("checksum_sum"), space, spaces)
         self._committed = self._state
         self.gallery = self._meta("gallery")
+        self.transactions = 0
+        """How many have been begun."""
 
     @property
     def last_sequence(self) -> int:
@@ -119,7 +120,12 @@ class DatabaseWriter:
 
     def empty_log(self) -> bool:
         """Whether it could be emptied: that no read needs it."""
-        (busy, _, _) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        # Nothing but reads can keep the log from being emptied, and commits should not wait for those.
+        self._connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            (busy, _, _) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            self._connection.execute(f"PRAGMA busy_timeout = {int(1000 * BUSY_TIMEOUT_S)}")
         return not busy
 
     def checkpoint(self) -> None:
@@ -142,6 +148,7 @@ class DatabaseWriter:
 
     def begin(self) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
+        self.transactions += 1
 
     def commit(self) -> None:
         """Commit; where this raises, the transaction may still be found committed after a crash."""
