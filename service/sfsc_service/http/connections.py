@@ -34,7 +34,7 @@ FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 1.0
 """How long a connection is not read after its first refusal, doubled with each further one, and at most; half of
 SFSC_QUEUE_MS where that is less."""
-WAITED_S = 0.005
+WAITED_S = 0.25
 """What is read within this time after a pause had been sent before its end."""
 HEALTH_CONNECTIONS = 32
 """Connections above the greatest number that are open for health checks at a time."""

@@ -22,7 +22,7 @@ def full(live: Live, callers: ThreadPoolExecutor) -> Held:
     """A service whose queue is full until the network is released."""
     held = Held(live, "0.25")
     held.occupy(callers, "0.25")
-    live.service.embedder.costs.set_measured("0.25", 1, Measured(1500.0, 1500.0))
+    live.service.embedder.costs.set_measured("0.25", 1, Measured(15_000.0, 15_000.0))
     for seed in range(2):
         callers.submit(live.post_image, "/embed", draw_image(seed), width="0.25")
     held.until_waiting(2)
@@ -44,7 +44,7 @@ def test_what_needs_a_network_is_refused_before_the_application_sees_it(
     ]
     for answer in refused:
         assert (answer.status_code, answer.json()["code"]) == (429, "queue_full")
-        assert int(answer.headers["retry-after"]) >= 3
+        assert int(answer.headers["retry-after"]) >= 30
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["x-request-id"]
@@ -149,7 +149,7 @@ def test_a_search_stage_that_is_full_refuses_and_the_others_go_on(weak: Live) ->
         assert (answer.status_code, answer.json()["code"]) == (429, "queue_full")
     assert weak.http.post("/search", json=VECTOR).status_code == 200
     assert weak.http.get("/items/a").status_code == 200
-    assert weak.metric("sfsc_search_queue_predicted_seconds") > 2.0
+    assert weak.metric("sfsc_search_queue_predicted_seconds") > 20.0
 
 
 def test_a_deadline_ends_the_wait_for_a_search(weak: Live, callers: ThreadPoolExecutor) -> None:

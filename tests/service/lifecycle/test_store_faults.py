@@ -24,6 +24,12 @@ from tests.service.live import Live, running
 RED_S = 1.0
 
 
+def store_of(live: Live) -> EmbeddedStore:
+    store = live.service.gallery._store
+    assert isinstance(store, EmbeddedStore)
+    return store
+
+
 @contextmanager
 def folder_gone(live: Live, _patch: pytest.MonkeyPatch) -> Iterator[None]:
     data = live.service.settings.data
@@ -44,10 +50,15 @@ def database_replaced(live: Live, _patch: pytest.MonkeyPatch) -> Iterator[None]:
     database.with_name("kept").rename(database)
 
 
+class FullDisk(DiskReserve):
+    free_bytes = 0  # type: ignore[assignment]
+
+
 @contextmanager
-def disk_full(_live: Live, patch: pytest.MonkeyPatch) -> Iterator[None]:
+def disk_full(live: Live, patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """For this service alone: another one may run in the same process."""
     with patch.context() as full:
-        full.setattr(DiskReserve, "free_bytes", 0)
+        full.setattr(store_of(live)._reserve, "__class__", FullDisk)
         yield
 
 
@@ -62,8 +73,7 @@ def database_locked(live: Live, _patch: pytest.MonkeyPatch) -> Iterator[None]:
 @contextmanager
 def checkpoints_failing(live: Live, patch: pytest.MonkeyPatch) -> Iterator[None]:
     """A connection whose checkpoints fail as on a broken disk."""
-    store = live.service.gallery._store
-    assert isinstance(store, EmbeddedStore)
+    store = store_of(live)
     real = store._probe._connection
 
     class Broken:
@@ -81,13 +91,14 @@ def checkpoints_failing(live: Live, patch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 @contextmanager
-def unresponsive(_live: Live, patch: pytest.MonkeyPatch) -> Iterator[None]:
+def unresponsive(live: Live, patch: pytest.MonkeyPatch) -> Iterator[None]:
     """A file system that does not answer."""
     go = threading.Event()
     real = probe_module._identity
 
     def hang(path: Path) -> tuple[int, int]:
-        go.wait(30)
+        if path.parent == live.service.settings.data:
+            go.wait(30)
         return real(path)
 
     with patch.context() as hanging:
