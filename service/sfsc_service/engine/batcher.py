@@ -54,7 +54,7 @@ ResultT = TypeVar("ResultT")
 
 HORIZON = 128
 """How many entries of the queue a plan looks at: its cost must not grow with the queue's length."""
-LESS, MORE, LEAST = 0.9, 0.01, 0.05
+LESS, MORE, LEAST = 0.9, 0.002, 0.05
 """Entries are admitted up to a share of the bound: its factor after an interval in which some wait too long, what
 is added after any other interval, and its least value. An overload that lasts would fill a long queue with late
 entries, of which most would wait in vain."""

@@ -122,7 +122,7 @@ class Health:
             )
         except Problem as problem:
             # A full queue shows that requests are being worked on.
-            if problem.code != "queue_full":
+            if problem.code not in ("queue_full", "queue_timeout"):
                 self._passed, self._failure = None, problem.detail
                 return
         except Exception as error:
