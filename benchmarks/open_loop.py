@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-__all__ = ["Answered", "Offered", "offer", "saturate"]
+__all__ = ["Answered", "Offered", "keep_busy", "offer", "saturate"]
 
 ANSWER_TIMEOUT_S = 10.0
 """How long to wait for answers after the last request."""
@@ -54,9 +54,14 @@ def offer(port: int, path: str, times: Sequence[float], bodies: Sequence[Path]) 
     return _generate({"times": list(times)}, port, path, bodies)
 
 
+def keep_busy(port: int, path: str, clients: int, seconds: float, bodies: Sequence[Path]) -> Offered:
+    """The answers within a time to so many clients that send their next request as soon as they have an answer."""
+    return _generate({"clients": clients, "for_s": seconds}, port, path, bodies)
+
+
 def saturate(port: int, path: str, clients: int, seconds: float, bodies: Sequence[Path]) -> float:
     """Answers a second, where so many clients send their next request as soon as they have an answer."""
-    offered = _generate({"clients": clients, "for_s": seconds}, port, path, bodies)
+    offered = keep_busy(port, path, clients, seconds, bodies)
     return sum(one.status == 200 for one in offered.answers) / offered.seconds
 
 

@@ -48,9 +48,11 @@ def make_tiny_bundle(
     *,
     space: str = "tiny-space",
     compatible_with: Sequence[str] = (),
+    nan_widths: Sequence[str] = (),
 ) -> Bundle:
     """Write a bundle of `size`×`size` images and `dimension` outputs to `folder` and return it.
 
+    The networks of `nan_widths` give NaN for any image.
     Another seed gives another projection (let it go with another `space`). Replaces what is there.
     """
     names = tuple(canonical_width(width) for width in widths)
@@ -59,7 +61,8 @@ def make_tiny_bundle(
     graphs = {}
     for name in names:
         noise = rng.standard_normal(shared.shape)
-        graphs[name] = _graph(shared + 0.3 * (1.0 - float(name)) * noise, size, dimension)
+        matrix = np.full_like(noise, np.nan) if name in nan_widths else noise
+        graphs[name] = _graph(shared + 0.3 * (1.0 - float(name)) * matrix, size, dimension)
     manifest = Manifest(
         name="tiny",
         space=space,

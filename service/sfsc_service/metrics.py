@@ -172,6 +172,11 @@ class Metrics:
         self.search_seconds = Histogram(
             "sfsc_search_seconds", "Seconds in the store per search", buckets=SECONDS, registry=registry
         )
+        self.search_backlog = Gauge(
+            "sfsc_search_queue_predicted_seconds",
+            "Predicted seconds until one more search begins",
+            registry=registry,
+        )
         self.items = Gauge(
             "sfsc_gallery_items",
             "Items in the gallery, by the width of their vector",
@@ -190,5 +195,11 @@ class Metrics:
         )
         self.health_failures = Counter(
             "sfsc_health_failures", "Rounds of the health check that raised an unexpected error", registry=registry
+        )
+        self.store_fault = Gauge(
+            "sfsc_store_fault",
+            "1 while the store cannot read or change items, by cause",
+            ["cause"],
+            registry=registry,
         )
         self.ready = Gauge("sfsc_ready", "1 while the service can take work", registry=registry)

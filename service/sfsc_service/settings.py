@@ -22,12 +22,13 @@ from sfsc_bundle.machine import usable_cpus
 from sfsc_bundle.runner import Device
 from sfsc_bundle.widths import canonical_width
 
-__all__ = ["LogLevel", "Settings", "listed", "setting"]
+__all__ = ["LogFormat", "LogLevel", "Settings", "listed", "setting"]
 
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"],
     BeforeValidator(lambda level: level.lower() if isinstance(level, str) else level),
 ]
+LogFormat = Literal["console", "json"]
 StoreKind = Literal["embedded"]
 Width = Annotated[str, AfterValidator(canonical_width)]
 
@@ -212,6 +213,20 @@ class Settings(BaseSettings):
         gt=0,
         le=3600,
     )
+    max_connections_per_address: int | None = setting(
+        None,
+        "connections",
+        "the most open connections of one address; further ones are answered with 503; unset, as is right behind "
+        "a proxy: no such bound",
+        ge=1,
+    )
+    max_requests_per_address: int | None = setting(
+        None,
+        "requests",
+        "the most requests of one address that are under way; further ones are answered with 429; unset: no such "
+        "bound",
+        ge=1,
+    )
     drain_delay_s: float = setting(
         0.5, "s", "time from SIGTERM, when /readyz turns 503, until connections are refused", ge=0, le=600
     )
@@ -226,6 +241,7 @@ class Settings(BaseSettings):
         max_length=2048,
     )
     log_level: LogLevel = setting("info", "level", "the least severe messages to log: debug, info, warning, error")
+    log_format: LogFormat = setting("console", "format", "how messages are logged: console, for people, or json")
 
     @model_validator(mode="after")
     def _check_tls(self) -> Self:

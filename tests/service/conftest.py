@@ -54,8 +54,8 @@ def live(tiny: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Liv
 
 @pytest.fixture
 def weak(settings: Settings) -> Iterator[Live]:
-    """A service of the test's own with one worker, whose networks may be replaced."""
-    with running(settings.model_copy(update={"threads": 1, "slo_ms": 2000.0})) as made:
+    """A service of the test's own with one worker, whose networks may be replaced; waits may last."""
+    with running(settings.model_copy(update={"threads": 1, "slo_ms": 2000.0, "queue_ms": 20_000.0})) as made:
         yield made
 
 

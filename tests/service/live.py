@@ -84,7 +84,7 @@ def running(
         proxy_headers=False,
         lifespan="on",
         timeout_graceful_shutdown=5,
-        http=bounded_connections(settings.max_connections, app.state.metrics),
+        http=bounded_connections(app),
     )
     server = _Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})

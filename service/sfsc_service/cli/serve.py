@@ -61,7 +61,7 @@ def check_data_folder(folder: Path) -> None:
 def start(settings: Settings) -> tuple[socket.socket, Service]:
     """Take the port and open the service. Raises as `Serve.run`."""
     check_data_folder(settings.data)
-    log_to_stderr(settings.log_level)
+    log_to_stderr(settings.log_level, settings.log_format)
     if settings.otlp_url is not None:
         check_extra()
     if settings.keys is not None:

@@ -13,6 +13,7 @@ class Arrival:
     Attributes:
         at: seconds, monotonic.
         after_ms: predicted for what the request needs after its batch, such as a search.
+        waited_ms: before it was read, at most; counts against the bound on waiting alone.
         bulk: low priority: an image of a bulk call.
         canary: the service's own check of its path; it counts neither in the metrics of requests nor as an arrival
             from which more are predicted.
@@ -22,6 +23,7 @@ class Arrival:
     after_ms: float = 0.0
     bulk: bool = field(kw_only=True)
     canary: bool = False
+    waited_ms: float = 0.0
 
     @classmethod
     def now(cls, *, bulk: bool = False, canary: bool = False) -> "Arrival":

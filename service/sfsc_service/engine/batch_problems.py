@@ -5,7 +5,7 @@ from typing import assert_never
 from sfsc_service.engine.worker_pool import Loss
 from sfsc_service.errors import Problem
 
-__all__ = ["deadline_passed", "no_worker", "queue_full", "shutting_down", "worker_lost"]
+__all__ = ["deadline_passed", "no_worker", "queue_full", "queue_timeout", "shutting_down", "worker_lost"]
 
 
 def queue_full(waiting_ms: float, limit_ms: float) -> Problem:
@@ -14,6 +14,15 @@ def queue_full(waiting_ms: float, limit_ms: float) -> Problem:
         "queue_full",
         f"the waiting work is predicted to take {waiting_ms:.0f} ms, the limit is {limit_ms:.0f} ms",
         retry_after_s=waiting_ms / 1000,
+    )
+
+
+def queue_timeout(limit_ms: float) -> Problem:
+    """The request was admitted, and the work before it took longer than predicted."""
+    return Problem(
+        "queue_timeout",
+        f"the request waited for {limit_ms:.0f} ms, which is the limit, and is dropped",
+        retry_after_s=1.0,
     )
 
 

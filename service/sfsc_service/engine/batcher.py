@@ -8,8 +8,11 @@ Invariants:
 - A worker never dies of a request. One that dies of something else, or whose run takes longer than `hang_after`
   allows, is replaced and its batch answered; a later result is discarded. worker_pool.py states the bounds.
 - When no worker is left, nothing is admitted and nothing waits.
-- The queue is bounded in predicted milliseconds. An entry whose caller has gone (its future was cancelled) or
-  whose deadline has passed leaves the queue, and the bound, before it costs anything.
+- The queue is bounded in predicted milliseconds, and the prediction is corrected by how long the work before took.
+  An entry that waits for longer all the same is dropped and answered with queue_timeout; from then on less is
+  admitted, until nothing is dropped for a while. An entry whose caller has
+  gone (its future was cancelled) or whose deadline has passed leaves the queue, and the bound, before it costs
+  anything.
 - What happened is told to the observers before it is answered.
 - `submit` is called in an event loop, and answers arrive there. `plan`, `run` and the observers are called in
   workers, `plan` and `dropped` while the queue is locked; `dropped` also in the event loop.
@@ -29,9 +32,11 @@ from sfsc_service.engine.batch_problems import (
     deadline_passed,
     no_worker,
     queue_full,
+    queue_timeout,
     shutting_down,
     worker_lost,
 )
+from sfsc_service.engine.drag import Drag
 from sfsc_service.engine.queue import DropReason, QueueEntry, RequestQueue
 from sfsc_service.engine.worker_pool import Loss, Worker, WorkerPool
 from sfsc_service.errors import Problem
@@ -49,6 +54,10 @@ ResultT = TypeVar("ResultT")
 
 HORIZON = 128
 """How many entries of the queue a plan looks at: its cost must not grow with the queue's length."""
+LESS, MORE, LEAST = 0.9, 0.002, 0.05
+"""Entries are admitted up to a share of the bound: its factor after an interval in which some wait too long, what
+is added after any other interval, and its least value. An overload that lasts would fill a long queue with late
+entries, of which most would wait in vain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +66,8 @@ class BatcherLimits:
 
     Attributes:
         workers: threads.
-        queue_ms: predicted waiting time above which nothing more is admitted.
+        queue_ms: predicted waiting time above which nothing more is admitted, and time after which what waits is
+            dropped.
         spare: workers that may hang or have died before the batcher counts as dead.
         nice: what the workers add to their niceness.
     """
@@ -127,9 +137,11 @@ class Batcher(Generic[KeyT, WorkT, PayloadT, ResultT]):
         self._queue: RequestQueue[WorkT, PayloadT] = RequestQueue()
         self._changed = threading.Condition()
         self._idle = 0
+        self._drag = Drag()
+        self._share = 1.0
         self._closing = False
         self.worker_pool: WorkerPool[_TakenBatch[KeyT, WorkT, PayloadT]] = WorkerPool(
-            limits.workers, limits.spare, self._work, self._lost, clock, limits.nice
+            limits.workers, limits.spare, self._work, self._lost, clock, limits.nice, self._drop_timed_out
         )
         self.worker_pool.start()
 
@@ -145,11 +157,11 @@ class Batcher(Generic[KeyT, WorkT, PayloadT, ResultT]):
 
     def backlog_ms(self, *, bulk: bool = False) -> float:
         """Predicted time until what waits now has been started; bulk counts only for bulk. Never waits."""
-        return self._queue.backlog_ms(bulk=bulk) / self._limits.workers
+        return self._queue.backlog_ms(bulk=bulk) * self._drag.factor / self._limits.workers
 
     def backlog_before_ms(self, due: float) -> float:
         """The predicted cost of what waits and is more urgent. Never waits."""
-        return self._queue.backlog_before_ms(due)
+        return self._queue.backlog_before_ms(due) * self._drag.factor
 
     def submit(
         self,
@@ -159,6 +171,7 @@ class Batcher(Generic[KeyT, WorkT, PayloadT, ResultT]):
         due: float,
         cost_ms: float,
         expires: float | None = None,
+        times_out: float = math.inf,
         bulk: bool = False,
     ) -> "asyncio.Future[BatchedResult[KeyT, ResultT]]":
         """Admit a request; the future belongs to the running event loop.
@@ -167,6 +180,7 @@ class Batcher(Generic[KeyT, WorkT, PayloadT, ResultT]):
             due: seconds on the clock; orders the queue.
             cost_ms: what it is predicted to cost at least.
             expires: seconds on the clock; if it still waits then, it is answered with deadline_passed.
+            times_out: seconds on the clock; if it still waits then, it is answered with queue_timeout.
             bulk: low priority: its queue space does not count against normal requests.
 
         Raises:
@@ -175,7 +189,7 @@ class Batcher(Generic[KeyT, WorkT, PayloadT, ResultT]):
         loop = asyncio.get_running_loop()
         now = self._clock()
         future: asyncio.Future[BatchedResult[KeyT, ResultT]] = loop.create_future()
-        entry = QueueEntry(payload, work, due, expires, cost_ms, now, future, bulk)
+        entry = QueueEntry(payload, work, due, expires, cost_ms, now, future, times_out, bulk)
         with self._changed:
             if self._closing:
                 raise shutting_down()
@@ -190,11 +204,16 @@ class Batcher(Generic[KeyT, WorkT, PayloadT, ResultT]):
             future.add_done_callback(lambda _: timer.cancel())
         return future
 
-    def check_not_full(self, *, bulk: bool = False) -> None:
-        """Refuse when the queue is full, before anything is spent. Never waits. Raises Problem: queue_full."""
+    def check_not_full(self, *, bulk: bool = False, waited_ms: float = 0.0) -> None:
+        """Refuse when the queue is full, before anything is spent. Never waits. Raises Problem: queue_full.
+
+        Args:
+            waited_ms: for how long the request has waited elsewhere.
+        """
         waiting_ms = self.backlog_ms(bulk=bulk)
-        if waiting_ms > self._limits.queue_ms:
-            raise queue_full(waiting_ms, self._limits.queue_ms)
+        limit_ms = self._share * self._limits.queue_ms
+        if waiting_ms > limit_ms or waiting_ms + waited_ms > self._limits.queue_ms:
+            raise queue_full(waiting_ms, limit_ms)
 
     def close(self, timeout_s: float) -> None:
         """Compute what waits, then end the workers. What is left after `timeout_s` is answered shutting_down."""
@@ -218,6 +237,14 @@ class Batcher(Generic[KeyT, WorkT, PayloadT, ResultT]):
         if passed:
             entry.future.set_exception(deadline_passed())
 
+    def _drop_timed_out(self) -> None:
+        with self._changed:
+            late = self._queue.take_timed_out(self._clock())
+            for _ in late:
+                self._dropped("queue_timeout")
+        self._share = max(LESS * self._share, LEAST) if late else min(self._share + MORE, 1.0)
+        self._answer([(entry, queue_timeout(self._limits.queue_ms)) for entry in late])
+
     def _work(self, worker: "Worker[_TakenBatch[KeyT, WorkT, PayloadT]]") -> None:
         goes_on = True
         while goes_on and (batch := self._next(worker)) is not None:
@@ -234,16 +261,20 @@ class Batcher(Generic[KeyT, WorkT, PayloadT, ResultT]):
                 if len(self._queue):
                     batch = self._take_batch()
                     if batch is not None:
+                        self._drag.taken(worker, sum(entry.cost_ms for entry in batch.entries), self._clock())
                         worker.held = [batch]
                         return batch
                 elif self._closing:
                     return None
                 else:
+                    self._drag.idle(worker)
                     self._idle += 1
                     self._changed.wait()
                     self._idle -= 1
 
     def _lost(self, worker: "Worker[_TakenBatch[KeyT, WorkT, PayloadT]]", cause: Loss) -> None:
+        with self._changed:
+            self._drag.idle(worker)
         for batch in worker.held:
             self._observe_lost(batch.key, cause)
             self._answer([(entry, worker_lost(cause)) for entry in batch.entries])

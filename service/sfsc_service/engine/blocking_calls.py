@@ -8,6 +8,7 @@ Invariants:
 
 import asyncio
 import bisect
+import contextvars
 import functools
 import itertools
 import operator
@@ -83,7 +84,9 @@ class BlockingCalls:
                     f"{self._name}: {self._limit} calls are running or waiting, which is the limit",
                     retry_after_s=1.0,
                 )
-            waiting: _Waiting = (due, number, future, functools.partial(call, *args, **kwargs))
+            # What the call logs carries the id of its request.
+            contexted = functools.partial(contextvars.copy_context().run, call, *args, **kwargs)
+            waiting: _Waiting = (due, number, future, contexted)
             bisect.insort(self._waiting, waiting, key=URGENCY)
         self._wake_ups.put(None)
         future.add_done_callback(functools.partial(self._remove_cancelled, (due, number)))

@@ -48,9 +48,10 @@ log = logging.getLogger(__name__)
 HANG_FACTOR = 20.0
 """A run hangs when it takes longer than `hang_after_s` and this many times its prediction."""
 BULK_SLACK = 10.0
-"""The latency target of an image of a bulk call, in multiples of the service's own target."""
+"""The latency target of an image of a bulk call, and its bound on waiting, in multiples of the service's own."""
 OUTCOMES: dict[Code, str] = {
     "queue_full": "refused",
+    "queue_timeout": "missed",
     "deadline_unreachable": "refused",
     "deadline_passed": "missed",
 }
@@ -97,6 +98,7 @@ class Embedder:
         limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.formats)
         memory = DecodeMemory(decode_bytes, settings.thread_count, settings.queue_ms / 1000)
         self._decoding = Decoding(settings.thread_count, 16 * settings.max_batch, limits, memory, settings.nice)
+        self._bulk_turn = asyncio.Lock()
         self.batcher: Batcher[BatchKey, QueuedRequest, Image, Vector] = Batcher(
             plan_for_most_urgent,
             lambda key, images: key[0].run(key[1], images),
@@ -194,15 +196,20 @@ class Embedder:
     async def _embed(
         self, bundle: ServedBundle, data: bytes, crop: Crop | None, choice: Choice, arrival: Arrival
     ) -> EmbeddedImage:
-        self._check_not_full(arrival)
+        self.batcher.check_not_full(bulk=arrival.bulk, waited_ms=arrival.waited_ms)
         started = time.monotonic()
-        # A request that is late already lets those behind it in the event loop go first.
-        late = arrival.elapsed_ms > choice.target_ms
         preprocessing = bundle.networks.manifest.preprocessing
-        image = None if late else self._decoding.decode_now(data, preprocessing, crop)
+        if arrival.bulk:
+            async with self._bulk_turn:  # one image, then whatever else waits in the event loop
+                await asyncio.sleep(0)
+                image = self._decoding.decode_now(data, preprocessing, crop)
+        else:
+            if arrival.elapsed_ms > choice.target_ms:
+                await asyncio.sleep(0)  # a request that is late lets those behind it in the event loop go first
+            image = self._decoding.decode_now(data, preprocessing, crop)
         work = bundle.work(choice, arrival)
         if image is None:
-            decode_wait_ms = self._decoding.backlog_ms(bulk=arrival.bulk)
+            decode_wait_ms = self._decode_wait_ms(arrival)
             self._admit(bundle, choice, work, arrival, decode_wait_ms)
             image = await self._decode(bundle, data, crop, work, arrival)
             work = bundle.work(choice, arrival)
@@ -212,15 +219,15 @@ class Embedder:
         decoded = time.monotonic()
         record_step("decode", started, decoded)
         preprocess_ms = 1000 * (decoded - started)
-        computed = await self._compute(bundle, image.pixels, choice, work, arrival)
+        computed = await self._compute(bundle, image.pixels, choice, work, arrival, started)
         return _embedded(computed, image.media_type, choice, work.ladder[0], preprocess_ms)
 
-    def _check_not_full(self, arrival: Arrival) -> None:
-        """Refuse, before anything is spent, what would wait too long to be decoded or computed."""
-        self.batcher.check_not_full(bulk=arrival.bulk)
+    def _decode_wait_ms(self, arrival: Arrival) -> float:
+        """Predicted time until an image begins to be decoded. Raises Problem: queue_full, where it is too long."""
         waiting_ms = self._decoding.backlog_ms(bulk=arrival.bulk)
         if waiting_ms > self._settings.queue_ms:
             raise queue_full(waiting_ms, self._settings.queue_ms)
+        return waiting_ms
 
     def _admit(
         self, bundle: ServedBundle, choice: Choice, work: Work, arrival: Arrival, decode_wait_ms: float = 0.0
@@ -267,14 +274,22 @@ class Embedder:
             bundle.scheduler.decoding_ended(token)
 
     async def _compute(
-        self, bundle: ServedBundle, image: Image, choice: Choice, work: Work, arrival: Arrival
+        self,
+        bundle: ServedBundle,
+        image: Image,
+        choice: Choice,
+        work: Work,
+        arrival: Arrival,
+        waits_since: float,
     ) -> BatchedResult[BatchKey, Vector]:
         submitted = time.monotonic()
+        longest_ms = self._settings.queue_ms * (BULK_SLACK if arrival.bulk else 1.0)
         future = self.batcher.submit(
             image,
             QueuedRequest(work, bundle),
             due=work.due,
             expires=None if choice.deadline_ms is None else arrival.at + choice.deadline_ms / 1000,
+            times_out=waits_since + (longest_ms - arrival.waited_ms) / 1000,
             cost_ms=bundle.networks.costs.estimate(choice.widths[0], 1),
             bulk=arrival.bulk,
         )

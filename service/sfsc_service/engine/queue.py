@@ -6,6 +6,7 @@ Not thread-safe: the batcher's lock is held around every call but `backlog_befor
 import asyncio
 import bisect
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
@@ -15,7 +16,7 @@ __all__ = ["DropReason", "QueueEntry", "RequestQueue"]
 WorkT = TypeVar("WorkT")
 PayloadT = TypeVar("PayloadT")
 
-DropReason = Literal["client_gone", "deadline_passed"]
+DropReason = Literal["client_gone", "deadline_passed", "queue_timeout"]
 
 
 @dataclass(slots=True, eq=False)
@@ -27,6 +28,7 @@ class QueueEntry(Generic[WorkT, PayloadT]):
         due: orders the queue.
         expires: when it is no longer worth computing; None = never.
         cost_ms: what it is predicted to cost at least.
+        times_out: when it has waited for so long that it is dropped.
         bulk: low priority: it does not count against entries that are not bulk.
         waiting: whether it is in the queue; false once a worker has taken it or it was removed.
     """
@@ -38,6 +40,7 @@ class QueueEntry(Generic[WorkT, PayloadT]):
     cost_ms: float
     admitted: float
     future: "asyncio.Future[Any]"
+    times_out: float = math.inf
     bulk: bool = False
     waiting: bool = True
 
@@ -106,6 +109,10 @@ class RequestQueue(Generic[WorkT, PayloadT]):
     def remove(self, entry: QueueEntry[WorkT, PayloadT]) -> None:
         """Remove an entry that waits."""
         self.take([self._entries.index(entry, bisect.bisect(self._keys, (entry.due, -1)))])
+
+    def take_timed_out(self, now: float) -> list[QueueEntry[WorkT, PayloadT]]:
+        """Remove those that have waited too long."""
+        return self.take([at for at, entry in enumerate(self._entries) if entry.times_out <= now])
 
     def take_dropped(self, count: int, now: float) -> list[tuple[QueueEntry[WorkT, PayloadT], DropReason]]:
         """Remove those of the `count` most urgent entries that are not worth computing any more."""

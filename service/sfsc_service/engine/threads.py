@@ -31,7 +31,7 @@ def split_threads(threads: int, device: Device) -> tuple[int, int]:
 def search_threads(threads: int) -> tuple[int, int]:
     """Split the same budget into (searches at a time, threads inside each of them).
 
-    There are two searches at least: reading an item or a page counts as one and should not wait for a long search.
+    There are two searches at least: a short one should not wait for a long one.
 
     >>> search_threads(1), search_threads(2), search_threads(16)
     ((2, 1), (2, 1), (4, 4))

@@ -50,6 +50,7 @@ class WorkerPool(Generic[HeldT]):
         work: what a worker's thread does, to its end.
         lost: told of a worker that hangs, or has died of what `work` raised; called in a thread of the pool.
         nice: what the workers add to their niceness (thread_priority.py).
+        tick: called every `WATCH_S` seconds by the watching thread; raises nothing.
 
     Attributes:
         died: workers that have died.
@@ -63,8 +64,10 @@ class WorkerPool(Generic[HeldT]):
         lost: Callable[[Worker[HeldT], Loss], None],
         clock: Callable[[], float] = time.monotonic,
         nice: int = 0,
+        tick: Callable[[], None] = lambda: None,
     ) -> None:
         self._count, self.spare = count, spare
+        self._tick = tick
         self._work, self._lost, self._clock, self._nice = work, lost, clock, nice
         self._lock = threading.Lock()
         self._ending = threading.Event()
@@ -140,6 +143,7 @@ class WorkerPool(Generic[HeldT]):
 
     def _watch(self) -> None:
         while not self._ending.wait(WATCH_S):
+            self._tick()
             now = self._clock()
             for worker in list(self._threads):
                 if worker.due is not None and now > worker.due:

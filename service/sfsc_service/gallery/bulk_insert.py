@@ -40,16 +40,20 @@ async def upsert_many(
     """
     window: list[NewItem | FailedItem] = []
     size = 0
-    async for item in items:
-        if not go_on():
-            problem = Problem("shutting_down", "the service is shutting down and takes no further items")
-            item = FailedItem(item.id, problem)
-        window.append(item)
-        size += len(item.source) if isinstance(item, NewItem) and isinstance(item.source, bytes) else 0
-        if len(window) >= WINDOW_ITEMS or size >= WINDOW_BYTES:
-            for outcome in await _upsert_window(gallery, window):
-                yield outcome
-            window, size = [], 0
+    try:
+        async for item in items:
+            if not go_on():
+                problem = Problem("shutting_down", "the service is shutting down and takes no further items")
+                item = FailedItem(item.id, problem)
+            window.append(item)
+            size += len(item.source) if isinstance(item, NewItem) and isinstance(item.source, bytes) else 0
+            if len(window) >= WINDOW_ITEMS or size >= WINDOW_BYTES:
+                full, window, size = window, [], 0
+                for outcome in await _upsert_window(gallery, full):
+                    yield outcome
+    except BaseException:
+        gallery.count_dropped(sum(isinstance(item, NewItem) for item in window))
+        raise
     for outcome in await _upsert_window(gallery, window):
         yield outcome
 
@@ -77,7 +81,7 @@ async def _prepare(gallery: Gallery, new: NewItem | FailedItem) -> _Prepared | F
             return _Prepared(query, item, arrival)
         except Problem as problem:
             # While the queue is full of single requests, bulk items wait for a while before they are refused.
-            if problem.code != "queue_full" or attempt == ATTEMPTS - 1:
+            if problem.code not in ("queue_full", "queue_timeout") or attempt == ATTEMPTS - 1:
                 return FailedItem(new.id, problem)
             await asyncio.sleep(min(problem.retry_after_s or 1.0, 5.0))
         except ImageError as error:

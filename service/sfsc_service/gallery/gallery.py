@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from sfsc_bundle.crop import Crop
 from sfsc_service.engine.blocking_calls import BlockingCalls
+from sfsc_service.engine.bounded_stage import BoundedStage
 from sfsc_service.engine.embedder import Arrival, EmbeddedImage, Embedder
 from sfsc_service.engine.networks import Vector
 from sfsc_service.engine.policy import Budget, Reason
@@ -33,8 +34,8 @@ __all__ = ["ClientVector", "Gallery", "NewItem", "Query", "UpsertedItem"]
 T = TypeVar("T")
 
 PARALLEL_COMMITS = 16
-SEARCH_TIME_SMOOTHING = 0.1
-"""Weight of the latest search in the moving average of search times."""
+READERS = 2
+"""Threads that look up items, which takes well under a millisecond each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +95,16 @@ class Gallery:
 
     def __init__(self, store: Store, embedder: Embedder, settings: Settings, metrics: Metrics) -> None:
         self._store, self._embedder, self._metrics = store, embedder, metrics
-        self._readers = BlockingCalls("search", search_threads(settings.thread_count)[0], 1024, settings.nice)
+        self._slo_ms = settings.slo_ms
+        searches = search_threads(settings.thread_count)[0]
+        self._searches = BoundedStage("search", searches, settings.queue_ms, settings.nice)
+        # Filters may cost a thousand times what other searches do, which so do not wait behind them.
+        self._filtered = BoundedStage("filter", searches, settings.queue_ms, settings.nice)
+        self._lookups = BoundedStage("lookup", READERS, settings.queue_ms)
         self._writers = BlockingCalls("write", PARALLEL_COMMITS, 1024)
-        self._search_ms = 1.0
+        metrics.search_backlog.set_function(
+            lambda: max(self._searches.backlog_ms, self._filtered.backlog_ms) / 1000
+        )
 
     def composition(self) -> dict[str, int]:
         """Items per width. Never waits."""
@@ -122,6 +130,10 @@ class Gallery:
         record_step("commit", began, time.monotonic())
         return UpsertedItem(item.id, query, outcomes[0] is Outcome.CREATED, arrival)
 
+    def count_dropped(self, images: int) -> None:
+        """Count images whose client left before they were begun with."""
+        self._metrics.dropped.labels("client_gone").inc(images)
+
     async def commit(self, items: Sequence[Item]) -> list[Outcome | Exception]:
         """Insert or replace prepared items; the answer of a refused one is its error."""
         began = time.monotonic()
@@ -129,9 +141,13 @@ class Gallery:
         record_step("commit", began, time.monotonic())
         return answers
 
-    async def query_image(self, data: bytes, crop: Crop | None, budget: Budget, arrival: Arrival) -> Query:
-        """An image, or the part of it in a crop, as a query."""
-        arrival = replace(arrival, after_ms=self._search_ms)
+    async def query_image(
+        self, data: bytes, crop: Crop | None, budget: Budget, arrival: Arrival, filter: Filter | None
+    ) -> Query:
+        """An image, or the part of it in a crop, as a query of a search with a filter."""
+        stage = self._stage(filter)
+        stage.check_not_full()
+        arrival = replace(arrival, after_ms=stage.predicted_ms)
         return _query(await self._embedder.embed(data, budget, arrival, self.composition(), crop))
 
     def query_vector(self, vector: ClientVector) -> Query:
@@ -152,36 +168,41 @@ class Gallery:
         return Query(item.vector, item.width, item.space)
 
     async def search(
-        self, query: Query, k: int, filter: Filter | None, render: Callable[[list[Hit]], T]
+        self, query: Query, k: int, filter: Filter | None, render: Callable[[list[Hit]], T], arrival: Arrival
     ) -> tuple[T, float]:
         """The k best hits, through `render` (in the searching thread), and the milliseconds it all took."""
         started = time.monotonic()
-        found = await self._readers.run(self._search, query.vector, k, filter, render)
+        choice = None if query.embedded is None else query.embedded.choice
+        due = arrival.at + (self._slo_ms if choice is None else choice.target_ms) / 1000
+        deadline = None
+        if choice is not None and choice.deadline_ms is not None:
+            deadline = arrival.at + choice.deadline_ms / 1000
+        found = await self._stage(filter).run(due, deadline, self._search, query.vector, k, filter, render)
         ended = time.monotonic()
         record_step("search", started, ended, width=query.width)
         took_ms = 1000 * (ended - started)
-        self._search_ms += SEARCH_TIME_SMOOTHING * (took_ms - self._search_ms)
         self._metrics.search_seconds.observe(took_ms / 1000)
         self._metrics.searches.labels(self._metrics.width_label(query.width)).inc()
         return found, took_ms
 
     async def get(self, id: str) -> StoredItem:
         """An item; item_not_found where there is none."""
-        (item,) = await self._readers.run(self._store.get, [id])
+        (item,) = await self._lookups.run(0.0, None, self._store.get, [id])
         if item is None:
             raise _not_found(id)
         return item
 
     async def image(self, id: str) -> StoredImage:
         """Bytes, media type and digest of one version of an item's image; item_not_found where it has none."""
-        image = await self._readers.run(self._store.image, id)
+        image = await self._lookups.run(0.0, None, self._store.image, id)
         if image is None:
             raise Problem("item_not_found", f"id: no item {id[:100]!r} with an image is in the gallery", "id")
         return image
 
     async def page(self, cursor: str | None, limit: int, filter: Filter | None) -> Page:
         """One page of items."""
-        return await self._readers.run(self._store.page, cursor, limit, filter)
+        stage = self._lookups if filter is None else self._filtered
+        return await stage.run(time.monotonic(), None, self._store.page, cursor, limit, filter)
 
     async def delete(self, id: str) -> None:
         """Remove an item; item_not_found where there is none."""
@@ -191,9 +212,13 @@ class Gallery:
 
     def close(self) -> None:
         """Finish what was accepted and close the store."""
-        self._readers.close()
+        for stage in (self._searches, self._filtered, self._lookups):
+            stage.close()
         self._writers.close()
         self._store.close()
+
+    def _stage(self, filter: Filter | None) -> BoundedStage:
+        return self._searches if filter is None else self._filtered
 
     def _search(self, vector: Vector, k: int, filter: Filter | None, render: Callable[[list[Hit]], T]) -> T:
         return render(self._store.search(vector[None], k, filter)[0])

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from sfsc_service.http.access import needs
+from sfsc_service.http.address_cap import AddressCap
 from sfsc_service.http.auth import Authentication
 from sfsc_service.http.bounded_request import BodyMemory
 from sfsc_service.http.edge import Edge
@@ -22,6 +23,7 @@ from sfsc_service.http.openapi import add_keys, shared_schemas
 from sfsc_service.http.parsing import Parsing
 from sfsc_service.http.problems import add_error_handlers
 from sfsc_service.http.raw_path_route import RawPathRoute
+from sfsc_service.http.request_log import RequestLog
 from sfsc_service.http.routes import bulk, demo_load, embed, items, openai, samples, search, status, swagger, ui
 from sfsc_service.http.traced import Traced, open_provider
 from sfsc_service.lifecycle.service import Service, open_service
@@ -133,9 +135,9 @@ class _App(FastAPI):
         """Build what every request passes, from the outside to the inside.
 
         What believes a trusted proxy's headers and what answers pages of other origins, where settings name some;
-        tracing, where it is on; the edge; authentication; middleware that was added with `add_middleware`, the
-        last one first; the fast path, which answers the hottest routes itself and passes the others to FastAPI's
-        router.
+        the request's id; tracing, where it is on; the edge; the bound of an address, where one is set;
+        authentication; middleware that was added with `add_middleware`, the last one first; the fast path, which
+        answers the hottest routes itself and passes the others to FastAPI's router.
 
         Raises:
             StartError: a route declares no access.
@@ -143,10 +145,13 @@ class _App(FastAPI):
         added = self.user_middleware
         settings: Settings = self.state.settings
         tracer = self.state.tracer
+        most = settings.max_requests_per_address
         self.user_middleware = [
             *_around_the_edge(settings),
+            Middleware(RequestLog),
             *([] if tracer is None else [Middleware(Traced, tracer=tracer)]),
             Middleware(Edge, metrics=self.state.metrics, memory=self.state.bodies),
+            *([] if most is None else [Middleware(AddressCap, most=most)]),
             Middleware(Authentication, routes=self.routes, keys=self.state.keys, settings=settings),
             *added,
             Middleware(FastPath, routes=self.routes),

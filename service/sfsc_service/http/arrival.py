@@ -6,12 +6,17 @@ from starlette.requests import Request
 
 from sfsc_service.engine.embedder import Arrival
 
-__all__ = ["ARRIVED", "arrival_of"]
+__all__ = ["ARRIVED", "WAITED_MS", "arrival_of"]
 
 ARRIVED = "sfsc.arrived"
 """Key of the ASGI scope that holds the time of arrival in seconds, monotonic."""
 
 
+WAITED_MS = "sfsc.waited_ms"
+"""Key of the ASGI scope that holds for how long the request may have waited to be read."""
+
+
 def arrival_of(request: Request, *, bulk: bool = False) -> Arrival:
     """The arrival that the connection noted; the present time under a server that notes none."""
-    return Arrival(request.scope.get(ARRIVED) or time.monotonic(), bulk=bulk)
+    scope = request.scope
+    return Arrival(scope.get(ARRIVED) or time.monotonic(), bulk=bulk, waited_ms=scope.get(WAITED_MS, 0.0))

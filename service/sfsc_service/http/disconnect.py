@@ -6,11 +6,13 @@ from types import TracebackType
 from starlette.requests import Request
 
 from sfsc_service.errors import Problem
+from sfsc_service.http.connections import HAS_GONE
 
-__all__ = ["DisconnectWatch"]
+__all__ = ["DisconnectWatch", "UploadWatch"]
 
 WATCH_AFTER_S = 0.05
 """When watching begins: most responses are ready before, and watching costs a task."""
+LOOK_EVERY_S = 0.1
 
 
 class DisconnectWatch:
@@ -45,5 +47,16 @@ class DisconnectWatch:
     async def _wait(self) -> None:
         while (await self._request.receive())["type"] != "http.disconnect":
             pass
+        self._gone = True
+        self._task.cancel()
+
+
+class UploadWatch(DisconnectWatch):
+    """The same around a block that reads the body, whose unread bytes would hide that the connection is closed."""
+
+    async def _wait(self) -> None:
+        has_gone = self._request.scope.get(HAS_GONE, lambda: False)
+        while not has_gone():
+            await asyncio.sleep(LOOK_EVERY_S)
         self._gone = True
         self._task.cancel()

@@ -20,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from sfsc_service.errors import Problem
 from sfsc_service.http.problems import problem_response
 
-__all__ = ["ABORT", "Cause", "HttpProtocol", "raw_response"]
+__all__ = ["ABORT", "INTERIM", "Cause", "HttpProtocol", "raw_response"]
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_PIPELINED = 16

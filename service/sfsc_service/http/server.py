@@ -94,7 +94,7 @@ def serve(
         server_header=False,
         timeout_keep_alive=math.ceil(settings.keep_alive_s),
         timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_s),
-        http=bounded_connections(settings.max_connections, service.metrics),
+        http=bounded_connections(app),
         proxy_headers=False,  # http/app.py has the layer for them
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,

@@ -15,6 +15,7 @@ from sfsc_service.engine.networks import check_device, open_networks
 from sfsc_service.engine.threads import search_threads, split_threads
 from sfsc_service.errors import Problem, StartError
 from sfsc_service.gallery.gallery import Gallery
+from sfsc_service.lifecycle.canary import check_networks
 from sfsc_service.lifecycle.health import Health
 from sfsc_service.lifecycle.swap import Swap
 from sfsc_service.metrics import Metrics
@@ -50,7 +51,7 @@ class Service:
 
     def close(self) -> None:
         """Finish what was admitted, then release everything; the store last, because all work ends there."""
-        self.health.draining = True
+        self.health.close()
         self.swap.close()
         self.embedder.close(CLOSE_S)
         self.gallery.close()
@@ -61,7 +62,7 @@ def open_service(settings: Settings, metrics: Metrics | None = None) -> Service:
 
     Raises:
         BundleError, DeviceError, StoreError: as their packages say.
-        StartError: the settings do not fit the bundle.
+        StartError: the settings do not fit the bundle, or a network cannot embed the canary image.
     """
     check_device(settings.device)
     metrics = metrics or Metrics()
@@ -70,6 +71,7 @@ def open_service(settings: Settings, metrics: Metrics | None = None) -> Service:
         networks = open_networks(
             settings.bundle, settings.floor_width, settings.device, threads_per_run, settings.data
         )
+        check_networks(networks)
     except Problem as problem:
         raise StartError(problem.detail) from problem
     metrics.announce(networks.manifest)

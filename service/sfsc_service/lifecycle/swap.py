@@ -1,8 +1,8 @@
 """Replacing the bundle while requests are served.
 
 Invariants:
-- The old bundle serves until the new one is open, warmed up at every (width, batch size) and accepted by the
-  store; an error before that leaves everything as it was.
+- The old bundle serves until the new one is open, has embedded the canary image at every width, is warmed up at
+  every (width, batch size) and accepted by the store; an error before that leaves everything as it was.
 - The new bundle must be able to share the gallery, by the store's rule for opening a folder; the space being
   served counts as one that the gallery holds, because requests of it are still under way.
 - One swap runs at a time.
@@ -18,6 +18,7 @@ from sfsc_service.engine.embedder import Embedder
 from sfsc_service.engine.networks import Networks, open_networks
 from sfsc_service.engine.threads import split_threads
 from sfsc_service.errors import Problem
+from sfsc_service.lifecycle.canary import check_networks
 from sfsc_service.metrics import Metrics
 from sfsc_service.settings import Settings
 from sfsc_service.store.errors import OpenRefusedError, StoreError
@@ -76,6 +77,7 @@ class Swap:
         settings = self._settings
         _, inside = split_threads(settings.thread_count, settings.device)
         networks = open_networks(settings.bundle, settings.floor_width, settings.device, inside, settings.data)
+        check_networks(networks)
         networks.warm_up(settings.max_batch, lambda: not self._closing)
         if self._closing:
             raise Problem("shutting_down", "the service is shutting down")

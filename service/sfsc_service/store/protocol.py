@@ -32,6 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sfsc_service.store.errors import InvalidInputError
+from sfsc_service.store.fault import StoreFault
 
 __all__ = [
     "MAX_ID_LENGTH",
@@ -173,6 +174,9 @@ class Store(Protocol):
     @property
     def faults(self) -> list[str]:
         """What is damaged and not served, in sentences; never waits."""
+
+    def fault(self) -> StoreFault | None:
+        """Look whether items can be read and changed; None where they can. Not to be called twice at a time."""
 
     def adopt(self, space: str, dimension: int, compatible_with: Collection[str]) -> None:
         """Expect new vectors of this space from now on; the present one must be among `compatible_with`.

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from sfsc_bundle.folder import Bundle
+from sfsc_service.engine.arrival import Arrival
 from sfsc_service.engine.blocking_calls import BlockingCalls
 from sfsc_service.engine.threads import search_threads, split_threads
 from sfsc_service.settings import Settings
@@ -65,7 +66,10 @@ def test_faiss_gets_its_share(settings: Settings, budget: int, inside: int) -> N
         async def search() -> tuple[int, int]:
             await gallery.commit(items)
             query = await gallery.query_item("1")
-            found, _ = await gallery.search(query, 1, None, lambda hits: (len(hits), faiss.omp_get_max_threads()))
+            now = Arrival.now()
+            found, _ = await gallery.search(
+                query, 1, None, lambda hits: (len(hits), faiss.omp_get_max_threads()), now
+            )
             return found
 
         assert asyncio.run_coroutine_threadsafe(search(), live.loop).result(30) == (1, inside)
@@ -102,8 +106,8 @@ def test_threads_that_compute_give_way_to_the_event_loop_and_no_others(settings:
             for thread in threading.enumerate()
         }
     lowered = min(19, own + 7) - own
-    assert {found[name] for name in ("batch", "decode", "search")} == {lowered}
-    assert {found[name] for name in found if name not in ("batch", "decode", "search")} == {0}
+    assert {found[name] for name in ("batch", "decode", "search", "filter")} == {lowered}
+    assert {found[name] for name in found if name not in ("batch", "decode", "search", "filter")} == {0}
 
 
 def test_where_niceness_belongs_to_the_process_it_stays(monkeypatch: pytest.MonkeyPatch) -> None:

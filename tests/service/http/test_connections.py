@@ -88,7 +88,14 @@ def test_a_connection_too_many_gets_a_problem_of_the_table_of_codes(strict: Live
         for connection in others:
             connection.sendall(HEAD + b"\r\n")
             assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+        for path in (b"/livez", b"/readyz?verbose"):
+            with connect(strict) as health:
+                health.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+                answer = health.recv(65_536)
+                assert answer.startswith(b"HTTP/1.1 200")
+                assert b"connection: close" in answer
         with connect(strict) as refused:
+            refused.sendall(b"GET /widths HTTP/1.1\r\nHost: x\r\n\r\n")
             response = http.client.HTTPResponse(refused)
             response.begin()
             assert response.status == STATUS["too_many_connections"][0]
@@ -128,3 +135,14 @@ def test_a_body_that_arrives_too_slowly_is_refused(strict: Live, monkeypatch: py
                 continue
         assert heard.startswith(b"HTTP/1.1 408 ")
         assert b"bytes a second" in heard
+
+
+def test_one_address_has_no_more_connections_than_it_may(settings: Settings) -> None:
+    with running(settings.model_copy(update={"threads": 1, "max_connections_per_address": 2})) as live:
+        assert live.http.get("/livez").status_code == 200  # the client's own connection
+        with connect(live) as second, connect(live) as third:
+            answers = []
+            for connection, path in ((second, b"/widths"), (third, b"/widths")):
+                connection.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+                answers.append(connection.recv(65_536)[:12])
+        assert answers == [b"HTTP/1.1 200", b"HTTP/1.1 503"]

@@ -3,6 +3,7 @@
 The networks are replaced by failing ones in a running service; everything else is real.
 """
 
+import base64
 import socket
 import time
 from collections.abc import Callable
@@ -78,12 +79,12 @@ def test_an_error_that_nobody_foresaw_tells_nothing_of_the_inside(
 def test_a_full_queue_is_refused_at_once_and_is_no_illness(weak: Live, callers: ThreadPoolExecutor) -> None:
     held = Held(weak, "0.25")
     busy = held.occupy(callers, "0.25")
-    weak.service.embedder.costs.set_measured("0.25", 1, Measured(1500.0, 1500.0))
+    weak.service.embedder.costs.set_measured("0.25", 1, Measured(15_000.0, 15_000.0))
     waiting = [callers.submit(weak.post_image, "/embed", draw_image(n), width="0.25") for n in range(2)]
     held.until_waiting(2)
     refused = weak.post_image("/embed", draw_image(9), width="0.25")
     assert (refused.status_code, refused.json()["code"]) == (429, "queue_full")
-    assert int(refused.headers["retry-after"]) >= 3
+    assert int(refused.headers["retry-after"]) >= 30
     assert weak.http.get("/readyz").status_code == 200
     assert weak.http.get("/livez").status_code == 200
     assert weak.metric("sfsc_queue_images") == 2.0
@@ -210,7 +211,7 @@ def test_single_requests_are_computed_between_the_batches_of_a_bulk_call(
 def test_bulk_gives_way_for_a_while_when_the_queue_is_full(weak: Live, callers: ThreadPoolExecutor) -> None:
     held = Held(weak, "0.25")
     busy = held.occupy(callers, "0.25")
-    weak.service.embedder.costs.set_measured("0.25", 1, Measured(2500.0, 2500.0))
+    weak.service.embedder.costs.set_measured("0.25", 1, Measured(25_000.0, 25_000.0))
     waiting = callers.submit(weak.post_image, "/embed", draw_image(1), width="0.25")
     held.until_waiting(1)
     bulk = callers.submit(
@@ -236,3 +237,39 @@ def test_many_clients_at_once_get_each_their_own_answer(weak: Live, callers: Thr
 
     together = list(callers.map(ask, range(24)))
     np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_what_is_left_of_an_abandoned_upload_is_dropped_and_counted(
+    weak: Live, callers: ThreadPoolExecutor
+) -> None:
+    """The whole body is on the way when the client leaves, far more than the service has read of it."""
+    held = Held(weak, "0.25")
+    busy = held.occupy(callers, "0.25")
+    image = base64.b64encode(draw_image(1, size=64)).decode()
+    lines = "".join(f'{{"id": "left-{n}", "image": "{image}", "width": "0.5"}}\n' for n in range(1280)).encode()
+    head = "POST /items HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
+    host, port = weak.url.removeprefix("http://").split(":")
+    with socket.socket() as leaver:
+        leaver.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * len(lines))
+        leaver.connect((host, int(port)))
+        leaver.sendall(f"{head}Content-Length: {len(lines)}\r\n\r\n".encode() + lines[: len(lines) // 2])
+        held.until_waiting(1)
+    until(lambda: weak.metric("sfsc_problems_total", code="client_gone") > 0)
+    held.release()
+    assert busy.result().status_code == 200
+    assert weak.metric("sfsc_dropped_total", cause="client_gone") >= 1
+    assert weak.http.get("/items").json()["items"] == []
+
+
+def test_a_client_that_has_only_ended_its_sending_gets_the_answer_to_its_upload(weak: Live) -> None:
+    image = base64.b64encode(draw_image(1, size=64)).decode()
+    lines = "".join(f'{{"id": "kept-{n}", "image": "{image}"}}\n' for n in range(200)).encode()
+    head = "POST /items HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
+    host, port = weak.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=START_TIMEOUT_S) as client:
+        client.sendall(f"{head}Content-Length: {len(lines)}\r\n\r\n".encode() + lines)
+        client.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: client.recv(65_536), b""))
+    final = answer.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b"")
+    assert final.startswith(b"HTTP/1.1 200")
+    assert b'"stored":200' in final

@@ -3,14 +3,14 @@
 import asyncio
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from sfsc_bundle.errors import BundleError, DeviceError
 from sfsc_service.engine.costs import Measured
-from sfsc_service.errors import StartError
+from sfsc_service.errors import Problem, StartError
 from sfsc_service.lifecycle.service import Service, open_service
 from sfsc_service.settings import Settings
 from sfsc_service.store.errors import StoreError
@@ -160,5 +160,20 @@ def test_one_process_owns_a_folder(service: Service, settings: Settings) -> None
     try:
         with pytest.raises(StoreError):
             open_service(settings)
+    finally:
+        service.close()
+
+
+@pytest.mark.parametrize("code", ["queue_full", "queue_timeout"])
+def test_a_canary_that_is_refused_for_load_is_no_illness(
+    service: Service, monkeypatch: pytest.MonkeyPatch, code: Literal["queue_full", "queue_timeout"]
+) -> None:
+    async def refused(*_: object) -> None:
+        raise Problem(code, "too much to do")
+
+    try:
+        monkeypatch.setattr(service.embedder, "embed", refused)
+        asyncio.run(service.health.check())
+        assert service.health.not_ready() == []
     finally:
         service.close()

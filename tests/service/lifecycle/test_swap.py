@@ -92,6 +92,11 @@ def broken_graph(folder: Path) -> None:
     (folder / "w0.5.onnx").write_bytes(b"nothing")
 
 
+def nothing_but_nan(folder: Path) -> None:
+    """Graphs that can be opened and give NaN, at the widest width alone."""
+    make_tiny_bundle(folder, nan_widths=("1.0",), **NEW)
+
+
 def no_manifest(folder: Path) -> None:
     (folder / MANIFEST).unlink()
 
@@ -104,6 +109,7 @@ def no_manifest(folder: Path) -> None:
             lambda folder: make_tiny_bundle(folder, dimension=8, **NEW), "refused", id="another dimension"
         ),
         pytest.param(lambda folder: make_tiny_bundle(folder, widths=("0.5", "1.0"), **NEW), "refused", id="floor"),
+        pytest.param(nothing_but_nan, "refused", id="a network that gives NaN"),
         pytest.param(broken_graph, "failed", id="a broken graph"),
         pytest.param(no_manifest, "failed", id="no manifest"),
     ],

@@ -20,7 +20,7 @@ from sfsc_service.http.audit import log_write
 from sfsc_service.http.auth import caller_of
 from sfsc_service.http.base64_image import decode_image
 from sfsc_service.http.charset import utf8
-from sfsc_service.http.disconnect import DisconnectWatch
+from sfsc_service.http.disconnect import DisconnectWatch, UploadWatch
 from sfsc_service.http.form import FilePart, Form
 from sfsc_service.http.json_document import Body, read_object
 from sfsc_service.http.keys import Caller
@@ -79,7 +79,8 @@ async def _post(request: Request) -> Response:
     kind = media_type(request)
     common = query_options(request)
     if kind in NDJSON:
-        return await _put_all(request, _from_lines(request, common), arrival)
+        async with UploadWatch(request):
+            return await _put_all(request, _from_lines(request, common), arrival)
     if kind != "multipart/form-data":
         raise unsupported_media_type(kind, "multipart/form-data or application/x-ndjson")
     service: Service = request.app.state.service

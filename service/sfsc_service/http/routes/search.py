@@ -45,7 +45,8 @@ async def _search(request: Request) -> Response:
         raise Problem("invalid_parameter", f"k: must be at most {max_k} here, found {parsed.options.k}", "k")
     async with DisconnectWatch(request):
         query = await _query(service, parsed, arrival)
-        hits, search_ms = await service.gallery.search(query, parsed.options.k, parsed.options.filter, hits_json)
+        options = parsed.options
+        hits, search_ms = await service.gallery.search(query, options.k, options.filter, hits_json, arrival)
     embedded = [] if query.embedded is None else [query.embedded]
     times = timing(arrival, embedded, search=search_ms)
     return json_response(
@@ -63,7 +64,9 @@ async def _query(service: Service, parsed: ParsedRequest[SearchOptions], arrival
     options = parsed.options
     source = require_one(image=bool(parsed.images), vector=options.vector is not None, id=options.id is not None)
     if source == "image":
-        return await service.gallery.query_image(parsed.images[0], crop_of(options), budget_of(options), arrival)
+        return await service.gallery.query_image(
+            parsed.images[0], crop_of(options), budget_of(options), arrival, options.filter
+        )
     if source == "vector":
         return service.gallery.query_vector(caller_vector(options))
     refuse_budget(options, "id")

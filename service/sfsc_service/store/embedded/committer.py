@@ -18,6 +18,7 @@ from sfsc_service.store.embedded.damage import Damage
 from sfsc_service.store.embedded.images import ImageFolder
 from sfsc_service.store.embedded.index.vector_index import VectorIndex
 from sfsc_service.store.embedded.recovery import fill_index
+from sfsc_service.store.embedded.reserve import DiskReserve
 from sfsc_service.store.embedded.segments.folder import SegmentFolder
 from sfsc_service.store.embedded.sqlite.reader import ReaderPool
 from sfsc_service.store.embedded.sqlite.schema import DatabaseError
@@ -42,6 +43,7 @@ class Committer:
         images: ImageFolder,
         acknowledged: AcknowledgedMark,
         damage: Damage,
+        reserve: DiskReserve,
     ) -> None:
         self._database = database
         self._readers = readers
@@ -50,6 +52,7 @@ class Committer:
         self._images = images
         self._acknowledged = acknowledged
         self._damage = damage
+        self._reserve = reserve
         self._sweep = False
         self._tidy = False
         self._unused_images = False
@@ -114,6 +117,8 @@ class Committer:
             raise
         self._damage.forget(version.sequence for version in change.removed)
         self._clean_up(requests, changes)
+        if self._reserve.spent:
+            self._database.checkpoint()  # so that the next change overwrites the log in place of extending it
         for request, answer in changes.items():
             request.future.set_result(answer)
         self._database.limit_log(self._readers.gate)

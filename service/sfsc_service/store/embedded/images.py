@@ -89,9 +89,7 @@ class ImageFolder:
         """
         data = self._path(digest).read_bytes()
         if digest_of(data) != digest:
-            raise StoreFailedError(
-                f"the image {self._path(digest)} is damaged: its content does not match its name"
-            )
+            raise StoreFailedError(f"the image {digest} is damaged: its content does not match its digest")
         return data
 
     def _path(self, digest: str) -> Path:

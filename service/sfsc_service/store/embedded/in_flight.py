@@ -1,5 +1,6 @@
 """Counts the calls under way: `close` waits for them and refuses new ones."""
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from sfsc_service.store.errors import StoreClosedError, StoreFailedError
 
 __all__ = ["InFlightCalls"]
 
+_log = logging.getLogger(__name__)
+
 
 class InFlightCalls:
     def __init__(self) -> None:
@@ -17,8 +20,11 @@ class InFlightCalls:
         self._closed = False
 
     @contextmanager
-    def call(self) -> Iterator[None]:
+    def call(self, *, opening: bool = False) -> Iterator[None]:
         """Around the body of every public method.
+
+        Args:
+            opening: whether an error is shown to the operator, with the path of its file, and to nobody else.
 
         Raises:
             StoreClosedError: `close` was called before.
@@ -31,7 +37,11 @@ class InFlightCalls:
         try:
             yield
         except (DatabaseError, OSError, MemoryError, RuntimeError) as error:
-            raise StoreFailedError(f"storage failure: {type(error).__name__}: {error}") from error
+            cause = f"{error}"
+            if not opening:
+                _log.error("a call of the store failed with %s: %s", type(error).__name__, error)
+                cause = f"{error.strerror}" if isinstance(error, OSError) else cause
+            raise StoreFailedError(f"storage failure: {type(error).__name__}: {cause}") from error
         finally:
             with self._changed:
                 self._running -= 1

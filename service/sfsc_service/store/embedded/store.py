@@ -4,6 +4,7 @@
     database.sqlite   the database: everything but vectors and images
     segments/         the vectors, see segments/format.py
     images/           the images, see images.py
+    reserve           disk space for deletions, see reserve.py
     acknowledged      see acknowledged.py
 
 A folder of schema 1 is converted, see conversion.py.
@@ -43,7 +44,9 @@ from sfsc_service.store.embedded.opening import (
     check_database,
     new_gallery_number,
 )
+from sfsc_service.store.embedded.probe import StoreProbe
 from sfsc_service.store.embedded.reads import Reads
+from sfsc_service.store.embedded.reserve import DiskReserve
 from sfsc_service.store.embedded.segments.folder import SegmentFolder
 from sfsc_service.store.embedded.sqlite.reader import ReaderPool
 from sfsc_service.store.embedded.sqlite.writer import DatabaseWriter
@@ -57,6 +60,7 @@ from sfsc_service.store.errors import (
     StoreError,
     StoreFailedError,
 )
+from sfsc_service.store.fault import StoreFault
 from sfsc_service.store.filters.language import parse
 from sfsc_service.store.filters.sql import Condition
 from sfsc_service.store.protocol import (
@@ -118,17 +122,21 @@ class EmbeddedStore:
         self._dimension = dimension
         self._calls = InFlightCalls()
         self._closing = threading.Lock()
-        with ExitStack() as parts, self._calls.call():
+        with ExitStack() as parts, self._calls.call(opening=True):
             self._folder.mkdir(parents=True, exist_ok=True)
             parts.callback(FolderLock(self._folder).release)
             convert_schema_1(self._folder, dimension)
             check_database(self._folder)
+            self._reserve = DiskReserve(self._folder)
             self._open(parts, device, threads, (space, dimension, compatible_with))
             complete = self._committer.start()
             parts.callback(self._committer.finish)
             self._check(parts, complete)
             self._start_threads(parts, queue_timeout_s, seal_rows)
             self._reads = Reads(self._index, self._readers, self._committer.commit_lock, self._damage)
+            self._probe = StoreProbe(self._folder / DATABASE, self._folder / IMAGES, self._reserve, self._database)
+            parts.callback(self._probe.close)
+            self._folder_gone = False
             self._parts = parts.pop_all()
 
     def _open(self, parts: ExitStack, device: Device, threads: int, fit: tuple[str, int, Collection[str]]) -> None:
@@ -152,6 +160,7 @@ class EmbeddedStore:
             self._images,
             acknowledged,
             self._damage,
+            self._reserve,
         )
 
     def _check(self, parts: ExitStack, complete: bool) -> None:
@@ -187,6 +196,12 @@ class EmbeddedStore:
     def faults(self) -> list[str]:
         return self._damage.sentences
 
+    def fault(self) -> StoreFault | None:
+        with self._calls.call():
+            found = self._probe.fault()
+            self._folder_gone = found is not None and found.cause == "folder_gone"
+            return found
+
     def adopt(self, space: str, dimension: int, compatible_with: Collection[str]) -> None:
         with self._calls.call():
             self._submit(WriteRequest(lambda database: database.adopt(space, dimension, compatible_with), items=0))
@@ -203,6 +218,8 @@ class EmbeddedStore:
                     raise error
             if not items:
                 return []
+            if self._reserve.full:
+                raise StoreFailedError("the disk is full; items can be removed, but none can be added")
             digests = [digest_of(item.image.data) if item.image else None for item in items]
             columns = _columns(items, checked, digests)
             images = {d: item.image.data for d, item in zip(digests, items, strict=True) if d and item.image}
@@ -215,6 +232,7 @@ class EmbeddedStore:
             checked = check_ids(ids)
             if not checked:
                 return []
+            self._reserve.use_when_full()
             return self._submit(WriteRequest(lambda database: database.delete(checked), len(checked))).existed
 
     def get(self, ids: Sequence[str]) -> list[StoredItem | None]:
@@ -267,6 +285,8 @@ class EmbeddedStore:
 
     def _submit(self, request: WriteRequest) -> AppliedChange:
         try:
+            if self._folder_gone:  # the system would go on writing to files that no longer have a name
+                raise StoreFailedError("the data folder is gone; restart the service")
             future = self._writes.submit(request)
         except StoreError:
             self._images.unpin(request.images)

@@ -15,6 +15,7 @@ from pathlib import Path
 from sfsc_service.store.errors import FolderMismatchError, StoreFailedError
 
 __all__ = [
+    "BUSY_TIMEOUT_S",
     "COLLECTION",
     "ROW_COLUMNS",
     "SCHEMA_VERSION",
@@ -48,7 +49,7 @@ ROW_COLUMNS = (
 )
 """The columns of `items` that a row's checksum covers, in its order."""
 
-_BUSY_TIMEOUT_S = 10.0
+BUSY_TIMEOUT_S = 10.0
 
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -76,7 +77,7 @@ CREATE INDEX items_by_image ON items (image) WHERE image IS NOT NULL;
 def connect(path: Path) -> sqlite3.Connection:
     """A connection for one thread at a time; transactions are begun explicitly, checkpoints made elsewhere."""
     connection = sqlite3.connect(
-        path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=256
+        path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=256
     )
     # One damaged text must not fail a query of many rows; its checksum tells.
     connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
@@ -124,7 +125,7 @@ def committed_sequence(path: Path) -> int | None:
         return None
     try:
         # Read-only: an ordinary connection would empty the log when it is closed.
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_TIMEOUT_S)
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
         with closing(connection):
             if not has_tables(connection):
                 return None

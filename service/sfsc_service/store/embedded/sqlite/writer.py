@@ -5,6 +5,7 @@ A transaction: `begin`, any number of changes, each inside `attempt` so that one
 spaces. Sequence numbers are taken back as well, unless vectors may be stored under them: those are given once.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -16,7 +17,14 @@ import numpy as np
 from sfsc_service.store.embedded.changes import AppliedChange, ItemColumns, RemovedVersion
 from sfsc_service.store.embedded.rwlock import ReadWriteLock
 from sfsc_service.store.embedded.sqlite.row_checksum import row_checksum, row_is_whole
-from sfsc_service.store.embedded.sqlite.schema import COLLECTION, ROW_COLUMNS, check_fit, open_database
+from sfsc_service.store.embedded.sqlite.schema import (
+    BUSY_TIMEOUT_S,
+    COLLECTION,
+    ROW_COLUMNS,
+    DatabaseError,
+    check_fit,
+    open_database,
+)
 from sfsc_service.store.errors import FolderMismatchError, SpaceMismatchError
 from sfsc_service.store.protocol import Outcome
 
@@ -51,8 +59,6 @@ class DatabaseWriter:
     ) -> None:
         """`new_gallery`: the number of the gallery if there is none yet."""
         self._connection = open_database(path, space, dimension, compatible_with, new_gallery)
-        # Nothing but reads can keep the log from being emptied, and commits should not wait for those.
-        self._connection.execute("PRAGMA busy_timeout = 0")
         self._path = path
         self._log_path = path.with_name(f"{path.name}-wal")
         self._refused_at = 0
@@ -60,6 +66,8 @@ class DatabaseWriter:
         self._state = _State(self._meta("last_sequence"), self._meta("checksum_sum"), space, spaces)
         self._committed = self._state
         self.gallery = self._meta("gallery")
+        self.transactions = 0
+        """How many have been begun."""
 
     @property
     def last_sequence(self) -> int:
@@ -112,8 +120,18 @@ class DatabaseWriter:
 
     def empty_log(self) -> bool:
         """Whether it could be emptied: that no read needs it."""
-        (busy, _, _) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        # Nothing but reads can keep the log from being emptied, and commits should not wait for those.
+        self._connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            (busy, _, _) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            self._connection.execute(f"PRAGMA busy_timeout = {int(1000 * BUSY_TIMEOUT_S)}")
         return not busy
+
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the database, as far as readers and the disk allow."""
+        with contextlib.suppress(DatabaseError):
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _log_size(self) -> int:
         try:
@@ -130,6 +148,7 @@ class DatabaseWriter:
 
     def begin(self) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
+        self.transactions += 1
 
     def commit(self) -> None:
         """Commit; where this raises, the transaction may still be found committed after a crash."""

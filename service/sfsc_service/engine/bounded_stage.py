@@ -1,0 +1,112 @@
+"""One stage of a request beside the networks, such as a search: threads, and a queue bounded in predicted time.
+
+Invariants:
+- A call that would wait for longer than `queue_ms`, as predicted from the calls before, is refused (queue_full).
+- A call that has waited for longer all the same, or past its deadline, is dropped before it begins.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
+
+from sfsc_service.engine.batch_problems import deadline_passed, queue_full, queue_timeout
+from sfsc_service.engine.blocking_calls import BlockingCalls
+
+__all__ = ["BoundedStage"]
+
+A = ParamSpec("A")
+T = TypeVar("T")
+
+SMOOTHING = 0.1
+"""The weight of one call in the predicted time of the next ones."""
+FIRST_MS = 1.0
+"""What a call is predicted to take before there was one."""
+
+
+class BoundedStage:
+    """Threads for one kind of call.
+
+    Args:
+        threads: calls at a time.
+        waiting: calls that may wait, however short they are.
+        nice: what the threads add to their niceness (thread_priority.py).
+    """
+
+    def __init__(self, name: str, threads: int, queue_ms: float, nice: int = 0, waiting: int = 1024) -> None:
+        self._calls = BlockingCalls(name, threads, waiting, nice)
+        self._threads, self._queue_ms = threads, queue_ms
+        self._under_way = 0
+        self._mean_ms = FIRST_MS
+
+    @property
+    def backlog_ms(self) -> float:
+        """Predicted time until one more call begins. Never waits."""
+        return max(0, self._under_way - self._threads + 1) * self._mean_ms / self._threads
+
+    @property
+    def predicted_ms(self) -> float:
+        """Predicted time until one more call has ended. Never waits."""
+        return self.backlog_ms + self._mean_ms
+
+    def check_not_full(self) -> None:
+        """Refuse, before anything is spent, what would wait too long. Raises Problem: queue_full."""
+        if (waiting_ms := self.backlog_ms) > self._queue_ms:
+            raise queue_full(waiting_ms, self._queue_ms)
+
+    async def run(
+        self, due: float, deadline: float | None, call: Callable[A, T], *args: A.args, **kwargs: A.kwargs
+    ) -> T:
+        """Call in a thread; of the calls that wait, the one with the smallest `due` begins first.
+
+        Args:
+            due, deadline: seconds, monotonic.
+
+        Raises:
+            Problem: queue_full, queue_timeout, deadline_passed, shutting_down.
+        """
+        self.check_not_full()
+        wait = _Wait()
+
+        def timed() -> T:
+            wait.began, began = True, time.perf_counter()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                # Two threads at once may lose an observation here; nothing depends on a single one.
+                self._mean_ms += SMOOTHING * (1000 * (time.perf_counter() - began) - self._mean_ms)
+
+        future = self._calls.run_by(due, timed)
+        longest_s = self._queue_ms / 1000
+        left_s = math.inf if deadline is None else max(0.0, deadline - time.monotonic())
+        timer = asyncio.get_running_loop().call_later(min(longest_s, left_s), wait.end, future)
+        self._under_way += 1
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if not wait.too_long:
+                raise
+        finally:
+            self._under_way -= 1
+            timer.cancel()
+        raise deadline_passed() if left_s < longest_s else queue_timeout(self._queue_ms)
+
+    def close(self) -> None:
+        """Wait for running calls; those that have not begun are cancelled."""
+        self._calls.close()
+
+
+@dataclass(slots=True)
+class _Wait:
+    """Whether a call has begun, or has waited for too long."""
+
+    began: bool = False
+    too_long: bool = False
+
+    def end(self, future: "asyncio.Future[Any]") -> None:
+        """Drop the call unless it has begun."""
+        if not self.began:
+            self.too_long = True
+            future.cancel()

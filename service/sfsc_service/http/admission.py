@@ -1,0 +1,95 @@
+"""Requests that are refused when their head is complete, before a body is kept and a task is made.
+
+A refusal must cost less than an answer: under overload most requests are refused, many of them again and again.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from sfsc_service.errors import Problem
+from sfsc_service.http.bounded_request import SECURITY_HEADERS
+from sfsc_service.http.problems import problem_response
+
+__all__ = ["Admission", "Refusal"]
+
+EMBEDDING = {b"/embed": "/embed", b"/v1/embeddings": "/v1/embeddings"}
+"""Routes that embed whatever they are sent, by their paths."""
+SEARCH, ITEM = b"/search", b"/items/"
+IMAGES = (b"image/", b"multipart/form-data")
+"""How the media types of bodies begin that hold an image; JSON may hold a vector, which needs no network."""
+CACHE_S = 0.05
+"""For how long a refusal serves for further requests."""
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A response that is ready to be written, but for headers of the connection."""
+
+    problem: Problem
+    head: bytes
+    body: bytes
+
+    @classmethod
+    def of(cls, problem: Problem, path: str = "") -> "Refusal":
+        """The response to a request for a path that meets a problem."""
+        response = problem_response(problem, path=path)
+        head = b"".join(
+            name + b": " + value + b"\r\n" for name, value in (*response.raw_headers, *SECURITY_HEADERS)
+        )
+        return cls(problem, STATUS_LINE[problem.status] + head, bytes(response.body))
+
+    def with_headers(self, headers: Headers) -> bytes:
+        """The whole response."""
+        return self.head + b"".join(b"%b: %b\r\n" % header for header in headers) + b"\r\n" + self.body
+
+
+class Admission:
+    """Asks the service of an application, once it is open, whether its networks take more work."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        self._ready: dict[str, tuple[float, Refusal]] = {}
+        """Route → until when its last refusal may be used again, and the refusal."""
+
+    def refusal(self, method: str, path: bytes, headers: Headers, waited_ms: float) -> Refusal | None:
+        """The response to a request that would be refused anyway; counted in the metrics.
+
+        Args:
+            waited_ms: for how long it may have waited to be read.
+        """
+        route = _embedding_route(method, path, headers)
+        service = getattr(self._app.state, "service", None)
+        if route is None or service is None:
+            return None
+        try:
+            service.embedder.batcher.check_not_full(waited_ms=waited_ms)
+        except Problem as problem:
+            service.metrics.problems.labels(problem.code).inc()
+            service.metrics.http_requests.labels(method, route, str(problem.status)).inc()
+            return self._refuse(problem, route)
+        return None
+
+    def _refuse(self, problem: Problem, route: str) -> Refusal:
+        now = time.monotonic()
+        until, refusal = self._ready.get(route, (0.0, None))
+        if refusal is None or now >= until:
+            refusal = Refusal.of(problem, route)
+            self._ready[route] = now + CACHE_S, refusal
+        return refusal
+
+
+def _embedding_route(method: str, path: bytes, headers: Headers) -> str | None:
+    """The path template of a request that certainly needs a network; None for any other."""
+    if method == "POST" and path in EMBEDDING:
+        return EMBEDDING[path]
+    if (method == "POST" and path == SEARCH) or (method == "PUT" and path.startswith(ITEM)):
+        kind = next((value for name, value in headers if name == b"content-type"), b"").lower()
+        if kind.startswith(IMAGES):
+            return "/search" if method == "POST" else "/items/{id}"
+    return None
