@@ -8,6 +8,7 @@ from typing import TextIO, assert_never
 
 import orjson
 
+from sfsc_service.http.audit import AUDIT
 from sfsc_service.http.request_log import REQUEST_ID
 from sfsc_service.settings import LogFormat, LogLevel
 
@@ -66,7 +67,10 @@ class _JsonFormatter(logging.Formatter):
 
 
 class _Quota(logging.Filter):
-    """Passes `LINES_PER_WINDOW` lines of a statement in a window; the next window tells how many were left out."""
+    """Passes `LINES_PER_WINDOW` lines of a statement in a window; the next window tells how many were left out.
+
+    Lines of the audit pass, all of them.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,6 +78,8 @@ class _Quota(logging.Filter):
         """Statement → when its window began, lines in it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.name == AUDIT:
+            return True
         statement, now = (record.pathname, record.lineno), time.monotonic()
         began, lines = self._windows.get(statement, (now, 0))
         if now - began >= WINDOW_S:

@@ -110,8 +110,9 @@ class SimulatedLoad:
 
     async def _search(self, image: bytes) -> None:
         try:
-            query = await self._gallery.query_image(image, None, Budget(), Arrival.now())
-            await self._gallery.search(query, HITS, None, len)
+            arrival = Arrival.now()
+            query = await self._gallery.query_image(image, None, Budget(), arrival, None)
+            await self._gallery.search(query, HITS, None, len, arrival)
         except Problem:
             self.refused += 1
         except Exception:
