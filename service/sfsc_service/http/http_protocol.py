@@ -1,6 +1,7 @@
 """HTTP/1.1 on one connection: uvicorn's protocol, with what it lacks.
 
-- Bytes that are no body are counted: heads, trailers, chunk sizes, whatever call is running meanwhile.
+- Bytes that are no body are counted: heads, trailers, chunk sizes, whatever call is running meanwhile. So are
+  headers and trailers, which take many times their bytes.
 - At most MAX_PIPELINED requests wait behind a running one, and their bodies are not read until their turn comes.
 - A client that has closed only its sending side (a half-closed connection) gets its responses. Whether it has gone
   altogether, nothing but writing tells: while a call runs for long, interim responses are written (100 Continue,
@@ -23,6 +24,8 @@ from sfsc_service.http.problems import problem_response
 __all__ = ["ABORT", "INTERIM", "Cause", "HttpProtocol", "raw_response"]
 
 MAX_HEAD_BYTES = 64 * 1024
+MAX_HEADERS = 256
+"""Of one request, trailers included."""
 MAX_PIPELINED = 16
 PROBES_S = (0.5, 0.05, 0.5, 1.0, 2.0, 4.0)
 """Seconds from one interim response to the next, the last of them again and again. Where the client has gone, the
@@ -63,7 +66,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._received = len(data)
         super().data_received(data)
         self._overhead = 0 if self._progress else self._overhead + len(data)
-        if self._overhead > MAX_HEAD_BYTES:
+        if self._overhead > MAX_HEAD_BYTES and not self.transport.is_closing():
             self.drop("long_head")
 
     def drop(self, cause: Cause) -> None:  # noqa: ARG002 - for those who count
@@ -96,6 +99,13 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if not self.pipeline:
             self._running = self.cycle
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Receive a header or a trailer."""
+        if len(self.headers) >= MAX_HEADERS:
+            self.drop("long_head")
+            raise ValueError("too many headers")
+        super().on_header(name, value)
 
     def on_body(self, body: bytes) -> None:
         """Receive a piece of a body."""

@@ -102,9 +102,8 @@ def _read_cut(body: Body, max_bytes: int, image: str) -> Any:
     if len(found) < len(cut):  # some are no images, and count
         used = set(found)
         kept = [one.encode() if one in used else cut[one] for one in marks]
-        whole = _joined(texts, kept)
-        _check_kept(len(whole), max_bytes)
-        document = _read(whole)
+        _check_kept(sum(len(part) for part in (*texts, *kept)), max_bytes)
+        document = _read(_joined(texts, kept))
         images = document[image] if found else None
     if isinstance(images, list):
         document[image] = [_unescaped(cut[one]) if isinstance(one, str) and one in cut else one for one in images]

@@ -7,7 +7,9 @@ from sfsc_service.errors import Problem
 __all__ = ["read_lines"]
 
 
-async def read_lines(chunks: AsyncIterator[bytes], max_bytes: int, max_lines: int) -> AsyncIterator[list[bytes]]:
+async def read_lines(
+    chunks: AsyncIterator[bytes], max_bytes: int, max_lines: int
+) -> AsyncIterator[list[bytes | bytearray]]:
     """The lines that end in each chunk, without their line ends; empty lines are left out, but count.
 
     Raises:
@@ -24,9 +26,13 @@ async def read_lines(chunks: AsyncIterator[bytes], max_bytes: int, max_lines: in
         if len(rest) > max_bytes:
             raise Problem("body_too_large", f"body: a line must have at most {max_bytes} bytes", "body")
         if others:
-            ended = [bytes(rest), *others[:-1]]
-            rest[:] = others[-1]
-            if lines := [line for line in ended if line.strip()]:
+            ended: list[bytes | bytearray] = [rest, *others[:-1]]
+            rest = bytearray(others[-1])
+            if lines := [line for line in ended if not _is_empty(line)]:
                 yield lines
-    if rest.strip():
-        yield [bytes(rest)]
+    if not _is_empty(rest):
+        yield [rest]
+
+
+def _is_empty(line: bytes | bytearray) -> bool:
+    return not line or line.isspace()

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sfsc_service.http.http_protocol import INTERIM, MAX_HEAD_BYTES, MAX_PIPELINED
+from sfsc_service.http.http_protocol import INTERIM, MAX_HEAD_BYTES, MAX_HEADERS, MAX_PIPELINED
 from tests.service.faulty import Held, until
 from tests.service.images import draw_image
 from tests.service.live import Live
@@ -69,6 +69,13 @@ def test_a_head_in_one_piece_is_bounded(weak: Live, size: int) -> None:
         heard = connection.recv(65_536)
     assert heard.startswith(b"HTTP/1.1 200") == (size < MAX_HEAD_BYTES)
     assert refused(weak, "long_head") == (size > MAX_HEAD_BYTES)
+
+
+@pytest.mark.parametrize("count", [MAX_HEADERS - 1, MAX_HEADERS])
+def test_headers_are_counted(weak: Live, count: int) -> None:
+    with connect(weak) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * count + b"\r\n")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200") == (count < MAX_HEADERS)
 
 
 def test_a_head_without_end_behind_a_running_call_is_bounded(weak: Live, held: Held) -> None:

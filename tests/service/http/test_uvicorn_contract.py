@@ -16,6 +16,7 @@ OVERRIDDEN = (
     "data_received",
     "eof_received",
     "on_message_begin",
+    "on_header",
     "on_headers_complete",
     "on_body",
     "on_message_complete",

@@ -59,6 +59,10 @@ MAX_LINES_PER_ITEM = 4
 """Lines of an NDJSON body for each item that it may have: some clients write empty ones."""
 
 
+LINE_BYTES = 1024
+"""A line takes as long as parsing so many bytes, however short it is."""
+
+
 def add_routes(app: FastAPI) -> None:
     """Add the route to an application."""
     app.add_api_route(
@@ -140,7 +144,7 @@ async def _from_lines(request: Request, common: dict[str, Any]) -> AsyncIterator
     try:
         async for lines in read_lines(chunks, max_line, MAX_LINES_PER_ITEM * settings.max_items):
             allowed = lines[: settings.max_items - number]
-            size = sum(len(line) for line in allowed)
+            size = sum(len(line) + LINE_BYTES for line in allowed)
             limits = (max_document, settings.max_image_bytes)
             for item in await parsing(request).run(size, _items_of_lines, allowed, charset, common, *limits):
                 yield item
@@ -158,7 +162,7 @@ async def _from_lines(request: Request, common: dict[str, Any]) -> AsyncIterator
 
 
 def _items_of_lines(
-    lines: list[bytes], charset: str, common: dict[str, Any], max_document: int, max_bytes: int
+    lines: list[Body], charset: str, common: dict[str, Any], max_document: int, max_bytes: int
 ) -> list[NewItem | FailedItem]:
     return [_item_of_line(utf8(line, charset), common, max_document, max_bytes) for line in lines]
 
