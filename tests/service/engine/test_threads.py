@@ -17,6 +17,7 @@ from sfsc_bundle.folder import Bundle
 from sfsc_service.engine.arrival import Arrival
 from sfsc_service.engine.blocking_calls import BlockingCalls
 from sfsc_service.engine.threads import search_threads, split_threads
+from sfsc_service.gallery.gallery import READERS
 from sfsc_service.settings import Settings
 from sfsc_service.store.protocol import Item
 from tests.service.command import serving, until_ready
@@ -25,6 +26,7 @@ from tests.service.live import JPEG, Live, running
 
 WRITES = 16  # changes that may wait for their commit at a time; they compute nothing
 FIXED = 6  # main thread, watcher of the workers, the store's writer, a swap, and two spare
+HEALTH = 1
 BUDGET = 4
 ENOUGH_FOR_FAISS = 3000
 """Fewer items are searched without faiss."""
@@ -80,7 +82,17 @@ def test_the_process_has_no_more_threads_than_the_arithmetic_says(tiny: Bundle, 
     searches, inside_search = search_threads(BUDGET)
     widths = len(tiny.manifest.widths)
     blas = os.cpu_count() or 1
-    most = FIXED + BUDGET + workers + widths * (inside - 1) + searches * inside_search + WRITES + blas
+    most = (
+        FIXED
+        + BUDGET
+        + workers
+        + widths * (inside - 1)
+        + 2 * searches * inside_search
+        + READERS
+        + HEALTH
+        + WRITES
+        + blas
+    )
     with serving("serve", tiny.folder, "--data", tmp_path, "--port", 0, "--threads", BUDGET) as (process, url):
         until_ready(url)
 

@@ -174,7 +174,7 @@ def test_single_requests_are_computed_between_the_batches_of_a_bulk_call(
     settings: Settings, callers: ThreadPoolExecutor
 ) -> None:
     """One worker, bulk calls at 1.0 that would fill hundreds of batches, and singles at 0.25 all the while."""
-    with running(settings.model_copy(update={"threads": 1})) as live:
+    with running(settings.model_copy(update={"threads": 1, "queue_ms": 20_000.0})) as live:
         batches: list[str] = []
         costs = live.service.embedder.costs
 

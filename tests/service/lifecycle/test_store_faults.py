@@ -15,6 +15,7 @@ import pytest
 
 from sfsc_service.settings import Settings
 from sfsc_service.store.embedded import probe as probe_module
+from sfsc_service.store.embedded.opening import DATABASE, IMAGES
 from sfsc_service.store.embedded.reserve import DiskReserve
 from sfsc_service.store.embedded.store import EmbeddedStore
 from tests.service.faulty import until
@@ -41,7 +42,7 @@ def folder_gone(live: Live, _patch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @contextmanager
 def database_replaced(live: Live, _patch: pytest.MonkeyPatch) -> Iterator[None]:
-    database = live.service.settings.data / "record.sqlite"
+    database = live.service.settings.data / DATABASE
     copy = database.with_name("copy")
     shutil.copy(database, copy)
     database.rename(database.with_name("kept"))
@@ -64,7 +65,7 @@ def disk_full(live: Live, patch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @contextmanager
 def database_locked(live: Live, _patch: pytest.MonkeyPatch) -> Iterator[None]:
-    other = sqlite3.connect(live.service.settings.data / "record.sqlite", isolation_level=None)
+    other = sqlite3.connect(live.service.settings.data / DATABASE, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     yield
     other.close()
@@ -180,12 +181,12 @@ def test_a_full_disk_refuses_new_items_and_lets_items_be_deleted(
 def test_no_answer_names_a_path_of_the_machine(settings: Settings) -> None:
     with running(settings) as live:
         live.put_image("/items/one", draw_image(1), width="0.25")
-        (image,) = (settings.data / "pictures").glob("??/??/*")
+        (image,) = (settings.data / IMAGES).glob("??/??/*")
         image.write_bytes(b"other")
         damaged = live.http.get("/items/one/image")
-        shutil.rmtree(settings.data / "pictures")
+        shutil.rmtree(settings.data / IMAGES)
         missing = live.http.get("/items/one/image")
-        (settings.data / "pictures").write_bytes(b"a file in the place of the folder")
+        (settings.data / IMAGES).write_bytes(b"a file in the place of the folder")
         refused = live.put_image("/items/two", draw_image(2), width="0.25")
         until(lambda: live.http.get("/readyz").status_code == 503)
         answers = [damaged, missing, refused, live.http.get("/readyz"), live.http.get("/livez")]
