@@ -222,7 +222,7 @@ def test_every_setting_stands_in_the_help_with_unit_default_and_variable(command
     shown = re.sub(r"\s+", " ", done.stdout)
     for name, field in kind.model_fields.items():
         assert field.description is not None
-        assert re.search(r" \[[a-zA-Z .]+\]$", field.description), f"{name} has no unit"
+        assert re.search(r" \[[a-zA-Z ,.-]+\]$", field.description), f"{name} has no unit"
         default = "unset" if field.default is None else field.default
         option = str(field.validation_alias or name)
         if command in REMOTE:
@@ -235,7 +235,10 @@ def test_every_setting_stands_in_the_help_with_unit_default_and_variable(command
             assert f"BUNDLE {field.description} (default: {default})" in shown
             assert "SFSC_BUNDLE" in field.description
         else:
-            assert f"{field.description} (default: {default}) [env: SFSC_{name.upper()}]" in shown
+            said = (
+                "" if field.default is False else f" (default: {default})"
+            )  # a flag that is off until it is given
+            assert f"{field.description}{said} [env: SFSC_{name.upper()}]" in shown
             assert f"--{name.replace('_', '-')} " in shown
 
 

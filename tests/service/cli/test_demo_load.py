@@ -34,6 +34,7 @@ def test_only_a_demo_on_loopback_may_load_itself(
         host,
         "--port",
         0,
+        *([] if host == "127.0.0.1" else ["--allow-open"]),
     ]
     with serving(command, *words) as (_, url):
         until_ready(url)

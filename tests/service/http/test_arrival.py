@@ -21,18 +21,3 @@ def test_time_runs_from_the_head(live: Live, monkeypatch: pytest.MonkeyPatch) ->
     assert response.json()["results"][0]["budget_met"] is False
     refused = live.http.post("/embed?deadline_ms=20000", content=draw_image(0), headers=JPEG)
     assert refused.json()["code"] in ("deadline_unreachable", "deadline_passed")
-
-
-def test_late_images_are_decoded_beside_the_event_loop(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    decoding = live.service.embedder._decoding
-    in_the_loop, run_other = decoding.decode_now, decoding.run
-    calls: list[str] = []
-    monkeypatch.setattr(decoding, "decode_now", lambda *given: [calls.append("loop"), in_the_loop(*given)][1])
-    monkeypatch.setattr(
-        decoding, "run", lambda *given, **named: [calls.append("run_other"), run_other(*given, **named)][1]
-    )
-    assert live.http.post("/embed", content=draw_image(0), headers=JPEG).status_code == 200
-    earlier = SimpleNamespace(monotonic=lambda: time.monotonic() - WAITED_S)
-    monkeypatch.setattr("sfsc_service.http.connections.time", earlier)
-    assert live.http.post("/embed", content=draw_image(0), headers=JPEG).status_code == 200
-    assert calls == ["loop", "run_other"]

@@ -109,7 +109,7 @@ def assert_converted(folder: Path, oracle: Oracle) -> None:
     store = open_store(folder)
     assert_agrees(store, oracle)
     store.close()
-    assert names(folder) == {"lock", "database.sqlite", "segments", "images", "acknowledged"}
+    assert names(folder) == {"lock", "database.sqlite", "segments", "images", "acknowledged", "reserve"}
 
 
 def test_everything_is_there_after_the_conversion(tmp_path: Path) -> None:
