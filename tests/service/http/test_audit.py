@@ -1,7 +1,10 @@
 """A log line for every write: who, from where, what, which item, and what became of it."""
 
+import asyncio
 import logging
-from collections.abc import Iterator
+import socket
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -10,7 +13,9 @@ import pytest
 from sfsc_bundle.folder import Bundle
 from sfsc_service.http.keys import file_line, make_key
 from sfsc_service.settings import Settings
+from sfsc_service.store.protocol import Item, Outcome
 from tests.service.command import serving, until_ready
+from tests.service.faulty import until
 from tests.service.images import draw_image
 from tests.service.live import JPEG, Live, running
 
@@ -67,6 +72,36 @@ def test_every_item_of_a_bulk_call(audited: Live, caplog: pytest.LogCaptureFixtu
         "camera-1 at 127.0.0.1: put item 'x': created",
         "camera-1 at 127.0.0.1: put item 'y': image_not_recognised",
     ]
+
+
+def test_items_of_a_bulk_call_whose_client_leaves_while_they_are_stored(
+    audited: Live, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    gallery = audited.service.gallery
+    commit, stored = gallery.commit, threading.Event()
+
+    async def slow(items: Sequence[Item]) -> list[Outcome | Exception]:
+        outcomes = await commit(items)
+        stored.set()
+        await asyncio.sleep(60)
+        return outcomes
+
+    monkeypatch.setattr(gallery, "commit", slow)
+    form = httpx.Request(
+        "POST",
+        f"{audited.url}/items",
+        headers=audited.http.headers,
+        files=[("image", (name, draw_image(1), "image/jpeg")) for name in ("p", "q")],
+    )
+    head = b"".join(name + b": " + value + b"\r\n" for name, value in form.headers.raw)
+    host, port = audited.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as client:
+        client.sendall(b"POST /items HTTP/1.1\r\n" + head + b"\r\n" + form.read())
+        assert stored.wait(30)
+    until(lambda: len(audit(caplog)) == 2)
+    assert audit(caplog) == [f"camera-1 at 127.0.0.1: put item '{name}': outcome_unknown" for name in ("p", "q")]
+    assert audited.http.get("/items/q").status_code == 200
 
 
 @pytest.mark.parametrize(

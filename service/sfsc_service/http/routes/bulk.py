@@ -96,25 +96,32 @@ async def _post(request: Request) -> Response:
 
 async def _put_all(request: Request, items: AsyncIterator[NewItem | FailedItem], arrival: Arrival) -> Response:
     service: Service = request.app.state.service
+    begun: list[str | None] = []
     outcomes = upsert_many(
-        service.gallery, _counted(items, caller_of(request)), lambda: not service.health.draining
+        service.gallery, _noted(items, caller_of(request), begun), lambda: not service.health.draining
     )
-    results = []
-    async for outcome in outcomes:
-        results.append(result := _result(outcome))
-        written = "created" if result.get("created") else "replaced"
-        log_write(request, "put", result["id"], result.get("code", written))
+    results: list[dict[str, Any]] = []
+    try:
+        async for outcome in outcomes:
+            results.append(result := _result(outcome))
+            written = "created" if result.get("created") else "replaced"
+            log_write(request, "put", result["id"], result.get("code", written))
+    except BaseException:
+        for item_id in begun[len(results) :]:  # of which the last ones may be stored all the same
+            log_write(request, "put", item_id, "outcome_unknown")
+        raise
     failed = sum(result["status"] != 200 for result in results)
     times = timing(arrival, [])
     document = {"stored": len(results) - failed, "failed": failed, "results": results, "timing_ms": times}
     return json_response(document, headers=server_timing(times, []))
 
 
-async def _counted(
-    items: AsyncIterator[NewItem | FailedItem], caller: Caller
+async def _noted(
+    items: AsyncIterator[NewItem | FailedItem], caller: Caller, begun: list[str | None]
 ) -> AsyncIterator[NewItem | FailedItem]:
-    """The items, their images counted as they pass."""
+    """The items, their ids noted and their images counted as they pass."""
     async for item in items:
+        begun.append(item.id)
         if isinstance(item, NewItem) and isinstance(item.source, bytes):
             caller.count_images(1)
         yield item
