@@ -9,6 +9,7 @@ left.
 import logging
 import shutil
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -28,28 +29,28 @@ _ROWS_PER_SEGMENT = 65_536
 _log = logging.getLogger(__name__)
 
 
-def convert_schema_1(folder: Path, dimension: int) -> None:
+def convert_schema_1(folder: Path, dimension: int, spaces: Collection[str]) -> None:
     """Convert `folder` if it is of schema 1; a folder of another schema, or an empty one, stays as it is.
 
     Raises:
-        FolderMismatchError: its vectors are of another dimension.
+        FolderMismatchError: its vectors are of another dimension, or of other spaces; nothing was changed.
         StoreFailedError: its database is damaged; nothing was changed.
         OSError, DatabaseError: a file cannot be read or written; the next start tries again.
     """
     old = folder / _OLD_DATABASE
     if old.exists() and not (folder / DATABASE).exists():
-        _make_new_files(folder, old, dimension)
+        _make_new_files(folder, old, dimension, spaces)
     if (folder / DATABASE).exists():
         _remove_old_files(folder, old)
 
 
-def _make_new_files(folder: Path, old: Path, dimension: int) -> None:
+def _make_new_files(folder: Path, old: Path, dimension: int, spaces: Collection[str]) -> None:
     began = time.monotonic()
     staged = folder / f".{DATABASE}.converted"
     for leftover in folder.glob(f"{staged.name}*"):
         leftover.unlink()
     shutil.rmtree(folder / SEGMENTS, ignore_errors=True)
-    with OldDatabase(old, dimension) as source:
+    with OldDatabase(old, dimension, spaces) as source:
         _log.info("converting %d items of %s to schema 2", source.count, folder)
         target = DatabaseWriter(staged, source.spaces[0], dimension, source.spaces[1:], new_gallery_number())
         try:

@@ -125,7 +125,7 @@ class EmbeddedStore:
         with ExitStack() as parts, self._calls.call(opening=True):
             self._folder.mkdir(parents=True, exist_ok=True)
             parts.callback(FolderLock(self._folder).release)
-            convert_schema_1(self._folder, dimension)
+            convert_schema_1(self._folder, dimension, {space, *compatible_with})
             check_database(self._folder)
             self._reserve = DiskReserve(self._folder)
             self._open(parts, device, threads, (space, dimension, compatible_with))

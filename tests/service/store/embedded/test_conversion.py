@@ -168,6 +168,15 @@ def test_what_cannot_be_converted_stays_as_it_is(tmp_path: Path, sql: str, said:
     assert {path for path in (tmp_path / "pictures").rglob("*") if path.is_file()} == images
 
 
+def test_a_folder_that_a_bundle_of_another_space_opens_stays_as_it_is(tmp_path: Path) -> None:
+    oracle = make_schema_1(tmp_path)
+    before = names(tmp_path)
+    with pytest.raises(errors.FolderMismatchError, match=f"of the space {SPACE} only; found {OLD_SPACE}"):
+        EmbeddedStore(tmp_path, SPACE, DIMENSION)
+    assert names(tmp_path) - {"lock", "record.sqlite-shm"} == before
+    assert_converted(tmp_path, oracle)
+
+
 def test_a_folder_of_schema_1_without_its_database_is_no_new_gallery(tmp_path: Path) -> None:
     make_schema_1(tmp_path)
     for path in tmp_path.glob("record.sqlite*"):

@@ -1,7 +1,7 @@
 """Reading a database of schema 1, to convert it."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
@@ -28,11 +28,11 @@ class OldDatabase:
     """The database at `path`, open while the `with` block runs.
 
     Raises:
-        FolderMismatchError: it is not of schema 1, or its vectors are of another dimension.
+        FolderMismatchError: it is not of schema 1, or its vectors are of another dimension or of other spaces.
         StoreFailedError: it cannot be read.
     """
 
-    def __init__(self, path: Path, dimension: int) -> None:
+    def __init__(self, path: Path, dimension: int, spaces: Collection[str]) -> None:
         self._path = path
         self._dimension = dimension
         try:
@@ -50,6 +50,10 @@ class OldDatabase:
         self.last_sequence: int = meta["last_sequence"]
         self.count: int = self._connection.execute("SELECT count(*) FROM items").fetchone()[0]
         self.spaces: list[str] = [name for (name,) in self._connection.execute("SELECT name FROM spaces")]
+        if others := sorted(set(self.spaces) - set(spaces)):
+            self._connection.close()
+            rule = f"must hold vectors of the space {' or '.join(sorted(spaces))} only"
+            raise FolderMismatchError(f"folder: {path} {rule}; found {', '.join(others)}")
         self._converted = int(path.stat().st_mtime * 1e6)
 
     def __enter__(self) -> "OldDatabase":
