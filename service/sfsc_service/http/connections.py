@@ -6,15 +6,18 @@ are read as far as their first head before, so that health checks are answered.
 
 A request that would be refused for a full queue is refused here (admission.py). After a refusal its connection is
 not read for a while, longer each time: clients that repeat at once would keep the event loop busy with refusals.
+A trusted proxy's connections never rest, because they carry the requests of others, too.
 
 One timer per connection checks the bounds now and then, so that requests do not pay for it.
 """
 
 import asyncio
+import ipaddress
 import socket
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 from fastapi import FastAPI
 
@@ -24,6 +27,7 @@ from sfsc_service.http.arrival import ARRIVED, WAITED_MS
 from sfsc_service.http.http_protocol import INTERIM, Cause, HttpProtocol
 from sfsc_service.http.request_log import HEADER, OVERLOADED, request_id
 from sfsc_service.metrics import Metrics
+from sfsc_service.settings import listed
 
 __all__ = ["HAS_GONE", "BoundedConnection", "bounded_connections"]
 
@@ -48,6 +52,8 @@ TCP_CLOSE, TCP_CLOSE_WAIT = 7, 8
 FIRST_INTERIM_S = 0.15
 """Seconds between two interim responses to an upload, doubled each time: some clients take only a few."""
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 
 class BoundedConnection(HttpProtocol):
     """HTTP within bounds; at most `max_connections` are open at a time."""
@@ -59,6 +65,7 @@ class BoundedConnection(HttpProtocol):
     admission: Admission
     too_many: Refusal
     longest_pause_s: float
+    proxies: Sequence[Network]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept a connection, or refuse it where too many are open."""
@@ -74,6 +81,7 @@ class BoundedConnection(HttpProtocol):
         # uvicorn's limit_concurrency refuses requests, not connections: those that send nothing would pile up.
         above = len(self.connections) - self.max_connections
         self._address = self.client[0] if self.client else ""
+        self._longest_pause_s = 0.0 if _is_within(self._address, self.proxies) else self.longest_pause_s
         self.per_address[self._address] += 1
         if self.max_per_address is not None and self.per_address[self._address] > self.max_per_address:
             above = max(above, 1)
@@ -186,7 +194,7 @@ class BoundedConnection(HttpProtocol):
     def _pause_reading(self) -> None:
         self._unset_keepalive_if_required()
         self.flow.pause_reading()
-        self._pause_s = min(FIRST_PAUSE_S * 2**self._refusals, self.longest_pause_s)
+        self._pause_s = min(FIRST_PAUSE_S * 2**self._refusals, self._longest_pause_s)
         self._refusals = min(self._refusals + 1, 10)
         self._pause = self.loop.call_later(self._pause_s, self._resume_reading)
 
@@ -233,7 +241,12 @@ def bounded_connections(app: FastAPI) -> type[BoundedConnection]:
         "per_address": Counter(),
         "metrics": app.state.metrics,
         "admission": Admission(app),
+        "proxies": [ipaddress.ip_network(one) for one in listed(app.state.settings.trusted_proxies)],
         "longest_pause_s": min(LONGEST_PAUSE_S, app.state.settings.queue_ms / 2000),
         "too_many": Refusal.of(Problem("too_many_connections", detail, retry_after_s=0.0)),
     }
     return type("Connection", (BoundedConnection,), bounds)
+
+
+def _is_within(address: str, networks: Sequence[Network]) -> bool:
+    return bool(address and networks) and any(ipaddress.ip_address(address) in one for one in networks)

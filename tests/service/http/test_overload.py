@@ -5,11 +5,13 @@ import json
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from sfsc_service.engine.costs import Measured
 from sfsc_service.http import connections
+from sfsc_service.http.keys import file_line, make_key
 from sfsc_service.settings import Settings
 from tests.service.faulty import Held, until
 from tests.service.images import draw_image
@@ -108,6 +110,27 @@ def test_a_connection_is_read_again_later_and_later_while_it_is_refused(
     assert post()[0] == 200
     assert weak.service.embedder.batcher.idle
     client.close()
+
+
+def test_a_proxys_connection_does_not_rest_because_it_carries_the_requests_of_others(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "FIRST_PAUSE_S", 60.0)
+    monkeypatch.setattr(connections, "LONGEST_PAUSE_S", 60.0)
+    keys = {"used-up": make_key(["read"], requests_per_s=1e-6), "other": make_key(["read"])}
+    (tmp_path / "keys.toml").write_text("\n".join(file_line(name, entry) for name, (_, entry) in keys.items()))
+    changes = {"keys": tmp_path / "keys.toml", "trusted_proxies": "127.0.0.0/8", "queue_ms": 1_000_000.0}
+    with running(settings.model_copy(update=changes)) as live:
+        host, port = live.url.removeprefix("http://").split(":")
+        proxy = http.client.HTTPConnection(host, int(port), timeout=30)
+        statuses = []
+        for name in ("used-up", "used-up", "other", "used-up", "other"):
+            proxy.request("GET", "/widths", headers={"X-API-Key": keys[name][0]})
+            answer = proxy.getresponse()
+            answer.read()
+            statuses.append(answer.status)
+        assert statuses == [200, 429, 200, 429, 200]
+        proxy.close()
 
 
 def test_nobody_waits_for_longer_than_the_queue_is_bounded_to(
