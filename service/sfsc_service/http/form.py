@@ -16,7 +16,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from sfsc_bundle.described import describe_value
 from sfsc_service.errors import Problem
-from sfsc_service.http.charset import python_charset
+from sfsc_service.http.charset import content_type_parameters, python_charset
 
 __all__ = ["FilePart", "Form", "read_form"]
 
@@ -76,7 +76,7 @@ async def read_form(
 
 class _Reader:
     def __init__(self, content_type: str, max_files: int, max_texts: int, max_file_bytes: int) -> None:
-        _, options = parse_options_header(content_type)
+        options = content_type_parameters(content_type)
         self._charset = _charset(options)
         self._form = Form()
         self._max_files, self._max_texts, self._max_file_bytes = max_files, max_texts, max_file_bytes

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from python_multipart.multipart import parse_options_header
 from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect, Request
 
 from sfsc_bundle.described import describe_value
 from sfsc_service.errors import Problem
 from sfsc_service.http.base64_image import decode_image
-from sfsc_service.http.charset import python_charset, utf8
+from sfsc_service.http.charset import content_type_parameters, python_charset, utf8
 from sfsc_service.http.form import MAX_TEXT_BYTES, FilePart, Form, read_form
 from sfsc_service.http.json_document import read_json, read_object
 from sfsc_service.http.parsing import Parsing
@@ -116,7 +115,7 @@ def media_type(request: Request) -> str:
 
 def charset_of(request: Request) -> str:
     """Python's name of the charset of a body. Raises Problem: unsupported_media_type."""
-    _, parameters = parse_options_header(request.headers.get("content-type"))
+    parameters = content_type_parameters(request.headers.get("content-type", ""))
     return python_charset(parameters.get(b"charset", b"utf-8").decode("latin-1"))
 
 

@@ -90,3 +90,17 @@ def test_wrong_inputs_of_openais_clients_are_named(strict: Live, body: dict[str,
 
 def test_the_bound_is_told(strict: Live) -> None:
     assert strict.http.get("/widths").json()["limits"]["max_json_bytes"] == 2048
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/search", "application/json"),
+        ("/items", "application/x-ndjson"),
+        ("/items", "multipart/form-data; boundary=B"),
+    ],
+)
+def test_a_content_type_that_takes_long_to_parse_is_refused(live: Live, path: str, kind: str) -> None:
+    answer = live.http.post(path, content=b"{}", headers={"Content-Type": f'{kind}; x="{";" * 60_000}'})
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+    assert answer.json()["detail"].startswith("Content-Type: must have at most 1024 characters, found ")
