@@ -45,6 +45,8 @@ HEALTH_CONNECTIONS = 32
 HEALTH_HEAD_TIMEOUT_S = 1.0
 HEALTH = frozenset({b"/livez", b"/readyz"})
 CLOSE = (b"connection", b"close")
+MAPPED = "::ffff:"
+"""How a socket of IPv6 writes an address of IPv4 (RFC 4291, section 2.5.5.2)."""
 HAS_GONE = "sfsc.has_gone"
 """Key of the ASGI scope that holds a function: whether the client has closed the connection."""
 TCP_CLOSE, TCP_CLOSE_WAIT = 7, 8
@@ -70,6 +72,8 @@ class BoundedConnection(HttpProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept a connection, or refuse it where too many are open."""
         super().connection_made(transport)
+        if self.client is not None:
+            self.client = (self.client[0].removeprefix(MAPPED), self.client[1])
         self._unread_bytes = self._heads = self._checked_heads = self._refusals = 0
         self._headless_s = self._unread_s = 0.0
         self._refusal: Refusal | None = None  # of the request that is being read

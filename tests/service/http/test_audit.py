@@ -121,6 +121,20 @@ def test_a_trusted_proxy_says_whom_it_calls_for(
     assert audit(caplog) == [f"camera-1 at {seen}: delete item 'none': item_not_found"]
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6")
+def test_a_proxy_of_ipv4_is_known_where_the_service_listens_on_ipv6(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    changes = {"host": "::", "allow_open": True, "trusted_proxies": "127.0.0.0/8"}
+    with running(settings.model_copy(update=changes)) as live:
+        url = f"http://127.0.0.1:{live.url.rpartition(':')[2]}/items/none"
+        for headers in ({}, {"X-Forwarded-For": "203.0.113.7"}):
+            live.http.delete(url, headers=headers)
+    ends = "delete item 'none': item_not_found"
+    assert audit(caplog) == [f"anybody at 127.0.0.1: {ends}", f"anybody at 203.0.113.7: {ends}"]
+
+
 def test_nobody_else_is_believed(live: Live, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, LOGGER)
     live.http.delete("/items/none", headers={"X-Forwarded-For": "203.0.113.7"})
