@@ -9,9 +9,10 @@ from PIL import Image
 
 from sfsc_bundle.errors import ImageError
 from sfsc_bundle.headers.jpeg import MAX_SCANS
+from sfsc_bundle.image_formats import FormatName
 from sfsc_bundle.manifest import Preprocessing
 from sfsc_bundle.preprocess import preprocess
-from tests.bundle.encoded_images import encoded, pattern
+from tests.bundle.encoded_images import READ_FORMATS, encoded, pattern
 
 SIZE = Preprocessing(height=32, width=32)
 PHOTOGRAPH = pattern(640, 480)
@@ -27,6 +28,13 @@ def test_what_lies_behind_a_jpeg_does_not_count(progressive: bool) -> None:
     data = encoded("JPEG", PHOTOGRAPH, progressive=progressive)
     video = b"\0\0\0\x18ftypmp42" + b"\xff\xda\0\x0c" * (2 * MAX_SCANS) + b"\xff\xd9"
     np.testing.assert_array_equal(pixels(data + video), pixels(data))
+
+
+@pytest.mark.parametrize("name", READ_FORMATS)
+@pytest.mark.parametrize("behind", [b"SEFH and so on", bytes(9), b"\r\n"], ids=["text", "zeros", "line"])
+def test_what_lies_behind_an_image_of_any_format_does_not_count(name: FormatName, behind: bytes) -> None:
+    data = encoded(name)
+    np.testing.assert_array_equal(pixels(data + behind), pixels(data))
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"quality": 30}], ids=str)

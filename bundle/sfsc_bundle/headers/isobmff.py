@@ -25,6 +25,8 @@ DEEP_BYTES = 7.0
 _AVIF, _HEIF = (b"avif", b"avis"), (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _CONTAINERS = {b"meta": 4, b"iinf": None, b"iprp": 0, b"ipco": 0, b"iref": 4}
 """Boxes that consist of boxes, and the bytes before the first; for iinf these depend on its version."""
+_OF_THE_FILE = frozenset({b"ftyp", b"meta", b"moov", b"mdat", b"idat", b"free", b"skip", b"uuid"})
+"""Boxes that a file consists of; where another one does not fit, the file has ended before it."""
 _TABLES = frozenset({b"iloc", b"ipma", b"grpl"})
 _MAX_DEPTH = 4
 
@@ -47,6 +49,8 @@ class _Found:
         """New kinds, by their places."""
         self.items: dict[int, bytes] = {}
         """Kinds of the items whose pixels are checked, by their numbers."""
+        self.end: int | None = None
+        """Where the last box ends, if something follows that is none."""
         self.is_deep = False
         """Whether samples have more than eight bits."""
         self.places: _Box | None = None
@@ -70,7 +74,7 @@ def parse(data: bytes, pixel_bytes: float) -> ParsedHeader:
     """Read the header of a HEIC or AVIF file. Raises ImageError, or struct.error where it is cut short."""
     found = _Found()
     described = False
-    for box in _boxes(data, 0, len(data), found):
+    for box in _boxes(data, 0, len(data), found, is_file=True):
         if box.kind == b"meta":
             described = True
             if box.end - box.start > MAX_HEADER_BYTES:
@@ -81,6 +85,8 @@ def parse(data: bytes, pixel_bytes: float) -> ParsedHeader:
             found.renamed.update({at: b"avif" for at in brands if data[at : at + 4] == b"avis"})
         elif box.kind == b"moov":
             found.renamed[box.start + 4] = b"free"
+    if found.end is not None:
+        data = data[: found.end]
     if not described or not found.sizes:
         raise not_recognised("is a HEIC or AVIF file that describes no still image")
     width, height = max(found.sizes, key=lambda size: size[0] * size[1])
@@ -129,7 +135,7 @@ def _item(data: bytes, box: _Box) -> tuple[int, int]:
     return int.from_bytes(data[start : start + length], "big"), start + length + 2
 
 
-def _boxes(data: bytes, at: int, end: int, found: _Found) -> Iterator[_Box]:
+def _boxes(data: bytes, at: int, end: int, found: _Found, *, is_file: bool = False) -> Iterator[_Box]:
     while at + 8 <= end:
         found.boxes += 1
         if found.boxes > MAX_BOXES:
@@ -142,6 +148,9 @@ def _boxes(data: bytes, at: int, end: int, found: _Found) -> Iterator[_Box]:
         elif length == 0:
             length = end - at
         if length < content - at or at + length > end:
+            if is_file and kind not in _OF_THE_FILE:
+                found.end = at
+                return
             raise damaged(f"a box of a HEIC or AVIF file says that it has {length} bytes, found {end - at}")
         yield _Box(kind, at, content, at + length)
         at += length
