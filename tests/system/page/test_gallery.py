@@ -52,7 +52,7 @@ def test_an_image_of_the_gallery_is_searched_with(tab: GalleryPage) -> None:
     first = ids(tab)[0]
     tab.page.get_by_role("button", name=f"More like this: {first}", exact=True).click()
     tab.shows(tab.without(first, width="0.25"))
-    assert tab.focused()["id"] == "results"
+    tab.page.wait_for_function("() => document.activeElement.id === 'results'")
 
 
 def test_an_item_is_deleted_after_a_question(own: GalleryPage) -> None:

@@ -18,7 +18,7 @@ def test_back_leads_to_the_hits_and_to_the_one_that_was_chosen(tab: GalleryPage)
     chosen = before["hits"][2]["id"]
     tab.page.locator(f'.card[data-id="{chosen}"] button').press("Enter")
     tab.shows(tab.without(chosen, width="0.25"))
-    assert tab.focused()["id"] == "results"
+    tab.page.wait_for_function("() => document.activeElement.id === 'results'")
     tab.page.go_back()
     tab.shows(before)
     tab.page.wait_for_function("() => document.activeElement.className === 'again'")
@@ -71,7 +71,7 @@ def test_the_skip_link_moves_the_focus_and_leaves_the_view(tab: GalleryPage) -> 
     tab.open("sample=sample-1&width=0.5").shows(tab.ask(OTHER, width="0.5"))
     tab.page.keyboard.press("Tab")
     tab.page.keyboard.press("Enter")
-    assert tab.focused()["id"] == "results"
+    tab.page.wait_for_function("() => document.activeElement.id === 'results'")
     assert tab.page.url.endswith("#sample=sample-1&width=0.5")
 
 

@@ -83,7 +83,8 @@ export class State {
     const changed = this.#take(patch);
     if (!changed.length) return;
     const step = { names: changed.join(), at: performance.now() };
-    const same = step.names === this.#step.names && step.at - this.#step.at < SAME_STEP_MS && left === null;
+    const held = step.names === this.#step.names && step.at - this.#step.at < SAME_STEP_MS;
+    const same = held && left === null && !changed.includes("cursor"); // every page of the gallery is turned by a press
     this.#step = step;
     if (left !== null) history.replaceState({ ...history.state, left }, "");
     history[same ? "replaceState" : "pushState"]({ own: this.#values.own }, "", this.#address());
