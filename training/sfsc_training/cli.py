@@ -360,7 +360,8 @@ def _print_bundle(bundle: Bundle) -> None:
     widths = ", ".join(bundle.manifest.widths)
     console.print(
         f"bundle written to {bundle.folder}: widths {widths}, {size:.1f} MB; "
-        f"next: sfsc serve {bundle.folder} --data data/{bundle.folder.name}"
+        f"next: sfsc serve {bundle.folder} --data data/{bundle.folder.name}",
+        soft_wrap=True,
     )
 
 

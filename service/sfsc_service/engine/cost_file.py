@@ -69,7 +69,7 @@ class CostFile:
         changed = [name for name, value in self._fingerprint.items() if saved.fingerprint.get(name) != value]
         if changed or saved.costs.keys() != self._fingerprint["graphs"].keys():
             log.info(
-                "ignoring %s, it was written for another %s; costs will be measured again",
+                "ignoring %s, because these have changed: %s; costs will be measured again",
                 self.path,
                 ", ".join(changed) or "bundle",
             )

@@ -85,7 +85,7 @@ class Authentication:
             )
         caller = self._keys.caller(key.strip().decode("latin-1"))
         if caller is None:
-            raise Problem("key_unknown", "the key is none of this service")
+            raise Problem("key_unknown", "the service does not know this key")
         return caller
 
 

@@ -180,7 +180,7 @@ def test_a_csv_that_is_none_is_said_in_one_sentence(sfsc: Command, photos: Path,
     [
         (("manifest.json", "w1.0.onnx"), "a bundle (manifest.json)"),
         (("recipe.json", "labels.json"), "a run folder of sfsc-train (recipe.json)"),
-        (("record.sqlite", "lock"), "the data folder of a service (record.sqlite)"),
+        (("database.sqlite", "lock"), "the data folder of a service (database.sqlite)"),
     ],
 )
 def test_a_folder_that_another_command_wrote_is_refused(
@@ -192,6 +192,13 @@ def test_a_folder_that_another_command_wrote_is_refused(
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"sfsc: images: must be a folder of images, and {photos} is {what}\n"
     assert items(service) == {}
+
+
+def test_the_data_folder_of_a_service_is_refused(service: Live, sfsc: Command) -> None:
+    data = service.service.settings.data
+    done = sfsc("add", data)
+    assert done.returncode == 1
+    assert "is the data folder of a service" in done.stderr
 
 
 @pytest.fixture

@@ -172,7 +172,7 @@ def _opened(
         raise AdoptionError("--data must be given, because maps bring the networks into one space")
     read_as = change_recipe(read_as, _OF_VEHICLES)
     with tempfile.TemporaryDirectory(prefix="sfsc-vehicles-") as folder:
-        with counting(console, "drawing test images") as progress:
+        with counting(console, "drawing vehicles to measure on") as progress:
             write_splits(
                 Path(folder),
                 seed=0,
@@ -211,8 +211,9 @@ def _print(bundle: Bundle, console: Console) -> None:
     for query, row, mixed in zip(quality.widths, quality.mean_ap, quality.mixed.mean_ap, strict=True):
         console.print(
             f"query width {query}: mAP {' '.join(f'{value:.1f}' for value in row)} by width of the gallery, "
-            f"mixed {mixed:.1f}",
+            f"mixed {mixed:.1f} ({quality.dataset})",
             highlight=False,
+            soft_wrap=True,
         )
     next_command = f"sfsc serve {bundle.folder} --data data/{bundle.folder.name}"
     console.print(f"bundle written to {bundle.folder}; next: {next_command}", soft_wrap=True)

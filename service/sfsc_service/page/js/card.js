@@ -63,6 +63,7 @@ export function moreLikeThis(item, onPick) {
 export function image(item, alt) {
   if (!item.image) return el("span", { class: "blank" }, "no image");
   const picture = el("img", { alt, decoding: "async" });
+  picture.addEventListener("error", () => picture.replaceWith(el("span", { class: "blank" }, "no preview"))); // TIFF, HEIC
   showImage(picture, item.image);
   return picture;
 }
