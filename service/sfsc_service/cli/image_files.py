@@ -42,7 +42,7 @@ class ImageFiles:
 WRITTEN_BY = (
     ("recipe.json", "labels.json", "a run folder of sfsc-train"),
     ("manifest.json", "*.onnx", "a bundle"),
-    ("record.sqlite", "lock", "the data folder of a service"),
+    ("database.sqlite", "lock", "the data folder of a service"),
 )
 """Files that mark a folder as another command's: a name, and a pattern of what lies beside it."""
 

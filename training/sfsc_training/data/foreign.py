@@ -9,7 +9,7 @@ __all__ = ["check_foreign"]
 _WRITTEN_BY = (
     ("recipe.json", "labels.json", "a run folder of sfsc-train"),
     ("manifest.json", "*.onnx", "a bundle that sfsc-train exported"),
-    ("record.sqlite", "lock", "the gallery of a service"),
+    ("database.sqlite", "lock", "the gallery of a service"),
 )
 
 
