@@ -54,6 +54,7 @@ class Admission:
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
+        self._cors = app.state.settings.cors_origins is not None
         self._ready: dict[str, tuple[float, Refusal]] = {}
         """Route → until when its last refusal may be used again, and the refusal."""
 
@@ -64,6 +65,9 @@ class Admission:
             waited_ms: for how long it may have waited to be read.
         """
         route = _embedding_route(method, path, headers)
+        # A page of another origin cannot read a response without the headers that the application adds.
+        if self._cors and any(name == b"origin" for name, _ in headers):
+            return None
         service = getattr(self._app.state, "service", None)
         if route is None or service is None:
             return None
