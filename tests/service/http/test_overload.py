@@ -53,6 +53,10 @@ def test_what_needs_a_network_is_refused_before_the_application_sees_it(
     assert weak.metric("sfsc_http_seconds_count", route="/embed") == edge
     assert weak.metric("sfsc_http_requests_total", method="POST", route="/embed", status="429") == 2
     assert weak.metric("sfsc_problems_total", code="queue_full") == 5
+    assert weak.post_image("/embed", draw_image(1), deadline_ms=60_000).status_code == 429
+    late = {"outcome": "refused", "width": "0.25"}
+    counted = [weak.metric("sfsc_deadlines_total", limit=limit, **late) for limit in ("soft", "hard")]
+    assert counted == [5, 1]
     held.release()
 
 
