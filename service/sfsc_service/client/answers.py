@@ -104,4 +104,5 @@ class WidthsAnswer(TypedDict):
     widths: list[dict[str, Any]]
     quality: dict[str, Any]
     gallery: dict[str, Any]
+    demo_load: bool
     limits: dict[str, int]
