@@ -1,4 +1,4 @@
-"""The machine: its processor's name, and how many processors this process may use."""
+"""The machine: its processor's name, the control groups of this process, and how many processors it may use."""
 
 import math
 import os
@@ -6,7 +6,7 @@ import platform
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["cpu_quota", "processor", "usable_cpus"]
+__all__ = ["cpu_quota", "own_groups", "processor", "usable_cpus"]
 
 _MEMBERSHIP = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
@@ -36,20 +36,26 @@ def cpu_quota(membership: Path = _MEMBERSHIP, groups: Path = _GROUPS) -> float:
         membership: the file that names the groups of the process.
         groups: where the hierarchies of control groups are mounted.
     """
-    return min((quota for group in _own_groups(membership, groups) if (quota := _quota(group))), default=math.inf)
+    own = own_groups("cpu", membership, groups)
+    return min((quota for group in own if (quota := _quota(group))), default=math.inf)
 
 
-def _own_groups(membership: Path, groups: Path) -> Iterator[Path]:
-    """The folders of the process's groups and of those above them, as far as they are visible."""
+def own_groups(controller: str, membership: Path = _MEMBERSHIP, groups: Path = _GROUPS) -> Iterator[Path]:
+    """The folders of the process's control groups and of those above them, as far as they are visible.
+
+    Args:
+        controller: what is limited, such as cpu or memory.
+        membership, groups: as of `cpu_quota`.
+    """
     try:
         lines = membership.read_text().splitlines()
     except OSError:
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
-        root = groups / "cpu" if controllers else groups
+        root = groups / controller if controllers else groups
         below = Path(path.lstrip("/"))
         yield from (root / above for above in (below, *below.parents))
 

@@ -156,7 +156,12 @@ class Settings(BaseSettings):
         None, "width", "the narrowest width that budgets and load may choose; unset: the bundle's narrowest"
     )
     queue_ms: float = setting(
-        2000.0, "ms", "predicted time in the queue above which requests are refused with 429", gt=0, le=3.6e6
+        2000.0,
+        "ms",
+        "predicted time in the queue above which requests are refused with 429; what has waited for as long all "
+        "the same is answered with 503",
+        gt=0,
+        le=3.6e6,
     )
     hang_after_s: float = setting(
         10.0,

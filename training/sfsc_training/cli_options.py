@@ -1,11 +1,11 @@
 """Options that several commands of `sfsc-train` have."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from sfsc_bundle.machine import usable_cpus
 from sfsc_training.device import Device
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     "Workers",
 ]
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CORES = usable_cpus()
 
 DataFolder = Annotated[
     Path,

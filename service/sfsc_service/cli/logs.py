@@ -36,7 +36,7 @@ def log_handler(stream: TextIO, format: LogFormat) -> logging.Handler:
             handler.setFormatter(_JsonFormatter())
         case _:
             assert_never(format)
-    handler.addFilter(_Quota())
+    handler.addFilter(_FloodFilter())
     return handler
 
 
@@ -66,7 +66,7 @@ class _JsonFormatter(logging.Formatter):
         return orjson.dumps(document).decode()
 
 
-class _Quota(logging.Filter):
+class _FloodFilter(logging.Filter):
     """Passes `LINES_PER_WINDOW` lines of a statement in a window; the next window tells how many were left out.
 
     Lines of the audit pass, all of them.

@@ -55,6 +55,8 @@ def main() -> None:
         _fail(f"{error.detail}{NO_SERVICE if error.code == 'unreachable' else ''}", 1)
     except (SfscError, StartError, StoreError) as error:
         _fail(str(error), 1)
+    except PermissionError as error:
+        _fail(f"{error.filename}: {error.strerror}", 1)
     except ValidationError as error:
         _fail(str(first_broken_rule(error)), 2)
     except SettingsError as error:

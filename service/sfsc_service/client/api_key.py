@@ -7,7 +7,10 @@ __all__ = ["key_header"]
 VARIABLE = "SFSC_API_KEY"
 
 
-def key_header(api_key: str | None) -> dict[str, str]:
-    """The header for a key, or for the one in the environment; none without either."""
+def key_header(api_key: str | None) -> dict[bytes, bytes]:
+    """The header for a key, or for the one in the environment; none without either.
+
+    In bytes, so that what is no key of any service is sent, and refused by the service.
+    """
     key = os.environ.get(VARIABLE, "") if api_key is None else api_key
-    return {"Authorization": f"Bearer {key}"} if key else {}
+    return {b"Authorization": f"Bearer {key.strip()}".encode("utf-8", "surrogateescape")} if key else {}

@@ -8,9 +8,11 @@ under load.
 import logging
 import os
 import resource
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sfsc_bundle.machine import own_groups
 from sfsc_service.errors import StartError
 
 __all__ = ["MemoryBudget", "memory_budget", "memory_limit"]
@@ -80,32 +82,17 @@ def memory_budget(explicit: int | None = None) -> MemoryBudget:
     return MemoryBudget(limit, source, taken, decoding, (free - decoding) // BODY_COPIES)
 
 
-def memory_limit(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> tuple[int, str]:
-    """The bytes that this process may use by its control groups and the machine, and which of them says so."""
+def memory_limit(groups: Iterable[Path] | None = None) -> tuple[int, str]:
+    """The bytes that this process may use by its control groups and the machine, and which of them says so.
+
+    Args:
+        groups: the folders of its control groups; None: as the system names them.
+    """
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    found = [limit for limit in _group_limits(proc, groups) if limit < machine]
+    own = own_groups("memory") if groups is None else groups
+    limits = [_number(group / name) for group in own for name in ("memory.max", "memory.limit_in_bytes")]
+    found = [limit for limit in limits if limit is not None and limit < machine]
     return (min(found), "the control group") if found else (machine, "the machine")
-
-
-def _group_limits(proc: Path, groups: Path) -> list[int]:
-    try:
-        lines = (proc / "self" / "cgroup").read_text().splitlines()
-    except OSError:
-        return []
-    limits: list[int | None] = []
-    for line in lines:
-        _, controllers, place = line.split(":", 2)
-        if controllers == "":
-            limits += [_number(file) for file in _upwards(groups, place, "memory.max")]
-        elif "memory" in controllers.split(","):
-            limits += [_number(file) for file in _upwards(groups / "memory", place, "memory.limit_in_bytes")]
-    return [limit for limit in limits if limit is not None]
-
-
-def _upwards(root: Path, place: str, name: str) -> list[Path]:
-    """The files of a group and of those above it; in a container, its own group may be the root."""
-    parts = Path(place.lstrip("/")).parts
-    return [root.joinpath(*parts[:depth], name) for depth in range(len(parts), -1, -1)]
 
 
 def _number(file: Path) -> int | None:

@@ -54,16 +54,21 @@ class Admission:
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
+        self._cors = app.state.settings.cors_origins is not None
         self._ready: dict[str, tuple[float, Refusal]] = {}
         """Route → until when its last refusal may be used again, and the refusal."""
 
-    def refusal(self, method: str, path: bytes, headers: Headers, waited_ms: float) -> Refusal | None:
+    def refusal(self, method: str, url: bytes, headers: Headers, waited_ms: float) -> Refusal | None:
         """The response to a request that would be refused anyway; counted in the metrics.
 
         Args:
             waited_ms: for how long it may have waited to be read.
         """
+        path, _, query = url.partition(b"?")
         route = _embedding_route(method, path, headers)
+        # A page of another origin cannot read a response without the headers that the application adds.
+        if self._cors and any(name == b"origin" for name, _ in headers):
+            return None
         service = getattr(self._app.state, "service", None)
         if route is None or service is None:
             return None
@@ -72,6 +77,9 @@ class Admission:
         except Problem as problem:
             service.metrics.problems.labels(problem.code).inc()
             service.metrics.http_requests.labels(method, route, str(problem.status)).inc()
+            # Its options are not read: without a width that is known, it counts as one of the narrowest.
+            limit = "hard" if b"deadline_ms=" in query else "soft"
+            service.metrics.deadlines.labels(service.embedder.catalog.floor, limit, "refused").inc()
             return self._refuse(problem, route)
         return None
 

@@ -134,8 +134,8 @@ class _App(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Build what every request passes, from the outside to the inside.
 
-        What believes a trusted proxy's headers and what answers pages of other origins, where settings name some;
-        the request's id; tracing, where it is on; the edge; the bound of an address, where one is set;
+        The request's id; what believes a trusted proxy's headers and what answers pages of other origins, where
+        settings name some; tracing, where it is on; the edge; the bound of an address, where one is set;
         authentication; middleware that was added with `add_middleware`, the last one first; the fast path, which
         answers the hottest routes itself and passes the others to FastAPI's router.
 
@@ -147,8 +147,8 @@ class _App(FastAPI):
         tracer = self.state.tracer
         most = settings.max_requests_per_address
         self.user_middleware = [
-            *_around_the_edge(settings),
             Middleware(RequestLog),
+            *_around_the_edge(settings),
             *([] if tracer is None else [Middleware(Traced, tracer=tracer)]),
             Middleware(Edge, metrics=self.state.metrics, memory=self.state.bodies),
             *([] if most is None else [Middleware(AddressCap, most=most)]),

@@ -10,8 +10,6 @@ __all__ = ["ARRIVED", "WAITED_MS", "arrival_of"]
 
 ARRIVED = "sfsc.arrived"
 """Key of the ASGI scope that holds the time of arrival in seconds, monotonic."""
-
-
 WAITED_MS = "sfsc.waited_ms"
 """Key of the ASGI scope that holds for how long the request may have waited to be read."""
 

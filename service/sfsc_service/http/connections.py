@@ -112,10 +112,10 @@ class BoundedConnection(HttpProtocol):
         if self._first_head is not None and self._is_above(self.url):
             return
         if self._between_requests:
-            method, path = self.parser.get_method().decode("ascii"), self.url.partition(b"?")[0]
+            method = self.parser.get_method().decode("ascii")
             waited_ms = 1000 * self._pause_s if time.monotonic() - self._read_again < WAITED_S else 0.0
             self.scope[WAITED_MS] = waited_ms  # type: ignore[literal-required]
-            self._refusal = self.admission.refusal(method, path, self.headers, waited_ms)
+            self._refusal = self.admission.refusal(method, self.url, self.headers, waited_ms)
         if self._refusal is None:
             super().on_headers_complete()
             if self._first_head is not None:

@@ -1,4 +1,4 @@
-"""The outermost layer: bounds on bodies, security headers, metrics, and a response whatever happens inside."""
+"""Bounds on bodies, security headers, metrics, and a response whatever happens inside."""
 
 import time
 

@@ -8,7 +8,7 @@ StoreError                        all of them; a `code` never changes, a message
 │   ├── InvalidWidthError         width_invalid
 │   ├── InvalidVectorError        vector_invalid
 │   ├── InvalidMetadataError      metadata_invalid
-│   ├── InvalidImageError       picture_invalid
+│   ├── InvalidImageError         picture_invalid
 │   ├── InvalidFilterError        filter_invalid
 │   ├── InvalidCursorError        cursor_invalid
 │   └── LimitExceededError        limit_exceeded

@@ -20,6 +20,7 @@ from sfsc_bundle.folder import Bundle
 from sfsc_service.cli.add import Add
 from sfsc_service.client import Client
 from sfsc_service.settings import Settings
+from sfsc_service.store.embedded.opening import DATABASE
 from tests.service.command import ENVIRONMENT, SFSC, run
 from tests.service.images import draw_image
 from tests.service.live import Live, running
@@ -180,7 +181,7 @@ def test_a_csv_that_is_none_is_said_in_one_sentence(sfsc: Command, photos: Path,
     [
         (("manifest.json", "w1.0.onnx"), "a bundle (manifest.json)"),
         (("recipe.json", "labels.json"), "a run folder of sfsc-train (recipe.json)"),
-        (("database.sqlite", "lock"), "the data folder of a service (database.sqlite)"),
+        ((DATABASE, "lock"), "the data folder of a service (database.sqlite)"),
     ],
 )
 def test_a_folder_that_another_command_wrote_is_refused(

@@ -4,10 +4,12 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from sfsc_bundle.machine import own_groups
 from sfsc_service.engine.memory_budget import LEAST_BYTES, memory_budget, memory_limit
 from sfsc_service.errors import StartError
 
@@ -15,14 +17,13 @@ MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 GIB = 2**30
 
 
-def tree(root: Path, groups: str, files: dict[str, str]) -> tuple[Path, Path]:
-    """A /proc and a /sys/fs/cgroup."""
-    (root / "proc" / "self").mkdir(parents=True)
-    (root / "proc" / "self" / "cgroup").write_text(groups)
+def tree(root: Path, groups: str, files: dict[str, str]) -> Iterator[Path]:
+    """The groups of a process by its /proc/self/cgroup and its /sys/fs/cgroup."""
+    (root / "membership").write_text(groups)
     for name, content in files.items():
         (root / "cgroup" / name).parent.mkdir(parents=True, exist_ok=True)
         (root / "cgroup" / name).write_text(content)
-    return root / "proc", root / "cgroup"
+    return own_groups("memory", root / "membership", root / "cgroup")
 
 
 GROUPS = {
@@ -42,12 +43,12 @@ GROUPS = {
 @pytest.mark.parametrize("name", GROUPS)
 def test_the_limit_of_a_control_group(name: str, tmp_path: Path) -> None:
     groups, files, expected = GROUPS[name]
-    found = memory_limit(*tree(tmp_path, groups, files))
+    found = memory_limit(tree(tmp_path, groups, files))
     assert found == ((MACHINE, "the machine") if expected is None else (expected, "the control group"))
 
 
 def test_a_machine_without_control_groups(tmp_path: Path) -> None:
-    assert memory_limit(tmp_path / "proc", tmp_path / "cgroup") == (MACHINE, "the machine")
+    assert memory_limit(own_groups("memory", tmp_path / "none", tmp_path / "cgroup")) == (MACHINE, "the machine")
 
 
 def test_what_is_left_is_shared() -> None:

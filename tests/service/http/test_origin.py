@@ -152,6 +152,7 @@ def test_a_page_that_is_named_may_call_and_read(named: Live) -> None:
     )
     assert allowed.status_code == 200
     assert allowed.headers["access-control-allow-origin"] == SHOP
+    assert allowed.headers["x-request-id"]
     assert "Authorization" in allowed.headers["access-control-allow-headers"]
     answer = send(named, "POST /search", Origin=SHOP, Sec_Fetch_Site="cross-site")
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, SHOP)

@@ -55,7 +55,24 @@ def test_what_needs_a_network_is_refused_before_the_application_sees_it(
     assert weak.metric("sfsc_http_seconds_count", route="/embed") == edge
     assert weak.metric("sfsc_http_requests_total", method="POST", route="/embed", status="429") == 2
     assert weak.metric("sfsc_problems_total", code="queue_full") == 5
+    assert weak.post_image("/embed", draw_image(1), deadline_ms=60_000).status_code == 429
+    late = {"outcome": "refused", "width": "0.25"}
+    counted = [weak.metric("sfsc_deadlines_total", limit=limit, **late) for limit in ("soft", "hard")]
+    assert counted == [5, 1]
     held.release()
+
+
+def test_a_page_of_another_origin_that_may_call_can_read_why_it_is_refused(
+    settings: Settings, callers: ThreadPoolExecutor
+) -> None:
+    origin = "https://shop.example"
+    long = {"threads": 1, "slo_ms": 2000.0, "queue_ms": 20_000.0}
+    with running(settings.model_copy(update={**long, "cors_origins": origin})) as live:
+        held = full(live, callers)
+        answer = live.http.post("/embed", content=draw_image(1), headers=JPEG | {"Origin": origin})
+        assert (answer.status_code, answer.json()["code"]) == (429, "queue_full")
+        assert answer.headers["access-control-allow-origin"] == origin
+        held.release()
 
 
 def test_what_needs_no_network_is_answered(weak: Live, callers: ThreadPoolExecutor) -> None:

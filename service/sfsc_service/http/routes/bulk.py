@@ -57,8 +57,6 @@ PER_IMAGE = ("metadata", "crop")
 """Fields of a form that stand beside each image."""
 MAX_LINES_PER_ITEM = 4
 """Lines of an NDJSON body for each item that it may have: some clients write empty ones."""
-
-
 LINE_BYTES = 1024
 """A line takes as long as parsing so many bytes, however short it is."""
 

@@ -16,6 +16,7 @@ from sfsc_service.store.embedded.acknowledged import AcknowledgedMark
 from sfsc_service.store.embedded.changes import AppliedChange, Int64, merge
 from sfsc_service.store.embedded.damage import Damage
 from sfsc_service.store.embedded.images import ImageFolder
+from sfsc_service.store.embedded.in_flight import cause_of
 from sfsc_service.store.embedded.index.vector_index import VectorIndex
 from sfsc_service.store.embedded.recovery import fill_index
 from sfsc_service.store.embedded.reserve import DiskReserve
@@ -134,7 +135,7 @@ class Committer:
         except Exception as error:
             self._database.rollback()
             self._clean_up(requests, {})
-            raise StoreFailedError(f"the change could not be written and is undone: {error}") from error
+            raise StoreFailedError(f"the change could not be written and is undone: {cause_of(error)}") from error
         return changes
 
     def _attempt(self, request: WriteRequest, changes: dict[WriteRequest, AppliedChange]) -> None:
@@ -152,7 +153,10 @@ class Committer:
         except Exception as error:
             self._database.rollback(vectors_stored=True)
             self._clean_up(requests, {})
-            raise StoreFailedError(f"the vectors could not be written, the change is undone: {error}") from error
+            _log.error("vectors could not be written, their change is undone: %s", error)
+            raise StoreFailedError(
+                f"the vectors could not be written, the change is undone: {cause_of(error)}"
+            ) from error
         try:
             self._database.commit()
         except Exception as error:
@@ -179,8 +183,9 @@ class Committer:
             with self._readers.acquire() as reader:
                 fill_index(self._index, reader, self._segments, self._database.last_sequence, self._damage)
         except Exception as error:
+            _log.exception("the index could not be rebuilt, so no further change is taken; restart the service")
             raise OutcomeUnknownError(
-                f"the change is stored, but the index could not be rebuilt; restart the service: {error!r}"
+                "the change is stored, but the index could not be rebuilt; restart the service"
             ) from error
         self.broken = False
 

@@ -8,9 +8,14 @@ from contextlib import contextmanager
 from sfsc_service.store.embedded.sqlite.schema import DatabaseError
 from sfsc_service.store.errors import StoreClosedError, StoreFailedError
 
-__all__ = ["InFlightCalls"]
+__all__ = ["InFlightCalls", "cause_of"]
 
 _log = logging.getLogger(__name__)
+
+
+def cause_of(error: Exception) -> str:
+    """What failed, without the path of a file, which is no business of callers."""
+    return f"{error.strerror}" if isinstance(error, OSError) else f"{error}"
 
 
 class InFlightCalls:
@@ -37,10 +42,9 @@ class InFlightCalls:
         try:
             yield
         except (DatabaseError, OSError, MemoryError, RuntimeError) as error:
-            cause = f"{error}"
             if not opening:
                 _log.error("a call of the store failed with %s: %s", type(error).__name__, error)
-                cause = f"{error.strerror}" if isinstance(error, OSError) else cause
+            cause = error if opening else cause_of(error)
             raise StoreFailedError(f"storage failure: {type(error).__name__}: {cause}") from error
         finally:
             with self._changed:

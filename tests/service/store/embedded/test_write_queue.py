@@ -137,6 +137,17 @@ def test_a_full_disk_fails_the_change_and_leaves_database_and_index_in_agreement
     assert embedded.alive
 
 
+def test_the_error_of_a_change_names_no_path_of_the_machine(embedded: EmbeddedStore, tmp_path: Path) -> None:
+    (segments,) = tmp_path.rglob("segments")
+    segments.rename(segments.with_name("elsewhere"))
+    with pytest.raises(errors.StoreFailedError, match="could not be written") as refusal:
+        embedded.upsert([make_item("a")])
+    assert "No such file" in str(refusal.value)
+    assert str(tmp_path) not in str(refusal.value)
+    segments.with_name("elsewhere").rename(segments)
+    embedded.upsert([make_item("a")])
+
+
 def test_a_commit_that_fails_is_undone_while_the_store_is_open(
     embedded: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
