@@ -17,12 +17,14 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import IO
 from typing import Any
 
 import httpx
@@ -145,15 +147,25 @@ class Visitor:
     def _served(self, command: str) -> Iterator[str]:
         port = free_port()
         environment = self._environment | {"SFSC_PORT": str(port)}
-        server = subprocess.Popen(bash(f"exec {command}"), cwd=self.folder, env=environment)
         url = f"http://127.0.0.1:{port}"
-        try:
-            with httpx.Client(base_url=url, timeout=60) as client:
-                wait_ready(client, server, limit_s=TIMEOUT_S)
-            yield url
-        finally:
-            server.terminate()
-            server.wait(60)
+        with TemporaryFile("w+") as said:
+            server = subprocess.Popen(bash(f"exec {command}"), cwd=self.folder, env=environment, stdout=said)
+            try:
+                with httpx.Client(base_url=url, timeout=60) as client:
+                    wait_ready(client, server, limit_s=TIMEOUT_S)
+                if command.startswith("sfsc demo"):
+                    _wait_for(f"open {url}", said)  # its gallery is loaded then
+                yield url
+            finally:
+                server.terminate()
+                server.wait(60)
+
+
+def _wait_for(line: str, said: IO[str]) -> None:
+    end = time.monotonic() + TIMEOUT_S
+    while line not in os.pread(said.fileno(), 1 << 20, 0).decode():
+        assert time.monotonic() < end, f"a demo has not said {line!r}"
+        time.sleep(0.1)
 
 
 def bash(code: str) -> list[str]:

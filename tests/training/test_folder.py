@@ -43,7 +43,7 @@ def test_hidden_files_and_files_of_other_kinds_are_ignored_and_counted(photos):
     for name in ("__MACOSX/id900", ".thumbnails/id900"):
         (photos / name).mkdir(parents=True)
         shutil.copy(photos / "id900/c1_0.png", photos / name / "x.png")
-    for name in ("IMG_1.HEIC", "IMG_2.heic", "notes.txt"):
+    for name in ("IMG_1.DNG", "IMG_2.dng", "notes.txt"):
         (photos / "id901" / name).write_bytes(b"x")
     dataset = read_folder(photos, STRICT, 0)
     assert dataset.sha256 == clean.sha256
@@ -55,7 +55,7 @@ def test_hidden_files_and_files_of_other_kinds_are_ignored_and_counted(photos):
         "__MACOSX",
         ".thumbnails",
     }
-    assert len(notes["files that are no images by their suffix (.heic 2, .txt 1), ignored"]) == 3
+    assert len(notes["files that are no images by their suffix (.dng 2, .txt 1), ignored"]) == 3
 
 
 def make_dangling_link(folder: Path) -> str:
@@ -295,9 +295,9 @@ def test_a_folder_without_identities_says_what_it_holds(tmp_path):
     with pytest.raises(DataError, match=r"has no images; they must lie at IDENTITY/IMAGE$"):
         read_folder(tmp_path, LENIENT, 0)
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "b.heic").write_bytes(b"x")
+    (tmp_path / "a" / "b.dng").write_bytes(b"x")
     with pytest.raises(
-        DataError, match=r"has no images; .* \(files that are no images by their suffix \(.heic 1\)"
+        DataError, match=r"has no images; .* \(files that are no images by their suffix \(.dng 1\)"
     ):
         read_folder(tmp_path, LENIENT, 0)
     (tmp_path / "list.csv").write_text("path,identity\n")
