@@ -287,7 +287,8 @@ def test_the_readmes_own_images_are_served_without_training(typed):
     (added,) = (out for block, out in typed("README.md") if "sfsc add photos" in block.code)
     counts, *found = added.splitlines()
     assert counts == "added 0, replaced 0, unchanged 48, removed 0, left out 0"
-    assert '"added_from":"photos"' in re.sub(r"[\s│]", "", "".join(found))  # cells of the table break where they must
+    # Cells of the table break where they must.
+    assert '"added_from":"photos"' in re.sub(r"[\s│]", "", "".join(found))
 
 
 def test_the_readmes_training_makes_a_bundle_that_is_served(typed):
