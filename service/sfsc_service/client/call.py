@@ -28,6 +28,7 @@ __all__ = [
 
 P = ParamSpec("P")
 T = TypeVar("T")
+S = TypeVar("S")
 
 Repeat = Literal["always", "if refused", "never"]
 """When a call may be sent again; `always` includes lost connections, `if refused` means that nothing was done."""
@@ -119,10 +120,10 @@ class Route(Generic[P, T]):
         return method
 
 
-class Stream(Generic[P, T]):
-    """A method that makes calls one after the other and iterates over what all of them give."""
+class _Iterating(Generic[P, T, S]):
+    """A method that makes calls and iterates over what all of them give."""
 
-    def __init__(self, prepare: Callable[Concatenate[Any, P], Steps[T]]) -> None:
+    def __init__(self, prepare: Callable[Concatenate[Any, P], S]) -> None:
         self._prepare = prepare
         self.__doc__ = prepare.__doc__
 
@@ -133,40 +134,32 @@ class Stream(Generic[P, T]):
     def __get__(self, client: NonBlocking, owner: type) -> Callable[P, AsyncIterator[T]]: ...
 
     def __get__(self, client: Any, owner: type) -> Any:
-        """The method of a client, or this stream itself as an attribute of the class."""
+        """The method of a client, or this object itself as an attribute of the class."""
         if client is None:
             return self
 
         @functools.wraps(self._prepare)
         def method(*args: Any, **options: Any) -> Any:
-            return client.iterate(self._prepare(client, *args, **options))
+            return self._begin(client, self._prepare(client, *args, **options))
 
         return method
 
+    def _begin(self, client: Any, prepared: S) -> Any:
+        raise NotImplementedError
 
-class Pipeline(Generic[P, T]):
-    """The same for calls that need no other's answer: while one is answered, the next one is prepared."""
 
-    def __init__(self, prepare: Callable[Concatenate[Any, P], Iterator[Call[Batch[T]]]]) -> None:
-        self._prepare = prepare
-        self.__doc__ = prepare.__doc__
+class Stream(_Iterating[P, T, Steps[T]]):
+    """Calls one after the other, each told what the previous one gave."""
 
-    @overload
-    def __get__(self, client: Blocking, owner: type) -> Callable[P, Iterator[T]]: ...
+    def _begin(self, client: Any, prepared: Steps[T]) -> Any:
+        return client.iterate(prepared)
 
-    @overload
-    def __get__(self, client: NonBlocking, owner: type) -> Callable[P, AsyncIterator[T]]: ...
 
-    def __get__(self, client: Any, owner: type) -> Any:
-        """The method of a client, or this pipeline itself as an attribute of the class."""
-        if client is None:
-            return self
+class Pipeline(_Iterating[P, T, Iterator[Call[Batch[T]]]]):
+    """Calls that need no other's answer: while one is answered, the next one is prepared."""
 
-        @functools.wraps(self._prepare)
-        def method(*args: Any, **options: Any) -> Any:
-            return client.pipe(self._prepare(client, *args, **options))
-
-        return method
+    def _begin(self, client: Any, prepared: Iterator[Call[Batch[T]]]) -> Any:
+        return client.pipe(prepared)
 
 
 def next_call(steps: Steps[T], previous: Batch[T] | None) -> Call[Batch[T]] | None:

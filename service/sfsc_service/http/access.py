@@ -16,7 +16,7 @@ from starlette.types import Scope
 
 from sfsc_service.errors import StartError
 
-__all__ = ["Access", "AccessTable", "KeyScope", "access_of", "needs"]
+__all__ = ["HEALTH_PATHS", "Access", "AccessTable", "KeyScope", "access_of", "needs"]
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
@@ -24,6 +24,8 @@ KeyScope = Literal["read", "write", "admin"]
 Access = KeyScope | Literal["health", "open", "metrics"]
 
 ATTRIBUTE = "sfsc_access"
+HEALTH_PATHS = frozenset({"/livez", "/readyz"})
+"""Of the routes that need "health", for what must know them before a request is routed."""
 
 
 def needs(access: Access) -> Callable[[Endpoint], Endpoint]:

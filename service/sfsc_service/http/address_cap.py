@@ -5,10 +5,9 @@ from collections import Counter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sfsc_service.errors import Problem
+from sfsc_service.http.access import HEALTH_PATHS
 
 __all__ = ["AddressCap"]
-
-EXEMPT = frozenset({"/livez", "/readyz"})
 
 
 class AddressCap:
@@ -21,7 +20,7 @@ class AddressCap:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request. Raises Problem: address_limit."""
         client = scope.get("client")
-        if client is None or scope["path"] in EXEMPT:
+        if client is None or scope["path"] in HEALTH_PATHS:
             await self._app(scope, receive, send)
             return
         address = client[0]

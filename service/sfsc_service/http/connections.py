@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from fastapi import FastAPI
 
 from sfsc_service.errors import Problem
+from sfsc_service.http.access import HEALTH_PATHS
 from sfsc_service.http.admission import Admission, Refusal
 from sfsc_service.http.arrival import ARRIVED, WAITED_MS
 from sfsc_service.http.http_protocol import INTERIM, Cause, HttpProtocol
@@ -43,7 +44,6 @@ WAITED_S = 0.25
 HEALTH_CONNECTIONS = 32
 """Connections above the greatest number that are open for health checks at a time."""
 HEALTH_HEAD_TIMEOUT_S = 1.0
-HEALTH = frozenset({b"/livez", b"/readyz"})
 CLOSE = (b"connection", b"close")
 MAPPED = "::ffff:"
 """How a socket of IPv6 writes an address of IPv4 (RFC 4291, section 2.5.5.2)."""
@@ -173,7 +173,7 @@ class BoundedConnection(HttpProtocol):
         """Refuse the first request of a connection above the greatest number unless it is a health check."""
         assert self._first_head is not None
         self._first_head.cancel()
-        if url.partition(b"?")[0] in HEALTH:
+        if url.partition(b"?")[0].decode("latin-1") in HEALTH_PATHS:
             return False
         self._refusal = self.too_many
         self._refuse_connection()

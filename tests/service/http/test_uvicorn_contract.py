@@ -1,16 +1,26 @@
-"""What http_protocol.py and connections.py use of uvicorn and httptools, none of which is documented.
+"""What http_protocol.py, connections.py and server.py use of uvicorn and httptools, none of which is documented.
 
 A release that changes any of it fails here, by name, before it fails in a way that is hard to understand.
 """
 
+import asyncio
 import inspect
+import socket
+import time
 
 import httptools
 import pytest
+import uvicorn
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-OVERRIDDEN = (
+from sfsc_service.http.connections import BoundedConnection
+from sfsc_service.settings import Settings
+from tests.service.live import Live, running
+
+UNFINISHED = b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\n"
+
+OVERRIDDEN = {
     "connection_made",
     "connection_lost",
     "data_received",
@@ -21,7 +31,7 @@ OVERRIDDEN = (
     "on_body",
     "on_message_complete",
     "on_response_complete",
-)
+}
 
 
 @pytest.mark.parametrize(
@@ -40,9 +50,22 @@ def test_the_state_of_a_call(name: str) -> None:
     assert f"self.{name} = " in inspect.getsource(RequestResponseCycle.__init__)
 
 
-@pytest.mark.parametrize("name", OVERRIDDEN)
+@pytest.mark.parametrize("name", sorted(OVERRIDDEN))
 def test_the_callbacks_that_are_overridden(name: str) -> None:
     assert callable(getattr(HttpToolsProtocol, name))
+
+
+def parameters(function: object) -> list[str]:
+    return list(inspect.signature(function).parameters)  # type: ignore[arg-type]
+
+
+def test_the_overridden_methods_are_called_as_they_were() -> None:
+    for name in OVERRIDDEN & vars(BoundedConnection).keys():
+        ours, theirs = getattr(BoundedConnection, name), getattr(HttpToolsProtocol, name)
+        assert parameters(ours) == parameters(theirs), name
+    assert parameters(uvicorn.Server.on_tick) == ["self", "counter"]
+    assert inspect.iscoroutinefunction(uvicorn.Server.on_tick)
+    assert parameters(uvicorn.Server.handle_exit) == ["self", "sig", "frame"]
 
 
 def test_what_is_no_http_is_answered_by_a_method_that_is_overridden() -> None:
@@ -79,3 +102,50 @@ def test_an_error_in_a_callback_ends_the_parser_at_once() -> None:
     with pytest.raises(httptools.HttpParserError):
         httptools.HttpRequestParser(refusing).feed_data(b"GET / HTTP/1.1\r\n\r\n" * 3)
     assert refusing.begun == 1
+
+
+def test_a_connection_has_the_state_that_its_bounds_are_checked_by(settings: Settings) -> None:
+    """cycle: None before the first request, then the last one; the keep-alive timer runs between two."""
+    with running(settings) as live, socket.create_connection(address_of(live), timeout=30) as client:
+        connection = until_there(live, client)
+        assert state(live, connection) == (None, None, False)
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert client.recv(65_536).startswith(b"HTTP/1.1 200")
+        assert state(live, connection) == (True, True, True)
+        client.sendall(UNFINISHED)
+        end = time.monotonic() + 30
+        while state(live, connection)[0]:
+            assert time.monotonic() < end
+        assert state(live, connection) == (False, True, False)
+
+
+def address_of(live: Live) -> tuple[str, int]:
+    host, port = live.url.removeprefix("http://").split(":")
+    return host, int(port)
+
+
+def until_there(live: Live, client: socket.socket) -> BoundedConnection:
+    """The service's side of a client's connection."""
+
+    async def find() -> BoundedConnection:
+        while True:
+            for connection in live.server.server_state.connections:
+                if connection.client == client.getsockname():
+                    return connection
+            await asyncio.sleep(0.01)
+
+    return asyncio.run_coroutine_threadsafe(find(), live.loop).result(30)
+
+
+def state(live: Live, connection: BoundedConnection) -> tuple[bool | None, bool | None, bool]:
+    """Whether the response is complete, whether there is a scope, whether the keep-alive timer runs."""
+
+    async def look() -> tuple[bool | None, bool | None, bool]:
+        cycle = connection.cycle
+        return (
+            None if cycle is None else cycle.response_complete,
+            None if cycle is None else connection.scope is not None,
+            connection.timeout_keep_alive_task is not None,
+        )
+
+    return asyncio.run_coroutine_threadsafe(look(), live.loop).result(30)

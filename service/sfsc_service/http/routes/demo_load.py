@@ -42,8 +42,8 @@ def _read(samples: Iterable[ListedImage], preprocessing: Preprocessing) -> list[
     for sample in samples:
         try:
             images.append(small_jpeg(sample.path.read_bytes(), preprocessing))
-        except (OSError, ImageError) as error:
-            log.warning("sample image %s is left out of the simulated load: %s", sample.path, error)
+        except (OSError, ImageError, MemoryError) as error:
+            log.warning("sample image %s is left out of the simulated load: %r", sample.path, error)
     return images
 
 
