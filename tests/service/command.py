@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-__all__ = ["ENVIRONMENT", "SFSC", "run", "serving", "until_ready"]
+__all__ = ["ENVIRONMENT", "SFSC", "one_sentence", "run", "serving", "until_ready"]
 
 SFSC = Path(sys.executable).with_name("sfsc")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("SFSC_")} | {
@@ -72,3 +72,10 @@ def until_ready(url: str) -> None:
             pass
         time.sleep(0.1)
     raise AssertionError("the service has not become ready")
+
+
+def one_sentence(done: "subprocess.CompletedProcess[str]") -> str:
+    lines = [line for line in done.stderr.splitlines() if not re.match(r"\d{4}-\d\d-\d\d .* INFO", line)]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("sfsc: ")
+    return lines[0]

@@ -14,7 +14,7 @@ from starlette.routing import Mount, Route
 
 from sfsc_bundle.folder import Bundle
 from sfsc_service.errors import StartError
-from sfsc_service.http.access import Access, access_of
+from sfsc_service.http.access import HEALTH_PATHS, Access, access_of
 from sfsc_service.http.app import create_app
 from sfsc_service.http.keys import file_line, make_key
 from sfsc_service.settings import Settings
@@ -225,3 +225,7 @@ def test_the_document_says_which_scope_an_operation_needs(guarded: Live, live: L
         assert security == (None if scope is None else [{"bearer": [scope]}, {"header": [scope]}]), call
     assert set(document["components"]["securitySchemes"]) == {"bearer", "header"}
     assert set(scopes(live.http.get("/openapi.json").json()).values()) == {None}, "without keys none is needed"
+
+
+def test_the_paths_of_health_are_those_of_the_routes_that_need_nothing() -> None:
+    assert {route.partition(" ")[2] for route, needed in NEEDED.items() if needed == "health"} == HEALTH_PATHS

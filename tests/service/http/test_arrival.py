@@ -1,5 +1,6 @@
 """A request's time runs from the moment its head was read, however late its endpoint runs."""
 
+import asyncio
 import time
 from types import SimpleNamespace
 
@@ -21,3 +22,23 @@ def test_time_runs_from_the_head(live: Live, monkeypatch: pytest.MonkeyPatch) ->
     assert response.json()["results"][0]["budget_met"] is False
     refused = live.http.post("/embed?deadline_ms=20000", content=draw_image(0), headers=JPEG)
     assert refused.json()["code"] in ("deadline_unreachable", "deadline_passed")
+
+
+def test_a_late_request_lets_others_go_first(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    decode, sleep = live.service.embedder._decoding.decode_now, asyncio.sleep
+    calls: list[str] = []
+
+    async def turn(seconds: float) -> None:
+        if seconds == 0:
+            calls.append("others")
+        await sleep(seconds)
+
+    monkeypatch.setattr(
+        live.service.embedder._decoding, "decode_now", lambda *given: [calls.append("decode"), decode(*given)][1]
+    )
+    monkeypatch.setattr("sfsc_service.engine.embedder.asyncio", SimpleNamespace(**vars(asyncio) | {"sleep": turn}))
+    assert live.http.post("/embed", content=draw_image(0), headers=JPEG).status_code == 200
+    earlier = SimpleNamespace(monotonic=lambda: time.monotonic() - WAITED_S)
+    monkeypatch.setattr("sfsc_service.http.connections.time", earlier)
+    assert live.http.post("/embed", content=draw_image(0), headers=JPEG).status_code == 200
+    assert calls == ["decode", "others", "decode"]

@@ -60,7 +60,7 @@ def parameters(function: object) -> list[str]:
 
 
 def test_the_overridden_methods_are_called_as_they_were() -> None:
-    for name in OVERRIDDEN & vars(BoundedConnection).keys():
+    for name in OVERRIDDEN:
         ours, theirs = getattr(BoundedConnection, name), getattr(HttpToolsProtocol, name)
         assert parameters(ours) == parameters(theirs), name
     assert parameters(uvicorn.Server.on_tick) == ["self", "counter"]
