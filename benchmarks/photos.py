@@ -25,7 +25,6 @@ from live_service import serving
 from main_job import command, insert, search_all, timed, unpack
 from result_file import Figure, write_result
 from sfsc_bundle.folder import open_bundle
-from sfsc_bundle.manifest import Trained
 from sfsc_bundle.retrieval import Scores
 from sfsc_training.config import load_recipe
 from sfsc_training.data.dataset import Split
@@ -62,7 +61,7 @@ def measure(name: str, work: Path) -> None:
     split = read_folder(data, recipe.data, recipe.seed).test
     found: dict[str, Scores] = {}
     with serving(bundle, folder, len(split.gallery)) as client:
-        for width in recipe.width_names:
+        for width in open_bundle(bundle).manifest.widths:
             insert(client, split, dict.fromkeys((split.names[place] for place in split.gallery), width))
             found[width] = search_all(client, split, width)
     publish(name, run, bundle, split, found, json.loads((folder / "seconds.json").read_text()))
@@ -134,8 +133,7 @@ def publish(name: str, run: Path, bundle: Path, split: Split, found: dict[str, S
     """Compare with the untouched network and write the result."""
     recipe, evaluation = load_recipe("photos"), json.loads((run / "evaluation-test.json").read_text())
     untouched, mapped = evaluation["untouched"], evaluation["untouched"]["mapped"]
-    manifest = open_bundle(bundle).manifest
-    assert isinstance(manifest.provenance, Trained)
+    steps = evaluation["step"]
     gain = found["1.0"].mean_ap - untouched["mean_ap"]
     figures = [
         Figure("untouched network: mAP", untouched["mean_ap"], "points"),
@@ -152,13 +150,14 @@ def publish(name: str, run: Path, bundle: Path, split: Split, found: dict[str, S
         ),
         Figure("mAP over HTTP at 1.0 − the untouched network's", gain, "points", ">= 0"),
         Figure("time: train", seconds, "s", "<= 1800" if name == "grocery-store" else None),
-        Figure("time: a step", seconds / manifest.provenance.steps, "s"),
+        Figure("time: a step", seconds / steps, "s"),
     ]
     data = {
         "evaluation": evaluation,
         "http": {width: {"mean_ap": score.mean_ap, "rank1": score.rank1} for width, score in found.items()},
-        "recipe": manifest.provenance.recipe,
-        "steps": manifest.provenance.steps,
+        "recipe": recipe.model_dump(mode="json"),
+        "provenance": open_bundle(bundle).manifest.provenance.kind,
+        "steps": steps,
         "images_per_s": [
             json.loads(line)["images_per_s"] for line in (run / "history.jsonl").read_text().splitlines()
         ],

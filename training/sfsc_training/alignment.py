@@ -102,8 +102,8 @@ class Sample:
 
     @property
     def dimension(self) -> int:
-        """The largest dimension of an embedding; so many images determine every map."""
-        return max(int(rows.shape[1]) for rows in (self.full, *self.embeddings.values()))
+        """The largest dimension D′ of an embedding; so many images determine every map [D′, D]."""
+        return max(int(rows.shape[1]) for rows in self.embeddings.values())
 
 
 class Fitter:

@@ -4,13 +4,13 @@ import sys
 from fnmatch import fnmatchcase
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, NoReturn, assert_never
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 from sfsc_bundle.errors import SfscError
-from sfsc_bundle.folder import Bundle, check_target
+from sfsc_bundle.folder import check_target
 from sfsc_training.adopt.command import adopt_command
 from sfsc_training.align_run import MethodName, align_joined, align_run, align_trained, make_method
 from sfsc_training.arithmetic_file import write_arithmetic
@@ -21,7 +21,6 @@ from sfsc_training.cli_options import (
     DataFolder,
     DeviceOption,
     Replace,
-    RunFolder,
     SplitName,
     Threads,
     Unlabelled,
@@ -37,6 +36,8 @@ from sfsc_training.errors import ExportError, FailedError, RecipeError, Training
 from sfsc_training.evaluate_command import evaluate_command
 from sfsc_training.event_files import write_event_files
 from sfsc_training.export import export_joined
+from sfsc_training.export_command import export_command, print_alignment, print_bundle
+from sfsc_training.full_width import reason_to_exchange
 from sfsc_training.joined_runs import JoinedRuns, open_joined
 from sfsc_training.loop import RunOptions
 from sfsc_training.loop import train as train_run
@@ -46,7 +47,6 @@ from sfsc_training.results import read_result
 from sfsc_training.resume import check_run_folder
 from sfsc_training.run import open_run
 from sfsc_training.sweep import read_sweep, run_sweep
-from sfsc_training.untouched import compare_with_untouched
 
 __all__ = ["main"]
 
@@ -169,22 +169,24 @@ def train(
     train_run(loaded, dataset, folder, console, options, teacher, images)
     if not is_first():
         return
-    _finish(folder, dataset, data, device, teacher, aligned=not no_align)
+    _finish(folder, dataset, device, teacher, aligned=not no_align)
     console.print(f"{loaded.name} is trained; next: sfsc-train evaluate {folder} --data {data}")
 
 
-def _finish(
-    folder: Path, dataset: Dataset, data: Path, device: Device, teacher: Path | None, *, aligned: bool
-) -> None:
+def _finish(folder: Path, dataset: Dataset, device: Device, teacher: Path | None, *, aligned: bool) -> None:
     """What follows the last step of a training: alignment, its arithmetic, and the untouched network beside it."""
     if aligned:
         older = None if teacher is None or older_space(folder) is None else open_run(teacher, device=device)
         trained = align_trained(folder, dataset, device, console, older)
-        _print_alignment(JoinedRuns((trained,)))
+        print_alignment(JoinedRuns((trained,)), console)
     else:
         trained = open_run(folder, dataset, device)
     write_arithmetic(trained, len(dataset.train.paths), teacher)
-    compare_with_untouched(trained, dataset, data, console)
+    reason = reason_to_exchange(trained, dataset, console)
+    if reason is not None:
+        console.print(
+            f"{reason}: export will put the untouched network at width 1.0", highlight=False, soft_wrap=True
+        )
 
 
 @app.command()
@@ -233,39 +235,15 @@ def align(
     joined, dataset = open_joined(runs, lambda run: open_with_data(run, data, console, device, aligned=False))
     if to is None:
         run = align_run(joined.widest, dataset, console, method=chosen, unlabelled=unlabelled, older=older)
-        _print_alignment(JoinedRuns((run,)))
+        print_alignment(JoinedRuns((run,)), console)
         return
     joined = align_joined(joined, dataset, console, method=chosen, unlabelled=unlabelled, older=older)
-    _print_alignment(joined)
-    _print_bundle(export_joined(joined, dataset, to, console, replace=replace))
+    print_alignment(joined, console)
+    print_bundle(export_joined(joined, dataset, to, console, replace=replace), console)
 
 
 app.command(name="evaluate")(evaluate_command)
-
-
-@app.command()
-def export(
-    run: RunFolder,
-    data: DataFolder,
-    to: Annotated[
-        Path, typer.Option("--to", metavar="FOLDER", help="bundle folder to write, such as models/NAME")
-    ],
-    unlabelled: Unlabelled = None,
-    replace: Replace = False,
-) -> None:
-    """Write a bundle: an ONNX graph per width, checked against the network, and the quality matrix.
-
-    With --unlabelled the bundle is aligned anew, as `align` does it; the run keeps the alignment that it has.
-    """
-    check_target(to, replace)
-    opened, dataset = open_with_data(run, data, console)
-    joined = JoinedRuns((opened,))
-    if unlabelled is not None:
-        joined = align_joined(joined, dataset, console, unlabelled=unlabelled)
-        _print_alignment(joined)
-    _print_bundle(export_joined(joined, dataset, to, console, replace=replace))
-
-
+app.command(name="export")(export_command)
 app.command(name="adopt")(adopt_command)
 
 
@@ -335,34 +313,6 @@ def recipes() -> None:
     for name, path in packaged.items():
         console.print(f"{name:{longest}}  {purpose(path)}", highlight=False, soft_wrap=True)
     console.print(f"\ntheir files: {next(iter(packaged.values())).parent}", highlight=False, soft_wrap=True)
-
-
-def _print_alignment(joined: JoinedRuns) -> None:
-    if joined.widest.alignment is None:
-        return
-    found = joined.widest.alignment.description
-    match found.base:
-        case None:
-            what = "the embeddings stay as they are"
-        case "procrustes" | "least-squares":
-            blend = f", {found.ridge_share:g} of a ridge map" if found.ridge_share else ""
-            what = f"{found.base}{blend}, λ {found.strength:g}, space {joined.space}"
-        case _:
-            assert_never(found.base)
-    names = ", ".join(dict.fromkeys(run.recipe.name for run in joined.runs))
-    console.print(f"alignment of {names}: {what}")
-    if found.before is not None and found.after is not None:
-        console.print(f"mixed gallery of validation identities: mAP {found.before:.2f} → {found.after:.2f}")
-
-
-def _print_bundle(bundle: Bundle) -> None:
-    size = sum((bundle.folder / part.file).stat().st_size for part in bundle.manifest.submodels) / 1e6
-    widths = ", ".join(bundle.manifest.widths)
-    console.print(
-        f"bundle written to {bundle.folder}: widths {widths}, {size:.1f} MB; "
-        f"next: sfsc serve {bundle.folder} --data data/{bundle.folder.name}",
-        soft_wrap=True,
-    )
 
 
 def _recipe(name: str | None, settings: list[str], start: Path | None) -> Recipe:

@@ -18,7 +18,7 @@ from sfsc_training.errors import AdoptionError
 from sfsc_training.networks.normalise import default_normalisation
 from sfsc_training.onnx_session import open_session
 
-__all__ = ["Foreign", "open_foreign"]
+__all__ = ["Foreign", "as_foreign", "open_foreign"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -51,7 +51,11 @@ def open_foreign(wanted: Wanted) -> Foreign:
         AdoptionError: it cannot be read, is no image embedder, contradicts what is said of it, or does not run.
         NetworkError: timm does not have it, or the package with its weights is not installed.
     """
-    loaded = load_network(wanted)
+    return as_foreign(wanted, load_network(wanted))
+
+
+def as_foreign(wanted: Wanted, loaded: Loaded) -> Foreign:
+    """`open_foreign` of a graph in memory, of which `wanted` says the width and how it is fed."""
     graph = modern(loaded.graph, loaded.source)
     signature = read_signature(graph, loaded.source, wanted.layout)
     foreign = Foreign(

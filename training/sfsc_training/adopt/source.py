@@ -20,7 +20,7 @@ from sfsc_training.networks.backbone import make_backbone
 from sfsc_training.networks.normalise import normalisation_of_weights
 from sfsc_training.networks.published_weights import published_weights
 
-__all__ = ["Loaded", "Origin", "Wanted", "load_network"]
+__all__ = ["Loaded", "Origin", "Wanted", "load_network", "load_start"]
 
 Origin = Literal["file", "timm", "weights"]
 """A file's path; the name of a timm model; the name of published weights."""
@@ -63,11 +63,7 @@ def load_network(wanted: Wanted) -> Loaded:
         case "file":
             return _load_file(Path(wanted.name))
         case "timm":
-            backbone = make_backbone(NetworkSection(backbone=wanted.name, pretrained=True))
-            licence = getattr(backbone, "pretrained_cfg", {}).get("license") or "unknown"
-            return _exported(
-                backbone, wanted.size, f"timm {wanted.name}", digest_weights(backbone.state_dict()), licence
-            )
+            return load_start(NetworkSection(backbone=wanted.name, pretrained=True), wanted.size)
         case "weights":
             name: WeightsName | None = next((name for name in get_args(WeightsName) if name == wanted.name), None)
             if name is None:
@@ -75,11 +71,26 @@ def load_network(wanted: Wanted) -> Loaded:
                     f"--weights must be one of {', '.join(get_args(WeightsName))}, found {wanted.name}"
                 )
             known = published_weights(name)
-            backbone = make_backbone(NetworkSection(backbone=known.backbone, weights=name))
-            source = f"{known.package}: {Path(known.file).name}"
-            return _exported(backbone, wanted.size, source, known.sha256, known.licence)
+            return load_start(NetworkSection(backbone=known.backbone, weights=name), wanted.size)
         case _:
             assert_never(wanted.origin)
+
+
+def load_start(section: NetworkSection, size: Size | None) -> Loaded:
+    """The backbone of a recipe with the weights that it starts from.
+
+    Raises:
+        NetworkError: as `load_network`.
+    """
+    backbone = make_backbone(section)
+    if section.weights is not None:
+        known = published_weights(section.weights)
+        return _exported(backbone, size, f"{known.package}: {Path(known.file).name}", known.sha256, known.licence)
+    source = f"timm {section.backbone}"
+    licence = getattr(backbone, "pretrained_cfg", {}).get("license") or "unknown"
+    if section.weights_file is not None:
+        source, licence = f"{source}, {section.weights_file.name}", "unknown"
+    return _exported(backbone, size, source, digest_weights(backbone.state_dict()), licence)
 
 
 def _load_file(path: Path) -> Loaded:
