@@ -1,5 +1,6 @@
 """What `make demo` would do, with and without images of one's own."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+# By these a make that was called by another one behaves and speaks otherwise.
+OF_THE_CALLER = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES")
 
 
 @pytest.fixture
@@ -18,7 +21,8 @@ def checkout(tmp_path: Path) -> Path:
 
 def planned(checkout: Path, *words: str) -> str:
     command = ["make", "--dry-run", "demo", *words]
-    return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True).stdout
+    own = {name: value for name, value in os.environ.items() if name not in OF_THE_CALLER}
+    return subprocess.run(command, cwd=checkout, env=own, capture_output=True, text=True, check=True).stdout
 
 
 def test_own_images_need_the_environment_for_training_until_their_bundle_is_there(checkout: Path) -> None:

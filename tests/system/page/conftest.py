@@ -58,6 +58,7 @@ def opened(browser: Browser, live: Live, **options: object) -> Iterator[GalleryP
     with browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | options)) as context:
         page = GalleryPage(context.new_page(), live)
         yield page
+        page.page.unroute_all(behavior="wait")  # an answer that a test changes may be under way
     assert page.told == []
 
 

@@ -56,9 +56,9 @@ def test_the_page_asks_for_a_key_and_then_works_with_its_images(
     give(locked, guarded[1])
     locked.page.wait_for_selector("html[data-interactive]")
     locked.shows(locked.ask(SAMPLE, width="0.25"))
-    loaded = "all => all.length > 0 && all.every((image) => image.complete && image.naturalWidth > 0)"
     expect(locked.page.locator("#output .card img")).to_have_count(HITS)
-    locked.page.wait_for_function(f"({loaded})([...document.querySelectorAll('#output .card img, #samples img')])")
+    for image in locked.page.locator("#output .card img, #samples img").all():
+        expect(image).not_to_have_js_property("naturalWidth", 0)
     assert guarded[1] not in locked.page.content()
     kept = locked.page.evaluate("[Object.values(localStorage), document.cookie, Object.values(sessionStorage)]")
     assert kept == [[], "", [guarded[1]]]

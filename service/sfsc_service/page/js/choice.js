@@ -47,7 +47,7 @@ export class Choice {
   }
 
   #sliders() {
-    const limit = (name, options) => new Slider(byId(name), { ...options, onChange: (value) => this.#choose({ [name]: value }) });
+    const limit = (name, options) => new Slider(byId(name), { ...options, unmet: ": no width can", onChange: (value) => this.#choose({ [name]: value }) });
     this.sliders = {
       latency_ms: limit("latency_ms", { label: "Answer within", format: ms }),
       gflops: limit("gflops", { label: "At most", format: gflop }),

@@ -18,13 +18,13 @@ export const LINEAR = {
 /**
  * @param {Element} place
  * @param {Object} options `label`, `format(value)`, `onChange(value)`; `scale`; `fits(mark, value)`: whether a width is
- *   within the limit
+ *   within the limit; `unmet`: said behind the value where no width is
  */
 export class Slider {
   #marked = new Map();
 
-  constructor(place, { label, format, onChange, scale = LOGARITHMIC, fits = (mark, value) => mark <= value }) {
-    Object.assign(this, { scale, format, fits });
+  constructor(place, { label, format, onChange, scale = LOGARITHMIC, fits = (mark, value) => mark <= value, unmet = "" }) {
+    Object.assign(this, { scale, format, fits, unmet });
     this.input = el("input", { type: "range", min: 0, max: STEPS, step: 1, "aria-label": label });
     this.output = el("output", {});
     this.marks = new Marks();
@@ -65,8 +65,9 @@ export class Slider {
   }
 
   #say(value) {
-    this.output.value = this.format(value);
-    this.input.setAttribute("aria-valuetext", this.format(value));
+    const isMet = [...this.#marked.values()].some((mark) => this.fits(mark, value));
+    this.output.value = this.format(value) + (isMet ? "" : this.unmet);
+    this.input.setAttribute("aria-valuetext", this.output.value);
     this.marks.light((width) => this.fits(this.#marked.get(width), value));
   }
 }
