@@ -85,10 +85,10 @@ def shortfall(found: Mapping[str, Any], full: float, recipe: Recipe, data: Path)
 def compare_with_untouched(run: Run, dataset: Dataset, data: Path, console: Console) -> None:
     """Print width 1.0 of a run beside the untouched network, on validation identities.
 
-    Nothing is printed where there are fewer than two that can be searched for, or no such network.
+    Nothing is printed where these cannot be scored, or where there is no such network.
     """
     split, device = dataset.validation, next(run.family.parameters()).device.type
-    if run.recipe.width_names[-1] != _WIDTH or len(split.searchable()) < 2:
+    if run.recipe.width_names[-1] != _WIDTH or not split.can_be_scored():
         return
     found = evaluate_untouched(run.recipe, dataset, "validation", "cuda" if device == "cuda" else "cpu", console)
     if found is None:
@@ -134,7 +134,7 @@ def _with_map(
         return None
     train, labelled = _embed(network, dataset.train, recipe, console)
     validation = None
-    if len(dataset.validation.searchable()) >= 2:
+    if dataset.validation.can_be_scored():
         split, held_out = _embed(network, dataset.validation, recipe, console)
         validation = Validation(Sample({_WIDTH: held_out}), split.labels(), split.query, split.gallery)
     maps = fit_maps(Sample({_WIDTH: labelled}, train.classes), None, validation).maps

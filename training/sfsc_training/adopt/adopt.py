@@ -78,7 +78,7 @@ def _fit(adoption: Adoption, dataset: Dataset, elsewhere: Split | None, console:
     labelled = replace(labelled, identity=split.classes)
     unlabelled = None if elsewhere is None else _sample(adoption, elsewhere, console)[0]
     validation = None
-    if len(dataset.validation.searchable()) >= 2:
+    if dataset.validation.can_be_scored():
         sample, split = _sample(adoption, dataset.validation, console)
         validation = Validation(sample, split.labels(), split.query, split.gallery)
     return fit_maps(labelled, unlabelled, validation)
