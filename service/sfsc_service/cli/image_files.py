@@ -41,7 +41,7 @@ class ImageFiles:
     """Folders, relative to the folder, of which nobody knows what they hold."""
 
     def counts(self, decoded: Collection[FormatName]) -> str:
-        """The number of images, that of the HEIC images of phones, and what to install where these are not decoded."""
+        """The number of images and, of them, of HEIC; what to install where HEIC cannot be decoded."""
         heic = sum(image.path.suffix.lower() in HEIC for image in self.images)
         text = f"{len(self.images)} images" + (f", {heic} of them HEIC" if heic else "")
         if heic and "HEIF" not in decoded:
