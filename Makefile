@@ -22,7 +22,7 @@ $(VENV)/.ready: pyproject.toml
 
 $(SERVE)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(SERVE)
-	$(SERVE)/bin/pip install --quiet --disable-pip-version-check --no-compile --editable '.[service,cpu]'
+	$(SERVE)/bin/pip install --quiet --disable-pip-version-check --no-compile --editable '.[service,cpu,heif]'
 	touch $@
 
 lint: $(VENV)/.ready ## run ruff, mypy --strict and import-linter

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import (
@@ -11,7 +12,6 @@ from rich.progress import (
     Progress,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 
 __all__ = ["Bar", "bar", "counting"]
@@ -26,24 +26,26 @@ class Bar:
         self._console, self._title, self._total, self._done = console, title, total, done
         self._progress = progress
         self._first, self._began, self._said = done, time.monotonic(), time.monotonic()
-        self._task = progress.add_task(title, total=total, completed=done, text="") if progress else None
+        self._task = progress.add_task(title, total=total, completed=done, text="", left="") if progress else None
 
     def advance(self, text: str | None = None) -> None:
         """Count one unit as done; `text` replaces the text behind the bar."""
         self._done += 1
         if self._progress is not None and self._task is not None:
-            self._progress.advance(self._task)
+            left = f"{timedelta(seconds=round(self._seconds_left()))} left"
+            self._progress.update(self._task, advance=1, left=left)
             if text is not None:
                 self._progress.update(self._task, text=text)
         elif self._done == self._total or time.monotonic() - self._said > _SECONDS_BETWEEN_LINES:
             self._said = time.monotonic()
-            line = f"{self._title} {self._done}/{self._total}  {text or ''}  {self._left()}"
-            self._console.print(line, highlight=False, soft_wrap=True)
+            elapsed, left = time.monotonic() - self._began, self._seconds_left()
+            line = f"{self._title} {self._done}/{self._total}  {text or ''}  {elapsed:.0f} s elapsed"
+            self._console.print(f"{line}, {left:.0f} s left", highlight=False, soft_wrap=True)
 
-    def _left(self) -> str:
+    def _seconds_left(self) -> float:
+        """By the mean speed: work that is done in batches, each of which ends at once, has no current one."""
         elapsed = time.monotonic() - self._began
-        left = elapsed / max(1, self._done - self._first) * (self._total - self._done)
-        return f"{elapsed:.0f} s elapsed, {left:.0f} s left"
+        return elapsed / max(1, self._done - self._first) * (self._total - self._done)
 
 
 @contextmanager
@@ -57,7 +59,7 @@ def bar(console: Console, title: str, total: int, *, done: int = 0) -> Iterator[
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
         TextColumn("{task.fields[text]}"),
     )
     with Progress(*columns, console=console) as progress:

@@ -42,6 +42,16 @@ def test_on_a_terminal_there_is_a_bar_that_begins_where_the_work_does() -> None:
     assert "loss 1.5" in written.getvalue()
 
 
+def test_work_that_is_done_in_batches_is_told_for_how_long_it_will_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown_on, written = console(terminal=True)
+    monkeypatch.setattr(progress.time, "monotonic", iter([0, 0, 10, 10, 10]).__next__)
+    with bar(shown_on, "images", 30) as shown:
+        for _ in range(3):  # a batch of three that has taken 10 s
+            shown.advance()
+    assert "3/30" in written.getvalue()
+    assert "0:01:30 left" in written.getvalue()
+
+
 @pytest.mark.parametrize("terminal", [False, True])
 def test_work_that_reports_its_own_progress(terminal: bool) -> None:
     chosen, written = console(terminal=terminal)

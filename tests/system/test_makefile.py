@@ -25,6 +25,10 @@ def planned(checkout: Path, *words: str) -> str:
     return subprocess.run(command, cwd=checkout, env=own, capture_output=True, text=True, check=True).stdout
 
 
+def test_images_as_phones_write_them_can_be_decoded(checkout: Path) -> None:
+    assert "--editable '.[service,cpu,heif]'" in planned(checkout)
+
+
 def test_own_images_need_the_environment_for_training_until_their_bundle_is_there(checkout: Path) -> None:
     assert ".venv-train/bin/pip" not in planned(checkout)
     first = planned(checkout, "IMAGES=my photos")

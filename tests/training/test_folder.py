@@ -280,8 +280,8 @@ def test_searchable_identities_have_a_match_that_counts(photos):
     ("files", "what"),
     [
         (("recipe.json", "labels.json"), "is a run folder of sfsc-train"),
-        (("manifest.json", "w1.0.onnx"), "is a bundle that sfsc-train exported"),
-        (("database.sqlite", "lock"), "is the gallery of a service"),
+        (("manifest.json", "w1.0.onnx"), "is a bundle"),
+        (("database.sqlite", "lock"), "is the data folder of a service"),
     ],
 )
 def test_a_folder_that_another_command_wrote_is_no_data(photos, files, what):

@@ -189,8 +189,8 @@ def _sample(joined: JoinedRuns, older: Run | None, split: Split, console: Consol
 
 
 def _validation(joined: JoinedRuns, older: Run | None, split: Split, console: Console) -> Validation | None:
-    """What to choose by; None where fewer than two validation identities can be searched for."""
-    if len(split.searchable()) < 2:
+    """What to choose by; None where the validation split cannot be scored."""
+    if not split.can_be_scored():
         return None
     sample, split = _sample(joined, older, split, console)
     return Validation(sample, split.labels(), split.query, split.gallery)

@@ -19,14 +19,7 @@ from sfsc_training.embed import embed
 from sfsc_training.networks.family import Family
 from sfsc_training.state import State
 
-__all__ = ["EarlyStopping", "looked_at", "possible"]
-
-_FEWEST_IDENTITIES = 2
-
-
-def possible(validation: Split) -> bool:
-    """Whether there are enough validation identities to search for: with one every hit is right."""
-    return len(validation.searchable()) >= _FEWEST_IDENTITIES
+__all__ = ["EarlyStopping", "looked_at"]
 
 
 def looked_at(widths: int) -> Sequence[int]:

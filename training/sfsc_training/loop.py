@@ -32,7 +32,7 @@ from sfsc_training.data.loader import deliver, explain_lost_workers
 from sfsc_training.data.sampling import make_sampler
 from sfsc_training.device import Device, check_device
 from sfsc_training.distributed import World, join_world
-from sfsc_training.early_stopping import EarlyStopping, possible
+from sfsc_training.early_stopping import EarlyStopping
 from sfsc_training.errors import DivergenceError, TrainingError
 from sfsc_training.history import History, StepSummary
 from sfsc_training.length import batch_size, with_length
@@ -241,7 +241,7 @@ def _read_images(recipe: Recipe, dataset: Dataset, console: Console) -> tuple[Sp
 
 def _early_stopping(recipe: Recipe, dataset: Dataset) -> EarlyStopping | None:
     """None where the recipe has none, or the data too few validation identities."""
-    if recipe.early_stopping is None or not possible(dataset.validation):
+    if recipe.early_stopping is None or not dataset.validation.can_be_scored():
         return None
     return EarlyStopping(recipe.early_stopping, *load_split(dataset.validation, recipe.data))
 

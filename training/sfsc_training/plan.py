@@ -8,7 +8,6 @@ from sfsc_training.arithmetic import training_arithmetic
 from sfsc_training.checkpoint import read_recipe
 from sfsc_training.config import EarlyStoppingSection, Recipe
 from sfsc_training.data.dataset import Dataset, Split
-from sfsc_training.early_stopping import possible
 from sfsc_training.length import FEWEST_STEPS, batch_size, with_length
 from sfsc_training.loop import RunOptions
 from sfsc_training.step_time import training_seconds
@@ -54,7 +53,7 @@ def print_time(recipe: Recipe, dataset: Dataset, console: Console, options: RunO
     """Print how long the training takes, by timing a few steps; not where that takes as long itself."""
     images, limited = len(dataset.train.paths), with_length(recipe, len(dataset.train.paths))
     batch, steps = batch_size(recipe, images), limited.optimiser.steps
-    looks = recipe.early_stopping is not None and possible(dataset.validation)
+    looks = recipe.early_stopping is not None and dataset.validation.can_be_scored()
     length = f"{steps} steps of {batch} images, {steps * batch / images:.0f} passes over them"
     if steps < recipe.optimiser.steps:
         length += (

@@ -176,9 +176,8 @@ def _document(
     raw = embed_split(run.unaligned(), dataset.part(split), console)
     unaligned = _evaluated(raw)
     spent = read_arithmetic(run.folder)
-    untouched = evaluate_untouched(plan.recipe, dataset, split, options.device, console)
     evaluation = _evaluated(align_embedded(run, raw)) | {
-        "untouched": untouched,
+        "untouched": evaluate_untouched(plan.recipe, dataset, split, options.device, console),
         "step": run.step,
         "space": run.space,
         "cost": cost(run),
@@ -212,7 +211,6 @@ def _document(
             "versions": versions(),
             "evaluation": evaluation,
             "raw": unaligned,
-            "untouched": untouched,
             "alignment": run.alignment and run.alignment.description.model_dump(mode="json"),
             "history": read_history(run.folder),
         },

@@ -102,7 +102,7 @@ def reason_to_keep_untouched(run: Run, dataset: Dataset, console: Console) -> st
     if run.recipe.width_names[-1] != _WIDTH or first_weights(run.recipe) is None:
         return None
     identities = len(split.searchable())
-    if identities >= 2:
+    if split.can_be_scored():
         found = evaluate_untouched(
             run.recipe, dataset, "validation", "cuda" if device == "cuda" else "cpu", console
         )
@@ -152,7 +152,7 @@ def _with_map(
         return None
     train, labelled = _embed(network, dataset.train, recipe, console)
     validation = None
-    if len(dataset.validation.searchable()) >= 2:
+    if dataset.validation.can_be_scored():
         split, held_out = _embed(network, dataset.validation, recipe, console)
         validation = Validation(Sample({_WIDTH: held_out}), split.labels(), split.query, split.gallery)
     maps = fit_maps(Sample({_WIDTH: labelled}, train.classes), None, validation).maps

@@ -9,9 +9,11 @@ import threading
 from pathlib import Path
 
 import httpx
+from pydantic_settings import BaseSettings
 from rich.console import Console
 
 from sfsc_bundle.errors import SfscError
+from sfsc_bundle.image_formats import available_formats
 from sfsc_service.cli.bundle import GENERAL, general_bundle, packaged_demo
 from sfsc_service.cli.image_files import ImageFiles, find_images
 from sfsc_service.cli.load import Access, demo_images, load
@@ -27,7 +29,19 @@ __all__ = ["Demo"]
 DATA = Path("data")
 
 
-class Demo(Settings):
+class _Images(BaseSettings):
+    """What most people give, so that the help has it first."""
+
+    model_config = Settings.model_config
+
+    images: Path | None = setting(
+        None,
+        "folder or CSV",
+        "load these images, a folder or a CSV file, as `sfsc add` does; unset: the bundle's gallery",
+    )
+
+
+class Demo(Settings, _Images):
     """Serve the demo bundle with its gallery loaded, or your own images.
 
     Your own images are served by models/general, a bundle for photographs of any kind. Where it is missing,
@@ -43,11 +57,6 @@ class Demo(Settings):
         "the bundle to serve; the default comes with the package and is found from every folder; with images of "
         "your own it is models/general",
     )
-    images: Path | None = setting(
-        None,
-        "folder or CSV",
-        "load these images, a folder or a CSV file, as `sfsc add` does; unset: the bundle's gallery",
-    )
     data: Path = setting(
         DATA / "demo",
         "folder",
@@ -60,6 +69,8 @@ class Demo(Settings):
     def run(self) -> None:
         """Serve until SIGTERM, loading what the gallery lacks meanwhile. Raises as `Serve.run`."""
         own = None if self.images is None else find_images(self.images)
+        if own is not None:
+            print(f"{self.images}: {own.counts(available_formats())}", flush=True)
         check_data_folder(self.data_folder)
         bundle = self._bundle()
         found = demo_images(bundle) if own is None else own
@@ -70,6 +81,7 @@ class Demo(Settings):
         bound, service = start(settings)
         if not found.images:
             print(f"{bundle} brings no gallery, so it starts empty; --images FOLDER loads one", flush=True)
+        print(f"the gallery is kept in {self.data_folder} for the next start; delete it to begin anew", flush=True)
         key, entry = make_key(["read", "write"])
         url = address(bound, self.scheme)
         access: Access = {"api_key": key, "transport": _transport(self.tls_cert)}

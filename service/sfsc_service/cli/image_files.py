@@ -7,16 +7,18 @@ CSV file has a column `path`, relative to the file, and may have `id`; every oth
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sfsc_bundle.image_formats import SUFFIXES
+from sfsc_bundle.image_formats import IMAGE_FORMATS, SUFFIXES, FormatName
+from sfsc_bundle.written_by import written_by
 from sfsc_service.errors import StartError
 from sfsc_service.gallery.listing import ListedImage
 
 __all__ = ["ORIGIN", "ImageFiles", "LeftOut", "find_images", "origin_of"]
 
+HEIC = next(one.suffixes for one in IMAGE_FORMATS if one.name == "HEIF")
 ORIGIN = "added_from"
 """Metadata of every added item: the name of its folder or file, by which a later run knows its own items."""
 
@@ -38,13 +40,13 @@ class ImageFiles:
     unreadable: list[str] = field(default_factory=list)
     """Folders, relative to the folder, of which nobody knows what they hold."""
 
-
-WRITTEN_BY = (
-    ("recipe.json", "labels.json", "a run folder of sfsc-train"),
-    ("manifest.json", "*.onnx", "a bundle"),
-    ("database.sqlite", "lock", "the data folder of a service"),
-)
-"""Files that mark a folder as another command's: a name, and a pattern of what lies beside it."""
+    def counts(self, decoded: Collection[FormatName]) -> str:
+        """The number of images and, of them, of HEIC; what to install where HEIC cannot be decoded."""
+        heic = sum(image.path.suffix.lower() in HEIC for image in self.images)
+        text = f"{len(self.images)} images" + (f", {heic} of them HEIC" if heic else "")
+        if heic and "HEIF" not in decoded:
+            text += ", which are left out: they need pillow-heif: pip install 'sfsc[heif]'"
+        return text
 
 
 def origin_of(source: Path) -> str:
@@ -59,7 +61,8 @@ def find_images(source: Path) -> ImageFiles:
         StartError: it is neither, another command wrote the folder, the file breaks a rule, or there is no image.
     """
     if source.is_dir():
-        _check_foreign(source)
+        if (what := written_by(source)) is not None:
+            raise StartError(f"images: must be a folder of images, and {source} is {what}")
         found = _of_folder(source)
     elif source.suffix.lower() == ".csv" and source.is_file():
         found = _of_csv(source)
@@ -69,12 +72,6 @@ def find_images(source: Path) -> ImageFiles:
         why = "".join(f"; {one.name}: {one.reason}" for one in found.left_out[:1])
         raise StartError(f"images: {source} must hold images ({' '.join(SUFFIXES)}), found none{why}")
     return found
-
-
-def _check_foreign(folder: Path) -> None:
-    for name, beside, what in WRITTEN_BY:
-        if (folder / name).is_file() and any(folder.glob(beside)):
-            raise StartError(f"images: must be a folder of images, and {folder} is {what} ({name})")
 
 
 def _of_folder(folder: Path) -> ImageFiles:

@@ -7,7 +7,7 @@ from pydantic import AfterValidator
 from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
 
 from sfsc_service.http.access import KeyScope
-from sfsc_service.http.keys import NAME, file_line, make_key
+from sfsc_service.http.keys import KeyName, file_line, make_key
 from sfsc_service.settings import listed, setting
 
 __all__ = ["Key"]
@@ -32,7 +32,7 @@ class Key(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SFSC_KEY_", env_parse_none_str="unset", frozen=True)
 
-    name: CliPositionalArg[str] = setting(..., "name", "who will hold the key; the log names it", pattern=NAME)
+    name: CliPositionalArg[KeyName] = setting(..., "name", "who will hold the key; the log names it")
     scopes: Annotated[str, AfterValidator(_scopes)] = setting(
         "read",
         "scopes, comma-separated",

@@ -39,7 +39,7 @@ COMMANDS = {
 INTERRUPTED = 130
 """What a shell reports for a command that Ctrl-C has ended."""
 NO_SERVICE = "; start one with `sfsc demo`, or say where it runs with --url or SFSC_URL"
-UNIT = re.compile(r" \[([a-zA-Z ]+)\]")
+UNIT = re.compile(r" \[([a-zA-Z /]+)(?:, comma-separated)?\]")
 
 
 def main() -> None:

@@ -10,25 +10,37 @@ import hashlib
 import hmac
 import json
 import logging
+import re
 import secrets
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from sfsc_bundle.broken_rule import first_broken_rule
 from sfsc_service.errors import Problem, StartError
 from sfsc_service.http.access import KeyScope
 from sfsc_service.http.quota import TokenBucket
 
-__all__ = ["Caller", "KeyEntry", "KeyRing", "file_line", "make_key", "read_keys"]
+__all__ = ["Caller", "KeyEntry", "KeyName", "KeyRing", "file_line", "make_key", "read_keys"]
 
 PREFIX = "sfsc_"
-NAME = r"^[A-Za-z0-9_-]{1,64}$"
+DEFINITION = re.compile(r"""^[ \t]*\[?[ \t]*["']?([\w-]+)["']?[ \t]*(?:\]|=[ \t]*\{)""", re.MULTILINE)
+"""The name of a key at the beginning of its line, `name = {`, or of its section, `[name]`."""
 
 log = logging.getLogger(__name__)
+
+
+def _checked_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
+        raise ValueError("must be 1 to 64 letters (A to Z), digits, _ or -")
+    return name
+
+
+KeyName = Annotated[str, AfterValidator(_checked_name)]
 
 
 class KeyEntry(BaseModel):
@@ -42,7 +54,7 @@ class KeyEntry(BaseModel):
     images_per_s: float | None = Field(None, gt=0, allow_inf_nan=False)
 
 
-Entries = TypeAdapter(dict[Annotated[str, Field(pattern=NAME)], KeyEntry])
+Entries = TypeAdapter(dict[KeyName, KeyEntry])
 
 
 class Caller:
@@ -141,17 +153,28 @@ def file_line(name: str, entry: KeyEntry) -> str:
 def read_keys(path: Path) -> Mapping[str, KeyEntry]:
     """The keys of a file by name. Raises StartError where it cannot be read or breaks a rule."""
     try:
-        entries = Entries.validate_python(tomllib.loads(path.read_text()))
+        entries = Entries.validate_python(_parsed(path.read_bytes()))
     except OSError as error:
         raise StartError(f"keys: {path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise StartError(f"keys: {path} is not TOML: {error}") from error
     except ValidationError as error:
         raise StartError(f"keys: {path}: {first_broken_rule(error)}") from error
+    except ValueError as error:
+        raise StartError(f"keys: {path}: {error}") from error
     digests = [entry.sha256 for entry in entries.values()]
     if len(set(digests)) < len(digests):
         raise StartError(f"keys: {path}: each key must stand there once, found one under two names")
     return entries
+
+
+def _parsed(data: bytes) -> Mapping[str, object]:
+    """The file's document. Raises ValueError where it is none, or names a key twice."""
+    try:
+        return tomllib.loads(data.decode())
+    except ValueError as error:
+        for name, times in Counter(DEFINITION.findall(data.decode(errors="replace"))).items():
+            if times > 1:  # of which TOML would only say that a value is overwritten
+                raise ValueError(f"each name must stand there once, found {name} {times} times") from error
+        raise ValueError(f"must be TOML: {error}") from error
 
 
 def _bucket(rate: float | None) -> TokenBucket | None:

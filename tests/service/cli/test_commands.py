@@ -210,6 +210,7 @@ def test_every_setting_stands_in_the_help_with_unit_default_and_variable(command
     kind = {"serve": Serve, "demo": Demo, "profile": Profile, **REMOTE}[command]
     done = run(command, "--help")
     assert done.returncode == 0
+    assert not re.search(r" (str|int|float|bool)\b", done.stdout), "a type of Python's"
     shown = re.sub(r"\s+", " ", done.stdout)
     for name, field in kind.model_fields.items():
         assert field.description is not None
@@ -241,6 +242,11 @@ def test_help_shows_an_example_that_is_accepted(command: str) -> None:
         words = shlex.split(example)
         assert words[0] == command
         assert run(*words, "--help").returncode == 0, "an unknown option would be refused"
+
+
+def test_the_help_of_the_demo_begins_with_images() -> None:
+    _, options = run("demo", "--help").stdout.split("options:")
+    assert re.findall(r"^  (--[a-z-]+)", options, re.MULTILINE)[0] == "--images"
 
 
 def test_the_help_of_the_command_names_all_commands() -> None:

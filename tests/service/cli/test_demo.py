@@ -12,7 +12,8 @@ import pytest
 
 from sfsc_bundle.folder import Bundle
 from sfsc_service.cli.demo import Demo
-from tests.service.command import ENVIRONMENT, one_sentence, run, serving
+from sfsc_service.cli.image_files import find_images
+from tests.service.command import ENVIRONMENT, SFSC, one_sentence, run, serving
 from tests.service.images import draw_image
 from tests.service.live import JPEG
 
@@ -39,6 +40,29 @@ def test_the_demo_loads_a_folder_at_mixed_widths_and_only_once(tiny: Bundle, tmp
             assert httpx.get(f"{url}/{samples[0]['image']}", trust_env=False).status_code == 200
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 0
+
+
+def test_the_demo_says_what_it_found_and_where_the_gallery_is_kept(tiny: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "1.jpg").write_bytes(draw_image(1))
+    (tmp_path / "own" / "2.HEIC").write_bytes(b"nothing")
+    words = [SFSC, "demo", "--bundle", tiny.folder, "--images", "own", "--port", "0"]
+    process = subprocess.Popen(words, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    with process:
+        said = [next(process.stdout).strip() for _ in range(2)]
+        process.terminate()
+    (folder,) = (tmp_path / "data").iterdir()
+    kept = f"the gallery is kept in data/{folder.name} for the next start; delete it to begin anew"
+    assert said == ["own: 2 images, 1 of them HEIC", kept]
+
+
+def test_what_must_be_installed_for_the_images_of_phones_is_said(tmp_path: Path) -> None:
+    for name in ("1.jpg", "2.HEIC", "3.heif"):
+        (tmp_path / name).touch()
+    found = find_images(tmp_path)
+    assert found.counts({"JPEG", "HEIF"}) == "3 images, 2 of them HEIC"
+    assert "2 of them HEIC, which are left out: they need pillow-heif" in found.counts({"JPEG"})
 
 
 def test_what_changed_in_the_folder_is_replaced_at_the_next_start(tiny: Bundle, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_a_key_may_read_and_no_more_unless_told_otherwise() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["a b"], "name: "),
+        (["my laptop"], "name: must be 1 to 64 letters (A to Z), digits, _ or -, found 'my laptop'"),
         ([], "NAME"),
         (["x", "--scopes", "root"], "scopes: must be some of read, write, admin, comma-separated, found 'root'"),
         (["x", "--scopes", ""], "scopes: "),

@@ -175,7 +175,7 @@ def test_a_small_body_that_nobody_reads_does_not_close_the_connection(weak: Live
 
 
 def take_little_in(live: Live) -> None:
-    """Bound what the system takes in of a response on its way; how much that is differs from machine to machine."""
+    """Bound what the system takes in of a response on its way, which differs from machine to machine."""
     for server in live.server.servers:
         for listening in server.sockets:
             with socket.socket(fileno=os.dup(listening.fileno())) as same:

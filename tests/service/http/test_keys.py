@@ -37,7 +37,7 @@ def test_the_file_does_not_hold_the_key_and_no_two_keys_are_alike() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a = {", "is not TOML"),
+        ("a = {", "must be TOML: "),
         ("a = 1", "a: "),
         (f'a = {{ sha256 = "{DIGEST}" }}', "a.scopes: is missing"),
         (f'a = {{ sha256 = "{DIGEST}", scopes = [] }}', "a.scopes: "),
@@ -49,7 +49,12 @@ def test_the_file_does_not_hold_the_key_and_no_two_keys_are_alike() -> None:
             f"a = {{ {ENTRY}, image_per_s = 5 }}",
             "a.image_per_s: is not a known key",
         ),
-        (f'"a b" = {{ {ENTRY} }}', "a b"),
+        (f'"a b" = {{ {ENTRY} }}', "a b: must be 1 to 64 letters (A to Z), digits, _ or -, found 'a b'"),
+        (
+            f"a = {{ {ENTRY} }}\nb = {{ {ENTRY} }}\na = {{ {ENTRY} }}",
+            "each name must stand there once, found a 2 times",
+        ),
+        ('[a]\nscopes = ["read"]\n[a]', "each name must stand there once, found a 2 times"),
         (
             f"a = {{ {ENTRY} }}\nb = {{ {ENTRY} }}",
             "under two names",

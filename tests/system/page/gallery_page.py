@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,14 +59,14 @@ def write_listing(folder: Path) -> Path:
     return listing
 
 
-def fill(live: Live) -> None:
+def fill(live: Live, widths: Sequence[str] = WIDTHS) -> None:
     """Put in a few shots of each identity, at the widths in turn."""
     for identity in range(IDENTITIES):
         for number in range(SHOTS):
             answer = live.put_image(
                 f"/items/i{identity}-s{number}",
                 shot(identity, number),
-                width=WIDTHS[(identity + number) % len(WIDTHS)],
+                width=widths[(identity + number) % len(widths)],
                 metadata=json.dumps({**_about(identity), "shot": number}),
             )
             assert answer.status_code == 200, answer.text

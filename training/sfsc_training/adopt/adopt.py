@@ -89,7 +89,7 @@ def _fit(
     labelled = replace(labelled, identity=split.classes)
     unlabelled = None if elsewhere is None else _sample(adoption, elsewhere, mapped, console)[0]
     validation = None
-    if len(dataset.validation.searchable()) >= 2:
+    if dataset.validation.can_be_scored():
         sample, split = _sample(adoption, dataset.validation, mapped, console)
         validation = Validation(sample, split.labels(), split.query, split.gallery)
     return fit_maps(labelled, unlabelled, validation)

@@ -215,5 +215,7 @@ def _print(bundle: Bundle, console: Console) -> None:
             highlight=False,
             soft_wrap=True,
         )
+    console.print(f"bundle written to {bundle.folder}", soft_wrap=True)
+    # `sfsc demo`, which serves the bundle itself, shows only the standard output.
     next_command = f"sfsc serve {bundle.folder} --data data/{bundle.folder.name}"
-    console.print(f"bundle written to {bundle.folder}; next: {next_command}", soft_wrap=True)
+    Console(stderr=True).print(f"next: {next_command}", highlight=False, soft_wrap=True)

@@ -88,6 +88,10 @@ class Split:
         found: npt.NDArray[np.int64] = np.unique(self.classes[self.query][matches > 0])
         return found[found >= 0]
 
+    def can_be_scored(self) -> bool:
+        """Whether scores on it mean anything: with one searchable identity, every hit is right."""
+        return len(self.searchable()) >= 2
+
     def protocol(self) -> str:
         """The protocol in words, for reports and manifests."""
         if len(self.query) == len(self.gallery) == len(self.paths):

@@ -69,7 +69,7 @@ export class Choice {
   }
 
   #show(values) {
-    byId("choice-title").textContent = values.view === "hits" ? "Network, chosen by" : "Every network, or one chosen by";
+    byId("choice-title").textContent = this.facts.isSingle ? "Network" : values.view === "hits" ? "Network, chosen by" : "Every network, or one chosen by";
     this.checkMode(values.mode);
     this.checkWidth(values.width);
     for (const [name, slider] of Object.entries(this.sliders)) slider.show(values[name]);

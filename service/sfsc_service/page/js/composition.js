@@ -13,6 +13,7 @@ export function showComposition(facts) {
   const names = [...new Set([...facts.widths, ...Object.keys(widths)])].sort((a, b) => parseFloat(a) - parseFloat(b));
   const shares = names.map((width) => ({ width, number: widths[width] ?? 0, share: items ? (widths[width] ?? 0) / items : 0 }));
   byId("composition-count").textContent = plural(items, "image");
+  byId("composition-bar").hidden = byId("composition-legend").hidden = names.length === 1;
   const bar = byId("composition-bar");
   bar.setAttribute("aria-label", `Share of each width: ${shares.map((one) => `${one.width} ${percent(one.share)}`).join(", ")}`);
   bar.replaceChildren(...shares.filter((one) => one.number).map((one) => el("span", { class: colour(one.width), css: { "--share": one.share } })));

@@ -26,8 +26,9 @@ function reason({ reason: why, budget_met: met }, state, slo) {
 /** What was done, in one or two sentences. */
 export function sentence(answer, facts, state) {
   const { query, timing_ms: timing } = answer;
-  if (timing.compute === undefined) return el("p", { class: "sentence" }, "Searched with the stored vector, of width ", badge(query.width), ". ", across(answer));
+  if (timing.compute === undefined) return el("p", { class: "sentence" }, "Searched with the stored vector, of width ", badge(query.width), ". ", across(answer, facts));
   const mine = facts.width(query.width);
+  if (facts.isSingle) return el("p", { class: "sentence" }, "Embedded at ", badge(query.width), ". ", across(answer, facts));
   return el(
     "p",
     { class: `sentence ${query.budget_met ? "" : "missed"}` },
@@ -35,7 +36,7 @@ export function sentence(answer, facts, state) {
     badge(query.width),
     ` ${reason(query, state, facts.answer.slo_ms)}`,
     saving(mine, otherThan(mine, facts)),
-    across(answer),
+    across(answer, facts),
   );
 }
 
@@ -44,10 +45,10 @@ export function meters(answer, facts) {
   const { query, timing_ms: timing } = answer;
   if (timing.compute === undefined) return [];
   const mine = facts.width(query.width);
-  const other = otherThan(mine, facts);
+  const shown = facts.isSingle ? [mine] : [mine, otherThan(mine, facts)];
   return [
-    meter("Work", gflop, [mine.width, mine.gflops], [other.width, other.gflops]),
-    meter("Network time, median", ms, [mine.width, mine.median_ms], [other.width, other.median_ms]),
+    meter("Work", gflop, ...shown.map((one) => [one.width, one.gflops])),
+    meter("Network time, median", ms, ...shown.map((one) => [one.width, one.median_ms])),
     stages(timing),
   ];
 }
@@ -55,9 +56,10 @@ export function meters(answer, facts) {
 /** The width that one is held against: the full one, and that against the narrowest. */
 const otherThan = (mine, facts) => (mine.width === facts.full.width ? facts.answer.widths[0] : facts.full);
 
-/** How many hits only a shared space could find. */
-function across({ query, hits }) {
+/** How many hits only a shared space could find; a single network may find vectors that an older bundle left. */
+function across({ query, hits }, facts) {
   const others = hits.filter((hit) => hit.width !== query.width).length;
+  if (facts.isSingle && !others) return null;
   return el("span", { class: "across" }, `${others} of these ${hits.length} hits were embedded at another width.`);
 }
 
@@ -67,7 +69,7 @@ function saving(mine, other) {
   return `: the full network, ${times(mine.gflops / other.gflops)} the work of the narrowest. `;
 }
 
-/** Two bars, the query's over another width's, each as long as its share of the larger one. */
+/** Bars, the query's over another width's, each as long as its share of the larger one. */
 function meter(name, format, ...pairs) {
   const most = Math.max(...pairs.map(([, cost]) => cost));
   const rows = pairs.map(([width, cost], place) => row(width, format(cost), cost / most, place ? "faded" : ""));

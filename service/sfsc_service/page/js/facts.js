@@ -26,6 +26,11 @@ export class Facts {
     return this.answer.widths.find((one) => one.width === name);
   }
 
+  /** Whether there is no width to choose: nothing is said then of several. */
+  get isSingle() {
+    return this.answer.widths.length === 1;
+  }
+
   get full() {
     return this.answer.widths.at(-1);
   }

@@ -30,10 +30,11 @@ export class Heatmap {
       el("tbody", {}, ...matrix.map((row, place) => line(quality.widths, place, row, mixed, level, current))),
     );
     byId("matrix-reading").replaceChildren(...reading(quality, matrix, mixed.means, metric, current));
+    const mixing = `mixed: ${quality.mixed.draws} draws of every image's width, mean ± standard deviation`;
     byId("matrix-source").textContent =
       `Measured on ${quality.dataset} (${quality.protocol}): ` +
-      `${plural(quality.queries, "query", "queries")}, ${plural(quality.gallery, "gallery image")}; ` +
-      `mixed: ${quality.mixed.draws} draws of every image's width, mean ± standard deviation.`;
+      `${plural(quality.queries, "query", "queries")}, ${plural(quality.gallery, "gallery image")}` +
+      `${this.facts.isSingle ? "" : `; ${mixing}`}.`;
   }
 }
 
@@ -65,11 +66,12 @@ function line(widths, place, row, mixed, level, current) {
 }
 
 function reading(quality, matrix, mixed, metric, current) {
+  const strong = (value) => el("b", {}, points(value));
+  if (quality.widths.length === 1) return ["The network scores ", strong(matrix[0][0]), ` ${NAMES[metric]} in points.`];
   const place = quality.widths.indexOf(current);
   if (place < 0) return ["Search with one width, and its row is marked here."];
   const last = quality.widths.length - 1;
   const row = matrix[place];
-  const strong = (value) => el("b", {}, points(value));
   if (place === last) {
     return ["A query at the full width scores ", strong(row[last]), ` ${NAMES[metric]} against full-width vectors, and `, strong(row[0]), " against those of ", badge(quality.widths[0]), ". Where all widths are mixed: ", strong(mixed[place]), "."];
   }

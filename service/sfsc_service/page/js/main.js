@@ -34,6 +34,11 @@ async function start() {
   await samples.load();
   useWidths(facts.widths);
   const state = new State(defaults(facts));
+  if (facts.isSingle) {
+    document.documentElement.dataset.single = "";
+    document.title = "sfsc: search with an image";
+    state.set({ mode: "width", view: state.values.view === "compare" ? "hits" : state.values.view });
+  }
   const queryImage = new QueryImage(state, samples);
   const choice = new Choice(state, facts, bringIntoSight);
   const heatmap = new Heatmap(facts);
@@ -65,7 +70,7 @@ async function start() {
   queryImage.start();
   if (!samples.list.length && !queryImage.isLoading) search.now();
   new Traffic(facts, facts.answer.demo_load ? [loadOf(new Load())] : []);
-  showSeparatelyTrained().catch(onlyProblems);
+  if (!facts.isSingle) showSeparatelyTrained().catch(onlyProblems);
   await fill();
 }
 

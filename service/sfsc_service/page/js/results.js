@@ -19,14 +19,15 @@ export function spoken(answer, query) {
 export const waiting = (number) =>
   el("ol", { class: "hits", "aria-hidden": "true" }, ...Array.from({ length: number }, () => el("li", { class: "card ghost" }, el("div", { class: "frame" }))));
 
-export const nothing = () =>
+/** @param isSingle whether there is no width to choose */
+export const nothing = (isSingle) =>
   el(
     "div",
     { class: "empty" },
     el("h3", {}, "The gallery is empty"),
-    el("p", {}, "Put images in, at any mix of widths, and this page finds them at every other. Drop them here, or"),
+    el("p", {}, isSingle ? "Put images in, and this page finds those like a query. " : "Put images in, at any mix of widths, and this page finds them at every other. ", "Drop them here, or"),
     el("label", { for: "files", class: "button" }, "Add images…"),
-    el("pre", {}, "sfsc add FOLDER\ncurl -T image.jpg -H 'Content-Type: image/jpeg' \\\n  'http://…/items/my-image?width=0.5'"),
+    el("pre", {}, "sfsc add FOLDER\ncurl -T image.jpg -H 'Content-Type: image/jpeg' \\\n  'http://…/items/my-image" + (isSingle ? "'" : "?width=0.5'")),
   );
 
 export const alone = () => el("div", { class: "empty" }, el("h3", {}, "There is no other image in the gallery"));

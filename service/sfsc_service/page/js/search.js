@@ -69,7 +69,7 @@ export class Search {
     byId("results").dataset.view = view;
     byId("results-title").textContent = TITLES[view];
     if (!this.facts.items) await this.facts.refresh();
-    if (!this.facts.items) return this.#show(nothing());
+    if (!this.facts.items) return this.#show(nothing(this.facts.isSingle));
     if (view === "gallery") return this.#show(...(await this.gallery.page(signal)));
     if (!this.queryImage.current) return this.#show(noQuery());
     return view === "compare" ? this.#compare(signal) : this.#hits(signal);
