@@ -17,7 +17,7 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from live_service import launched
@@ -86,7 +86,7 @@ def main() -> None:
         found = read_piece(kept) if kept.exists() else piece(arguments.bundle, seed, requests)
         if arguments.requests >= REQUESTS and not kept.exists():
             PIECES.mkdir(parents=True, exist_ok=True)
-            write_file(kept, json.dumps(asdict(found)).encode())
+            write_file(kept, json.dumps(vars(found)).encode())
         print(f"{begin + requests} requests: {found}", flush=True)
         seen.merge(found)
     figures = figured(arguments.requests, seen)
