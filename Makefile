@@ -105,6 +105,7 @@ bench: $(VENV)/.ready ## measure overhead, isolation, peers and overload (half a
 	$(BIN)/python benchmarks/isolation.py
 	$(BIN)/python benchmarks/peers.py --variants
 	$(BIN)/python benchmarks/peers.py
+	$(BIN)/python benchmarks/peers_sizes.py
 	$(BIN)/python benchmarks/overload.py $(BUNDLE)
 
 front-door: $(VENV)/.ready ## measure what each shortcut of the front door saves (ten minutes on a quiet machine; needs wrk)
@@ -120,7 +121,7 @@ endurance: $(VENV)/.ready ## send half an hour of mixed traffic with malformed r
 attack: $(VENV)/.ready ## measure what hostile requests do to a service of 512 MB (ten minutes; as root, for the limit)
 	$(BIN)/python benchmarks/attack.py
 
-fuzz: $(VENV)/.ready ## send 100,000 damaged requests, then fuzz the parsers by coverage (ten minutes; Linux)
+fuzz: $(VENV)/.ready ## send 100,000 damaged requests, then fuzz the parsers (ten minutes; Linux; run again, it goes on)
 	$(BIN)/python benchmarks/fuzz.py
 	$(BIN)/pip install --quiet --editable '.[fuzz]'
 	for target in json form head; do \

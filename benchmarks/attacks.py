@@ -1,10 +1,11 @@
 """Requests that were made to stop a service, one small function for each.
 
-    python benchmarks/attacks.py NAME HOST PORT SECONDS      # repeat one of them, from several connections
+    python benchmarks/attacks.py NAME HOST PORT SECONDS              # repeat one of them, from several connections
+    python benchmarks/attacks.py NAME HOST PORT SECONDS harmless     # what it is compared with, see `harmless`
 
-An attack is called again and again until the time is up. It opens its own connections and returns the statuses
-that it saw; none where it was cut off. A new attack is a function in `ATTACKS`, or one that makes an image, in
-image_attacks.py.
+What is sent is made first; then "ready" is printed, and a line is waited for. An attack is called again and again
+until the time is up. It opens its own connections and returns the statuses that it saw; none where it was cut off.
+A new attack is a function in `ATTACKS`, or one that makes an image, in image_attacks.py.
 """
 
 import base64
@@ -21,11 +22,13 @@ from dataclasses import dataclass
 from itertools import repeat
 
 from image_attacks import IMAGE_ATTACKS
+from mixed_traffic import image
 
 __all__ = ["ATTACKS", "Address", "Attack"]
 
 TIMEOUT_S = 60.0
 MB = 2**20
+LARGEST_PHOTOGRAPH = 8 * MB
 ID, FILE = b'name="id"', b'name="image"; filename="a"'
 Act = Callable[["Address"], "list[int]"]
 
@@ -49,10 +52,41 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """`connections`: how many callers repeat it at a time."""
+    """`connections`: how many callers repeat it at a time; `prepare` makes its body, and returns its length."""
 
     act: Act
     connections: int = 2
+    prepare: Callable[[], int] = lambda: 0
+
+
+def harmless(attack: Attack) -> Attack:
+    """As many callers that send photographs to be embedded, each of as many bytes as a request of the attack.
+
+    A photograph is a small JPEG with a video behind it, as phones write them. It has `LARGEST_PHOTOGRAPH` bytes at
+    most, because larger ones would be refused. Beside attacks without a body, the JPEG comes alone.
+    """
+
+    def build() -> bytes:
+        return image(1, 128, "JPEG").ljust(min(attack.prepare(), LARGEST_PHOTOGRAPH), b"\0")
+
+    whole = upload("/embed?width=0.25", build, "image/jpeg")
+    return Attack(whole.act, attack.connections, whole.prepare)
+
+
+class Sent:
+    """Bytes that all callers have sent."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._lock = threading.Lock()
+
+    def add(self, count: int) -> None:
+        """Count some more."""
+        with self._lock:
+            self.bytes += count
+
+
+SENT = Sent()
 
 
 def request(address: Address, path: str, kind: str, body: bytes, method: str = "POST") -> list[int]:
@@ -68,6 +102,7 @@ def talk(connection: socket.socket, pieces: Iterable[bytes]) -> list[int]:
     try:
         for piece in pieces:
             connection.sendall(piece)
+            SENT.add(len(piece))
         while part := connection.recv(MB):
             heard = heard or part
     except OSError:
@@ -75,15 +110,15 @@ def talk(connection: socket.socket, pieces: Iterable[bytes]) -> list[int]:
     return [int(heard[9:12])] if heard.startswith(b"HTTP/1.1 ") else []
 
 
-def json_body(path: str, build: Callable[[], bytes], kind: str = "application/json") -> Act:
+def upload(path: str, build: Callable[[], bytes], kind: str = "application/json") -> Attack:
     """An attack by one body, which is built once."""
     body = functools.cache(build)
-    return lambda address: request(address, path, kind, body())
+    return Attack(lambda address: request(address, path, kind, body()), prepare=lambda: len(body()))
 
 
-def form_body(path: str, build: Callable[[], bytes], charset: str = "utf-8") -> Act:
+def form(path: str, build: Callable[[], bytes], charset: str = "utf-8") -> Attack:
     """An attack by the parts of a multipart body, which are built once."""
-    return json_body(path, lambda: build() + b"--B--\r\n", f"multipart/form-data; boundary=B; charset={charset}")
+    return upload(path, lambda: build() + b"--B--\r\n", f"multipart/form-data; boundary=B; charset={charset}")
 
 
 def part(disposition: bytes, content: bytes, headers: bytes = b"") -> bytes:
@@ -179,52 +214,55 @@ def unread_responses(address: Address) -> list[int]:
 
 
 ATTACKS: dict[str, Attack] = {
-    "form in punycode": Attack(form_body("/search", lambda: part(ID, b"a" * MB), "punycode")),
-    "part in punycode": Attack(
-        form_body("/search", lambda: part(ID, b"a" * MB, b"\r\nContent-Type: text/plain; charset=punycode"))
+    "form in punycode": form("/search", lambda: part(ID, b"a" * MB), "punycode"),
+    "part in punycode": form(
+        "/search", lambda: part(ID, b"a" * MB, b"\r\nContent-Type: text/plain; charset=punycode")
     ),
-    "form of tiny texts": Attack(form_body("/items", lambda: part(ID, b"a") * 30_000)),
-    "form of tiny files": Attack(form_body("/items", lambda: part(FILE, b"a") * 10_000)),
-    "form of boundaries that are none": Attack(form_body("/items", lambda: part(FILE, b"\r\n--BX" * (8 * MB)))),
-    "form of padding": Attack(form_body("/items", lambda: b"--B" + b" " * 60 * MB)),
-    "form of 60 metadata of 1 MB": Attack(form_body("/items", lambda: (part(FILE, b"a") + metadata()) * 60)),
-    "60 MB of unknown keys": Attack(json_body("/search", lambda: unknown_keys(60 * MB))),
-    "1 MB of unknown keys": Attack(json_body("/search", lambda: unknown_keys(MB - 9))),
-    "60 MB of lists": Attack(json_body("/search", lambda: many(b"[]", 60 * MB))),
-    "1 MB of lists": Attack(json_body("/search", lambda: many(b"[]", MB - 9, b'{"filter":[', b"]}"))),
-    "a vector of 1 MB of texts": Attack(json_body("/search", lambda: many(b'""', MB - 19, b'{"vector":[', b"]}"))),
-    "60 MB of short texts": Attack(json_body("/search", lambda: many(b'""', 60 * MB))),
-    "60 MB of escaped quotes": Attack(json_body("/search", lambda: b'{"id": "' + b'\\"' * (30 * MB) + b'"}')),
-    "60 MB of long texts": Attack(json_body("/search", lambda: many(b'"' + b"a" * 1100 + b'"', 60 * MB))),
-    "1 MB of long integers": Attack(
-        json_body("/search", lambda: many(b"9" * 300, MB - 29, b'{"filter":{"a":[', b"]}}"))
+    "form of tiny texts": form("/items", lambda: part(ID, b"a") * 30_000),
+    "form of tiny files": form("/items", lambda: part(FILE, b"a") * 10_000),
+    "form of boundaries that are none": form("/items", lambda: part(FILE, b"\r\n--BX" * (8 * MB))),
+    "form of padding": form("/items", lambda: b"--B" + b" " * 60 * MB),
+    "form of 60 metadata of 1 MB": form("/items", lambda: (part(FILE, b"a") + metadata()) * 60),
+    "60 MB of unknown keys": upload("/search", lambda: unknown_keys(60 * MB)),
+    "1 MB of unknown keys": upload("/search", lambda: unknown_keys(MB - 9)),
+    "60 MB of lists": upload("/search", lambda: many(b"[]", 60 * MB)),
+    "1 MB of lists": upload("/search", lambda: many(b"[]", MB - 9, b'{"filter":[', b"]}")),
+    "a vector of 1 MB of texts": upload("/search", lambda: many(b'""', MB - 19, b'{"vector":[', b"]}")),
+    "60 MB of short texts": upload("/search", lambda: many(b'""', 60 * MB)),
+    "60 MB of escaped quotes": upload("/search", lambda: b'{"id": "' + b'\\"' * (30 * MB) + b'"}'),
+    "60 MB of long texts": upload("/search", lambda: many(b'"' + b"a" * 1100 + b'"', 60 * MB)),
+    "1 MB of long integers": upload("/search", lambda: many(b"9" * 300, MB - 29, b'{"filter":{"a":[', b"]}}")),
+    "nested 500,000 deep": upload("/search", lambda: b'{"a":[' * 150_000),
+    "an allowed body of 56 MB": upload("/embed", allowed_images),
+    "64 allowed images of 600 KB": upload("/embed", small_images),
+    "a filter of 12,000 terms": upload("/search", nested_filter),
+    "a filter of 60 MB": upload("/search", large_filter),
+    "an NDJSON line of 40 MB": upload("/items", lambda: many(b"[]", 40 * MB), "application/x-ndjson"),
+    "NDJSON lines of 1 MB": upload(
+        "/items", lambda: many(b"[]", MB - 99, b'{"id":[', b"]}\n") * 60, "application/x-ndjson"
     ),
-    "nested 500,000 deep": Attack(json_body("/search", lambda: b'{"a":[' * 150_000)),
-    "an allowed body of 56 MB": Attack(json_body("/embed", allowed_images)),
-    "64 allowed images of 600 KB": Attack(json_body("/embed", small_images)),
-    "a filter of 12,000 terms": Attack(json_body("/search", nested_filter)),
-    "a filter of 60 MB": Attack(json_body("/search", large_filter)),
-    "an NDJSON line of 40 MB": Attack(json_body("/items", lambda: many(b"[]", 40 * MB), "application/x-ndjson")),
-    "NDJSON lines of 1 MB": Attack(
-        json_body("/items", lambda: many(b"[]", MB - 99, b'{"id":[', b"]}\n") * 60, "application/x-ndjson")
-    ),
-    "60 MB of newlines": Attack(json_body("/items", lambda: b"\n" * (60 * MB), "application/x-ndjson")),
-    "60 MB of two-byte lines": Attack(json_body("/items", lambda: b"{\n" * (30 * MB), "application/x-ndjson")),
-    "10,000 wrong lines": Attack(json_body("/items", lambda: b'{"id":1}\n' * 10_000, "application/x-ndjson")),
-    "1 MB of wrong inputs": Attack(json_body("/v1/embeddings", lambda: many(b"1", MB - 99, b'{"input":[', b"]}"))),
+    "60 MB of newlines": upload("/items", lambda: b"\n" * (60 * MB), "application/x-ndjson"),
+    "60 MB of two-byte lines": upload("/items", lambda: b"{\n" * (30 * MB), "application/x-ndjson"),
+    "10,000 wrong lines": upload("/items", lambda: b'{"id":1}\n' * 10_000, "application/x-ndjson"),
+    "1 MB of wrong inputs": upload("/v1/embeddings", lambda: many(b"1", MB - 99, b'{"input":[', b"]}")),
     "trailers without an end": Attack(trailers),
     "extensions of a chunk without an end": Attack(chunk_extensions),
     "a head behind a running call": Attack(head_behind_a_call),
     "pipelined requests without an end": Attack(pipelined),
     "150 large responses that nobody reads": Attack(unread_responses, connections=1),
-    **{name: Attack(json_body("/embed?width=0.25", build, "image/*")) for name, build in IMAGE_ATTACKS.items()},
+    **{name: upload("/embed?width=0.25", build, "image/*") for name, build in IMAGE_ATTACKS.items()},
 }
 
 
 def main() -> None:
-    """Repeat one attack and print how often each status was seen, as JSON."""
-    name, host, port, seconds = sys.argv[1:]
+    """Repeat one attack; print how often each status was seen, and the bytes that were sent, as JSON."""
+    name, host, port, seconds, *compared = sys.argv[1:]
     attack, address = ATTACKS[name], Address(host, int(port))
+    if compared:
+        attack = harmless(attack)
+    attack.prepare()
+    print("ready", flush=True)
+    sys.stdin.readline()
     seen: Counter[int] = Counter()
     ends = time.monotonic() + float(seconds)
 
@@ -237,7 +275,7 @@ def main() -> None:
         caller.start()
     for caller in callers:
         caller.join()
-    print(json.dumps(seen))
+    print(json.dumps({"statuses": seen, "bytes": SENT.bytes}))
 
 
 if __name__ == "__main__":

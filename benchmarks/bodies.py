@@ -8,7 +8,7 @@ from pathlib import Path
 
 from untrained import images, written
 
-__all__ = ["BULK", "Bodies", "draw"]
+__all__ = ["BULK", "Bodies", "draw", "single"]
 
 BULK = 16
 COUNT = 32
@@ -30,9 +30,17 @@ def draw(folder: Path) -> dict[str, Bodies]:
     bulks = [files[at : at + BULK] for at in range(0, COUNT, BULK)]
     form = f"multipart/form-data; boundary={BOUNDARY}"
     return {
-        "single": Bodies("image/jpeg", 1, written(files, folder, "jpg")),
         "bulk, JSON": Bodies("application/json", BULK, written([_json(bulk) for bulk in bulks], folder, "json")),
         "bulk, multipart": Bodies(form, BULK, written([_multipart(bulk) for bulk in bulks], folder, "form")),
+        **single(files, folder),
+    }
+
+
+def single(files: Sequence[bytes], folder: Path) -> dict[str, Bodies]:
+    """JPEG files as raw bodies and as forms of one image."""
+    form = f"multipart/form-data; boundary={BOUNDARY}"
+    return {
+        "single": Bodies("image/jpeg", 1, written(list(files), folder, "jpg")),
         "single, multipart": Bodies(form, 1, written([_multipart([data]) for data in files], folder, "one")),
     }
 

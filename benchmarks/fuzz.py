@@ -1,16 +1,19 @@
 """Damaged requests against a real `sfsc serve`: no server error, no freeze, nothing that hangs.
 
-    python benchmarks/fuzz.py                     # 100,000 requests
+    python benchmarks/fuzz.py                     # 100,000 requests, in pieces; run again, it goes on
     python benchmarks/fuzz.py --requests 2000     # fewer; writes nothing
 
+Each piece has a service and a seed of its own. What was found in it lies in runs/fuzz until all are done.
 Each request has a connection of its own, because nobody knows where a damaged one ends: the client closes its
 sending side and reads until the service closes the connection.
 """
 
 import argparse
 import asyncio
+import json
 import mmap
 import re
+import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -22,9 +25,12 @@ from loop_lag import GAUGE
 from mixed_traffic import image
 from mutations import Mutations
 from result_file import Figure, write_result
+from sfsc_bundle.atomic_file import write_file
 
 LAG = Path(__file__).with_name("loop_lag.py")
 REQUESTS = 100_000
+PIECE = 5_000
+PIECES = Path("runs/fuzz")
 AT_ONCE = 16
 STUCK_S = 30.0
 STATUS = re.compile(rb"HTTP/1\.1 ([2-5]\d\d) ")
@@ -33,11 +39,16 @@ SHOWN = 20
 
 @dataclass
 class Seen:
-    """Statuses, 0 where there was none; the first requests that were answered with an error of the service."""
+    """Statuses, 0 where there was none; the first requests that were answered with an error of the service.
+
+    `freeze_ms`, `own_freeze_ms`: the longest freeze of the event loop, and as far as the service computed.
+    """
 
     statuses: Counter[int] = field(default_factory=Counter)
     stuck: int = 0
     failures: list[str] = field(default_factory=list)
+    freeze_ms: float = 0.0
+    own_freeze_ms: float = 0.0
 
     def add(self, request: bytes, heard: bytes) -> None:
         """Record what one request was answered."""
@@ -46,6 +57,14 @@ class Seen:
         # A deadline that cannot be kept is the one thing that a client may ask for and get a 5xx for.
         if max(found) >= 500 and b'"deadline_' not in heard and len(self.failures) < SHOWN:
             self.failures.append(f"{request[:2000]!r} → {heard[:1000]!r}")
+
+    def merge(self, other: "Seen") -> None:
+        """Add what another piece has found."""
+        self.statuses.update(other.statuses)
+        self.stuck += other.stuck
+        self.failures += other.failures
+        self.freeze_ms = max(self.freeze_ms, other.freeze_ms)
+        self.own_freeze_ms = max(self.own_freeze_ms, other.own_freeze_ms)
 
     @property
     def server_errors(self) -> int:
@@ -58,37 +77,64 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, default=Path("models/demo"))
     parser.add_argument("--requests", type=int, default=REQUESTS)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the first piece; each further one has the next")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        lag = Path(name) / "lag"
-        lag.write_bytes(GAUGE.pack(0.0))
-        command = [sys.executable, LAG, lag]
-        with (
-            launched(arguments.bundle, Path(name), command, SFSC_LOG_LEVEL="error") as (client, _),
-            lag.open("r+b") as file,
-            mmap.mmap(file.fileno(), GAUGE.size) as gauge,
-        ):
-            GAUGE.pack_into(gauge, 0, 0.0)
-            images = [image(0, 48, "JPEG"), image(1, 64, "PNG"), b"no image", b"", b"\xff\xd8\xff"]
-            drawn = Mutations(arguments.seed, images)
-            host, port = client.base_url.host, client.base_url.port or 80
-            seen = asyncio.run(send_all(host, port, drawn, arguments.requests))
-            freeze_ms = 1000 * GAUGE.unpack_from(gauge)[0]
-            client.get("/readyz").raise_for_status()
-    figures = [
-        Figure("requests", arguments.requests, "requests", f">= {REQUESTS}"),
-        Figure("server errors, but for deadlines", len(seen.failures), "answers", "<= 0"),
-        Figure(f"requests that were not answered within {STUCK_S:g} s", seen.stuck, "requests", "<= 0"),
-        Figure("longest freeze of the event loop", round(freeze_ms, 1), "ms", "<= 50"),
-    ]
+    seen = Seen()
+    for number, begin in enumerate(range(0, arguments.requests, PIECE)):
+        requests, seed = min(PIECE, arguments.requests - begin), arguments.seed + number
+        kept = PIECES / f"{seed}-{requests}.json"
+        found = read_piece(kept) if kept.exists() else piece(arguments.bundle, seed, requests)
+        if arguments.requests >= REQUESTS and not kept.exists():
+            PIECES.mkdir(parents=True, exist_ok=True)
+            write_file(kept, json.dumps(vars(found)).encode())
+        print(f"{begin + requests} requests: {found}", flush=True)
+        seen.merge(found)
+    figures = figured(arguments.requests, seen)
     for figure in figures:
         print(f"{figure.name:60} {figure.value:10} {figure.unit:10} {figure.met}")
-    print(dict(sorted(seen.statuses.items())), *seen.failures, sep="\n")
     if arguments.requests >= REQUESTS:
         statuses = {str(status): count for status, count in sorted(seen.statuses.items())}
         data = {"statuses": statuses, "server_errors": seen.server_errors, "failures": seen.failures}
         print(write_result("fuzz", figures, data, seed=arguments.seed))
+        shutil.rmtree(PIECES)
+
+
+def piece(bundle: Path, seed: int, requests: int) -> Seen:
+    """Send a part of the requests to a service of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        lag = Path(name) / "lag"
+        lag.write_bytes(GAUGE.pack(0.0, 0.0))
+        command = [sys.executable, LAG, lag]
+        with (
+            launched(bundle, Path(name), command, SFSC_LOG_LEVEL="error") as (client, _),
+            lag.open("r+b") as file,
+            mmap.mmap(file.fileno(), GAUGE.size) as gauge,
+        ):
+            GAUGE.pack_into(gauge, 0, 0.0, 0.0)
+            images = [image(0, 48, "JPEG"), image(1, 64, "PNG"), b"no image", b"", b"\xff\xd8\xff"]
+            host, port = client.base_url.host, client.base_url.port or 80
+            seen = asyncio.run(send_all(host, port, Mutations(seed, images), requests))
+            seen.freeze_ms, seen.own_freeze_ms = (1000 * seconds for seconds in GAUGE.unpack_from(gauge))
+            client.get("/readyz").raise_for_status()
+    return seen
+
+
+def read_piece(kept: Path) -> Seen:
+    """What an earlier run has found in a piece."""
+    found = json.loads(kept.read_bytes())
+    statuses = Counter({int(status): count for status, count in found.pop("statuses").items()})
+    return Seen(statuses, **found)
+
+
+def figured(requests: int, seen: Seen) -> list[Figure]:
+    """What was found, with the goals."""
+    return [
+        Figure("requests", requests, "requests", f">= {REQUESTS}"),
+        Figure("server errors, but for deadlines", len(seen.failures), "answers", "<= 0"),
+        Figure(f"requests that were not answered within {STUCK_S:g} s", seen.stuck, "requests", "<= 0"),
+        Figure("longest freeze of the event loop", round(seen.freeze_ms, 1), "ms", "<= 50"),
+        Figure("longest freeze, as far as the service computed", round(seen.own_freeze_ms, 1), "ms"),
+    ]
 
 
 async def send_all(host: str, port: int, drawn: Mutations, requests: int) -> Seen:

@@ -49,7 +49,7 @@ def read_parts(data: bytes) -> None:
             yield body[at : at + PIECE]
 
     with contextlib.suppress(Problem):
-        LOOP.run_until_complete(read_form(pieces(), content_type.decode("latin-1"), 4, 4, 1000))
+        LOOP.run_until_complete(read_form(pieces(), content_type.decode("latin-1"), 4, 4, 1000, 1000))
 
 
 def read_head(data: bytes) -> None:

@@ -120,7 +120,7 @@ def peer_serving(peer: str, bundle: Path, width: str, options: Options) -> Itera
         "litserve": [binaries / "python", HERE / "litserve_server.py", port],
         "bentoml": [binaries / "bentoml", "serve", "bentoml_service:Embed", "--host", "127.0.0.1", "--port", port],
     }[peer]
-    given = {f"PEER_{name}": value for name, value in options.items()}
+    given = {"PEER_DECODE": "ours"} | {f"PEER_{name}": value for name, value in options.items()}
     given |= {"PEER_BUNDLE": str(bundle.absolute()), "PEER_WIDTH": width}
     given |= {"PYTHONPATH": f"{ROOT / 'bundle'}:{HERE}", "BENTOML_DO_NOT_TRACK": "1"}
     given["PATH"] = f"{binaries}:{os.environ['PATH']}"
@@ -148,12 +148,14 @@ def stop(server: "subprocess.Popen[bytes]") -> None:
     server.wait(10)
 
 
-def trial(server: str, client: httpx.Client, pid: int, width: str, bodies: Mapping[str, Bodies]) -> Trial:
+def trial(
+    server: str, client: httpx.Client, pid: int, width: str, bodies: Mapping[str, Bodies], seconds: int = SECONDS
+) -> Trial:
     """A short load to warm up, then one that counts."""
     url, sent = str(client.base_url.join(ADDRESS[server].format(width=width))), bodies[SENT[server]]
     post(url, sent.paths, 1, kind=sent.kind)
     began = cpu_ms(pid)
-    load = post(url, sent.paths, SECONDS, kind=sent.kind)
+    load = post(url, sent.paths, seconds, kind=sent.kind)
     spent = (cpu_ms(pid) - began) / load.requests
     return Trial(load.per_second, load.p50_ms, load.p99_ms, spent, pss_mib(pid))
 

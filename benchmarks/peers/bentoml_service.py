@@ -11,8 +11,6 @@ import numpy as np
 from network import Network
 from PIL.Image import Image
 
-from sfsc_bundle.preprocess import image_to_pixels
-
 
 @bentoml.service(
     workers=int(os.environ["PEER_WORKERS"]),
@@ -32,4 +30,4 @@ class Embed:
     )
     def embed(self, image: list[Image]) -> np.ndarray:
         """Encoded images → float32 [n, D]."""
-        return self.network.embed([image_to_pixels(one, self.network.preprocessing) for one in image])
+        return self.network.embed([self.network.pixels(one) for one in image])

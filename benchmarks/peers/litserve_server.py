@@ -4,6 +4,7 @@
 throughput; benchmarks/peers.py tries several.
 """
 
+import io
 import os
 import sys
 from typing import Annotated
@@ -13,10 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from fastapi import Body
 from network import Network
+from PIL import Image
 
-from sfsc_bundle.preprocess import preprocess
-
-Image = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]
 EncodedImage = Annotated[bytes, Body(media_type="image/jpeg")]
 
 
@@ -26,13 +26,13 @@ class Embed(litserve.LitAPI):
     def setup(self, device: str) -> None:  # noqa: ARG002 - the bundle says where it computes
         self.network = Network()
 
-    def decode_request(self, request: EncodedImage) -> Image:
-        return preprocess(request, self.network.preprocessing)
+    def decode_request(self, request: EncodedImage) -> Pixels:
+        return self.network.pixels(Image.open(io.BytesIO(request)))
 
-    def batch(self, inputs: list[Image]) -> list[Image]:
+    def batch(self, inputs: list[Pixels]) -> list[Pixels]:
         return inputs
 
-    def predict(self, x: list[Image]) -> npt.NDArray[np.float32]:
+    def predict(self, x: list[Pixels]) -> npt.NDArray[np.float32]:
         return self.network.embed(x)
 
     def encode_response(self, output: npt.NDArray[np.float32]) -> dict[str, list[float]]:

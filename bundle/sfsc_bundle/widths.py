@@ -23,7 +23,7 @@ def canonical_width(value: str | float) -> str:
     """
     text = str(value).strip()
     try:
-        number = Decimal(text) if len(text) <= 16 else None
+        number = Decimal(text) if len(text) <= 16 and "_" not in text else None
     except InvalidOperation:
         number = None
     if number is None or not number.is_finite() or not 0 < number <= 1 or number != round(number, 4):

@@ -17,7 +17,8 @@ __all__ = ["log_handler", "log_to_stderr"]
 WINDOW_S = 10.0
 LINES_PER_WINDOW = 10
 """Lines that one statement of the code may log in a window; anybody can cause lines by sending requests."""
-LINE_BREAKS = str.maketrans({"\n": "\\n", "\r": "\\r", "\x1b": "\\x1b"})
+CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)}
+"""Characters that end a line or steer a terminal, and what is written in their place."""
 
 
 def log_to_stderr(level: LogLevel, format: LogFormat = "console") -> None:
@@ -44,7 +45,7 @@ class _ConsoleFormatter(logging.Formatter):
     """One line per message, whatever a caller has put into it; tracebacks follow."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        line = super().formatMessage(record).translate(LINE_BREAKS)
+        line = super().formatMessage(record).translate(CONTROLS)
         request = REQUEST_ID.get()
         return line if request is None else f"{line} [request {request}]"
 

@@ -8,16 +8,21 @@ Invariants:
 - An image whose caller has gone leaves the queue at once.
 """
 
+import io
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
+from PIL import Image as PillowImage
+
 from sfsc_bundle.crop import Crop
+from sfsc_bundle.decoder import open_image, orientation_in
 from sfsc_bundle.header import ImageHeader, ImageLimits, read_header
 from sfsc_bundle.image_formats import media_type
 from sfsc_bundle.manifest import Preprocessing
-from sfsc_bundle.preprocess import decode_bytes, to_pixels
+from sfsc_bundle.orientation import upright_size
+from sfsc_bundle.preprocess import decode_bytes, image_to_pixels, to_pixels
 from sfsc_service.engine.blocking_calls import BlockingCalls
 from sfsc_service.engine.decode_memory import DecodeMemory
 from sfsc_service.engine.networks import Image
@@ -34,6 +39,9 @@ SMALL_PIXELS = 2**16
 """A baseline JPEG within both is decoded in well under a millisecond; a progressive one may have many scans."""
 SMOOTHING = 0.05
 """The weight of one image in the predicted time of the next ones."""
+LEAST_SIDE = 8
+"""Of pixels that preprocessing makes."""
+PREVIEW_QUALITY = 85
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,6 +110,14 @@ class Decoding:
             return None
         return _decoded(header, preprocessing, crop)
 
+    async def preview(self, data: bytes, side: int, due: float) -> bytes:
+        """A JPEG of the upright image, at most `side` pixels wide and high. Raises what `run` raises."""
+        self._images[False] += 1
+        try:
+            return await self._pool.run_by(due, self._preview, data, side)
+        finally:
+            self._images[False] -= 1
+
     def run_other(self, call: Callable[A, T], *args: A.args, **kwargs: A.kwargs) -> Awaitable[T]:
         """Run something else that computes in one of these threads, before the images that wait."""
         return self._pool.run(call, *args, **kwargs)
@@ -113,21 +129,47 @@ class Decoding:
     def _decode(self, data: bytes, preprocessing: Preprocessing, crop: Crop | None) -> DecodedImage:
         began = time.perf_counter()
         header = read_header(data, self._limits)
-        name = f"a {header.format} of {header.parsed.width}×{header.parsed.height}"
         read = time.perf_counter()
-        with self._memory.reserved(decode_bytes(header, preprocessing, crop), name):
+        with self._memory.reserved(decode_bytes(header, preprocessing, crop), _name(header)):
             waited = time.perf_counter() - read
             decoded = _decoded(header, preprocessing, crop)
         # Two threads at once may lose an observation here; nothing depends on a single one.
         self._mean_ms += SMOOTHING * (1000 * (time.perf_counter() - began - waited) - self._mean_ms)
         return decoded
 
+    def _preview(self, data: bytes, side: int) -> bytes:
+        header = read_header(data, self._limits)
+        largest = Preprocessing(width=side, height=side)
+        with self._memory.reserved(decode_bytes(header, largest), _name(header)):
+            return _made_preview(header, side)
+
+
+def _name(header: ImageHeader) -> str:
+    return f"a {header.format} of {header.parsed.width}×{header.parsed.height}"
+
+
+def _made_preview(header: ImageHeader, side: int) -> bytes:
+    try:
+        image = open_image(header)
+        orientation = orientation_in(image, header)
+        upright = upright_size(image.size, orientation)
+        scale = min(1.0, side / max(upright))
+        width, height = (max(LEAST_SIDE, round(scale * length)) for length in upright)
+        pixels = image_to_pixels(image, Preprocessing(width=width, height=height), orientation)
+        content = io.BytesIO()
+        PillowImage.fromarray(pixels).save(content, "JPEG", quality=PREVIEW_QUALITY)
+    except MemoryError as error:
+        raise _no_memory() from error
+    return content.getvalue()
+
 
 def _decoded(header: ImageHeader, preprocessing: Preprocessing, crop: Crop | None) -> DecodedImage:
     try:
         pixels = to_pixels(header, preprocessing, crop)
     except MemoryError as error:
-        raise Problem(
-            "out_of_memory", "image: the service has no memory left to decode it now", retry_after_s=1.0
-        ) from error
+        raise _no_memory() from error
     return DecodedImage(pixels, media_type(header.format))
+
+
+def _no_memory() -> Problem:
+    return Problem("out_of_memory", "image: the service has no memory left to decode it now", retry_after_s=1.0)

@@ -172,6 +172,16 @@ class Embedder:
             self._metrics.preprocess_seconds.observe(embedded.preprocess_ms / 1000)
         return embedded
 
+    async def preview(self, data: bytes, side: int, arrival: Arrival) -> bytes:
+        """A JPEG of an encoded image, at most `side` pixels wide and high, decoded in the queue of all images.
+
+        Raises:
+            Problem: queue_full, out_of_memory, shutting_down.
+            ImageError: the image is not accepted any more.
+        """
+        self._decode_wait_ms(arrival)
+        return await self._decoding.preview(data, side, arrival.at + self._settings.slo_ms / 1000)
+
     async def measure_idle(self) -> None:
         """Measure one batch size that is not known yet, or one stale width. To be called while all is idle."""
         wanted = self.networks.next_measurement(self._settings.max_batch)

@@ -35,6 +35,8 @@ async def upsert_many(
 ) -> AsyncIterator[UpsertedItem | FailedItem]:
     """Insert or replace; an item that has failed before is passed on.
 
+    Items that were read when the caller left are counted as dropped.
+
     Once `go_on` is false, the window under way is finished and all other items are refused, so that the call can
     still be answered before the service ends.
     """
@@ -51,11 +53,18 @@ async def upsert_many(
                 full, window, size = window, [], 0
                 for outcome in await _upsert_window(gallery, full):
                     yield outcome
-    except BaseException:
-        gallery.count_dropped(sum(isinstance(item, NewItem) for item in window))
+    except BaseException as error:
+        if _says_that_nobody_waits(error):
+            gallery.count_dropped(sum(isinstance(item, NewItem) for item in window))
         raise
     for outcome in await _upsert_window(gallery, window):
         yield outcome
+
+
+def _says_that_nobody_waits(error: BaseException) -> bool:
+    return isinstance(error, asyncio.CancelledError | GeneratorExit) or (
+        isinstance(error, Problem) and error.code == "client_gone"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,7 +146,12 @@ class Gallery:
     ) -> Query:
         """An image, or the part of it in a crop, as a query of a search with a filter."""
         stage = self._stage(filter)
-        stage.check_not_full()
+        try:
+            stage.check_not_full()
+        except Problem:
+            limit = "soft" if budget.deadline_ms is None else "hard"
+            self._metrics.deadlines.labels(self._embedder.catalog.floor, limit, "refused").inc()
+            raise
         arrival = replace(arrival, after_ms=stage.predicted_ms)
         return _query(await self._embedder.embed(data, budget, arrival, self.composition(), crop))
 

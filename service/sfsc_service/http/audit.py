@@ -1,5 +1,6 @@
 """One log line for every write: who, what, which item, what became of it, in which request."""
 
+import ipaddress
 import logging
 from types import TracebackType
 from typing import Self
@@ -38,12 +39,19 @@ class AuditedWrite:
 
 def log_write(request: Request, action: str, id: str | None, outcome: str) -> None:
     """Log one write."""
-    client = request.client
     log.info(
         "%s at %s: %s item %r: %s",
         caller_of(request).name,
-        "an unknown address" if client is None else client.host,
+        _address(request),
         action,
         id,
         outcome,
     )
+
+
+def _address(request: Request) -> str:
+    """The caller's address, which a trusted proxy may have passed on from a header that the caller wrote."""
+    try:
+        return str(ipaddress.ip_address("" if request.client is None else request.client.host))
+    except ValueError:
+        return "an unknown address"

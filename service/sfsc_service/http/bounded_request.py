@@ -72,8 +72,9 @@ class BoundedRequest:
         self._ended = False
         self._waited_s = 0.0
         self._refused_encoding = False
-        self._is_replaced = False
         self.status: int | None = None
+        self.replaced: Problem | None = None
+        """What was sent in the place of a response for which no memory was left."""
 
     def check_head(self) -> None:
         """Check what the head says of the body, before anything is read.
@@ -126,7 +127,7 @@ class BoundedRequest:
 
         A response for which no memory is left is replaced by a problem.
         """
-        if self._is_replaced:
+        if self.replaced is not None:
             return
         if message["type"] == "http.response.start":
             await self._begin(message)
@@ -156,9 +157,10 @@ class BoundedRequest:
 
     async def _replace(self, length: int) -> None:
         self._hold(-length)
-        response = problem_response(self._no_memory(), path=self._scope["path"])
+        problem = self._no_memory()
+        response = problem_response(problem, path=self._scope["path"])
         await response(self._scope, self._receive, self.send)
-        self._is_replaced = True
+        self.replaced = problem
 
     async def _finish(self, message: Message) -> None:
         body = message.get("body", b"")

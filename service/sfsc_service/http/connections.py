@@ -180,7 +180,8 @@ class BoundedConnection(HttpProtocol):
         return True
 
     def _refuse_connection(self) -> None:
-        self.transport.write(self.too_many.with_headers([*self.server_state.default_headers, CLOSE]))
+        own = (HEADER, request_id(self.headers or ()))
+        self.transport.write(self.too_many.with_headers([*self.server_state.default_headers, own, CLOSE]))
         self.drop("too_many")
 
     def _send_refusal(self, *, close: bool) -> None:

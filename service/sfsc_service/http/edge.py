@@ -42,6 +42,8 @@ class Edge:
                 response = problem_response(problem, path=scope["path"])
                 await response(scope, receive, request.send)
         finally:
+            if request.replaced is not None:
+                self._metrics.problems.labels(request.replaced.code).inc()
             request.release()
             self._open -= 1
             self._observe(scope, request.status or CLIENT_CLOSED_REQUEST, time.monotonic() - started)

@@ -18,10 +18,8 @@ from sfsc_bundle.described import describe_value
 from sfsc_service.errors import Problem
 from sfsc_service.http.charset import content_type_parameters, python_charset
 
-__all__ = ["FilePart", "Form", "read_form"]
+__all__ = ["FilePart", "Form", "decoded_text", "read_form"]
 
-MAX_TEXT_BYTES = 2**20
-"""Of one part without a file name."""
 SLICE = 2**12
 """Bytes that are parsed at a time: at worst some seventy parts, which takes 1 ms."""
 TURN_S = 0.002
@@ -52,18 +50,24 @@ class Form:
 
 
 async def read_form(
-    chunks: AsyncIterator[bytes], content_type: str, max_files: int, max_texts: int, max_file_bytes: int
+    chunks: AsyncIterator[bytes],
+    content_type: str,
+    max_files: int,
+    max_texts: int,
+    max_file_bytes: int,
+    max_text_bytes: int,
 ) -> Form:
     """Read a form to its end.
 
     Args:
         max_files, max_texts: how many parts with and without a file name it may have.
         max_file_bytes: data of larger files is not kept.
+        max_text_bytes: how large a part without a file name may be.
 
     Raises:
         Problem: invalid_request (it cannot be read, or has too many parts), unsupported_media_type.
     """
-    reader = _Reader(content_type, max_files, max_texts, max_file_bytes)
+    reader = _Reader(content_type, max_files, max_texts, max_file_bytes, max_text_bytes)
     async for chunk in chunks:
         began = time.monotonic()
         for at in range(0, len(chunk), SLICE):
@@ -75,11 +79,14 @@ async def read_form(
 
 
 class _Reader:
-    def __init__(self, content_type: str, max_files: int, max_texts: int, max_file_bytes: int) -> None:
+    def __init__(
+        self, content_type: str, max_files: int, max_texts: int, max_file_bytes: int, max_text_bytes: int
+    ) -> None:
         options = content_type_parameters(content_type)
         self._charset = _charset(options)
         self._form = Form()
-        self._max_files, self._max_texts, self._max_file_bytes = max_files, max_texts, max_file_bytes
+        self._max_files, self._max_texts = max_files, max_texts
+        self._max_file_bytes, self._max_text_bytes = max_file_bytes, max_text_bytes
         self._delimiter = b"\r\n--" + options.get(b"boundary", b"")
         self._delimiters = self._silent = 0
         self._ended = False
@@ -156,8 +163,9 @@ class _Reader:
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         self._silent = 0
         self._size += end - start
-        if self._filename is None and self._size > MAX_TEXT_BYTES:
-            raise _unreadable(f"{self._name[:60]}: a text part must have at most {MAX_TEXT_BYTES} bytes")
+        if self._filename is None and self._size > self._max_text_bytes:
+            rule = f"a text part must have at most {self._max_text_bytes} bytes"
+            raise _unreadable(f"{self._name[:60]}: {rule}")
         if self._filename is None or self._size <= self._max_file_bytes:
             self._data.append(data[start:end])
         else:
@@ -166,7 +174,7 @@ class _Reader:
     def _on_part_end(self) -> None:
         data = b"".join(self._data)
         if self._filename is None:
-            self._form.texts.append((self._name, _decoded(data, self._text_charset)))
+            self._form.texts.append((self._name, decoded_text(self._name, data, self._text_charset)))
         else:
             self._form.files.append(FilePart(self._name, self._filename, self._size, data))
         self._data = []
@@ -206,7 +214,17 @@ def _filename(disposition: bytes, plain: bytes | None, charset: str) -> str | No
     return None if plain is None else _decoded(plain, charset)
 
 
+def decoded_text(name: str, data: bytes, charset: str = "utf-8") -> str:
+    """The text of a part. Raises Problem: invalid_request, it is not of its charset."""
+    try:
+        return data.decode(charset)
+    except UnicodeDecodeError as error:
+        rule = f"must be {charset.upper()}, or its part must name another charset"
+        raise _unreadable(f"{name[:60]}: {rule}, found the byte 0x{data[error.start]:02x}") from error
+
+
 def _decoded(data: bytes, charset: str) -> str:
+    """A name, for which old clients use Latin-1 without saying so."""
     try:
         return data.decode(charset)
     except UnicodeDecodeError:

@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from sfsc_service.errors import Problem
 from sfsc_service.http.problems import problem_response
+from sfsc_service.http.request_log import HEADER, request_id
 
 __all__ = ["ABORT", "INTERIM", "Cause", "HttpProtocol", "raw_response"]
 
@@ -167,6 +168,6 @@ class _Flow(FlowControl):
 
 def raw_response(problem: Problem) -> bytes:
     """A whole response, after which the connection is closed."""
-    response = problem_response(problem, {"Connection": "close"})
+    response = problem_response(problem, {"Connection": "close", HEADER.decode(): request_id(()).decode()})
     headers = b"".join(name + b": " + value + b"\r\n" for name, value in response.raw_headers)
     return STATUS_LINE[response.status_code] + headers + b"\r\n" + bytes(response.body)

@@ -5,7 +5,8 @@ A browser sends requests for any page that it shows. Two checks keep other pages
   was loaded (DNS rebinding) would count as the service's own. IP addresses other than the connection's own are
   refused, too; a name without a dot cannot be registered, so `http://sfsc:8000` within a network works as it is.
 - Origin, or Sec-Fetch-Site where a browser sends no Origin, must say that one of the service's own pages asks, or
-  one that `cors_origins` names. Programs send neither.
+  one that `cors_origins` names. Programs send neither. Where the service speaks HTTPS, a page that came over plain
+  HTTP is not its own: whoever sits on the way may have written it.
 """
 
 import ipaddress
@@ -67,7 +68,9 @@ def check_page(scope: Scope, headers: Mapping[bytes, bytes], origins: Collection
             return
         found = f"Sec-Fetch-Site {describe_value(site.decode('latin-1'))}"
     else:
-        if origin.partition(b"://")[2] == headers.get(b"host") or origin in origins:
+        scheme, _, name = origin.partition(b"://")
+        own = (scope["scheme"].encode(), b"https")  # the second one where a proxy has ended TLS
+        if (name == headers.get(b"host") and scheme in own) or origin in origins:
             return
         found = describe_value(origin.decode("latin-1"))
     raise Problem(

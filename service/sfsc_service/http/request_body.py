@@ -21,7 +21,7 @@ from sfsc_bundle.described import describe_value
 from sfsc_service.errors import Problem
 from sfsc_service.http.base64_image import decode_image
 from sfsc_service.http.charset import content_type_parameters, python_charset, utf8
-from sfsc_service.http.form import MAX_TEXT_BYTES, FilePart, Form, read_form
+from sfsc_service.http.form import FilePart, Form, decoded_text, read_form
 from sfsc_service.http.json_document import read_json, read_object
 from sfsc_service.http.parsing import Parsing
 from sfsc_service.http.problems import validation_problem
@@ -92,7 +92,7 @@ async def read_request(request: Request, model: type[M], max_images: int = 1) ->
         for part in parts:
             check_size(part.size, max_bytes)
         images = [part.data for part in parts]
-        texts = option_texts(form)
+        texts = option_texts(form, max_document_bytes(request))
         size = sum(len(text) for _, text in texts)
         options = _merge(options, await parsing(request).run(size, text_options, texts))
     elif await _has_body(request):
@@ -171,8 +171,8 @@ async def read_json_body(request: Request, use: Callable[[dict[str, Any]], T], i
 async def read_parts(request: Request, max_files: int) -> Form:
     """Read a multipart body with at most so many images. Raises Problem, as `form.read_form`."""
     max_parts = (max_files + EXTRA_PARTS, 2 * max_files + EXTRA_PARTS)
-    max_bytes = request.app.state.settings.max_image_bytes
-    return await read_form(request.stream(), request.headers["content-type"], *max_parts, max_bytes)
+    limits = (request.app.state.settings.max_image_bytes, max_document_bytes(request))
+    return await read_form(request.stream(), request.headers["content-type"], *max_parts, *limits)
 
 
 def uploads(form: Form, name: str) -> list[FilePart]:
@@ -182,19 +182,20 @@ def uploads(form: Form, name: str) -> list[FilePart]:
     return [part for part in form.files if part.name == name]
 
 
-def option_texts(form: Form) -> list[tuple[str, str]]:
+def option_texts(form: Form, max_bytes: int) -> list[tuple[str, str]]:
     """The options of a form: its text parts, and those of FILE_OPTIONS that were sent as files.
 
     Raises:
-        Problem: invalid_parameter, another option is a file; invalid_request, such a file is too large.
+        Problem: invalid_parameter, another option is a file; invalid_request, such a file has more than
+            `max_bytes`, or is not UTF-8.
     """
     texts = list(form.texts)
     for part in form.files:
         if part.name in FILE_OPTIONS:
-            if part.size > MAX_TEXT_BYTES:
-                rule = f"must have at most {MAX_TEXT_BYTES} bytes"
+            if part.size > max_bytes:
+                rule = f"must have at most {max_bytes} bytes"
                 raise Problem("invalid_request", f"{part.name}: {rule}, found {part.size}", part.name)
-            texts.append((part.name, part.data.decode("utf-8", "replace")))
+            texts.append((part.name, decoded_text(part.name, part.data)))
         elif part.name != "image":
             detail = f"{part.name}: must be a text field, found a file part"
             raise Problem("invalid_parameter", detail, part.name)

@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from sfsc_bundle.described import describe_value
 from sfsc_bundle.widths import WIDTH_PATTERN, canonical_width
 from sfsc_service.gallery.simulated_load import MAX_PER_S
 from sfsc_service.store.errors import InvalidIdError
@@ -32,6 +33,7 @@ __all__ = [
     "EmbedOptions",
     "EmbeddingsBody",
     "GetItemOptions",
+    "ImageOptions",
     "ItemBody",
     "ItemId",
     "ItemOptions",
@@ -64,6 +66,8 @@ def _width(value: object) -> str:
 def _number(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError(f"must be a number, found {str(value).lower()}")
+    if isinstance(value, str) and "_" in value:  # which Python and pydantic skip
+        raise ValueError(f"must be a number, found {describe_value(value)}")
     return value
 
 
@@ -241,7 +245,9 @@ class EmbeddingsBody(_Request):
         ),
     ]
     encoding_format: Encoding = "float"
-    dimensions: int | None = Field(None, ge=1, description="none but the bundle's own")
+    dimensions: Annotated[int, BeforeValidator(_number)] | None = Field(
+        None, ge=1, description="none but the bundle's own"
+    )
     user: str | None = Field(None, max_length=1000, description="accepted and not used")
 
 
@@ -258,10 +264,20 @@ class GetItemOptions(_Request):
     encoding: Encoding = Field("float", description="JSON numbers, or base64 of little-endian float32")
 
 
+class ImageOptions(_Request):
+    """Options of GET /items/{id}/image."""
+
+    preview: Annotated[int, BeforeValidator(_number)] | None = Field(
+        None, ge=16, le=1024, description="a JPEG, at most so many pixels wide and high, in the place of the file"
+    )
+
+
 class ListItemsOptions(GetItemOptions):
     """Options of GET /items."""
 
-    limit: int = Field(100, ge=1, le=1000, description="the greatest number of items on a page")
+    limit: Annotated[int, BeforeValidator(_number)] = Field(
+        100, ge=1, le=1000, description="the greatest number of items on a page"
+    )
     cursor: Annotated[str, Field(min_length=1, max_length=2048)] | None = Field(
         None, description="`next` of the previous page"
     )

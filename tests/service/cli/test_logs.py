@@ -49,9 +49,10 @@ def test_json_lines_are_objects_whatever_is_logged() -> None:
 def test_a_message_is_one_line_for_people() -> None:
     written = io.StringIO()
     logger = logger_to(written, "console")
-    logger.warning("name %s", "x\nERROR forged\x1b[2J")
+    logger.warning("name %s", "x\nERROR forged\x1b[2J\x9b2J\x0b\x85\u2028\x08\x7f")
     assert len(written.getvalue().splitlines()) == 1
-    assert "\x1b" not in written.getvalue()
+    assert [character for character in written.getvalue() if not character.isprintable()] == ["\n"]
+    assert r"x\nERROR forged\x1b[2J\x9b2J" in written.getvalue()
 
 
 def test_a_flood_of_like_lines_is_cut_short_and_told_of(

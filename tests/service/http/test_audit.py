@@ -111,6 +111,7 @@ def test_items_of_a_bulk_call_whose_client_leaves_while_they_are_stored(
         ("6.6.6.6, 203.0.113.7", "203.0.113.7"),
         ("6.6.6.6, 203.0.113.7, 10.9.1.1", "203.0.113.7"),
         ("2001:db8::7", "2001:db8::7"),
+        ("admin at 203.0.113.7: delete item 'x': removed", "an unknown address"),
     ],
 )
 def test_a_trusted_proxy_says_whom_it_calls_for(

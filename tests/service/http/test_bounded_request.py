@@ -132,9 +132,21 @@ def test_a_client_that_is_still_sending_reads_why_it_is_refused(
         assert connection.recv(65_536).startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_text_part_of_a_form_is_bounded(weak: Live) -> None:
-    response = weak.http.post("/search", files={"vector": (None, "[" + " " * 2**20 + "]")})
-    assert (response.status_code, response.json()["code"]) == (400, "invalid_request")
+@pytest.mark.parametrize("filename", [None, "v.json"])
+def test_a_text_part_of_a_form_is_bounded_as_a_document_is(weak: Live, filename: str | None) -> None:
+    limit = weak.service.settings.max_json_bytes + 32 * weak.service.manifest.dimension
+    for size, told in ((limit, (422, "invalid_parameter")), (limit + 1, (400, "invalid_request"))):
+        response = weak.http.post("/search", files={"filter": (filename, "[" + " " * (size - 2) + "]")})
+        assert (response.status_code, response.json()["code"]) == told
+
+
+def test_metadata_that_is_not_utf_8_is_refused(weak: Live) -> None:
+    text = '{"city": "Köln"}'.encode("latin-1")
+    for filename in (None, "m.json"):
+        files = {"image": ("a.jpg", draw_image(1)), "metadata": (filename, text)}
+        response = weak.http.put("/items/latin", files=files)
+        assert (response.status_code, response.json()["code"]) == (400, "invalid_request")
+        assert "metadata: must be UTF-8" in response.json()["detail"]
 
 
 def test_a_body_that_stalls_is_refused(weak: Live, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,6 +209,7 @@ def test_responses_that_nobody_reads_are_bounded(settings: Settings) -> None:
             connection.sendall(request_head("GET", "/items/large/image"))
         heard = [connection.recv(12) for connection in connections]
         assert sorted(heard) == [b"HTTP/1.1 200"] * 8 + [b"HTTP/1.1 429"]
+        assert live.app.state.metrics.problems.labels("queue_full")._value.get() == 1.0
         opened.close()
         until(lambda: live.http.get("/items/large/image").status_code == 200)
         assert live.http.get("/items/large/image").content == large

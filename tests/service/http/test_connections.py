@@ -101,6 +101,7 @@ def test_a_connection_too_many_gets_a_problem_of_the_table_of_codes(strict: Live
             assert response.status == STATUS["too_many_connections"][0]
             assert (response.getheader("Connection"), response.getheader("Retry-After")) == ("close", "1")
             assert response.getheader("Content-Type") == "application/problem+json"
+            assert response.getheader("X-Request-ID")
             assert json.loads(response.read()) == {
                 "type": "urn:sfsc:problem:too_many_connections",
                 "title": STATUS["too_many_connections"][1],

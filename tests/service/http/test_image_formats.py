@@ -1,10 +1,12 @@
 """Every row of the table of image formats, wherever the service takes, keeps, shows or lists images."""
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sfsc_bundle.folder import Bundle
 from sfsc_bundle.image_formats import IMAGE_FORMATS, FormatName, ImageFormat, available_formats, media_type
@@ -31,6 +33,38 @@ def test_a_format_is_embedded_stored_and_shown_as_what_it_is(formats: Live, form
     assert formats.put_image(f"/items/{format}", image).status_code == 200
     shown = formats.http.get(f"/items/{format}/image")
     assert (shown.content, shown.headers["content-type"]) == (image, media_type(format))
+
+
+@pytest.mark.parametrize("format", READ_FORMATS)
+def test_a_preview_is_a_small_jpeg_of_any_format(formats: Live, format: FormatName) -> None:
+    image = encoded(format)
+    formats.put_image("/items/large", image)
+    shown = formats.http.get("/items/large/image", params={"preview": 16})
+    assert shown.headers["content-type"] == "image/jpeg"
+    preview = Image.open(io.BytesIO(shown.content))
+    assert (preview.format, max(preview.size)) == ("JPEG", 16)
+    again = {"If-None-Match": shown.headers["etag"]}
+    assert formats.http.get("/items/large/image", params={"preview": 16}, headers=again).status_code == 304
+    assert formats.http.get("/items/large/image", headers=again).content == image
+
+
+def test_a_preview_is_upright_and_no_larger_than_the_image(formats: Live) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: the file's right side is the image's top
+    content = io.BytesIO()
+    Image.new("RGB", (64, 32), "red").save(content, "TIFF", exif=exif)
+    formats.put_image("/items/turned", content.getvalue())
+    preview = Image.open(io.BytesIO(formats.http.get("/items/turned/image?preview=1024").content))
+    assert preview.size == (32, 64)
+    assert formats.http.get("/items/turned/image?preview=2000").status_code == 422
+    assert formats.http.get("/items/turned/image?surprise=1").status_code == 422
+
+
+def test_a_preview_waits_for_no_place_that_is_not_there(formats: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    formats.put_image("/items/large", encoded("PNG"))
+    monkeypatch.setattr(formats.service.embedder._decoding, "backlog_ms", lambda **_: 1e6)
+    refused = formats.http.get("/items/large/image?preview=16")
+    assert (refused.status_code, refused.json()["code"]) == (429, "queue_full")
 
 
 @pytest.mark.parametrize("name", ["tiff", "heif", "avif"])

@@ -56,6 +56,27 @@ def test_a_document_is_read_as_it_is_however_it_is_cut(
     assert found == document
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"width": "0.25", "width": "1.0"}',
+        '{"a": [0, {"b": {"c\\":": 1, "d" : 2, "d":3}}]}',
+        f'{{"image": "{TEXT}", "image": "{TEXT}"}}',
+        '{"metadata": {"n": 1234567890123456789, "n": 2}}',
+    ],
+)
+def test_a_key_that_is_given_twice_is_refused(text: str) -> None:
+    with pytest.raises(Problem, match="more than once") as refused:
+        read_object(text.encode(), SMALL)
+    assert refused.value.code == "invalid_json"
+    with pytest.raises(ValueError, match="more than once"):
+        read_json(text.encode())
+
+
+def test_a_text_may_look_like_a_key() -> None:
+    assert read_object(b'{"a": "\\":", "b": [{"\\"": 1}]}', SMALL) == {"a": '":', "b": [{'"': 1}]}
+
+
 def test_long_strings_that_are_no_images_count() -> None:
     document = {"image": TEXT, "metadata": {"image": "x" * 2000, "text": "y" * 1500}}
     found = read_object(json.dumps(document).encode(), SMALL)
@@ -73,17 +94,12 @@ def test_long_strings_that_are_no_images_count() -> None:
         b'{"a": [' + b'"",' * SMALL + b'""]}',
         b'{"a": "' + b'\\"' * SMALL + b'"}',
         b'{"a": "' + b"\\\\" * SMALL + b'"}',
-        b'{"image": "a", "image": '
-        + json.dumps(TEXT).encode()
-        + b', "image": '
-        + json.dumps(TEXT).encode()
-        + b"}",
         b'{"surprise": ' + json.dumps(TEXT).encode() + b"}",
         b'{"image": [[' + json.dumps(TEXT).encode() + b"]]}",
         b" " * (SMALL + 1),
         b'{"a": "' + b"x" * SMALL,
     ],
-    ids=["lists", "strings", "escaped quotes", "backslashes", "twice", "no image", "too deep", "spaces", "no end"],
+    ids=["lists", "strings", "escaped quotes", "backslashes", "no image", "too deep", "spaces", "no end"],
 )
 def test_what_is_no_image_is_bounded(body: bytes) -> None:
     with pytest.raises(Problem) as refused:

@@ -1,6 +1,7 @@
 """Whose requests are heard: the Host that they name and the page that sends them, over a real socket."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 import yaml
 
 from sfsc_bundle.folder import Bundle
+from sfsc_service.errors import Problem
 from sfsc_service.http.app import create_app
+from sfsc_service.http.origin import check_page
 from sfsc_service.settings import Settings
 from tests.service.images import draw_image
 from tests.service.live import JPEG, Live, running
@@ -122,6 +125,23 @@ def test_a_foreign_page_is_refused(named: Live, call: str, headers: dict[str, st
     assert (refused.status_code, refused.json()["code"]) == (403, "foreign_origin")
     assert "access-control-allow-origin" not in refused.headers
     assert named.http.get("/items/kept/image").content == draw_image(1)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "origin", "is_own"),
+    [
+        ("https", b"https://vision.example", True),
+        ("https", b"http://vision.example", False),
+        ("http", b"http://vision.example", True),
+        ("http", b"https://vision.example", True),
+        ("http", b"ftp://vision.example", False),
+    ],
+)
+def test_a_page_over_plain_http_is_none_of_a_service_over_https(scheme: str, origin: bytes, is_own: bool) -> None:
+    with contextlib.nullcontext() if is_own else pytest.raises(Problem, match="Origin"):
+        check_page(
+            {"scheme": scheme, "method": "POST"}, {b"host": b"vision.example", b"origin": origin}, (), link=False
+        )
 
 
 def test_its_own_pages_and_programs_are_served(named: Live) -> None:

@@ -121,7 +121,7 @@ def test_a_connection_is_read_again_later_and_later_while_it_is_refused(
     for least_s in (0.0, 0.2, 0.4, 0.8, 1.0, 1.0):
         status, took_s = post()
         assert status == 429
-        assert took_s >= least_s - 0.02
+        assert took_s >= 0.7 * least_s, "the pause began a little before the refusal was read"
     held.release()
     until(lambda: weak.service.embedder.batcher.idle)
     assert post()[0] == 200
@@ -181,12 +181,15 @@ def test_a_search_stage_that_is_full_refuses_and_the_others_go_on(weak: Live) ->
     gallery._filtered._mean_ms = 1e6
     gallery._filtered._under_way = 2
     filtered = {**VECTOR, "filter": {"match": {"n": 1}}}
+    floor = {"width": weak.service.embedder.catalog.floor, "outcome": "refused"}
+    refused = weak.metric("sfsc_deadlines_total", limit="soft", **floor)
     for answer in (
         weak.http.post("/search", json=filtered),
         weak.post_image("/search", draw_image(1), filter='{"match": {"n": 1}}'),
         weak.http.get("/items", params={"filter": '{"match": {"n": 1}}'}),
     ):
         assert (answer.status_code, answer.json()["code"]) == (429, "queue_full")
+    assert weak.metric("sfsc_deadlines_total", limit="soft", **floor) == refused + 1.0, "of an image"
     assert weak.http.post("/search", json=VECTOR).status_code == 200
     assert weak.http.get("/items/a").status_code == 200
     assert weak.metric("sfsc_search_queue_predicted_seconds") > 20.0

@@ -1,11 +1,11 @@
-"""A wrong request makes few errors, however much of it is wrong: each of pydantic's takes 400 bytes and 1 µs."""
+"""Wrong options make few errors, however much is wrong: each of pydantic's takes 400 bytes and 1 µs."""
 
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from sfsc_service.http.schemas import CropBox, EmbeddingsBody, SearchBody
+from sfsc_service.http.schemas import CropBox, EmbeddingsBody, ListItemsOptions, SearchBody
 
 MANY = 10_000
 KEYS = {f"key{n}": n for n in range(MANY)}
@@ -26,3 +26,23 @@ def test_errors_are_few(model: type[BaseModel], members: dict[str, Any], first: 
         model.model_validate(members)
     assert caught.value.error_count() <= len(model.model_fields) + 1
     assert caught.value.errors()[0]["loc"] == first
+
+
+@pytest.mark.parametrize(
+    ("model", "members"),
+    [
+        (SearchBody, {"k": "1_0"}),
+        (SearchBody, {"deadline_ms": "1_0.5"}),
+        (SearchBody, {"gflops": "1_0"}),
+        (SearchBody, {"min_quality": "1_0"}),
+        (SearchBody, {"width": "0.2_5"}),
+        (SearchBody, {"crop": "1_0,0,9,9"}),
+        (ListItemsOptions, {"limit": "1_0"}),
+        (EmbeddingsBody, {"model": "m", "input": ["x"], "dimensions": "1_2"}),
+    ],
+)
+def test_a_number_is_written_without_underscores(model: type[BaseModel], members: dict[str, Any]) -> None:
+    plain = {name: value.replace("_", "") if isinstance(value, str) else value for name, value in members.items()}
+    model.model_validate(plain)
+    with pytest.raises(ValidationError):
+        model.model_validate(members)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from starlette.requests import ClientDisconnect
 
 from sfsc_service.engine.embedder import Arrival
 from sfsc_service.errors import Problem
@@ -59,6 +60,9 @@ MAX_LINES_PER_ITEM = 4
 """Lines of an NDJSON body for each item that it may have: some clients write empty ones."""
 LINE_BYTES = 1024
 """A line takes as long as parsing so many bytes, however short it is."""
+MAX_LINES_AT_ONCE = 64
+"""Lines that are parsed together. Each one that is wrong leaves an error with a traceback: with thousands of them,
+Python's collector of cycles would stop everything for 100 ms."""
 
 
 def add_routes(app: FastAPI) -> None:
@@ -70,7 +74,7 @@ def add_routes(app: FastAPI) -> None:
         tags=["gallery"],
         summary="Insert or replace many items",
         response_model=None,
-        responses={200: {"model": BulkResponse}, **problems(400, 413, 415, 422, 503)},
+        responses={200: {"model": BulkResponse}, **problems(400, 413, 415, 422, 429, 503)},
         openapi_extra=bulk_request(),
     )
 
@@ -149,10 +153,12 @@ async def _from_lines(request: Request, common: dict[str, Any]) -> AsyncIterator
     try:
         async for lines in read_lines(chunks, max_line, MAX_LINES_PER_ITEM * settings.max_items):
             allowed = lines[: settings.max_items - number]
-            size = sum(len(line) + LINE_BYTES for line in allowed)
             limits = (max_document, settings.max_image_bytes)
-            for item in await parsing(request).run(size, _items_of_lines, allowed, charset, common, *limits):
-                yield item
+            for at in range(0, len(allowed), MAX_LINES_AT_ONCE):
+                some = allowed[at : at + MAX_LINES_AT_ONCE]
+                size = sum(len(line) + LINE_BYTES for line in some)
+                for item in await parsing(request).run(size, _items_of_lines, some, charset, common, *limits):
+                    yield item
             number += len(lines)
             if number > settings.max_items:
                 raise Problem(
@@ -160,6 +166,8 @@ async def _from_lines(request: Request, common: dict[str, Any]) -> AsyncIterator
                     f"items: at most {settings.max_items} in a request, found more; the rest is ignored",
                     "items",
                 )
+    except ClientDisconnect as gone:
+        raise as_problem(gone) from gone
     except Problem as problem:
         yield FailedItem(None, problem)
         async for _ in chunks:  # read to the end, so that the client reads the response
@@ -189,7 +197,7 @@ async def _from_form(
 ) -> AsyncIterator[NewItem | FailedItem]:
     """The items of a form; fields that belong to no item fail the whole request, before an item is stored."""
     parts = uploads(form, "image")
-    options = option_texts(form)
+    options = option_texts(form, max_document_bytes(request))
     ids = _per_image(options, "id", len(parts)) or [part.filename for part in parts]
     own = {name: values for name in PER_IMAGE if (values := _per_image(options, name, len(parts)))}
     shared = [(name, text) for name, text in options if name not in ("id", *PER_IMAGE)]

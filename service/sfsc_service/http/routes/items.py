@@ -15,7 +15,7 @@ from sfsc_service.http.query_source import budget_of, caller_vector, crop_of, re
 from sfsc_service.http.request_body import query_options, read_request, validate
 from sfsc_service.http.response_schemas import ItemPageResponse, ItemResponse, PutResponse
 from sfsc_service.http.responses import item_json, json_response, query_json, server_timing, timing
-from sfsc_service.http.schemas import GetItemOptions, ItemBody, ItemId, ItemOptions, ListItemsOptions
+from sfsc_service.http.schemas import GetItemOptions, ImageOptions, ItemBody, ItemId, ItemOptions, ListItemsOptions
 from sfsc_service.lifecycle.service import Service
 
 __all__ = ["add_routes"]
@@ -60,13 +60,14 @@ def add_routes(app: FastAPI) -> None:
         _image,
         methods=["GET"],
         tags=["gallery"],
-        summary="An item's image, as it came",
+        summary="An item's image, as it came or as a small JPEG",
         response_model=None,
         responses={
             200: image_content(),
             304: {"description": "The image still has the ETag of If-None-Match"},
-            **problems(404, 422, 429, 503),
+            **problems(404, 413, 422, 429, 503),
         },
+        openapi_extra=query_parameters(ImageOptions),
     )
     app.add_api_route(
         "/items",
@@ -127,16 +128,22 @@ async def _delete(request: Request, id: Id) -> Response:
 
 @needs("read")
 async def _image(request: Request, id: Id) -> Response:
+    arrival = arrival_of(request)
+    side = validate(ImageOptions, query_options(request)).preview
     service: Service = request.app.state.service
     image = await service.gallery.image(id)
     headers = {
         "Cache-Control": "no-cache",
         "Content-Security-Policy": "default-src 'none'; sandbox",
-        "ETag": f'"{image.digest}"',
+        "ETag": f'"{image.digest}"' if side is None else f'"{image.digest}-{side}"',
     }
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
-    return Response(image.data, headers=headers, media_type=image.media_type)
+    if side is None:
+        return Response(image.data, headers=headers, media_type=image.media_type)
+    async with DisconnectWatch(request):
+        preview = await service.embedder.preview(image.data, side, arrival)
+    return Response(preview, headers=headers, media_type="image/jpeg")
 
 
 @needs("read")

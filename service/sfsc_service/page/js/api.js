@@ -70,6 +70,9 @@ export function showImage(image, path) {
   );
 }
 
+/** A small JPEG of an item's image, for formats that this browser does not know, such as TIFF and often HEIC. */
+export const previewOf = (path) => `${path}?preview=512`;
+
 export const getWidths = () => json("widths");
 
 export const getSamples = async () => (await json("samples")).samples;

@@ -1,6 +1,6 @@
 /** One hit as a card, or small as a tile. */
 
-import { showImage } from "./api.js";
+import { previewOf, showImage } from "./api.js";
 import { badge } from "./badge.js";
 import { el } from "./dom.js";
 import { score, short } from "./format.js";
@@ -63,7 +63,12 @@ export function moreLikeThis(item, onPick) {
 export function image(item, alt) {
   if (!item.image) return el("span", { class: "blank" }, "no image");
   const picture = el("img", { alt, decoding: "async" });
-  picture.addEventListener("error", () => picture.replaceWith(el("span", { class: "blank" }, "no preview"))); // TIFF, HEIC
+  const giveUp = () => picture.replaceWith(el("span", { class: "blank" }, "no preview"));
+  const tryPreview = () => {
+    picture.addEventListener("error", giveUp, { once: true });
+    showImage(picture, previewOf(item.image));
+  };
+  picture.addEventListener("error", tryPreview, { once: true });
   showImage(picture, item.image);
   return picture;
 }

@@ -1,6 +1,6 @@
 /** The query's image: a sample, an image of the gallery, or one of the visitor's own. */
 
-import { Problem, fetchImage, getItem } from "./api.js";
+import { Problem, fetchImage, getItem, previewOf, showImage } from "./api.js";
 import { byId, el } from "./dom.js";
 import { bytes, short } from "./format.js";
 
@@ -65,7 +65,7 @@ export class QueryImage {
 
   async #item(id) {
     const item = await getItem(id);
-    return { blob: item.blob, metadata: item.metadata, about: { gallery: id, ...item.metadata }, item: id, alt: `Image ${id}` };
+    return { blob: item.blob, metadata: item.metadata, about: { gallery: id, ...item.metadata }, item: id, path: item.image, alt: `Image ${id}` };
   }
 
   #mine(number) {
@@ -77,17 +77,22 @@ export class QueryImage {
   #show(query) {
     if (this.url) URL.revokeObjectURL(this.url);
     this.url = query.blob && URL.createObjectURL(query.blob);
-    this.#preview.replaceChildren(this.#picture(query.alt));
-    this.#thumb.replaceChildren(this.#picture(""));
+    this.#preview.replaceChildren(this.#picture(query, query.alt));
+    this.#thumb.replaceChildren(this.#picture(query, ""));
     const facts = Object.entries(query.about).slice(0, MAX_FACTS);
     this.#about.replaceChildren(...facts.flatMap(([name, value]) => [el("dt", {}, short(name, 24)), el("dd", {}, short(value, 40))]));
     this.#tell(query, null);
   }
 
-  #picture(alt) {
+  #picture(query, alt) {
     if (!this.url) return el("p", {}, "No image");
     const image = el("img", { src: this.url, alt });
-    image.addEventListener("error", () => image.replaceWith(el("p", {}, "No preview")));
+    const giveUp = () => image.replaceWith(el("p", {}, "No preview"));
+    const tryPreview = () => {
+      image.addEventListener("error", giveUp, { once: true });
+      showImage(image, previewOf(query.path));
+    };
+    image.addEventListener("error", query.path ? tryPreview : giveUp, { once: true });
     return image;
   }
 
