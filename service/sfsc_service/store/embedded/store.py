@@ -124,11 +124,14 @@ class EmbeddedStore:
         self._closing = threading.Lock()
         with ExitStack() as parts, self._calls.call(opening=True):
             self._folder.mkdir(parents=True, exist_ok=True)
-            parts.callback(FolderLock(self._folder).release)
+            lock = FolderLock(self._folder)
+            parts.callback(lock.release)
             convert_schema_1(self._folder, dimension, {space, *compatible_with})
-            check_database(self._folder)
+            lock.hold(self._folder / DATABASE)
+            check_database(self._folder, dimension, {space, *compatible_with})
             self._reserve = DiskReserve(self._folder)
             self._open(parts, device, threads, (space, dimension, compatible_with))
+            lock.hold(self._folder / DATABASE)
             complete = self._committer.start()
             parts.callback(self._committer.finish)
             self._check(parts, complete)
@@ -165,7 +168,8 @@ class EmbeddedStore:
 
     def _check(self, parts: ExitStack, complete: bool) -> None:
         path, tidy = self._folder / DATABASE, self._committer.tidy
-        if not complete or sum(self._committer.composition.values()) <= _CHECKED_AT_START:
+        certain = complete and self._committer.marked
+        if not certain or sum(self._committer.composition.values()) <= _CHECKED_AT_START:
             self._index.drop(check_before_serving(self._database, path, self._damage))
             tidy()
         else:

@@ -115,10 +115,11 @@ def open_database(
     return connection
 
 
-def committed_sequence(path: Path) -> int | None:
+def committed_sequence(path: Path, dimension: int, spaces: Collection[str]) -> int | None:
     """The number of the newest committed change; None where there is no database. Nothing is written.
 
     Raises:
+        FolderMismatchError: the database was made for another schema, dimension or space.
         StoreFailedError: the file is not a readable database.
     """
     if not path.exists() or not path.stat().st_size:
@@ -129,6 +130,7 @@ def committed_sequence(path: Path) -> int | None:
         with closing(connection):
             if not has_tables(connection):
                 return None
+            check_fit(connection, path, dimension, spaces)
             rows = connection.execute("SELECT value FROM meta WHERE name = 'last_sequence'").fetchall()
     except sqlite3.Error as error:
         raise StoreFailedError(f"the database {path} cannot be opened: {error}") from error

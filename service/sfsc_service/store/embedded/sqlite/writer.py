@@ -188,6 +188,7 @@ class DatabaseWriter:
             rule = f"must hold vectors of the space {' or '.join(sorted(spaces))} only"
             raise FolderMismatchError(f"folder: {self._path.parent} {rule}; {self._state.space} is being served")
         self._state = self._state._replace(space=space, spaces=spaces)
+        self._take_sequences(0)  # the mark of acknowledged changes follows, and must not be ahead of the database
         return AppliedChange()
 
     def upsert(self, items: ItemColumns) -> AppliedChange:
