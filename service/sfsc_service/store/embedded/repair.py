@@ -34,7 +34,7 @@ def repair_folder(folder: Path, report: CheckReport) -> list[str]:
         DatabaseError, OSError: a file cannot be read or written.
     """
     path = folder / DATABASE
-    done = []
+    done = list[str]()
     if report.whole and not report.findings:
         return done
     removed = _versions(report, "row", "vector")

@@ -108,7 +108,7 @@ class DatabaseWriter:
 
         Reads hold it up, so if it has become much longer they are waited for.
         """
-        size = self._log_size()
+        size = self.log_bytes
         if size < max(_LOG_BYTES, self._refused_at + _LOG_STEP):
             return
         if size > _MAX_LOG_BYTES:
@@ -133,7 +133,9 @@ class DatabaseWriter:
         with contextlib.suppress(DatabaseError):
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
-    def _log_size(self) -> int:
+    @property
+    def log_bytes(self) -> int:
+        """The size of the write-ahead log."""
         try:
             return self._log_path.stat().st_size
         except FileNotFoundError:
