@@ -53,10 +53,10 @@ __all__ = [
     "Outcome",
     "Page",
     "Store",
-    "StoredImage",
-    "StoredItem",
     "StoreSizes",
     "StoreWork",
+    "StoredImage",
+    "StoredItem",
     "WidthReason",
 ]
 
