@@ -36,6 +36,7 @@ class Metrics:
         self._add_embedding(registry)
         self._add_load(registry)
         self._add_gallery(registry)
+        self._add_store(registry)
         self._add_state(registry)
 
     def announce(self, manifest: Manifest) -> None:
@@ -182,6 +183,31 @@ class Metrics:
             "Items in the gallery, by the width of their vector",
             ["width"],
             registry=registry,
+        )
+
+    def _add_store(self, registry: CollectorRegistry) -> None:
+        """What the store takes on disk, and how long its work in the background takes."""
+        self.store_seconds = Histogram(
+            "sfsc_store_seconds",
+            "Seconds the store took to commit a group of changes, or to write a segment of vectors anew (merge)",
+            ["work"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.store_rows = Gauge(
+            "sfsc_store_rows",
+            "Vectors in the store: live, and dead ones, whose items were deleted or replaced",
+            ["state"],
+            registry=registry,
+        )
+        self.store_log_bytes = Gauge(
+            "sfsc_store_log_bytes", "Bytes of the database's write-ahead log", registry=registry
+        )
+        self.store_vector_files = Gauge(
+            "sfsc_store_vector_files", "Files that hold the vectors: segments and logs", registry=registry
+        )
+        self.store_free_bytes = Gauge(
+            "sfsc_store_free_bytes", "Free bytes on the disk of the data folder", registry=registry
         )
 
     def _add_state(self, registry: CollectorRegistry) -> None:

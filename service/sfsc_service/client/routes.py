@@ -26,12 +26,16 @@ from sfsc_service.client.call import Answered, Batch, Call, Pipeline, Prepared, 
 from sfsc_service.client.images import ImageSource, as_base64, encoded
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from sfsc_service.client.device import DeviceEmbedder
 
 __all__ = ["Routes", "device_embedder"]
 
 CALL_ITEMS = 256
 CALL_BYTES = 8 * 2**20
+CALL_VECTORS = 1_000
 CROP_MEMBERS = ("x", "y", "w", "h", "rotation")
 AS_JSON = ("filter", "metadata")
 """Options that travel as JSON where the others travel as text."""
@@ -119,6 +123,28 @@ class Routes:
                 lines, size, repeat = [], 0, "always"
         if lines:
             yield _bulk(lines, repeat)
+
+    @Pipeline
+    def put_vectors(
+        self,
+        ids: Sequence[str],
+        vectors: "npt.NDArray[np.float32]",
+        *,
+        width: str | float,
+        space: str,
+        metadata: Sequence[Mapping[str, Any] | None] | None = None,
+    ) -> Iterator[Call[Batch[BulkItemAnswer]]]:
+        """Insert or replace many items from their vectors [n, D], in binary calls; iterate over their outcomes.
+
+        Client and service need the extra `parquet`. Raises ValueError where the numbers of items differ.
+        """
+        from sfsc_service.client.arrow import ARROW, arrow_body
+
+        params = {"width": width, "space": space}
+        for first in range(0, max(len(ids), len(vectors)), CALL_VECTORS):
+            rows = slice(first, first + CALL_VECTORS)
+            content = arrow_body(ids[rows], vectors[rows], None if metadata is None else metadata[rows])
+            yield Call("POST", "/items", _results, params, content, ARROW)
 
     @Route
     def get(self, id: str, *, vectors: bool = False) -> Prepared[ItemAnswer]:

@@ -157,15 +157,17 @@ class Gallery:
 
     def query_vector(self, vector: ClientVector) -> Query:
         """A client's vector as a query; vector, width and space are checked."""
-        if vector.space not in (spaces := self._store.spaces):
+        self.check_origin(vector.width, vector.space)
+        return Query(unit_vector(vector.values, self._embedder.manifest.dimension), vector.width, vector.space)
+
+    def check_origin(self, width: str, space: str) -> None:
+        """Check where a client's vectors come from. Raises Problem: unknown_space, unknown_width."""
+        if space not in (spaces := self._store.spaces):
             rule = f"must be one of {', '.join(sorted(spaces))}"
-            raise Problem("unknown_space", f"space: {rule}, found {vector.space[:100]!r}", "space")
+            raise Problem("unknown_space", f"space: {rule}, found {space[:100]!r}", "space")
         manifest = self._embedder.manifest
-        if vector.space == manifest.space and vector.width not in (widths := manifest.widths):
-            raise Problem(
-                "unknown_width", f"width: must be one of {', '.join(widths)}, found {vector.width}", "width"
-            )
-        return Query(unit_vector(vector.values, manifest.dimension), vector.width, vector.space)
+        if space == manifest.space and width not in (widths := manifest.widths):
+            raise Problem("unknown_width", f"width: must be one of {', '.join(widths)}, found {width}", "width")
 
     async def query_item(self, id: str) -> Query:
         """A stored item as a query."""

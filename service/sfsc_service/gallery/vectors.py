@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from sfsc_service.errors import Problem
 
-__all__ = ["encode_vector", "unit_vector"]
+__all__ = ["encode_vector", "unit_rows", "unit_vector"]
 
 Vector = npt.NDArray[np.float32]
 
@@ -41,6 +41,18 @@ def unit_vector(sent: Sequence[float] | str, dimension: int, parameter: str = "v
     if abs(length * peak - 1.0) > UNIT:
         values = scaled / length
     return values.astype(np.float32)
+
+
+def unit_rows(matrix: Vector) -> tuple[Vector, npt.NDArray[np.bool_]]:
+    """Rows [n, D] at unit length, by the rule of `unit_vector`, and which have no direction: those stay."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        lengths = np.sqrt(np.einsum("nd,nd->n", matrix, matrix, dtype=np.float64))
+        bad = ~(np.isfinite(lengths) & (lengths > 0))
+        scaled = ~bad & (np.abs(lengths - 1.0) > UNIT)
+    if scaled.any():
+        matrix = matrix.copy()
+        matrix[scaled] = (matrix[scaled] / lengths[scaled, None]).astype(np.float32)
+    return matrix, bad
 
 
 def encode_vector(vector: Vector, encoding: str) -> Vector | str:

@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute
 from sfsc_bundle.image_formats import IMAGE_FORMATS
 from sfsc_service.errors import STATUS
 from sfsc_service.http.access import KeyScope, access_of
+from sfsc_service.http.arrow_items import ARROW
 from sfsc_service.http.response_schemas import ProblemResponse
 from sfsc_service.http.schemas import BulkItem, BulkLine, CropBox
 
@@ -98,7 +99,7 @@ def json_request(body: type[BaseModel]) -> dict[str, Any]:
 
 
 def bulk_request() -> dict[str, Any]:
-    """The two forms of a bulk request."""
+    """The forms of a bulk request."""
     form = _form(BulkItem)
     texts = {"type": "array", "items": {"type": "string"}}
     form["properties"] |= {
@@ -109,7 +110,13 @@ def bulk_request() -> dict[str, Any]:
     }
     form["required"] = ["image"]
     lines = {"type": "string", "description": "a BulkLine per line", "contentMediaType": "application/x-ndjson"}
-    content = {"multipart/form-data": {"schema": form}, "application/x-ndjson": {"schema": lines}}
+    columns = "columns id, vector and, if wanted, metadata; width and space are query parameters"
+    arrow = {"type": "string", "description": columns, "contentMediaType": ARROW}
+    content = {
+        "multipart/form-data": {"schema": form},
+        "application/x-ndjson": {"schema": lines},
+        ARROW: {"schema": arrow},
+    }
     return {"requestBody": {"required": True, "content": content}}
 
 

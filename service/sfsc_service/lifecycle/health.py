@@ -22,7 +22,7 @@ from sfsc_service.engine.policy import Budget
 from sfsc_service.errors import Problem
 from sfsc_service.lifecycle.canary import canary_image
 from sfsc_service.metrics import Metrics
-from sfsc_service.store.errors import StoreClosedError
+from sfsc_service.store.errors import StoreClosedError, StoreFailedError
 from sfsc_service.store.fault import FaultCause, StoreFault
 from sfsc_service.store.protocol import Store
 
@@ -100,7 +100,7 @@ class Health:
     async def look_at_store(self) -> None:
         """Look for faults of the store, for at most `STORE_TIMEOUT_S`; a look that hangs is awaited further."""
         if self._store_look is None:
-            self._store_look = self._store_calls.run(self._store.fault)
+            self._store_look = self._store_calls.run(self._look)
         done, _ = await asyncio.wait({self._store_look}, timeout=STORE_TIMEOUT_S)
         if done:
             look, self._store_look = self._store_look, None
@@ -112,6 +112,17 @@ class Health:
         for cause in get_args(FaultCause):
             found = self._store_fault is not None and self._store_fault.cause == cause
             self._metrics.store_fault.labels(cause).set(found)
+
+    def _look(self) -> StoreFault | None:
+        found = self._store.fault()
+        with contextlib.suppress(StoreFailedError):  # the folder may be gone, which is the fault
+            sizes = self._store.sizes()
+            self._metrics.store_rows.labels("live").set(sizes.live_rows)
+            self._metrics.store_rows.labels("dead").set(sizes.dead_rows)
+            self._metrics.store_log_bytes.set(sizes.log_bytes)
+            self._metrics.store_vector_files.set(sizes.vector_files)
+            self._metrics.store_free_bytes.set(sizes.free_bytes)
+        return found
 
     async def check(self) -> None:
         """Send the canary through the narrowest width's real path."""

@@ -76,7 +76,7 @@ def open_service(settings: Settings, metrics: Metrics | None = None) -> Service:
         raise StartError(problem.detail) from problem
     metrics.announce(networks.manifest)
     with ExitStack() as close_on_error:
-        store = _open_store(settings, networks.manifest)
+        store = _open_store(settings, networks.manifest, metrics)
         close_on_error.callback(store.close)
         # The first search pays for what only the first one needs; no request should.
         store.search(np.eye(1, store.dimension, dtype=np.float32), 1)
@@ -104,7 +104,7 @@ def _within(memory: MemoryBudget, settings: Settings) -> Settings:
     )
 
 
-def _open_store(settings: Settings, manifest: Manifest) -> Store:
+def _open_store(settings: Settings, manifest: Manifest, metrics: Metrics) -> Store:
     match settings.store:
         case "embedded":
             return EmbeddedStore(
@@ -114,6 +114,7 @@ def _open_store(settings: Settings, manifest: Manifest) -> Store:
                 manifest.compatible_with,
                 device=settings.device,
                 threads=search_threads(settings.thread_count)[1],
+                observe=lambda work, seconds: metrics.store_seconds.labels(work).observe(seconds),
             )
         case _:
             assert_never(settings.store)

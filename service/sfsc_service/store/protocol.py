@@ -53,6 +53,8 @@ __all__ = [
     "Outcome",
     "Page",
     "Store",
+    "StoreSizes",
+    "StoreWork",
     "StoredImage",
     "StoredItem",
     "WidthReason",
@@ -159,6 +161,25 @@ class Page:
     cursor: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class StoreSizes:
+    """What a store takes on disk and in memory.
+
+    `log_bytes`: of the database's log. `live_rows`, `dead_rows`: vectors in use, and those that were deleted or
+    replaced and not given back yet. `vector_files`: the files that hold them. `free_bytes`: left on the disk.
+    """
+
+    log_bytes: int
+    live_rows: int
+    dead_rows: int
+    vector_files: int
+    free_bytes: int
+
+
+StoreWork = Literal["commit", "merge"]
+"""What a store measures the time of: writing a group of changes, and writing vectors anew in the background."""
+
+
 class Store(Protocol):
     @property
     def dimension(self) -> int: ...
@@ -177,6 +198,9 @@ class Store(Protocol):
 
     def fault(self) -> StoreFault | None:
         """Look whether items can be read and changed; None where they can. Not to be called twice at a time."""
+
+    def sizes(self) -> StoreSizes:
+        """How much there is of everything; cheap, and waits for no change."""
 
     def adopt(self, space: str, dimension: int, compatible_with: Collection[str]) -> None:
         """Expect new vectors of this space from now on; the present one must be among `compatible_with`.

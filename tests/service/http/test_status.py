@@ -6,6 +6,7 @@ import pytest
 
 from sfsc_bundle.folder import Bundle
 from tests.service.conftest import ITEMS, WIDTHS
+from tests.service.faulty import until
 from tests.service.images import draw_image
 from tests.service.live import Live
 
@@ -101,3 +102,11 @@ def test_an_unknown_address(live: Live) -> None:
     response = live.http.post("/nowhere", content=b"x")
     assert (response.status_code, response.json()["code"]) == (404, "not_found")
     assert live.http.get("/items/").status_code == 404
+
+
+def test_metrics_have_the_sizes_of_the_store(live: Live) -> None:
+    until(lambda: live.metric("sfsc_store_rows", state="live") >= ITEMS)
+    assert live.metric("sfsc_store_vector_files") >= 1
+    assert live.metric("sfsc_store_free_bytes") > 0
+    assert live.metric("sfsc_store_log_bytes") >= 0
+    assert live.metric("sfsc_store_seconds_count", work="commit") >= ITEMS

@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 
+from sfsc_service.lifecycle.service import open_service
 from sfsc_service.settings import Settings
 from sfsc_service.store.embedded import probe as probe_module
 from sfsc_service.store.embedded.opening import DATABASE, IMAGES
 from sfsc_service.store.embedded.reserve import DiskReserve
 from sfsc_service.store.embedded.store import EmbeddedStore
+from sfsc_service.store.errors import FolderMismatchError
 from tests.service.faulty import until
 from tests.service.images import draw_image
 from tests.service.live import Live, running
@@ -194,3 +196,14 @@ def test_no_answer_names_a_path_of_the_machine(settings: Settings) -> None:
             assert str(settings.data) not in answer.text
             assert os.sep + "tmp" not in answer.text
         assert [answer.status_code for answer in answers] == [503, 503, 503, 503, 200]
+
+
+def test_a_start_that_the_store_refuses_changes_nothing(settings: Settings) -> None:
+    EmbeddedStore(settings.data, "another-space", 16).close()
+    (settings.data / "costs.json").write_text("{}")
+    before = {path: path.read_bytes() for path in settings.data.rglob("*") if path.is_file()}
+    with pytest.raises(FolderMismatchError):
+        open_service(settings)
+    after = {path: path.read_bytes() for path in settings.data.rglob("*") if path.is_file()}
+    passing = {"database.sqlite-shm", "database.sqlite-wal"}
+    assert {path: data for path, data in after.items() if path.name not in passing} == before

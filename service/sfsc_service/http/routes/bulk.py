@@ -3,6 +3,7 @@
 multipart   parts `image`, and for the n-th of them the n-th field `id` (or the part's file name), the n-th
             field `metadata` and the n-th field `crop`; `width` and the other limits hold for all
 NDJSON      one JSON object per line: `id`, `image` (base64) or `vector`, and the options of PUT /items/{id}
+Arrow       a matrix of vectors of one width and space, see arrow_items.py and routes/bulk_vectors.py
 """
 
 from collections.abc import AsyncIterator
@@ -17,9 +18,11 @@ from sfsc_service.gallery.bulk_insert import FailedItem, upsert_many
 from sfsc_service.gallery.gallery import NewItem, UpsertedItem
 from sfsc_service.http.access import needs
 from sfsc_service.http.arrival import arrival_of
+from sfsc_service.http.arrow_items import ARROW
 from sfsc_service.http.audit import log_write
 from sfsc_service.http.auth import caller_of
 from sfsc_service.http.base64_image import decode_image
+from sfsc_service.http.bulk_results import bulk_response, failure_json
 from sfsc_service.http.charset import utf8
 from sfsc_service.http.disconnect import DisconnectWatch, UploadWatch
 from sfsc_service.http.form import FilePart, Form
@@ -27,7 +30,6 @@ from sfsc_service.http.json_document import Body, read_object
 from sfsc_service.http.keys import Caller
 from sfsc_service.http.ndjson import read_lines
 from sfsc_service.http.openapi import bulk_request, problems
-from sfsc_service.http.problems import as_problem
 from sfsc_service.http.query_source import budget_of, caller_vector, crop_of, require_one
 from sfsc_service.http.request_body import (
     JSON_OPTIONS,
@@ -45,7 +47,8 @@ from sfsc_service.http.request_body import (
     validate,
 )
 from sfsc_service.http.response_schemas import BulkResponse
-from sfsc_service.http.responses import json_response, query_json, server_timing, timing
+from sfsc_service.http.responses import query_json
+from sfsc_service.http.routes.bulk_vectors import put_vectors
 from sfsc_service.http.schemas import BulkItem
 from sfsc_service.lifecycle.service import Service
 from sfsc_service.store.protocol import MAX_ID_LENGTH
@@ -87,8 +90,10 @@ async def _post(request: Request) -> Response:
     if kind in NDJSON:
         async with UploadWatch(request):
             return await _put_all(request, _from_lines(request, common), arrival)
+    if kind == ARROW:
+        return await put_vectors(request, common, arrival)
     if kind != "multipart/form-data":
-        raise unsupported_media_type(kind, "multipart/form-data or application/x-ndjson")
+        raise unsupported_media_type(kind, f"multipart/form-data, application/x-ndjson or {ARROW}")
     service: Service = request.app.state.service
     form = await read_parts(request, service.settings.max_items)
     items = _from_form(request, form, common, service.settings.max_image_bytes)
@@ -112,10 +117,7 @@ async def _put_all(request: Request, items: AsyncIterator[NewItem | FailedItem],
         for item_id in begun[len(results) :]:  # of which the last ones may be stored all the same
             log_write(request, "put", item_id, "outcome_unknown")
         raise
-    failed = sum(result["status"] != 200 for result in results)
-    times = timing(arrival, [])
-    document = {"stored": len(results) - failed, "failed": failed, "results": results, "timing_ms": times}
-    return json_response(document, headers=server_timing(times, []))
+    return bulk_response(results, arrival)
 
 
 async def _noted(
@@ -133,14 +135,7 @@ def _result(outcome: UpsertedItem | FailedItem) -> dict[str, Any]:
     if isinstance(outcome, UpsertedItem):
         width = query_json(outcome.query, outcome.arrival)
         return {"id": outcome.id, "status": 200, **width, "created": outcome.created}
-    problem = as_problem(outcome.error, "POST /items")
-    return {
-        "id": outcome.id,
-        "status": problem.status,
-        "code": problem.code,
-        "detail": problem.detail,
-        "parameter": problem.parameter,
-    }
+    return failure_json(outcome.id, outcome.error)
 
 
 async def _from_lines(request: Request, common: dict[str, Any]) -> AsyncIterator[NewItem | FailedItem]:

@@ -54,6 +54,7 @@ class Committer:
         self._acknowledged = acknowledged
         self._damage = damage
         self._reserve = reserve
+        self._found_sequence = 0
         self._sweep = False
         self._tidy = False
         self._unused_images = False
@@ -70,17 +71,37 @@ class Committer:
             complete, highest = fill_index(
                 self._index, reader, self._segments, self._database.last_sequence, self._damage
             )
-        # Without the mark nobody knows whether the database is complete: an image may only seem to be unused.
-        self._sweep = not self._database.clean and self._acknowledged.found is not None
+        self._sweep = not self._database.clean
         self._images.delete_unfinished()
         self._database.mark(clean=False)
-        self._acknowledged.set(self._database.last_sequence)
+        self._found_sequence = self._database.last_sequence
+        if self.marked:
+            self._acknowledged.set(self._found_sequence)
         self._database.skip_sequences(highest)
         return complete
 
+    @property
+    def marked(self) -> bool:
+        """Whether the number of the newest acknowledged change was there at the start."""
+        return self._acknowledged.found is not None
+
     def tidy(self, stop: Callable[[], bool] = lambda: False) -> None:
-        """Delete the images that a crash left behind, once the database is known to be whole, until `stop`."""
-        self._tidy = not self._sweep or self._images.delete_leftovers(stop)
+        """Delete the images that a crash left behind, once the database is known to be whole, until `stop`.
+
+        Without the mark nobody knows whether the database is the newest one: those images may be of items that it
+        has lost, so they are set aside before there is a mark again.
+        """
+        if self.marked:
+            self._tidy = not self._sweep or self._images.delete_leftovers(stop)
+            return
+        if count := self._images.set_unused_aside():
+            _log.warning(
+                "the mark of the newest acknowledged change was missing, so the database may be an older one: %d "
+                "images that no item refers to were moved to images/quarantine/",
+                count,
+            )
+        self._acknowledged.set(self._found_sequence)
+        self._tidy = True
 
     def finish(self) -> None:
         """Note for the next start that nothing was left behind."""

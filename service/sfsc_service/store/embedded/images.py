@@ -80,6 +80,21 @@ class ImageFolder:
             self.delete_unused([path.name])
         return True
 
+    def set_unused_aside(self) -> int:
+        """Move the images that no item refers to into `quarantine`; how many. Before the first `pin`.
+
+        Raises:
+            OSError, DatabaseError: one cannot be moved.
+        """
+        unused = [path for path in self._folder.glob("??/??/*") if not self._is_used(path.name)]
+        if unused:
+            quarantine = self._folder / "quarantine"
+            quarantine.mkdir(exist_ok=True)
+            for path in unused:
+                path.rename(quarantine / path.name)
+            sync([quarantine])
+        return len(unused)
+
     def read(self, digest: str) -> bytes:
         """The content.
 

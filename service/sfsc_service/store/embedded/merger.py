@@ -48,6 +48,7 @@ class Merger:
     Args:
         seal_rows: so many rows in the log are written into a segment.
         name_lost: told of versions whose vectors turn out to be damaged.
+        observe: told how many seconds each new segment took.
     """
 
     def __init__(
@@ -57,12 +58,14 @@ class Merger:
         commit_lock: threading.Lock,
         seal_rows: int,
         name_lost: Callable[[Int64], None],
+        observe: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
         self._index = index
         self._segments = segments
         self._commit_lock = commit_lock
         self._seal_rows = seal_rows
         self._name_lost = name_lost
+        self._observe = observe
         self._work = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="sfsc-store-merger", daemon=True)
@@ -83,7 +86,9 @@ class Merger:
             self._work.clear()
             try:
                 while not self._closing and (job := self._next_job()):
+                    began = time.monotonic()
                     self._carry_out(job)
+                    self._observe(time.monotonic() - began)
             except _ClosingError:
                 return
             except Exception as error:

@@ -5,6 +5,7 @@ and be deleted. One that ends before the newest acknowledged change has lost cha
 """
 
 import secrets
+from collections.abc import Collection
 from pathlib import Path
 
 from sfsc_service.store.embedded.acknowledged import read_mark
@@ -19,16 +20,17 @@ SEGMENTS = "segments"
 ACKNOWLEDGED = "acknowledged"
 
 
-def check_database(folder: Path) -> None:
-    """Refuse a folder whose database is missing, or has lost changes.
+def check_database(folder: Path, dimension: int, spaces: Collection[str]) -> None:
+    """Refuse a folder whose database is missing, has lost changes, or is of another dimension or other spaces.
 
     Raises:
-        DatabaseLostError: so it is.
+        DatabaseLostError: it is missing, or has lost changes.
+        FolderMismatchError: it was made for another schema, dimension or space.
         StoreFailedError: the database cannot be read.
     """
     database = folder / DATABASE
     acknowledged = read_mark(folder / ACKNOWLEDGED) or 0
-    found = committed_sequence(database)
+    found = committed_sequence(database, dimension, spaces)
     if found is None:
         _refuse_leftovers(folder, acknowledged)
     elif found < acknowledged:

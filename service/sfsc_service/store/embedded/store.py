@@ -21,7 +21,8 @@ handed to the writer thread.
 
 import base64
 import threading
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -74,6 +75,8 @@ from sfsc_service.store.protocol import (
     Page,
     StoredImage,
     StoredItem,
+    StoreSizes,
+    StoreWork,
 )
 from sfsc_service.store.validation import CheckedItems, check_ids, check_items, check_queries
 
@@ -97,6 +100,7 @@ class EmbeddedStore:
         threads: that one search on the CPU may use.
         queue_timeout_s: seconds that a change waits for space in the queue before StoreBusyError.
         seal_rows: so many vectors in the log are written into a segment, in the background.
+        observe: told of work in the background that was done, with its seconds; called by the store's threads.
 
     Raises:
         StoreLockedError: another process has the folder open.
@@ -117,18 +121,23 @@ class EmbeddedStore:
         threads: int = 1,
         queue_timeout_s: float = 10.0,
         seal_rows: int = 65_536,
+        observe: Callable[[StoreWork, float], None] = lambda _work, _seconds: None,
     ) -> None:
         self._folder = Path(folder)
         self._dimension = dimension
+        self._observe = observe
         self._calls = InFlightCalls()
         self._closing = threading.Lock()
         with ExitStack() as parts, self._calls.call(opening=True):
             self._folder.mkdir(parents=True, exist_ok=True)
-            parts.callback(FolderLock(self._folder).release)
+            lock = FolderLock(self._folder)
+            parts.callback(lock.release)
             convert_schema_1(self._folder, dimension, {space, *compatible_with})
-            check_database(self._folder)
+            lock.hold(self._folder / DATABASE)
+            check_database(self._folder, dimension, {space, *compatible_with})
             self._reserve = DiskReserve(self._folder)
             self._open(parts, device, threads, (space, dimension, compatible_with))
+            lock.hold(self._folder / DATABASE)
             complete = self._committer.start()
             parts.callback(self._committer.finish)
             self._check(parts, complete)
@@ -165,7 +174,8 @@ class EmbeddedStore:
 
     def _check(self, parts: ExitStack, complete: bool) -> None:
         path, tidy = self._folder / DATABASE, self._committer.tidy
-        if not complete or sum(self._committer.composition.values()) <= _CHECKED_AT_START:
+        certain = complete and self._committer.marked
+        if not certain or sum(self._committer.composition.values()) <= _CHECKED_AT_START:
             self._index.drop(check_before_serving(self._database, path, self._damage))
             tidy()
         else:
@@ -173,9 +183,16 @@ class EmbeddedStore:
 
     def _start_threads(self, parts: ExitStack, queue_timeout_s: float, seal_rows: int) -> None:
         committer = self._committer
-        merger = Merger(self._index, self._segments, committer.commit_lock, seal_rows, committer.name_lost)
+        merger = Merger(
+            self._index,
+            self._segments,
+            committer.commit_lock,
+            seal_rows,
+            committer.name_lost,
+            lambda seconds: self._observe("merge", seconds),
+        )
         parts.callback(merger.close)
-        self._writes = WriteQueue(committer.commit_group, _QUEUED_ITEMS, _GROUP_ITEMS, queue_timeout_s)
+        self._writes = WriteQueue(self._commit_group, _QUEUED_ITEMS, _GROUP_ITEMS, queue_timeout_s)
         parts.callback(self._writes.close)
         committer.after_change = merger.wake
         merger.wake()
@@ -201,6 +218,17 @@ class EmbeddedStore:
             found = self._probe.fault()
             self._folder_gone = found is not None and found.cause == "folder_gone"
             return found
+
+    def sizes(self) -> StoreSizes:
+        with self._calls.call():
+            live, rows = len(self._index), self._index.row_count
+            return StoreSizes(
+                log_bytes=self._database.log_bytes,
+                live_rows=live,
+                dead_rows=max(0, rows - live),
+                vector_files=self._segments.file_count,
+                free_bytes=self._reserve.free_bytes,
+            )
 
     def adopt(self, space: str, dimension: int, compatible_with: Collection[str]) -> None:
         with self._calls.call():
@@ -282,6 +310,11 @@ class EmbeddedStore:
         self._calls.close()
         with self._closing:
             self._parts.close()
+
+    def _commit_group(self, requests: list[WriteRequest]) -> None:
+        began = time.monotonic()
+        self._committer.commit_group(requests)
+        self._observe("commit", time.monotonic() - began)
 
     def _submit(self, request: WriteRequest) -> AppliedChange:
         try:

@@ -76,6 +76,11 @@ class VectorIndex:
     def __len__(self) -> int:
         return self._rows.live_count
 
+    @property
+    def row_count(self) -> int:
+        """Of the rows, tombstones among them."""
+        return len(self._rows)
+
     def fill(self, mapped: Sequence[MappedRows], sequences: Int64, vectors: Float32) -> None:
         """Replace everything by `mapped` rows, and by `sequences` [n] with `vectors` [n, D] as the tail."""
         with self._changing:

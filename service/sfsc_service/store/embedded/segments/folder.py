@@ -115,6 +115,11 @@ class SegmentFolder:
         """Whether there are no vectors at all."""
         return not self._files("log", "segment")
 
+    @property
+    def file_count(self) -> int:
+        """How many files of vectors there are. Raises OSError."""
+        return len(self._files("log", "segment"))
+
     def append(self, sequences: Int64, vectors: Float32) -> None:
         """Store rows in the log, durably.
 

@@ -5,9 +5,10 @@ Every read is a short transaction of its own, so that the write-ahead log can be
 """
 
 import json
+import sqlite3
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,13 @@ import numpy as np
 from sfsc_service.store.embedded.changes import Int64
 from sfsc_service.store.embedded.rwlock import ReadWriteLock
 from sfsc_service.store.embedded.sqlite.row_checksum import row_is_whole
-from sfsc_service.store.embedded.sqlite.schema import COLLECTION, ROW_COLUMNS, DatabaseError, connect
+from sfsc_service.store.embedded.sqlite.schema import (
+    COLLECTION,
+    ROW_COLUMNS,
+    DatabaseError,
+    connect,
+    connect_read_only,
+)
 from sfsc_service.store.filters.sql import Condition
 from sfsc_service.store.protocol import WidthReason
 
@@ -58,8 +65,9 @@ class Contents(NamedTuple):
 
 
 class DatabaseReader:
-    def __init__(self, path: Path) -> None:
-        self._connection = connect(path)
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """`read_only`: the file stays as it is, the log too; slower where the store has the folder open itself."""
+        self._connection = connect_read_only(path) if read_only else connect(path)
         self._connection.execute("PRAGMA query_only = ON")
 
     def rows_of(self, ids: Sequence[str]) -> list[ItemRow]:
@@ -106,6 +114,22 @@ class DatabaseReader:
         (expected,) = self._connection.execute("SELECT value FROM meta WHERE name = 'checksum_sum'").fetchone()
         sequences = np.fromstring(text, np.int64, sep=",") if text else np.empty(0, np.int64)
         return Contents(np.sort(sequences), found == expected)
+
+    def meta(self) -> dict[str, int]:
+        """The numbers of the gallery as a whole, see schema.create_tables."""
+        return dict(self._connection.execute("SELECT name, value FROM meta"))
+
+    def image_digests(self) -> list[str]:
+        """The digests of all images that items refer to, each once."""
+        return [
+            digest
+            for (digest,) in self._connection.execute("SELECT DISTINCT image FROM items WHERE image IS NOT NULL")
+        ]
+
+    def copy_to(self, path: Path) -> None:
+        """Write the database, as it is at one moment, to a new file at `path`."""
+        with closing(sqlite3.connect(path)) as copy:
+            self._connection.backup(copy)
 
     def integrity_errors(self) -> list[str]:
         """What SQLite's own check finds wrong with tables and indexes."""

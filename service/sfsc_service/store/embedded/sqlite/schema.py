@@ -23,6 +23,7 @@ __all__ = [
     "check_fit",
     "committed_sequence",
     "connect",
+    "connect_read_only",
     "create_tables",
     "has_tables",
     "open_database",
@@ -92,6 +93,19 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def connect_read_only(path: Path) -> sqlite3.Connection:
+    """A connection for one thread at a time that changes nothing, not even the log when it is closed."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro",
+        uri=True,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
+    return connection
+
+
 def open_database(
     path: Path, space: str, dimension: int, compatible_with: Collection[str], gallery: int
 ) -> sqlite3.Connection:
@@ -115,20 +129,20 @@ def open_database(
     return connection
 
 
-def committed_sequence(path: Path) -> int | None:
+def committed_sequence(path: Path, dimension: int, spaces: Collection[str]) -> int | None:
     """The number of the newest committed change; None where there is no database. Nothing is written.
 
     Raises:
+        FolderMismatchError: the database was made for another schema, dimension or space.
         StoreFailedError: the file is not a readable database.
     """
     if not path.exists() or not path.stat().st_size:
         return None
     try:
-        # Read-only: an ordinary connection would empty the log when it is closed.
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
-        with closing(connection):
+        with closing(connect_read_only(path)) as connection:
             if not has_tables(connection):
                 return None
+            check_fit(connection, path, dimension, spaces)
             rows = connection.execute("SELECT value FROM meta WHERE name = 'last_sequence'").fetchall()
     except sqlite3.Error as error:
         raise StoreFailedError(f"the database {path} cannot be opened: {error}") from error

@@ -108,7 +108,7 @@ class DatabaseWriter:
 
         Reads hold it up, so if it has become much longer they are waited for.
         """
-        size = self._log_size()
+        size = self.log_bytes
         if size < max(_LOG_BYTES, self._refused_at + _LOG_STEP):
             return
         if size > _MAX_LOG_BYTES:
@@ -133,7 +133,9 @@ class DatabaseWriter:
         with contextlib.suppress(DatabaseError):
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
-    def _log_size(self) -> int:
+    @property
+    def log_bytes(self) -> int:
+        """The size of the write-ahead log."""
         try:
             return self._log_path.stat().st_size
         except FileNotFoundError:
@@ -188,6 +190,7 @@ class DatabaseWriter:
             rule = f"must hold vectors of the space {' or '.join(sorted(spaces))} only"
             raise FolderMismatchError(f"folder: {self._path.parent} {rule}; {self._state.space} is being served")
         self._state = self._state._replace(space=space, spaces=spaces)
+        self._take_sequences(0)  # the mark of acknowledged changes follows, and must not be ahead of the database
         return AppliedChange()
 
     def upsert(self, items: ItemColumns) -> AppliedChange:

@@ -1,0 +1,42 @@
+"""`sfsc restore`: make a data folder of a backup."""
+
+from pathlib import Path
+
+from pydantic_settings import CliPositionalArg
+from rich.console import Console
+
+from sfsc_bundle.progress import counting
+from sfsc_service.cli.folder import storage_errors
+from sfsc_service.cli.printing import PrintingCommand
+from sfsc_service.settings import setting
+from sfsc_service.store.embedded.backup import check_target, copy_folder
+from sfsc_service.store.embedded.check import check_folder
+from sfsc_service.store.errors import StoreFailedError
+
+__all__ = ["Restore"]
+
+
+class Restore(PrintingCommand):
+    """Make a data folder of a backup, after checking every item of it; the backup stays as it is.
+
+    example: sfsc restore backups/monday data
+    """
+
+    backup: CliPositionalArg[Path] = setting(..., "folder", "what `sfsc backup` wrote")
+    data: CliPositionalArg[Path] = setting(..., "folder", "a new or an empty data folder; also SFSC_DATA")
+
+    def run(self) -> None:
+        """Check and copy. Raises StoreError."""
+        with storage_errors():
+            check_target(self.data)
+            with counting(Console(stderr=True), "checked") as progress:
+                report = check_folder(self.backup, progress)
+            if not report.whole:
+                raise StoreFailedError(
+                    f"{self.backup} is damaged and was not restored; `sfsc check {self.backup}` says what is"
+                )
+            copied = copy_folder(self.backup, self.data)
+        if self.as_json:
+            self.print_json({"items": copied.items, "images": copied.images, "to": str(self.data)})
+        else:
+            print(f"{copied.items} items and {copied.images} images are in {self.data}")

@@ -1,0 +1,168 @@
+"""Copy a data folder while the store that has it open goes on.
+
+The copy is that of one moment: the database as SQLite's online backup takes it, and then every file that its rows
+need. What was replaced or deleted between those two steps may be gone already; then both are repeated. Only what
+is new is copied again, so each round is shorter than the one before.
+
+- Images and segments never change under their name: on the same file system, the copy has hard links to them.
+- The copy appears under its name when it is complete and durable; a kill leaves `.NAME.partial`, which the next
+  copy to that name removes.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Collection, Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from sfsc_bundle.atomic_file import sync
+from sfsc_service.store.embedded.acknowledged import AcknowledgedMark
+from sfsc_service.store.embedded.check import Progress, open_reader
+from sfsc_service.store.embedded.opening import ACKNOWLEDGED, DATABASE, IMAGES, SEGMENTS
+from sfsc_service.store.embedded.segments.inventory import take_inventory
+from sfsc_service.store.errors import OpenRefusedError, StoreFailedError
+
+__all__ = ["CopiedFolder", "check_target", "copy_folder"]
+
+_ROUNDS = 20
+_SYNCED_AT_ONCE = 1_000
+
+
+class CopiedFolder(NamedTuple):
+    """How many items and images a copy has, and up to which change."""
+
+    items: int
+    images: int
+    last_sequence: int
+
+
+class _Needed(NamedTuple):
+    """What is missing in a copy that its rows need: digests of images, and numbers of vectors."""
+
+    images: frozenset[str]
+    vectors: frozenset[int]
+
+
+def check_target(target: Path) -> None:
+    """Raises OpenRefusedError where a copy would have to overwrite something."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise OpenRefusedError(f"target: must be a new or an empty folder; {target} is there and is not empty")
+
+
+def copy_folder(source: Path, target: Path, progress: Progress = lambda _done, _total: None) -> CopiedFolder:
+    """Copy the gallery in the folder `source` to `target`, a new or an empty folder.
+
+    Raises:
+        DatabaseLostError, FolderMismatchError: `source` is no gallery of this version.
+        OpenRefusedError: there is something at `target` already.
+        StoreFailedError: `source` lacks images or vectors that its rows need, or changes too fast.
+        OSError, DatabaseError: a file cannot be read or written.
+    """
+    check_target(target)
+    open_reader(source).close()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staged = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(staged, ignore_errors=True)
+    for name in (IMAGES, SEGMENTS):
+        (staged / name).mkdir(parents=True)
+    before: _Needed | None = None
+    for _ in range(_ROUNDS):
+        copied, missing = _copy_round(source, staged, progress)
+        if not missing.images and not missing.vectors:
+            _finish(staged, target, copied)
+            return copied
+        if before is not None and (missing.images & before.images or missing.vectors & before.vectors):
+            break  # no row can lack the same file in two moments, unless it is damaged
+        before = missing
+    shutil.rmtree(staged)
+    found = f"{len(missing.images)} images and {len(missing.vectors)} vectors"
+    raise StoreFailedError(f"{source} lacks {found} that its items need; `sfsc check {source}` names them")
+
+
+def _copy_round(source: Path, staged: Path, progress: Progress) -> tuple[CopiedFolder, _Needed]:
+    """Copy the database as it is now, and what its rows need and the copy does not have yet."""
+    for path in staged.glob(f"{DATABASE}*"):
+        path.unlink()
+    with closing(open_reader(source)) as reader:
+        reader.copy_to(staged / DATABASE)
+    _copy_vectors(source / SEGMENTS, staged / SEGMENTS)
+    with closing(open_reader(staged)) as reader:
+        meta, digests, known = reader.meta(), reader.image_digests(), reader.contents().sequences
+    images = _copy_images(source / IMAGES, staged / IMAGES, digests, progress)
+    found = take_inventory(staged / SEGMENTS, meta["dimension"], meta["gallery"], meta["last_sequence"])
+    vectors = known[~np.isin(known, found.sequences)]
+    copied = CopiedFolder(len(known), len(digests), meta["last_sequence"])
+    return copied, _Needed(frozenset(images), frozenset(vectors.tolist()))
+
+
+def _copy_vectors(source: Path, target: Path) -> None:
+    """Logs, which grow, are copied each time, and segments once; one that is gone has been merged into another."""
+    for path in [*source.glob("[0-9]*.log"), *source.glob("[0-9]*.segment")]:
+        copy = target / path.name
+        try:
+            if path.suffix == ".log":
+                shutil.copyfile(path, copy)
+                sync([copy])
+            elif not copy.exists():
+                _link(path, copy)
+        except FileNotFoundError:
+            continue
+
+
+def _copy_images(source: Path, target: Path, digests: Collection[str], progress: Progress) -> list[str]:
+    """Copy the images that are not there yet; returns those that were not found."""
+    missing = []
+    for number, digest in enumerate(digests):
+        place = Path(digest[:2], digest[2:4], digest)
+        if not (target / place).exists():
+            (target / place).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                _link(source / place, target / place)
+            except FileNotFoundError:
+                missing.append(digest)
+        progress(number + 1, len(digests))
+    return missing
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file that never changes a second name, or copy it where that cannot be."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+            raise
+        unfinished = target.with_name(f".{target.name}.tmp")
+        shutil.copyfile(source, unfinished)
+        sync([unfinished])
+        unfinished.rename(target)
+
+
+def _finish(staged: Path, target: Path, copied: CopiedFolder) -> None:
+    """Remove images of earlier rounds, make everything durable, and put the copy in its place."""
+    with closing(open_reader(staged)) as reader:
+        digests = set(reader.image_digests())
+    for path in (staged / IMAGES).glob("??/??/*"):
+        if path.name not in digests:
+            path.unlink()
+    for path in staged.glob(f"{DATABASE}-*"):
+        path.unlink()  # what looking at the copy has left; nothing was written
+    mark = AcknowledgedMark(staged / ACKNOWLEDGED)
+    mark.set(copied.last_sequence)
+    mark.close()
+    sync([staged / DATABASE, staged / ACKNOWLEDGED])
+    _sync_folders([path for path in staged.rglob("*") if path.is_dir()])
+    sync([staged])
+    if target.exists():
+        target.rmdir()
+    staged.rename(target)
+    sync([target.parent])
+
+
+def _sync_folders(folders: Iterable[Path]) -> None:
+    waiting = list(folders)
+    for first in range(0, len(waiting), _SYNCED_AT_ONCE):
+        sync(waiting[first : first + _SYNCED_AT_ONCE])

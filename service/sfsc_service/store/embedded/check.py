@@ -1,0 +1,178 @@
+"""Check a whole data folder: every item in the database, the segments and the images, and back.
+
+Nothing is changed. The folder must not be in use, or what is being written just now looks like damage.
+"""
+
+import hashlib
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from sfsc_service.store.embedded.acknowledged import read_mark
+from sfsc_service.store.embedded.changes import Int64
+from sfsc_service.store.embedded.opening import ACKNOWLEDGED, DATABASE, IMAGES, SEGMENTS
+from sfsc_service.store.embedded.segments.inventory import take_inventory
+from sfsc_service.store.embedded.sqlite.reader import DatabaseReader
+from sfsc_service.store.embedded.sqlite.schema import SCHEMA_VERSION, DatabaseError
+from sfsc_service.store.errors import DatabaseLostError, FolderMismatchError, StoreFailedError
+
+__all__ = ["CheckReport", "Finding", "FindingKind", "Progress", "check_folder", "open_reader"]
+
+_ROWS_AT_ONCE = 1_000
+
+FindingKind = Literal["database", "row", "vector", "image", "leftover"]
+"""Where something is wrong: the database as a whole, one item's row, vector or image. A leftover does no harm."""
+
+Progress = Callable[[int, int], None]
+"""Called with how many items and images are checked, and how many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`subject`: an item's id, or a file's path within the folder. `sequence`: of the item's version, else 0."""
+
+    kind: FindingKind
+    subject: str
+    detail: str
+    sequence: int = 0
+
+
+@dataclass(slots=True)
+class CheckReport:
+    """What there is, and what was found; `whole`: nothing but leftovers."""
+
+    items: int = 0
+    images: int = 0
+    vector_files: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def whole(self) -> bool:
+        return all(finding.kind == "leftover" for finding in self.findings)
+
+
+class _Version(NamedTuple):
+    sequence: int
+    id: str
+
+
+class _Rows(NamedTuple):
+    """Numbers and ids of the items whose rows are whole, and by digest the items that refer to an image."""
+
+    sequences: Int64
+    ids: list[str]
+    image_users: dict[str, list[_Version]]
+
+
+def open_reader(folder: Path) -> DatabaseReader:
+    """A reader of the folder's database that changes nothing.
+
+    Raises:
+        DatabaseLostError: there is no database.
+        FolderMismatchError: it is of another schema.
+        StoreFailedError: it cannot be read.
+    """
+    path = folder / DATABASE
+    if not path.exists() or not path.stat().st_size:
+        raise DatabaseLostError(
+            f"folder: {folder} must hold a gallery; found no {DATABASE} in it, or an empty one"
+        )
+    try:
+        reader = DatabaseReader(path, read_only=True)
+        try:
+            version = reader.meta().get("schema_version")
+        except BaseException:
+            reader.close()
+            raise
+    except DatabaseError as error:
+        raise StoreFailedError(f"the database {path} cannot be read: {error}") from error
+    if version != SCHEMA_VERSION:
+        reader.close()
+        raise FolderMismatchError(f"folder: {folder} must be of schema version {SCHEMA_VERSION}; found {version}")
+    return reader
+
+
+def check_folder(folder: Path, progress: Progress = lambda _done, _total: None) -> CheckReport:
+    """Check everything. Raises as `open_reader`, and OSError or DatabaseError where a file cannot be read."""
+    report = CheckReport()
+    with closing(open_reader(folder)) as reader:
+        meta = reader.meta()
+        total = sum(reader.composition().values()) + len(reader.image_digests())
+        rows = _check_rows(reader, meta, report, lambda done: progress(done, total))
+        for error in reader.integrity_errors():
+            report.findings.append(Finding("database", DATABASE, error))
+    mark = read_mark(folder / ACKNOWLEDGED) or 0
+    if mark > meta["last_sequence"]:
+        detail = f"it ends at change {meta['last_sequence']}, and change {mark} was acknowledged"
+        report.findings.append(Finding("database", DATABASE, detail))
+    _check_vectors(folder, meta, rows, report)
+    _check_images(folder / IMAGES, rows, report, lambda done: progress(done, total))
+    return report
+
+
+def _check_rows(
+    reader: DatabaseReader, meta: dict[str, int], report: CheckReport, progress: Callable[[int], None]
+) -> _Rows:
+    total, above, sequences, ids, users = 0, -(2**63), list[int](), list[str](), dict[str, list[_Version]]()
+    while rows := reader.rows_above(above, _ROWS_AT_ONCE):
+        for row in rows:
+            report.items += 1
+            if row.whole:
+                total += row.checksum
+                sequences.append(row.sequence)
+                ids.append(row.id)
+                if row.image is not None:
+                    users.setdefault(row.image, []).append(_Version(row.sequence, row.id))
+            else:
+                detail = "its row is not as it was written"
+                report.findings.append(Finding("row", row.id, detail, row.sequence))
+        above = rows[-1].sequence
+        progress(report.items)
+    if total != meta["checksum_sum"] and not report.findings:
+        detail = "the sum of the rows' checksums is not that of the rows, each of which is whole: a row is missing"
+        report.findings.append(Finding("database", DATABASE, detail))
+    return _Rows(np.array(sequences, np.int64), ids, users)
+
+
+def _check_vectors(folder: Path, meta: dict[str, int], rows: _Rows, report: CheckReport) -> None:
+    found = take_inventory(folder / SEGMENTS, meta["dimension"], meta["gallery"], meta["last_sequence"])
+    report.vector_files = found.files
+    lost = np.flatnonzero(~np.isin(rows.sequences, found.sequences))
+    for place in lost.tolist():
+        detail = "no file has its vector as it was written"
+        report.findings.append(Finding("vector", rows.ids[place], detail, int(rows.sequences[place])))
+    # Damage that loses no item of today is in rows that were replaced or deleted since.
+    report.findings += [Finding("leftover", SEGMENTS, detail) for detail in found.damaged]
+    report.findings += [
+        Finding("leftover", str(path.relative_to(folder)), "an unfinished file")
+        for path in sorted((folder / SEGMENTS).glob(".*.tmp"))
+    ]
+
+
+def _check_images(folder: Path, rows: _Rows, report: CheckReport, progress: Callable[[int], None]) -> None:
+    for digest, users in rows.image_users.items():
+        path = folder / digest[:2] / digest[2:4] / digest
+        wrong = None
+        if not path.exists():
+            wrong = f"its image {digest} is missing"
+        elif _digest_of_file(path) != digest:
+            wrong = f"its image {digest} is not as it was written"
+        if wrong:
+            report.findings += [Finding("image", user.id, wrong, user.sequence) for user in users]
+        report.images += 1
+        progress(report.items + report.images)
+    unused = (path for path in sorted(folder.glob("??/??/*")) if path.name not in rows.image_users)
+    for path in unused:
+        name = str(path.relative_to(folder.parent))
+        report.findings.append(Finding("leftover", name, "an image that no item refers to"))
+    for path in sorted((folder / "temporary").glob("*")):
+        report.findings.append(Finding("leftover", str(path.relative_to(folder.parent)), "an unfinished file"))
+
+
+def _digest_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
