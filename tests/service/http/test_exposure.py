@@ -150,7 +150,9 @@ def test_the_environment_gives_the_key_to_client_and_commands(
         refused = run("count", "--url", url)
         assert refused.returncode == 1
         assert "SFSC_API_KEY" in refused.stderr
-        assert run("count", "--url", url, SFSC_API_KEY="clé").stderr == "sfsc: the service does not know this key\n"
+        assert (
+            run("count", "--url", url, SFSC_API_KEY="clé").stderr == "sfsc: the service does not know this key\n"
+        )
         assert run("count", "--url", url, SFSC_API_KEY=key).stdout.splitlines() == ["0"]
         monkeypatch.setenv("SFSC_API_KEY", key)
         with Client(url) as client:
