@@ -74,7 +74,7 @@ _SAMPLED = {
     "engine.networks": ("engine/test_networks", "engine/test_hanging", "http/test_embed"),
     "engine.scheduler": ("engine/test_scheduler_exact", "engine/test_scheduler"),
     "engine.served_bundle": ("engine/test_served_bundle", "engine/test_deadlines", "http/test_embed"),
-    "engine.thread_priority": ("engine/test_threads",),
+    "thread_priority": ("engine/test_threads",),
     "engine.threads": ("engine/test_threads",),
     "engine.worker_pool": _BATCHER,
     "store.errors": ("store/test_contract.py", "http/test_bad_input"),

@@ -38,9 +38,9 @@ class Bar:
                 self._progress.update(self._task, text=text)
         elif self._done == self._total or time.monotonic() - self._said > _SECONDS_BETWEEN_LINES:
             self._said = time.monotonic()
-            elapsed, left = time.monotonic() - self._began, self._seconds_left()
+            elapsed = time.monotonic() - self._began
             line = f"{self._title} {self._done}/{self._total}  {text or ''}  {elapsed:.0f} s elapsed"
-            self._console.print(f"{line}, {left:.0f} s left", highlight=False, soft_wrap=True)
+            self._console.print(f"{line}, {self._seconds_left():.0f} s left", highlight=False, soft_wrap=True)
 
     def _seconds_left(self) -> float:
         """By the mean speed: work that is done in batches, each of which ends at once, has no current one."""

@@ -173,6 +173,12 @@ class Metrics:
         self.search_seconds = Histogram(
             "sfsc_search_seconds", "Seconds in the store per search", buckets=SECONDS, registry=registry
         )
+        self.search_batch = Histogram(
+            "sfsc_search_batch_queries",
+            "Searches without a filter that were made in one call of the store",
+            buckets=SIZES,
+            registry=registry,
+        )
         self.search_backlog = Gauge(
             "sfsc_search_queue_predicted_seconds",
             "Predicted seconds until one more search begins",

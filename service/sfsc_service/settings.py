@@ -30,6 +30,7 @@ LogLevel = Annotated[
 ]
 LogFormat = Literal["console", "json"]
 StoreKind = Literal["embedded"]
+SearchKind = Literal["exact", "int8", "ivf"]
 Width = Annotated[str, AfterValidator(canonical_width)]
 
 
@@ -96,6 +97,12 @@ class Settings(BaseSettings):
     )
     data: Path = setting(Path("data"), "folder", "where the store keeps the gallery; created if it is missing")
     store: StoreKind = setting("embedded", "store", "which store keeps the gallery: embedded, in this process")
+    search: SearchKind = setting(
+        "exact",
+        "kind of search",
+        "how a gallery of 50,000 items or more is searched where `exact` is not asked for: exact; int8, a scan of "
+        "8-bit vectors; ivf, a scan of the nearest of many lists of them",
+    )
     host: str = setting("127.0.0.1", "address", "the address to listen on", min_length=1, max_length=255)
     port: int = setting(8000, "TCP port", "the port to listen on; 0: any free port", ge=0, le=65535)
     keys: Path | None = setting(

@@ -1,11 +1,11 @@
-"""Thread budgets: how `SFSC_THREADS` is divided among workers and searches, and the threads inside each."""
+"""Thread budgets: how `SFSC_THREADS` is divided among workers, and the threads inside each of them."""
 
 import math
 from typing import assert_never
 
 from sfsc_bundle.runner import Device
 
-__all__ = ["search_threads", "split_threads"]
+__all__ = ["split_threads"]
 
 
 def split_threads(threads: int, device: Device) -> tuple[int, int]:
@@ -26,15 +26,3 @@ def split_threads(threads: int, device: Device) -> tuple[int, int]:
             return workers, max(1, threads // workers)
         case _:
             assert_never(device)
-
-
-def search_threads(threads: int) -> tuple[int, int]:
-    """Split the same budget into (searches at a time, threads inside each of them).
-
-    There are two searches at least: a short one should not wait for a long one.
-
-    >>> search_threads(1), search_threads(2), search_threads(16)
-    ((2, 1), (2, 1), (4, 4))
-    """
-    searches, inside = split_threads(threads, "cpu")
-    return max(2, searches), inside

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sfsc_bundle.crop import Crop
 from sfsc_service.engine.blocking_calls import BlockingCalls
@@ -11,15 +11,17 @@ from sfsc_service.engine.bounded_stage import BoundedStage
 from sfsc_service.engine.embedder import Arrival, EmbeddedImage, Embedder
 from sfsc_service.engine.networks import Vector
 from sfsc_service.engine.policy import Budget, Reason
-from sfsc_service.engine.threads import search_threads
 from sfsc_service.engine.tracing import record_step
 from sfsc_service.errors import Problem
+from sfsc_service.gallery.search_stage import SearchStage, Wanted
 from sfsc_service.gallery.vectors import unit_vector
 from sfsc_service.metrics import Metrics
 from sfsc_service.settings import Settings
 from sfsc_service.store.protocol import (
+    ApproximateStatus,
     EncodedImage,
     Filter,
+    Float32,
     Hit,
     Item,
     Outcome,
@@ -29,11 +31,15 @@ from sfsc_service.store.protocol import (
     StoredItem,
 )
 
-__all__ = ["ClientVector", "Gallery", "NewItem", "Query", "UpsertedItem"]
+__all__ = ["ClientVector", "Found", "Gallery", "NewItem", "Query", "UpsertedItem"]
 
 T = TypeVar("T")
 
+FILTERED = 2
+"""Threads for searches with a filter: a short one should not wait for a long one."""
 PARALLEL_COMMITS = 16
+CLOSE_S = 1.0
+"""Seconds that closing waits for searches; by then, requests that were to be answered have been."""
 READERS = 2
 """Threads that look up items, which takes well under a millisecond each."""
 
@@ -90,16 +96,26 @@ class UpsertedItem:
     arrival: Arrival
 
 
+@dataclass(frozen=True, slots=True)
+class Found(Generic[T]):
+    """What was made of the hits, whether they are exactly the best ones, and the milliseconds it all took."""
+
+    answer: T
+    exact: bool
+    took_ms: float
+
+
 class Gallery:
     """The store behind the networks. Every method raises Problem, ImageError or StoreError."""
 
     def __init__(self, store: Store, embedder: Embedder, settings: Settings, metrics: Metrics) -> None:
         self._store, self._embedder, self._metrics = store, embedder, metrics
         self._slo_ms = settings.slo_ms
-        searches = search_threads(settings.thread_count)[0]
-        self._searches = BoundedStage("search", searches, settings.queue_ms, settings.nice)
+        self._searches = SearchStage(
+            self._search_many, settings.queue_ms, settings.nice, metrics.search_batch.observe
+        )
         # Filters may cost a thousand times what other searches do, which so do not wait behind them.
-        self._filtered = BoundedStage("filter", searches, settings.queue_ms, settings.nice)
+        self._filtered = BoundedStage("filter", FILTERED, settings.queue_ms, settings.nice)
         self._lookups = BoundedStage("lookup", READERS, settings.queue_ms)
         self._writers = BlockingCalls("write", PARALLEL_COMMITS, 1024)
         metrics.search_backlog.set_function(
@@ -109,6 +125,11 @@ class Gallery:
     def composition(self) -> dict[str, int]:
         """Items per width. Never waits."""
         return self._store.composition()
+
+    @property
+    def approximate(self) -> ApproximateStatus | None:
+        """None where every search is exact. Never waits."""
+        return self._store.approximate
 
     async def prepare(self, new: NewItem, arrival: Arrival) -> tuple[Query, Item]:
         """Embed an image or check a vector; nothing is stored."""
@@ -175,22 +196,37 @@ class Gallery:
         return Query(item.vector, item.width, item.space)
 
     async def search(
-        self, query: Query, k: int, filter: Filter | None, render: Callable[[list[Hit]], T], arrival: Arrival
-    ) -> tuple[T, float]:
-        """The k best hits, through `render` (in the searching thread), and the milliseconds it all took."""
+        self,
+        query: Query,
+        k: int,
+        filter: Filter | None,
+        render: Callable[[list[Hit]], T],
+        arrival: Arrival,
+        *,
+        exact: bool = False,
+    ) -> Found[T]:
+        """The k best hits, through `render` (in the searching thread).
+
+        Unless `exact`, hits may be missing where the store searches approximately; with a filter none are.
+        """
         started = time.monotonic()
         choice = None if query.embedded is None else query.embedded.choice
         due = arrival.at + (self._slo_ms if choice is None else choice.target_ms) / 1000
         deadline = None
         if choice is not None and choice.deadline_ms is not None:
             deadline = arrival.at + choice.deadline_ms / 1000
-        found = await self._stage(filter).run(due, deadline, self._search, query.vector, k, filter, render)
+        if filter is None:
+            wanted = Wanted(k, exact)
+            answer, exact = await self._searches.run(due, deadline, query.vector, wanted, render)
+        else:
+            answer = await self._filtered.run(due, deadline, self._search, query.vector, k, filter, render)
+            exact = True
         ended = time.monotonic()
         record_step("search", started, ended, width=query.width)
         took_ms = 1000 * (ended - started)
         self._metrics.search_seconds.observe(took_ms / 1000)
         self._metrics.searches.labels(self._metrics.width_label(query.width)).inc()
-        return found, took_ms
+        return Found(answer, exact, took_ms)
 
     async def get(self, id: str) -> StoredItem:
         """An item; item_not_found where there is none."""
@@ -219,15 +255,21 @@ class Gallery:
 
     def close(self) -> None:
         """Finish what was accepted and close the store."""
-        for stage in (self._searches, self._filtered, self._lookups):
+        self._searches.close(CLOSE_S)
+        for stage in (self._filtered, self._lookups):
             stage.close()
         self._writers.close()
         self._store.close()
 
-    def _stage(self, filter: Filter | None) -> BoundedStage:
+    def _stage(self, filter: Filter | None) -> SearchStage | BoundedStage:
         return self._searches if filter is None else self._filtered
 
-    def _search(self, vector: Vector, k: int, filter: Filter | None, render: Callable[[list[Hit]], T]) -> T:
+    def _search_many(self, vectors: Float32, wanted: Wanted) -> tuple[list[list[Hit]], bool]:
+        if wanted.exact:
+            return self._store.search(vectors, wanted.k), True
+        return self._store.search_approximately(vectors, wanted.k)
+
+    def _search(self, vector: Vector, k: int, filter: Filter, render: Callable[[list[Hit]], T]) -> T:
         return render(self._store.search(vector[None], k, filter)[0])
 
     def _commit(self, items: Sequence[Item]) -> list[Outcome | Exception]:

@@ -192,7 +192,7 @@ class SearchOptions(VectorOptions):
         10, ge=1, le=1_000_000, description="the greatest number of hits"
     )
     filter: dict[str, Any] | None = Field(None, description='such as {"match": {"colour": "red"}}')
-    exact: bool = Field(True, description="search exactly; every search is exact")
+    exact: bool = Field(False, description="miss no hit, where SFSC_SEARCH lets other searches miss some")
     id: ItemId | None = Field(None, description="search with the vector of this item")
 
 

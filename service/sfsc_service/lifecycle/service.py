@@ -12,7 +12,7 @@ from sfsc_bundle.manifest import Manifest
 from sfsc_service.engine.embedder import Embedder
 from sfsc_service.engine.memory_budget import MemoryBudget, memory_budget
 from sfsc_service.engine.networks import check_device, open_networks
-from sfsc_service.engine.threads import search_threads, split_threads
+from sfsc_service.engine.threads import split_threads
 from sfsc_service.errors import Problem, StartError
 from sfsc_service.gallery.gallery import Gallery
 from sfsc_service.lifecycle.canary import check_networks
@@ -113,8 +113,9 @@ def _open_store(settings: Settings, manifest: Manifest, metrics: Metrics) -> Sto
                 manifest.dimension,
                 manifest.compatible_with,
                 device=settings.device,
-                threads=search_threads(settings.thread_count)[1],
                 observe=lambda work, seconds: metrics.store_seconds.labels(work).observe(seconds),
+                threads=settings.thread_count,
+                quantisation=None if settings.search == "exact" else settings.search,
             )
         case _:
             assert_never(settings.store)

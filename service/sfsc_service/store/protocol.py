@@ -45,6 +45,7 @@ __all__ = [
     "MAX_TOTAL_HITS",
     "SCORE_TOLERANCE",
     "UNIT_TOLERANCE",
+    "ApproximateStatus",
     "EncodedImage",
     "Filter",
     "Float32",
@@ -153,6 +154,18 @@ class Hit(NamedTuple):
         return parsed
 
 
+class ApproximateStatus(NamedTuple):
+    """How approximate searches are made.
+
+    `rows`: vectors that they can find, 0 while they are still made exactly. `recall`: the share of the ten nearest
+    vectors that they find, measured with vectors of the gallery.
+    """
+
+    kind: str
+    rows: int
+    recall: float | None
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """`cursor` is None on the last page; otherwise `page` takes it to continue after this one."""
@@ -229,6 +242,13 @@ class Store(Protocol):
 
         n ≤ MAX_QUERIES, k ≥ 1, n × min(k, count) ≤ MAX_TOTAL_HITS.
         """
+
+    def search_approximately(self, vectors: Float32, k: int) -> tuple[list[list[Hit]], bool]:
+        """As `search` without a filter, but a hit may be missing; also whether the search was exact after all."""
+
+    @property
+    def approximate(self) -> ApproximateStatus | None:
+        """None where every search is exact; never waits."""
 
     def count(self) -> int:
         """The number of items."""

@@ -3,10 +3,12 @@
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import faiss
 import httpx
@@ -16,17 +18,21 @@ import pytest
 from sfsc_bundle.folder import Bundle
 from sfsc_service.engine.arrival import Arrival
 from sfsc_service.engine.blocking_calls import BlockingCalls
-from sfsc_service.engine.threads import search_threads, split_threads
-from sfsc_service.gallery.gallery import READERS
+from sfsc_service.engine.threads import split_threads
+from sfsc_service.gallery.gallery import FILTERED, READERS
 from sfsc_service.settings import Settings
+from sfsc_service.store.embedded.index import faiss_rows
 from sfsc_service.store.protocol import Item
 from tests.service.command import serving, until_ready
 from tests.service.images import draw_image
 from tests.service.live import JPEG, Live, running
 
 WRITES = 16  # changes that may wait for their commit at a time; they compute nothing
-FIXED = 6  # main thread, watcher of the workers, the store's writer, a swap, and two spare
+FIXED = (
+    7  # main thread, watchers of the workers and of the search stage, the store's writer, a swap, and two spare
+)
 HEALTH = 1
+SEARCHES = 1 + FILTERED
 BUDGET = 4
 ENOUGH_FOR_FAISS = 3000
 """Fewer items are searched without faiss."""
@@ -40,10 +46,10 @@ def wide(settings: Settings) -> Iterator[Live]:
 
 @pytest.mark.parametrize("threads", range(1, 65))
 def test_no_stage_may_use_more_than_the_budget(threads: int) -> None:
-    for searching, (calls, inside) in ((False, split_threads(threads, "cpu")), (True, search_threads(threads))):
-        assert calls >= 1
-        assert inside >= 1
-        assert calls * inside <= max(threads, 2 if searching else 1)
+    calls, inside = split_threads(threads, "cpu")
+    assert calls >= 1
+    assert inside >= 1
+    assert calls * inside <= threads
 
 
 def test_onnxruntime_gets_its_share_and_does_not_spin(wide: Live) -> None:
@@ -55,31 +61,37 @@ def test_onnxruntime_gets_its_share_and_does_not_spin(wide: Live) -> None:
         assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
-@pytest.mark.parametrize(("budget", "inside"), [(1, 1), (16, 4)])
-def test_faiss_gets_its_share(settings: Settings, budget: int, inside: int) -> None:
-    """Asked in the thread that has just searched. By default no machine has both numbers of threads."""
-    assert search_threads(budget)[1] == inside
-    with running(settings.model_copy(update={"threads": budget})) as live:
+def test_one_search_gets_the_whole_budget_and_faiss_starts_no_threads(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faiss_rows, "_MIN_PART_ROWS", 500)
+    used: dict[str, int] = {}
+    real = faiss_rows._search_matrix
+
+    def noted(*arguments: Any) -> Any:
+        used[threading.current_thread().name] = faiss.omp_get_max_threads()
+        time.sleep(0.05)  # so that no thread takes the parts of another
+        return real(*arguments)
+
+    monkeypatch.setattr(faiss_rows, "_search_matrix", noted)
+    with running(settings.model_copy(update={"threads": BUDGET})) as live:
         gallery, manifest = live.service.gallery, live.service.manifest
         vectors = np.random.default_rng(0).normal(size=(ENOUGH_FOR_FAISS, manifest.dimension)).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         items = [Item(str(n), manifest.space, "1.0", vector, {}) for n, vector in enumerate(vectors)]
 
-        async def search() -> tuple[int, int]:
+        async def search() -> int:
             await gallery.commit(items)
             query = await gallery.query_item("1")
-            now = Arrival.now()
-            found, _ = await gallery.search(
-                query, 1, None, lambda hits: (len(hits), faiss.omp_get_max_threads()), now
-            )
-            return found
+            return (await gallery.search(query, 1, None, len, Arrival.now())).answer
 
-        assert asyncio.run_coroutine_threadsafe(search(), live.loop).result(30) == (1, inside)
+        assert asyncio.run_coroutine_threadsafe(search(), live.loop).result(30) == 1
+    assert len(used) == BUDGET
+    assert set(used.values()) == {1}
 
 
 def test_the_process_has_no_more_threads_than_the_arithmetic_says(tiny: Bundle, tmp_path: Path) -> None:
     workers, inside = split_threads(BUDGET, "cpu")
-    searches, inside_search = search_threads(BUDGET)
     widths = len(tiny.manifest.widths)
     blas = os.cpu_count() or 1
     most = (
@@ -87,7 +99,7 @@ def test_the_process_has_no_more_threads_than_the_arithmetic_says(tiny: Bundle, 
         + BUDGET
         + workers
         + widths * (inside - 1)
-        + 2 * searches * inside_search
+        + SEARCHES * (1 + BUDGET)
         + READERS
         + HEALTH
         + WRITES
@@ -118,12 +130,12 @@ def test_threads_that_compute_give_way_to_the_event_loop_and_no_others(settings:
             for thread in threading.enumerate()
         }
     lowered = min(19, own + 7) - own
-    assert {found[name] for name in ("batch", "decode", "search", "filter")} == {lowered}
-    assert {found[name] for name in found if name not in ("batch", "decode", "search", "filter")} == {0}
+    assert {found[name] for name in ("batch", "decode", "filter")} == {lowered}
+    assert {found[name] for name in found if name not in ("batch", "decode", "filter")} == {0}
 
 
 def test_where_niceness_belongs_to_the_process_it_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sfsc_service.engine.thread_priority.sys", SimpleNamespace(platform="sunos5"))
+    monkeypatch.setattr("sfsc_service.thread_priority.sys", SimpleNamespace(platform="sunos5"))
     pool = BlockingCalls("elsewhere", 1, 1, nice=5)
 
     async def priority() -> int:

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from sfsc_bundle.folder import Bundle
+from sfsc_service.settings import Settings
+from sfsc_service.store.embedded.store import EmbeddedStore
 from tests.service.conftest import ITEMS, WIDTHS
+from tests.service.faulty import until
 from tests.service.images import draw_image
-from tests.service.live import Live
+from tests.service.live import Live, running
 
 
 def parsed(response: httpx.Response) -> dict[str, Any]:
@@ -134,3 +137,25 @@ def test_a_broken_rule_names_its_parameter(live: Live, given: dict[str, Any], pa
     assert response.status_code == 422, response.text
     assert response.json()["parameter"] == parameter
     assert parameter in response.json()["detail"]
+
+
+def test_an_answer_says_whether_it_may_miss_hits(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EmbeddedStore.__init__, "__kwdefaults__", {**DEFAULTS, "approximate_rows": 2})
+    with running(settings.model_copy(update={"search": "int8"})) as live:
+
+        def approximate() -> dict[str, Any]:
+            found: dict[str, Any] = live.http.get("/widths").json()["gallery"]["approximate"]
+            return found
+
+        assert approximate() == {"kind": "int8", "rows": 0, "recall": None}
+        for n in range(3):
+            live.put_image(f"/items/{n}", draw_image(n), metadata='{"n": 1}')
+        until(lambda: approximate()["rows"] == 3)
+        assert approximate()["recall"] == 1.0
+        for options, exact in (({}, False), ({"exact": "true"}, True), ({"filter": '{"match": {"n": 1}}'}, True)):
+            document = parsed(live.post_image("/search", draw_image(1), k=2, **options))
+            assert document["exact"] is exact
+            assert document["hits"][0]["id"] == "1"
+
+
+DEFAULTS = EmbeddedStore.__init__.__kwdefaults__

@@ -22,7 +22,11 @@ def test_widths_tells_costs_quality_and_the_items_per_width(live: Live, tiny: Bu
         assert told["predicted_mean_ap"] == pytest.approx(document["quality"]["mixed"]["mean_ap"][own], abs=0.01)
     assert document["quality"]["mean_ap"] == [list(row) for row in tiny.manifest.quality.mean_ap]
     assert document["quality"]["mixed"] == tiny.manifest.quality.mixed.model_dump(mode="json")
-    assert document["gallery"] == {"items": ITEMS, "widths": dict.fromkeys(WIDTHS, ITEMS // 4)}
+    assert document["gallery"] == {
+        "items": ITEMS,
+        "widths": dict.fromkeys(WIDTHS, ITEMS // 4),
+        "approximate": None,
+    }
     assert document["limits"]["max_k"] == 1024
 
 

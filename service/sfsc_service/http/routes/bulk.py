@@ -30,6 +30,7 @@ from sfsc_service.http.json_document import Body, read_object
 from sfsc_service.http.keys import Caller
 from sfsc_service.http.ndjson import read_lines
 from sfsc_service.http.openapi import bulk_request, problems
+from sfsc_service.http.problems import as_problem
 from sfsc_service.http.query_source import budget_of, caller_vector, crop_of, require_one
 from sfsc_service.http.request_body import (
     JSON_OPTIONS,

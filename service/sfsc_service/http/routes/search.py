@@ -46,14 +46,16 @@ async def _search(request: Request) -> Response:
     async with DisconnectWatch(request):
         query = await _query(service, parsed, arrival)
         options = parsed.options
-        hits, search_ms = await service.gallery.search(query, options.k, options.filter, hits_json, arrival)
+        found = await service.gallery.search(
+            query, options.k, options.filter, hits_json, arrival, exact=options.exact
+        )
     embedded = [] if query.embedded is None else [query.embedded]
-    times = timing(arrival, embedded, search=search_ms)
+    times = timing(arrival, embedded, search=found.took_ms)
     return json_response(
         {
             "query": query_json(query, arrival),
-            "hits": orjson.Fragment(hits),
-            "exact": True,
+            "hits": orjson.Fragment(found.answer),
+            "exact": found.exact,
             "timing_ms": times,
         },
         headers=server_timing(times, embedded),

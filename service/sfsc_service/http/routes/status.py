@@ -69,7 +69,7 @@ def add_routes(app: FastAPI) -> None:
 async def _widths(request: Request) -> Response:
     service: Service = request.app.state.service
     manifest, settings = service.manifest, service.settings
-    composition = service.gallery.composition()
+    composition, approximate = service.gallery.composition(), service.gallery.approximate
     return json_response(
         {
             "model": manifest.name,
@@ -80,7 +80,11 @@ async def _widths(request: Request) -> Response:
             "floor_width": service.embedder.catalog.floor,
             "slo_ms": settings.slo_ms,
             "quality": manifest.quality.model_dump(mode="json"),
-            "gallery": {"items": sum(composition.values()), "widths": composition},
+            "gallery": {
+                "items": sum(composition.values()),
+                "widths": composition,
+                "approximate": approximate and approximate._asdict(),
+            },
             "demo_load": getattr(request.app.state, "load", None) is not None,
             "limits": {name: getattr(settings, name) for name in LIMITS},
         }

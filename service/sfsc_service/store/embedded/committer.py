@@ -59,7 +59,7 @@ class Committer:
         self._tidy = False
         self._unused_images = False
         self.composition: dict[str, int] = {}
-        self.after_change: Callable[[], None] = lambda: None
+        self.after_change: list[Callable[[], None]] = []
         """Called after each group of changes."""
         self.commit_lock = threading.Lock()
         self.broken = False
@@ -144,7 +144,8 @@ class Committer:
         for request, answer in changes.items():
             request.future.set_result(answer)
         self._database.limit_log(self._readers.gate)
-        self.after_change()
+        for call in self.after_change:
+            call()
 
     def _prepare(self, requests: Collection[WriteRequest]) -> dict[WriteRequest, AppliedChange]:
         """Make the changes in an open transaction; requests that fail alone are answered and left out."""

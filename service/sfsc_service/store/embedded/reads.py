@@ -16,7 +16,9 @@ import numpy as np
 
 from sfsc_service.store.embedded.changes import Int64
 from sfsc_service.store.embedded.damage import Damage
+from sfsc_service.store.embedded.index.approximate import ApproximateSearch
 from sfsc_service.store.embedded.index.vector_index import VectorIndex, VersionNotIndexedError
+from sfsc_service.store.embedded.index.vector_rows import TopK
 from sfsc_service.store.embedded.sqlite.reader import ItemRow, MalformedMetadataError, ReaderPool
 from sfsc_service.store.embedded.verification import name_damaged_rows
 from sfsc_service.store.errors import StoreFailedError
@@ -49,6 +51,18 @@ class Reads:
     def search(self, queries: Float32, k: int, condition: Condition | None) -> list[list[Hit]]:
         """The best hits for each of `queries` [n, D], n > 0; `condition`: among these items only."""
         return self._repeated(lambda: self._search(queries, k, condition))
+
+    def search_approximately(
+        self, approximate: ApproximateSearch, queries: Float32, k: int
+    ) -> tuple[list[list[Hit]], bool]:
+        """About the best hits for each of `queries` [n, D], n > 0, and whether they are exactly the best ones."""
+
+        def attempt() -> tuple[list[list[Hit]], bool]:
+            found = approximate.search(queries, k)
+            exact = found is None
+            return self._hits(self._index.search(queries, k) if found is None else found), exact
+
+        return self._repeated(attempt)
 
     def get(self, ids: Sequence[str]) -> list[StoredItem | None]:
         """Look up; None where there is no such item. Raises StoreFailedError: one of them is damaged."""
@@ -84,7 +98,9 @@ class Reads:
 
     def _search(self, queries: Float32, k: int, condition: Condition | None) -> list[list[Hit]]:
         selected = None if condition is None else self._select(condition)
-        answers = self._index.search(queries, k, selected)
+        return self._hits(self._index.search(queries, k, selected))
+
+    def _hits(self, answers: Sequence[TopK]) -> list[list[Hit]]:
         wanted = np.unique(np.concatenate([answer.sequences for answer in answers]))
         with self._readers.acquire() as reader:
             rows = reader.rows_at(wanted)

@@ -34,6 +34,8 @@ from sfsc_service.store.embedded.conversion import convert_schema_1
 from sfsc_service.store.embedded.damage import Damage
 from sfsc_service.store.embedded.images import ImageFolder, digest_of
 from sfsc_service.store.embedded.in_flight import InFlightCalls
+from sfsc_service.store.embedded.index.approximate import ApproximateSearch
+from sfsc_service.store.embedded.index.quantised_rows import Quantisation
 from sfsc_service.store.embedded.index.vector_index import VectorIndex
 from sfsc_service.store.embedded.lock import FolderLock
 from sfsc_service.store.embedded.merger import Merger
@@ -67,6 +69,7 @@ from sfsc_service.store.filters.sql import Condition
 from sfsc_service.store.protocol import (
     MAX_PAGE,
     MAX_TOTAL_HITS,
+    ApproximateStatus,
     Filter,
     Float32,
     Hit,
@@ -101,6 +104,8 @@ class EmbeddedStore:
         queue_timeout_s: seconds that a change waits for space in the queue before StoreBusyError.
         seal_rows: so many vectors in the log are written into a segment, in the background.
         observe: told of work in the background that was done, with its seconds; called by the store's threads.
+        quantisation: of the vectors that approximate searches scan; None: every search is exact.
+        approximate_rows: with fewer items, every search is exact.
 
     Raises:
         StoreLockedError: another process has the folder open.
@@ -122,6 +127,8 @@ class EmbeddedStore:
         queue_timeout_s: float = 10.0,
         seal_rows: int = 65_536,
         observe: Callable[[StoreWork, float], None] = lambda _work, _seconds: None,
+        quantisation: Quantisation | None = None,
+        approximate_rows: int = 50_000,
     ) -> None:
         self._folder = Path(folder)
         self._dimension = dimension
@@ -141,6 +148,10 @@ class EmbeddedStore:
             complete = self._committer.start()
             parts.callback(self._committer.finish)
             self._check(parts, complete)
+            self._approximate = None
+            if quantisation is not None:
+                self._approximate = ApproximateSearch(self._index, quantisation, threads, approximate_rows)
+                parts.callback(self._approximate.close)
             self._start_threads(parts, queue_timeout_s, seal_rows)
             self._reads = Reads(self._index, self._readers, self._committer.commit_lock, self._damage)
             self._probe = StoreProbe(self._folder / DATABASE, self._folder / IMAGES, self._reserve, self._database)
@@ -194,7 +205,9 @@ class EmbeddedStore:
         parts.callback(merger.close)
         self._writes = WriteQueue(self._commit_group, _QUEUED_ITEMS, _GROUP_ITEMS, queue_timeout_s)
         parts.callback(self._writes.close)
-        committer.after_change = merger.wake
+        committer.after_change.append(merger.wake)
+        if self._approximate is not None:
+            committer.after_change.append(self._approximate.wake)
         merger.wake()
 
     @property
@@ -277,13 +290,22 @@ class EmbeddedStore:
 
     def search(self, vectors: Float32, k: int, filter: Filter | None = None) -> list[list[Hit]]:
         with self._calls.call():
-            queries = check_queries(vectors, self._dimension)
-            if k < 1:
-                raise LimitExceededError("k", "must be at least 1", f"{k}")
-            if (hits := len(queries) * min(k, sum(self._committer.composition.values()))) > MAX_TOTAL_HITS:
-                raise LimitExceededError("k", f"all queries together may have {MAX_TOTAL_HITS} hits", f"{hits}")
+            queries = self._checked_queries(vectors, k)
             condition = _condition(filter)
             return self._reads.search(queries, k, condition) if len(queries) else []
+
+    def search_approximately(self, vectors: Float32, k: int) -> tuple[list[list[Hit]], bool]:
+        with self._calls.call():
+            queries = self._checked_queries(vectors, k)
+            if not len(queries):
+                return [], True
+            if self._approximate is None:
+                return self._reads.search(queries, k, None), True
+            return self._reads.search_approximately(self._approximate, queries, k)
+
+    @property
+    def approximate(self) -> ApproximateStatus | None:
+        return None if self._approximate is None else self._approximate.status
 
     def count(self) -> int:
         return sum(self.composition().values())
@@ -315,6 +337,14 @@ class EmbeddedStore:
         began = time.monotonic()
         self._committer.commit_group(requests)
         self._observe("commit", time.monotonic() - began)
+
+    def _checked_queries(self, vectors: Float32, k: int) -> Float32:
+        queries = check_queries(vectors, self._dimension)
+        if k < 1:
+            raise LimitExceededError("k", "must be at least 1", f"{k}")
+        if (hits := len(queries) * min(k, sum(self._committer.composition.values()))) > MAX_TOTAL_HITS:
+            raise LimitExceededError("k", f"all queries together may have {MAX_TOTAL_HITS} hits", f"{hits}")
+        return queries
 
     def _submit(self, request: WriteRequest) -> AppliedChange:
         try:

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfsc_service.store.embedded.changes import Int64
+from sfsc_service.store.embedded.index import faiss_rows
 from sfsc_service.store.embedded.index import vector_index as index_module
-from sfsc_service.store.embedded.index.faiss_rows import AcceleratedRows, HostRows, probe
+from sfsc_service.store.embedded.index.faiss_rows import AcceleratedRows, HostRows, make_index, probe
 from sfsc_service.store.embedded.index.vector_index import MappedRows, VectorIndex, VersionNotIndexedError
 from sfsc_service.store.errors import DeviceUnavailableError
 from sfsc_service.store.protocol import Float32
@@ -308,3 +309,34 @@ def test_rows_in_several_matrices_are_searched_as_if_they_were_in_one() -> None:
             assert np.allclose(scores, expected_scores, atol=D * 2.0**-24)
     wanted = np.array([2_999, 0, 1_001, 1_500])
     assert np.array_equal(apart.take(wanted), vectors[wanted])
+
+
+def test_rows_that_are_split_over_threads_and_multiplied_are_searched_as_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(faiss_rows, "_MIN_PART_ROWS", 200)
+    vectors = unit_vectors(1, 3_000, D)
+    matrices = [vectors[:1_000], vectors[1_000:1_003], vectors[1_003:2_500]]
+    one = make_index(D, "cpu", 1, matrices)
+    several = make_index(D, "cpu", 3, matrices)
+    for rows in (one, several):
+        rows.add(vectors[2_500:])
+    for mask, most in ((None, 3_000), (np.arange(3_000) % 7 == 0, 400), (np.arange(3_000) == 2_999, 1)):
+        for k in {1, min(50, most), min(400, most)}:
+            together = several.search(vectors[:9], k, mask)
+            alone = [one.search(query[None], k, mask) for query in vectors[:9]]
+            scores, positions = (np.vstack([found[at] for found in alone]) for at in (0, 1))
+            assert np.array_equal(together[1], positions)
+            assert np.allclose(together[0], scores, atol=D * 2.0**-24)
+
+
+@pytest.mark.parametrize("gone", [100, 400])
+def test_many_tombstones_that_are_as_good_hide_no_hit(empty: Any, gone: int) -> None:
+    index, (best,) = empty(), unit_vectors(3, 1, D)
+    vectors = np.vstack([np.repeat(best[None], gone, axis=0), unit_vectors(1, 600, D) * np.float32(0.5)])
+    index.apply(NONE, np.arange(1, len(vectors) + 1), vectors)
+    index.apply(np.arange(1, gone + 1), NONE, np.empty((0, D), np.float32))
+    rows = dict(enumerate(vectors[gone:], start=gone + 1))
+    queries = np.vstack([best[None], unit_vectors(5, 4, D)])
+    for k in (1, 40):
+        assert_equal(index, rows, queries, k)

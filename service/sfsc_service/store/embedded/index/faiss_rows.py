@@ -1,4 +1,4 @@
-"""Vectors in a FAISS index, on the CPU or a GPU; no other module imports FAISS.
+"""Vectors in float32 that FAISS searches where they are, on the CPU or a GPU.
 
 `make_index` gives rows of float32 [D], each identified by its position from 0: first those of given matrices,
 which are not copied, then those that are appended. Rows are never altered.
@@ -7,6 +7,7 @@ batch. A device that is asked for and fails a probe search is an error, never a 
 """
 
 import copy
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, Self, assert_never
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from sfsc_bundle.runner import Device
 from sfsc_service.store.embedded.index.growable_array import GrowableArray
+from sfsc_service.store.embedded.index.threads import in_threads
 from sfsc_service.store.errors import DeviceUnavailableError
 from sfsc_service.store.protocol import Float32
 
@@ -26,6 +28,12 @@ __all__ = ["AcceleratedRows", "HostRows", "make_index", "probe"]
 _MAX_DEVICE_K = 2048
 _PROBES = 64
 _CHUNK = 65_536
+# From so many queries on, a product of matrices takes less time than one scan for each query.
+_PRODUCT_QUERIES = 6
+# A thread that has fewer rows to search is not worth its start.
+_MIN_PART_ROWS = 32_768
+# So many parts for each thread, because a thread may get less of its core than another.
+_PARTS_PER_THREAD = 4
 # Results of so many times k are collected before the k best of them are kept.
 _KEPT_RESULTS = 16
 
@@ -67,14 +75,24 @@ class HostRows:
 
         Where the mask has fewer than k rows, the last positions are -1.
         """
-        # faiss keeps this setting per thread, and any thread may search.
-        faiss.omp_set_num_threads(self._threads)
         best = _Best(len(queries), k)
-        for start, matrix in self._pieces():
+        parts = list(self._parts())
+
+        def search_part(part: tuple[int, Float32]) -> SearchResult | None:
+            start, matrix = part
             selected = None if mask is None else mask[start : start + len(matrix)]
-            if selected is None or selected.any():
-                best.add(*_search_matrix(queries, matrix, k, selected), start)
+            if selected is not None and not selected.any():
+                return None
+            return _search_matrix(queries, matrix, k, selected)
+
+        for (start, _), found in zip(parts, in_threads(self._useful_threads, search_part, parts), strict=True):
+            if found is not None:
+                best.add(*found, start)
         return best.result()
+
+    @property
+    def _useful_threads(self) -> int:
+        return min(self._threads, len(self) // _MIN_PART_ROWS)
 
     def _arrange(self, matrices: Sequence[Float32], added: Float32) -> None:
         self._matrices = list(matrices)
@@ -87,6 +105,13 @@ class HostRows:
         for matrix in (*self._matrices, self._added.view()):
             yield start, matrix
             start += len(matrix)
+
+    def _parts(self) -> Iterator[tuple[int, Float32]]:
+        """The same matrices, cut so that all threads have work until the end."""
+        rows = max(_MIN_PART_ROWS, math.ceil(len(self) / (_PARTS_PER_THREAD * self._threads)))
+        for start, matrix in self._pieces():
+            for first in range(0, len(matrix), rows):
+                yield start + first, matrix[first : first + rows]
 
 
 class AcceleratedRows(HostRows):
@@ -122,6 +147,8 @@ def make_index(dimension: int, device: Device, threads: int, matrices: Sequence[
     Raises:
         DeviceUnavailableError: the device is missing or fails its probe.
     """
+    library: Any = faiss  # its stubs know no variables
+    library.cvar.distance_compute_blas_threshold = _PRODUCT_QUERIES
     match device:
         case "cpu":
             return HostRows(dimension, threads, matrices)

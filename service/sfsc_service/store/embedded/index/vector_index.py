@@ -25,6 +25,8 @@ __all__ = ["MappedRows", "RowCount", "VectorIndex", "VersionNotIndexedError"]
 
 # Further candidates beside the k that are asked for, so that near ties at the end seldom need a second search.
 _SPARE = 16
+# A change waits while so many rows are copied.
+_COPIED_AT_ONCE = 4_096
 
 
 class VersionNotIndexedError(Exception):
@@ -114,6 +116,29 @@ class VectorIndex:
             positions = start + np.flatnonzero(self._rows.live[start:end])
             return positions, self._rows.sequences[positions]
 
+    def count_after(self, sequence: int) -> int:
+        """How many live versions are newer than `sequence`."""
+        with self._lock.shared():
+            return len(self._rows.live_positions_after(sequence))
+
+    def rows_after(self, sequence: int, limit: int) -> tuple[Int64, Float32]:
+        """The first `limit` live versions that are newer than `sequence`, and a copy of their vectors."""
+        with self._lock.shared():
+            positions = self._rows.live_positions_after(sequence)[:limit]
+            return self._rows.sequences[positions], self._rows.vectors(positions)
+
+    def sample(self, count: int, rng: np.random.Generator) -> Float32:
+        """A copy of the vectors of `count` versions drawn at random, or of all; fewer where some go meanwhile."""
+        with self._lock.shared():
+            sequences = self._rows.sequences[self._rows.live_positions()]
+        drawn = np.sort(rng.choice(sequences, min(count, len(sequences)), replace=False))
+        parts = [np.empty((0, self.dimension), np.float32)]
+        for first in range(0, len(drawn), _COPIED_AT_ONCE):
+            with self._lock.shared():
+                part = drawn[first : first + _COPIED_AT_ONCE]
+                parts.append(self._rows.vectors(self._rows.positions_of(part)))
+        return np.concatenate(parts)
+
     def vectors_at(self, positions: Int64) -> Float32:
         """A copy of the rows at positions that `live_rows` gave, before the next `replace`."""
         with self._lock.shared():
@@ -169,15 +194,46 @@ class VectorIndex:
                 return [rows.exact_top_k(query, compared, k) for query in queries]
             return self._search_device(rows, queries, k, positions)
 
+    def search_candidates(self, queries: Float32, k: int, candidates: Int64, covered: int) -> list[TopK]:
+        """About the min(k, rows) best for each of `queries` [n, D], n > 0.
+
+        They are of the versions `candidates` [n, m], of which unknown and deleted ones are passed over, and of all
+        versions above `covered`. Where too few of the candidates are left, every row is searched.
+        """
+        with self._lock.shared():
+            rows = self._rows
+            enough = min(2 * k, rows.live_count)
+            positions = [
+                np.concatenate([rows.positions_of(np.unique(some)), newer])
+                for some, newer in zip(candidates, self._best_above(rows, queries, k, covered), strict=True)
+            ]
+            answers = {
+                number: rows.exact_top_k(queries[number], some, k)
+                for number, some in enumerate(positions)
+                if len(some) >= enough
+            }
+        if lacking := [number for number in range(len(queries)) if number not in answers]:
+            answers.update(zip(lacking, self.search(queries[lacking], k), strict=True))
+        return [answers[number] for number in range(len(queries))]
+
+    def _best_above(self, rows: VectorRows, queries: Float32, k: int, covered: int) -> list[Int64]:
+        """Positions, ascending, among which the k best versions above `covered` are, for each query."""
+        newer = rows.live_positions_after(covered)
+        if len(newer) <= max(self._few_rows, 2 * k):
+            return [newer] * len(queries)
+        found = rows.find_candidates(queries, k + _SPARE, newer, certain=True)
+        return [one.positions for one in found]
+
     def _search_device(self, rows: VectorRows, queries: Float32, k: int, positions: Int64 | None) -> list[TopK]:
         """Score the device's candidates exactly; where a hit may be missing among them, ask for more."""
         answers: dict[int, TopK] = {}
         pending, spare = list(range(len(queries))), _SPARE
         available = rows.live_count if positions is None else len(positions)
         while pending:
-            found = rows.find_candidates(queries[pending], min(k + spare, available), positions)
+            wanted = min(k + spare, available)
+            found = rows.find_candidates(queries[pending], wanted, positions, certain=spare > _SPARE)
             for number, one in zip(pending, found, strict=True):
-                if one.scores[k - 1] - one.bound > self._score_tolerance:
+                if len(one.scores) >= k and one.scores[k - 1] - one.bound > self._score_tolerance:
                     answers[number] = rows.exact_top_k(queries[number], one.positions, k)
             pending, spare = [number for number in pending if number not in answers], spare * 4
         return [answers[number] for number in range(len(queries))]

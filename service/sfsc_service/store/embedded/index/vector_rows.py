@@ -17,7 +17,7 @@ from sfsc_service.store.protocol import Float32
 
 __all__ = ["Candidates", "TopK", "VectorRows", "exact_scores"]
 
-# Up to so many tombstones, fetching more candidates costs less than a selector, with which faiss uses no matrix
+# So many tombstones may come first before a search is repeated with a selector, with which faiss uses no matrix
 # product.
 _OVERFETCH = 256
 _CHUNK = 1_024
@@ -107,16 +107,26 @@ class VectorRows:
     def live_positions(self) -> Int64:
         return np.flatnonzero(self._live.view())
 
+    def live_positions_after(self, sequence: int) -> Int64:
+        """Of the live rows with a number above `sequence`, ascending."""
+        first = int(np.searchsorted(self._sequences.view(), sequence, "right"))
+        return first + np.flatnonzero(self._live.view()[first:])
+
     def vectors(self, positions: Int64) -> Float32:
         """A copy of the rows at `positions` [n], as [n, D]."""
         return self._host.take(positions)
 
-    def find_candidates(self, queries: Float32, wanted: int, selected: Int64 | None) -> list[Candidates]:
-        """At least `wanted` live rows for each query, or all there are; `selected`: only these positions."""
-        selective = selected is not None or self._tombstones > _OVERFETCH
-        fetched = wanted if selective else min(wanted + self._tombstones, len(self))
-        everything = wanted >= (self.live_count if selected is None else len(selected))
+    def find_candidates(
+        self, queries: Float32, wanted: int, selected: Int64 | None, *, certain: bool
+    ) -> list[Candidates]:
+        """The best `wanted` live rows for each query, or all there are; `selected`: only these positions.
+
+        Unless `certain`, fewer may come where many tombstones are as good.
+        """
+        selective = selected is not None or (certain and self._tombstones > _OVERFETCH)
+        fetched = wanted if selective else min(wanted + min(self._tombstones, _OVERFETCH), len(self))
         mask = self._mask(selected) if selective else None
+        everything = fetched >= (len(self) if mask is None else int(np.count_nonzero(mask)))
         found = zip(*self._host.search(queries, fetched, mask), strict=True)
         return [self._candidates(*one, everything=everything) for one in found]
 

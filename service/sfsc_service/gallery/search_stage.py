@@ -1,0 +1,154 @@
+"""Searches without a filter: those that wait are made in one call of the store, which reads the vectors once.
+
+engine/batcher.py says how they wait, are refused and are dropped. Each gets the hits that it would get alone.
+"""
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from sfsc_service.engine.batcher import Batcher, BatcherLimits, BatchRun
+from sfsc_service.engine.networks import Vector
+from sfsc_service.store.protocol import Float32, Hit
+
+__all__ = ["MAX_BATCH", "SMALL_K", "SearchStage", "Wanted", "plan_searches"]
+
+T = TypeVar("T")
+
+MAX_BATCH = 64
+"""Larger batches take a query hardly less time, and all their queries wait for it."""
+SMALL_K = 64
+"""Searches for no more hits than this are made together, whatever their k."""
+MAX_BATCH_HITS = 65_536
+SMOOTHING = 0.1
+"""The weight of one batch in the predicted time of the next ones."""
+FIRST_MS = 1.0
+"""What a search is predicted to take before there was one."""
+
+
+class Wanted(NamedTuple):
+    """How many hits a search is for, and whether it must be exact."""
+
+    k: int
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Search:
+    """A query [D], and what makes an answer of its `k` hits."""
+
+    vector: Vector
+    k: int
+    render: Callable[[list[Hit]], Any]
+
+
+def plan_searches(waiting: Sequence[Wanted], _now: float = 0.0, _idle: int = 1) -> tuple[Wanted, list[int]]:
+    """The next batch: what it is searched for, and the positions of its members in `waiting`.
+
+    A batch is searched for the hits of its greediest member, so none is in it that wants less than half of them,
+    but for small k.
+    """
+    first = waiting[0]
+    most = max(first.k, SMALL_K)
+    least = 0 if most == SMALL_K else most // 2
+    size = min(MAX_BATCH, max(1, MAX_BATCH_HITS // most))
+    fitting = (at for at, one in enumerate(waiting) if least <= one.k <= most and one.exact == first.exact)
+    members = list(itertools.islice(fitting, size))
+    return Wanted(max(waiting[at].k for at in members), first.exact), members
+
+
+class SearchStage:
+    """One worker for all searches, each call of which uses every thread that searches may use.
+
+    Args:
+        search: queries [n, D] and what is wanted → the hits of each, and whether the search was exact.
+        queue_ms, nice: as in engine/batcher.py.
+        observe: told of the number of searches of every call.
+    """
+
+    def __init__(
+        self,
+        search: Callable[[Float32, Wanted], tuple[list[list[Hit]], bool]],
+        queue_ms: float,
+        nice: int,
+        observe: Callable[[int], None],
+    ) -> None:
+        self._search, self._queue_ms, self._observe_size = search, queue_ms, observe
+        self._alone_ms = self._batch_ms = FIRST_MS
+        self._each_ms = math.inf
+        """What one of several searches in a batch takes; unknown until there was such a batch."""
+        self._batcher: Batcher[Wanted, Wanted, _Search, tuple[Any, bool]] = Batcher(
+            plan_searches, self._run, BatcherLimits(1, queue_ms, nice=nice), observe=self._observe
+        )
+
+    @property
+    def backlog_ms(self) -> float:
+        """Predicted time until one more search begins. Never waits."""
+        return self._batcher.backlog_ms() + (self._batch_ms if self._batcher.worker_pool.busy else 0.0)
+
+    @property
+    def predicted_ms(self) -> float:
+        """Predicted time until one more search has ended. Never waits."""
+        return self.backlog_ms + self._alone_ms
+
+    def check_not_full(self) -> None:
+        """Refuse, before anything is spent, what would wait too long. Raises Problem: queue_full."""
+        self._batcher.check_not_full()
+
+    async def run(
+        self,
+        due: float,
+        deadline: float | None,
+        vector: Vector,
+        wanted: Wanted,
+        render: Callable[[list[Hit]], T],
+    ) -> tuple[T, bool]:
+        """What `render` makes of the hits, in the searching thread, and whether the search was exact.
+
+        Args:
+            due, deadline: seconds, monotonic.
+
+        Raises:
+            Problem: as engine/batcher.py says.
+            StoreError: as the store says.
+        """
+        result = await self._batcher.submit(
+            _Search(vector, wanted.k, render),
+            wanted,
+            due=due,
+            cost_ms=min(self._each_ms, self._alone_ms),
+            expires=deadline,
+            times_out=time.monotonic() + self._queue_ms / 1000,
+        )
+        return result.result
+
+    def close(self, timeout_s: float) -> None:
+        """Make the searches that wait, for so long, and end."""
+        self._batcher.close(timeout_s)
+
+    def _run(self, wanted: Wanted, searches: list[_Search]) -> list[tuple[Any, bool] | Exception]:
+        found, exact = self._search(np.stack([search.vector for search in searches]), wanted)
+        return [_rendered(search, hits, exact) for search, hits in zip(searches, found, strict=True)]
+
+    def _observe(self, run: BatchRun[Wanted]) -> None:
+        self._observe_size(run.size)
+        self._batch_ms += SMOOTHING * (run.compute_ms - self._batch_ms)
+        if run.size == 1:
+            self._alone_ms += SMOOTHING * (run.compute_ms - self._alone_ms)
+        else:
+            each_ms = run.compute_ms / run.size
+            known = math.isfinite(self._each_ms)
+            self._each_ms = self._each_ms + SMOOTHING * (each_ms - self._each_ms) if known else each_ms
+
+
+def _rendered(search: _Search, hits: list[Hit], exact: bool) -> tuple[Any, bool] | Exception:
+    """An exception in place of an answer concerns this search alone."""
+    try:
+        return search.render(hits[: search.k]), exact
+    except Exception as error:
+        return error
