@@ -18,8 +18,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, ParamSpec, TypeVar
 
+from sfsc_bundle.thread_priority import lower_priority
 from sfsc_service.errors import Problem
-from sfsc_service.thread_priority import lower_priority
 
 __all__ = ["BlockingCalls"]
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar, assert_never
 
-from sfsc_service.thread_priority import lower_priority
+from sfsc_bundle.thread_priority import lower_priority
 
 __all__ = ["Loss", "Worker", "WorkerPool"]
 

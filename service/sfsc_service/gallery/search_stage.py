@@ -39,7 +39,7 @@ class Wanted(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Search:
+class _WaitingSearch:
     """A query [D], and what makes an answer of its `k` hits."""
 
     vector: Vector
@@ -82,7 +82,7 @@ class SearchStage:
         self._alone_ms = self._batch_ms = FIRST_MS
         self._each_ms = math.inf
         """What one of several searches in a batch takes; unknown until there was such a batch."""
-        self._batcher: Batcher[Wanted, Wanted, _Search, tuple[Any, bool]] = Batcher(
+        self._batcher: Batcher[Wanted, Wanted, _WaitingSearch, tuple[Any, bool]] = Batcher(
             plan_searches, self._run, BatcherLimits(1, queue_ms, nice=nice), observe=self._observe
         )
 
@@ -118,7 +118,7 @@ class SearchStage:
             StoreError: as the store says.
         """
         result = await self._batcher.submit(
-            _Search(vector, wanted.k, render),
+            _WaitingSearch(vector, wanted.k, render),
             wanted,
             due=due,
             cost_ms=min(self._each_ms, self._alone_ms),
@@ -131,7 +131,7 @@ class SearchStage:
         """Make the searches that wait, for so long, and end."""
         self._batcher.close(timeout_s)
 
-    def _run(self, wanted: Wanted, searches: list[_Search]) -> list[tuple[Any, bool] | Exception]:
+    def _run(self, wanted: Wanted, searches: list[_WaitingSearch]) -> list[tuple[Any, bool] | Exception]:
         found, exact = self._search(np.stack([search.vector for search in searches]), wanted)
         return [_rendered(search, hits, exact) for search, hits in zip(searches, found, strict=True)]
 
@@ -146,7 +146,7 @@ class SearchStage:
             self._each_ms = self._each_ms + SMOOTHING * (each_ms - self._each_ms) if known else each_ms
 
 
-def _rendered(search: _Search, hits: list[Hit], exact: bool) -> tuple[Any, bool] | Exception:
+def _rendered(search: _WaitingSearch, hits: list[Hit], exact: bool) -> tuple[Any, bool] | Exception:
     """An exception in place of an answer concerns this search alone."""
     try:
         return search.render(hits[: search.k]), exact

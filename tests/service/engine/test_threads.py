@@ -135,7 +135,7 @@ def test_threads_that_compute_give_way_to_the_event_loop_and_no_others(settings:
 
 
 def test_where_niceness_belongs_to_the_process_it_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sfsc_service.thread_priority.sys", SimpleNamespace(platform="sunos5"))
+    monkeypatch.setattr("sfsc_bundle.thread_priority.sys", SimpleNamespace(platform="sunos5"))
     pool = BlockingCalls("elsewhere", 1, 1, nice=5)
 
     async def priority() -> int:

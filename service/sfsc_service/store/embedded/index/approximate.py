@@ -16,13 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sfsc_bundle.thread_priority import lower_priority
 from sfsc_service.store.embedded.changes import Int64
 from sfsc_service.store.embedded.index.quantised_rows import Quantisation, QuantisedRows, sample_size
 from sfsc_service.store.embedded.index.vector_index import VectorIndex
 from sfsc_service.store.embedded.index.vector_rows import TopK
 from sfsc_service.store.embedded.rwlock import ReadWriteLock
 from sfsc_service.store.protocol import ApproximateStatus, Float32
-from sfsc_service.thread_priority import lower_priority
 
 __all__ = ["ApproximateSearch"]
 
