@@ -155,15 +155,15 @@ def small_images() -> bytes:
 
 def nested_filter() -> bytes:
     """A filter of allowed size and depth, and of far too many terms."""
-    inner: object = {"match": {"a": 1}}
+    inner: object = {"a": 1}
     for width in (64, 64, 3):
-        inner = {"and": [inner] * width}
+        inner = {"$and": [inner] * width}
     return json.dumps({"id": "item-0", "filter": inner}).encode()
 
 
 def large_filter() -> bytes:
     """A filter of text."""
-    return json.dumps({"id": "item-0", "filter": {"match": {"a": "x" * 60 * MB}}}).encode()
+    return json.dumps({"id": "item-0", "filter": {"a": "x" * 60 * MB}}).encode()
 
 
 def trailers(address: Address) -> list[int]:

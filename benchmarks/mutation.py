@@ -46,14 +46,14 @@ _STORE = ("store/test_contract.py", "store/embedded/test_write_queue", "store/em
 _INDEX = ("store/embedded/test_vector_index", "store/embedded/test_segments")
 _OPENING = ("store/embedded/test_opening", "store/embedded/test_folder")
 _DAMAGE = ("store/embedded/test_damage", "store/embedded/test_segments", "store/embedded/test_flips")
-_FILTERS = ("store/filters/test_filter_limits", "store/filters/test_language")
+_FILTERS = ("store/filters/test_language", "store/filters/test_semantics")
 _SERVICE = {
     "engine.policy": ("engine/test_policy",),
     "engine.queue": ("engine/test_queue",),
     "engine.costs": ("engine/test_costs_exact", "engine/test_costs"),
     "engine.batch_plan": ("engine/test_batch_plan_exact", "engine/test_batch_plan", "engine/test_scheduler"),
     "store.filters.language": _FILTERS,
-    "store.filters.operators": _FILTERS,
+    "store.filters.operands": _FILTERS,
     "store.filters.sql": _FILTERS,
 }
 _SAMPLED = {

@@ -125,7 +125,7 @@ class Mutations:
         if depth and self._chance(0.3):
             return [self._value(depth - 1) for _ in range(self._random.randint(0, 3))]
         if depth and self._chance(0.3):
-            return {self._pick((*NAMES, "match", "and", "x", "w")): self._value(depth - 1) for _ in range(2)}
+            return {self._pick((*NAMES, "$not", "$and", "x", "w")): self._value(depth - 1) for _ in range(2)}
         return self._pick(VALUES)
 
     def _part(self) -> bytes:

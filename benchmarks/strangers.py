@@ -131,7 +131,7 @@ def _filters(bundle: Path, folder: Path, bodies: list[bytes], seconds: float) ->
         _fill(client, space, dimension)
         item = client.get("/items/v0", params={"vectors": True}).json()
         vector = {"vector": item["embedding"], "width": "1.0", "space": space}
-        costly = _json({**vector, "filter": {"match": {"no": -1}}})
+        costly = _json({**vector, "filter": {"$id": {"$ne": ""}, "no": -1}})
         search = make_call("search", "POST", "/search", bodies[0], k=10)
         look_up = make_call("get", "GET", "/items/v0")
 

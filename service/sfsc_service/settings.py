@@ -212,6 +212,13 @@ class Settings(BaseSettings):
         ge=2**26,
         le=2**50,
     )
+    filter_memory_bytes: int = setting(
+        256 * 2**20,
+        "bytes",
+        "memory that fields of metadata may take, for quick filters; the database is asked about one without room",
+        ge=2**20,
+        le=2**40,
+    )
     accept_tiff: bool = setting(True, "true or false", "whether TIFF images are accepted")
     accept_heif: bool = setting(True, "true or false", "whether HEIC images are, where pillow-heif is installed")
     accept_avif: bool = setting(True, "true or false", "whether AVIF images are accepted")

@@ -45,7 +45,7 @@ class Add(ServiceCommand):
         report = UploadReport(left_out=found.left_out)
         with self.client() as client:
             self._check_width(client)
-            own = {"match": {ORIGIN: origin_of(self.source)}}
+            own = {ORIGIN: origin_of(self.source)}
             there = {item["id"]: item for item in client.items(filter=own, limit=1000)}
             upload(client, found.images, there, report, lambda: self.width)
             if self.remove:

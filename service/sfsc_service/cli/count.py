@@ -1,6 +1,7 @@
 """`sfsc count`: how many items the gallery of a running service holds."""
 
-from sfsc_service.cli.remote import ServiceCommand
+from sfsc_service.cli.remote import JsonObject, ServiceCommand, parsed
+from sfsc_service.settings import setting
 
 __all__ = ["Count"]
 
@@ -9,11 +10,17 @@ class Count(ServiceCommand):
     """Count the items in the gallery of a running service, in all and by the width that embedded them.
 
     example: sfsc count
+    example: sfsc count --filter '{"identity": "cat"}'
     """
+
+    filter: JsonObject | None = setting(None, "JSON", "count only items that meet this filter")
 
     def run(self) -> None:
         """Print the counts. Raises ServiceError."""
         with self.client() as client:
+            if self.filter is not None:
+                self._print_matching(client.count(filter=parsed(self.filter)))
+                return
             gallery = client.widths()["gallery"]
         if self.as_json:
             self.print_json(gallery)
@@ -21,3 +28,9 @@ class Count(ServiceCommand):
         print(gallery["items"])
         for width, items in gallery["widths"].items():
             print(f"  width {width}: {items}")
+
+    def _print_matching(self, items: int) -> None:
+        if self.as_json:
+            self.print_json({"items": items})
+        else:
+            print(items)

@@ -19,10 +19,10 @@ class List(ServiceCommand):
     """List the items in the gallery of a running service, in the order of their ids.
 
     example: sfsc ls
-    example: sfsc ls --filter '{"match": {"identity": "cat"}}' --json
+    example: sfsc ls --filter '{"identity": "cat"}' --json
     """
 
-    filter: JsonObject | None = setting(None, "JSON", "only items whose metadata match")
+    filter: JsonObject | None = setting(None, "JSON", "only items that meet this filter")
     limit: int | None = setting(None, "items", "the most items to list; unset: all", ge=1)
 
     def run(self) -> None:

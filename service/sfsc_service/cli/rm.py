@@ -1,26 +1,52 @@
-"""`sfsc rm`: remove an item from the gallery of a running service."""
+"""`sfsc rm`: remove items from the gallery of a running service."""
 
+from typing import Self
+
+from pydantic import model_validator
 from pydantic_settings import CliPositionalArg
 
-from sfsc_service.cli.remote import ServiceCommand
+from sfsc_service.cli.remote import JsonObject, ServiceCommand, parsed
+from sfsc_service.client import Client
 from sfsc_service.settings import setting
 
 __all__ = ["Remove"]
 
 
 class Remove(ServiceCommand):
-    """Remove an item from the gallery of a running service.
+    """Remove an item, or all items that meet a filter, from the gallery of a running service.
 
     example: sfsc rm cat/1.jpg
+    example: sfsc rm --filter '{"camera": {"$lt": 3}}'
     """
 
-    id: CliPositionalArg[str] = setting(..., "id", "the item's id")
+    id: CliPositionalArg[str | None] = setting(None, "id", "the item's id")
+    filter: JsonObject | None = setting(None, "JSON", "remove all items that meet this filter")
+
+    @model_validator(mode="after")
+    def _check_choice(self) -> Self:
+        if (self.id is None) == (self.filter is None):
+            raise ValueError("id, filter: exactly one of them must be given")
+        return self
 
     def run(self) -> None:
-        """Remove it. Raises ServiceError, also where there is no such item."""
+        """Remove, and print what was removed. Raises ServiceError, also where there is no item of that id."""
         with self.client() as client:
-            client.delete(self.id)
+            if self.id is not None:
+                client.delete(self.id)
+                removed: str | int = self.id
+            else:
+                removed = _remove_matching(client, parsed(self.filter) or {})
         if self.as_json:
-            self.print_json({"removed": self.id})
+            self.print_json({"removed": removed})
         else:
-            print(f"removed {self.id}")
+            print(f"removed {removed}" if isinstance(removed, str) else f"removed {removed} items")
+
+
+def _remove_matching(client: Client, filter: dict[str, object]) -> int:
+    """Remove in calls of bounded size, until nothing meets the filter."""
+    removed = 0
+    while True:
+        answer = client.delete_matching(filter)
+        removed += answer["removed"]
+        if not answer["removed"] or not answer["remaining"]:
+            return removed

@@ -28,13 +28,13 @@ class Search(ServiceCommand):
 
     example: sfsc search query.jpg
     example: sfsc search photos/cat/1.jpg -k 20 --open
-    example: sfsc search query.jpg --filter '{"match": {"identity": "cat"}}'
+    example: sfsc search query.jpg --filter '{"identity": "cat"}'
     """
 
     query: CliPositionalArg[str] = setting(..., "path or id", "an image, or the id of an item")
     k: int = setting(10, "hits", "the greatest number of hits", ge=1)
     width: Width | None = setting(None, "width", "the width to embed with; unset: the service chooses")
-    filter: JsonObject | None = setting(None, "JSON", "only items whose metadata match")
+    filter: JsonObject | None = setting(None, "JSON", "only items that meet this filter")
     open: CliToggleFlag[bool] = setting(False, "flag", "show the images of the hits in a browser")
 
     def run(self) -> None:

@@ -95,6 +95,13 @@ class ItemAnswer(TypedDict):
     embedding: NotRequired[list[float] | str]
 
 
+class DeletedAnswer(TypedDict):
+    """How many items were removed, and how many more meet the filter."""
+
+    removed: int
+    remaining: int
+
+
 class WidthsAnswer(TypedDict):
     """The bundle that is served, its widths, and what the gallery is made of."""
 

@@ -15,6 +15,7 @@ import httpx
 
 from sfsc_service.client.answers import (
     BulkItemAnswer,
+    DeletedAnswer,
     EmbedAnswer,
     ItemAnswer,
     PutAnswer,
@@ -170,6 +171,19 @@ class Routes:
     def delete(self, id: str) -> Prepared[None]:
         """Remove an item."""
         return Call("DELETE", _path(id), lambda _: None, repeat="if refused")
+
+    @Route
+    def count(self, *, filter: Mapping[str, Any] | None = None) -> Prepared[int]:
+        """The number of items, or of those that meet a filter."""
+        return _get(
+            "/items:count", lambda response: int(response.json()["count"]), _without_none({"filter": filter})
+        )
+
+    @Route
+    def delete_matching(self, filter: Mapping[str, Any], *, limit: int = 1000) -> Prepared[DeletedAnswer]:
+        """Remove at most `limit` items that meet a filter."""
+        params = _texts({"filter": filter, "limit": limit})
+        return Call("DELETE", "/items", _answer(DeletedAnswer), params, repeat="if refused")
 
     @Route
     def widths(self) -> Prepared[WidthsAnswer]:

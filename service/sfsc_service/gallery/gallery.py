@@ -253,6 +253,16 @@ class Gallery:
         if not existed[0]:
             raise _not_found(id)
 
+    async def count(self, filter: Filter | None) -> int:
+        """The number of items, or of those that meet a filter."""
+        if filter is None:
+            return self._store.count()
+        return await self._filtered.run(time.monotonic(), None, self._store.count, filter)
+
+    async def delete_matching(self, filter: Filter, limit: int) -> list[str]:
+        """Remove at most `limit` items that meet a filter; their ids."""
+        return await self._writers.run(self._store.delete_matching, filter, limit)
+
     def close(self) -> None:
         """Finish what was accepted and close the store."""
         self._searches.close(CLOSE_S)

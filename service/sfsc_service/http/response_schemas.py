@@ -124,6 +124,19 @@ class ItemPageResponse(_Response):
     next: str | None
 
 
+class CountResponse(_Response):
+    """How many items there are, or meet the filter."""
+
+    count: int
+
+
+class DeletedResponse(_Response):
+    """How many items were removed, and how many more meet the filter."""
+
+    removed: int
+    remaining: int
+
+
 class Sample(_Response):
     """One image to search with; `image` is relative to the service's root, `item` the id of the same image."""
 

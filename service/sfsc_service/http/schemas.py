@@ -20,7 +20,7 @@ from sfsc_bundle.described import describe_value
 from sfsc_bundle.widths import WIDTH_PATTERN, canonical_width
 from sfsc_service.gallery.simulated_load import MAX_PER_S
 from sfsc_service.store.errors import InvalidIdError
-from sfsc_service.store.protocol import MAX_ID_LENGTH
+from sfsc_service.store.protocol import MAX_ID_LENGTH, MAX_ITEMS
 from sfsc_service.store.validation import check_id
 
 __all__ = [
@@ -191,7 +191,7 @@ class SearchOptions(VectorOptions):
     k: Annotated[int, BeforeValidator(_number)] = Field(
         10, ge=1, le=1_000_000, description="the greatest number of hits"
     )
-    filter: dict[str, Any] | None = Field(None, description='such as {"match": {"colour": "red"}}')
+    filter: dict[str, Any] | None = Field(None, description='such as {"colour": "red"}')
     exact: bool = Field(False, description="miss no hit, where SFSC_SEARCH lets other searches miss some")
     id: ItemId | None = Field(None, description="search with the vector of this item")
 
@@ -272,6 +272,19 @@ class ImageOptions(_Request):
     )
 
 
+class CountOptions(_Request):
+    """Options of GET /items:count."""
+
+    filter: dict[str, Any] | None = Field(None, description='such as {"colour": "red"}')
+
+
+class DeleteMatchingOptions(_Request):
+    """Options of DELETE /items."""
+
+    filter: dict[str, Any] = Field(description='such as {"colour": "red"}')
+    limit: int = Field(1000, ge=1, le=MAX_ITEMS, description="the greatest number of items to remove")
+
+
 class ListItemsOptions(GetItemOptions):
     """Options of GET /items."""
 
@@ -281,4 +294,4 @@ class ListItemsOptions(GetItemOptions):
     cursor: Annotated[str, Field(min_length=1, max_length=2048)] | None = Field(
         None, description="`next` of the previous page"
     )
-    filter: dict[str, Any] | None = Field(None, description='such as {"match": {"colour": "red"}}')
+    filter: dict[str, Any] | None = Field(None, description='such as {"colour": "red"}')

@@ -116,6 +116,7 @@ def _open_store(settings: Settings, manifest: Manifest, metrics: Metrics) -> Sto
                 observe=lambda work, seconds: metrics.store_seconds.labels(work).observe(seconds),
                 threads=settings.thread_count,
                 quantisation=None if settings.search == "exact" else settings.search,
+                filter_memory_bytes=settings.filter_memory_bytes,
             )
         case _:
             assert_never(settings.store)

@@ -231,11 +231,17 @@ class Store(Protocol):
     def delete(self, ids: Sequence[str]) -> list[bool]:
         """Remove; False where there was no such item."""
 
+    def delete_matching(self, filter: Filter, limit: int) -> list[str]:
+        """Remove at most `limit` items, 1 .. MAX_ITEMS, that meet a filter; their ids.
+
+        An item that is replaced while the call runs stays, though the new version may meet the filter, too.
+        """
+
     def get(self, ids: Sequence[str]) -> list[StoredItem | None]:
         """Look up; None where there is no such item."""
 
     def page(self, cursor: str | None = None, limit: int = 100, filter: Filter | None = None) -> Page:
-        """One page of at most `limit` items, 1 .. MAX_PAGE; `filter` as in filters/operators.py."""
+        """One page of at most `limit` items, 1 .. MAX_PAGE; `filter` as in docs/api.md."""
 
     def search(self, vectors: Float32, k: int, filter: Filter | None = None) -> list[list[Hit]]:
         """The min(k, matching items) best hits for each row of `vectors`, float32 [n, D], unit length.
@@ -250,8 +256,8 @@ class Store(Protocol):
     def approximate(self) -> ApproximateStatus | None:
         """None where every search is exact; never waits."""
 
-    def count(self) -> int:
-        """The number of items."""
+    def count(self, filter: Filter | None = None) -> int:
+        """The number of items, or of those that meet a filter."""
 
     def composition(self) -> dict[str, int]:
         """The number of items per width; cheap enough to be asked at every request."""

@@ -330,7 +330,7 @@ def test_search_takes_an_image_or_an_id_and_shows_a_page(
     report(sfsc("add", photos, "--json"))
     found = report(sfsc("search", photos / "cat" / "2.jpg", "-k", "2", "--width", "0.25", "--json"))
     assert (found["query"]["width"], len(found["hits"]), found["hits"][0]["id"]) == ("0.25", 2, "cat/2.jpg")
-    by_id = report(sfsc("search", "cat/2.jpg", "--filter", '{"match": {"identity": "old"}}', "--json"))
+    by_id = report(sfsc("search", "cat/2.jpg", "--filter", '{"identity": "old"}', "--json"))
     assert [hit["id"] for hit in by_id["hits"]] == ["dog/old/3.png"]
     table = sfsc("search", "cat/<b>.jpg", "-k", "1").stdout
     assert "cat/<b>.jpg" in table
@@ -369,7 +369,7 @@ def test_names_that_are_no_paths_or_not_utf8(sfsc: Command, photos: Path) -> Non
 def test_ls_get_rm_count_and_widths(sfsc: Command, photos: Path, tmp_path: Path) -> None:
     report(sfsc("add", photos, "--json", "--width", "0.5"))
     assert "cat/1.jpg" in sfsc("ls").stdout
-    cats = ["ls", "--filter", '{"match": {"identity": "cat"}}', "--json"]
+    cats = ["ls", "--filter", '{"identity": "cat"}', "--json"]
     assert [item["id"] for item in json.loads(sfsc(*cats).stdout)] == ["cat/1.jpg", "cat/2.jpg"]
     assert len(json.loads(sfsc("ls", "--limit", "3", "--json").stdout)) == 3
     assert report(sfsc("get", "cat/1.jpg", "--image", tmp_path / "out.jpg", "--json"))["width"] == "0.5"
@@ -382,4 +382,10 @@ def test_ls_get_rm_count_and_widths(sfsc: Command, photos: Path, tmp_path: Path)
     assert (again.returncode, again.stderr) == (1, "sfsc: id: no item 'cat/1.jpg' is in the gallery\n")
     assert report(sfsc("count", "--json")) == {"items": 3, "widths": {"0.5": 3}}
     assert report(sfsc("widths", "--json"))["gallery"] == {"items": 3, "widths": {"0.5": 3}}
+    left = ["--filter", '{"identity": {"$ne": "cat"}}']
+    assert sfsc("count", *left).stdout == "2\n"
+    assert sfsc("rm", "--filter", '{"identity": "nobody"}').stdout == "removed 0 items\n"
+    assert report(sfsc("rm", *left, "--json")) == {"removed": 2}
+    assert report(sfsc("count", *left, "--json")) == {"items": 0}
+    assert "id, filter: exactly one of them must be given" in sfsc("rm").stderr
     assert "GFLOP" in sfsc("widths").stdout

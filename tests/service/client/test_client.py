@@ -52,7 +52,7 @@ def test_the_whole_round(client: Any) -> None:
     assert [hit["id"] for hit in client.search(vector=vector, width="0.5", space="tiny-space", k=1)["hits"]] == [
         "a/2"
     ]
-    only = client.search(draw_image(2), filter={"match": {"n": 1}})["hits"]
+    only = client.search(draw_image(2), filter={"n": 1})["hits"]
     assert [hit["id"] for hit in only] == ["a/1"]
     client.delete("a/1")
     with pytest.raises(ServiceError) as caught:
@@ -80,8 +80,11 @@ def test_bulk_goes_in_several_calls_and_comes_out_page_by_page(
         *((item["id"], 200) for item in items),
         ("b99", 422),
     ]
-    listed = client.items(limit=6, filter={"match": {"set": "b"}})
+    listed = client.items(limit=6, filter={"set": "b"})
     assert [item["id"] for item in listed] == [item["id"] for item in items]
+    assert client.count(filter={"set": "b"}) == 20
+    assert client.delete_matching({"set": "b"}, limit=15) == {"removed": 15, "remaining": 5}
+    assert client.count() == client.widths()["gallery"]["items"]
 
 
 def test_a_bulk_call_is_prepared_while_the_one_before_is_answered(

@@ -222,9 +222,9 @@ class TestVectors:
     [
         ("k", 0), ("k", -1), ("k", 1025), ("k", 10**30), ("k", "many"), ("k", 1.5), ("k", [1]), ("k", True),
         ("k", None), ("exact", "perhaps"), ("exact", 7), ("id", ""), ("id", "x" * 10_000), ("id", 5), ("id", "\0"),
-        ("filter", []), ("filter", "x"), ("filter", {"match": 1}), ("filter", {}), ("filter", {"near": {}}),
-        ("filter", {"match": {"a": {"b": 1}}}), ("filter", {"and": []}), ("filter", {"or": [{"match": {"a": 1}}]}),
-        ("filter", json.loads('{"and":[' * 50 + '{"match":{"a":1}}' + "]}" * 50)),
+        ("filter", []), ("filter", "x"), ("filter", {"$and": 1}), ("filter", {}), ("filter", {"$near": {}}),
+        ("filter", {"a": {"b": 1}}), ("filter", {"$and": []}), ("filter", {"$nor": [{"a": 1}]}),
+        ("filter", json.loads('{"$and":[' * 50 + '{"a":1}' + "]}" * 50)),
     ],
 )  # fmt: skip
 def test_bad_search_options(live: Live, name: str, value: Any) -> None:

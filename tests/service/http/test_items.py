@@ -124,9 +124,7 @@ def test_a_vector_of_an_edge_device_goes_in_and_is_found(writable: Live, encodin
     item = writable.http.get(f"/items/edge-{encoding}", params={"vectors": "true", "encoding": encoding}).json()
     assert item["image"] is None
     assert item["embedding"] == result["embedding"]
-    hits = writable.post_image(
-        "/search", draw_image(40), width="1.0", filter='{"match": {"from": "edge"}}'
-    ).json()["hits"]
+    hits = writable.post_image("/search", draw_image(40), width="1.0", filter='{"from": "edge"}').json()["hits"]
     assert f"edge-{encoding}" in {hit["id"] for hit in hits}
     assert {hit["image"] for hit in hits} == {None}
     missing = writable.http.get(f"/items/edge-{encoding}/image")
@@ -153,7 +151,7 @@ IDS = [
 def test_ids_are_the_callers_strings(writable: Live, id: str) -> None:
     put(writable, "raw", id, draw_image(7), {"metadata": {"set": "ids", "id": id}, "width": "0.5"})
     hits = writable.post_image(
-        "/search", draw_image(7), width="0.5", k=50, filter=json.dumps({"match": {"set": "ids", "id": id}})
+        "/search", draw_image(7), width="0.5", k=50, filter=json.dumps({"set": "ids", "$id": id})
     ).json()["hits"]
     assert [hit["id"] for hit in hits] == [id]
     assert writable.http.get(f"/{hits[0]['image']}").content == draw_image(7)
@@ -178,7 +176,7 @@ def test_ids_that_break_a_rule(writable: Live, encoded: str, method: str) -> Non
 def test_pages_list_every_item_once_in_order(writable: Live) -> None:
     for n in range(7):
         put(writable, "raw", f"page-{n}", draw_image(n), {"metadata": {"set": "pages"}, "width": "0.25"})
-    wanted = {"limit": "3", "filter": '{"match": {"set": "pages"}}', "vectors": "true"}
+    wanted = {"limit": "3", "filter": '{"set": "pages"}', "vectors": "true"}
     seen, cursor, pages = [], None, 0
     while pages == 0 or cursor is not None:
         page = writable.http.get("/items", params=wanted | ({"cursor": cursor} if cursor else {})).json()
@@ -196,6 +194,30 @@ def test_what_is_deleted_is_gone_and_not_found_any_more(writable: Live) -> None:
     assert writable.http.delete("/items/short").status_code == 404
     hits = writable.post_image("/search", draw_image(60), width="1.0", k=1000).json()["hits"]
     assert "short" not in {hit["id"] for hit in hits}
+
+
+def test_items_are_counted_and_removed_by_a_filter(writable: Live) -> None:
+    for n in range(5):
+        put(writable, "raw", f"many-{n}", draw_image(n), {"metadata": {"many": n}, "width": "0.25"})
+    wanted = {"filter": '{"many": {"$gte": 1}}'}
+    assert writable.http.get("/items:count", params=wanted).json() == {"count": 4}
+    everything = writable.http.get("/items:count").json()["count"]
+    assert writable.http.delete("/items", params=wanted | {"limit": 3}).json() == {"removed": 3, "remaining": 1}
+    assert writable.http.delete("/items", params=wanted).json() == {"removed": 1, "remaining": 0}
+    assert writable.http.delete("/items", params=wanted).json() == {"removed": 0, "remaining": 0}
+    assert writable.http.get("/items:count").json()["count"] == everything - 4
+    assert writable.http.get("/items/many-0").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("params", "parameter"),
+    [({}, "filter"), ({"filter": "{}"}, "filter"), ({"filter": '{"a": 1}', "limit": "10001"}, "limit")],
+)
+def test_a_removal_by_a_filter_needs_one_and_is_bounded(
+    writable: Live, params: dict[str, str], parameter: str
+) -> None:
+    response = writable.http.delete("/items", params=params)
+    assert (response.status_code, response.json()["parameter"]) == (422, parameter)
 
 
 @pytest.mark.parametrize(

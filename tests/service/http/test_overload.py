@@ -182,13 +182,13 @@ def test_a_search_stage_that_is_full_refuses_and_the_others_go_on(weak: Live) ->
     gallery = weak.service.gallery
     gallery._filtered._mean_ms = 1e6
     gallery._filtered._under_way = 2
-    filtered = {**VECTOR, "filter": {"match": {"n": 1}}}
+    filtered = {**VECTOR, "filter": {"n": 1}}
     floor = {"width": weak.service.embedder.catalog.floor, "outcome": "refused"}
     refused = weak.metric("sfsc_deadlines_total", limit="soft", **floor)
     for answer in (
         weak.http.post("/search", json=filtered),
-        weak.post_image("/search", draw_image(1), filter='{"match": {"n": 1}}'),
-        weak.http.get("/items", params={"filter": '{"match": {"n": 1}}'}),
+        weak.post_image("/search", draw_image(1), filter='{"n": 1}'),
+        weak.http.get("/items", params={"filter": '{"n": 1}'}),
     ):
         assert (answer.status_code, answer.json()["code"]) == (429, "queue_full")
     assert weak.metric("sfsc_deadlines_total", limit="soft", **floor) == refused + 1.0, "of an image"

@@ -50,7 +50,7 @@ def test_hits_descend_and_k_bounds_them(live: Live) -> None:
 
 @pytest.mark.parametrize("form", ["raw", "multipart", "json"])
 def test_every_form_takes_a_filter(live: Live, form: str) -> None:
-    wanted = {"and": [{"match": {"even": True}}, {"match": {"n": 4}}]}
+    wanted = {"$and": [{"even": True}, {"n": {"$gt": 2, "$lt": 6}}]}
     if form == "raw":
         response = live.post_image("/search", draw_image(1), filter=json.dumps(wanted), width="0.5")
     elif form == "multipart":
@@ -128,8 +128,8 @@ def test_expected_quality_looks_at_the_gallery(live: Live, tiny: Bundle) -> None
         ({"vector": [0.0] * 16, "width": "0.5", "space": "tiny-space"}, "vector"),
         ({"vector": "AAAA", "width": "0.5", "space": "tiny-space"}, "vector"),
         ({"id": "item-1", "k": 1025}, "k"),
-        ({"id": "item-1", "filter": {"or": []}}, "filter"),
-        ({"id": "item-1", "filter": {"match": {"n": [1]}}}, "filter"),
+        ({"id": "item-1", "filter": {"$or": []}}, "filter"),
+        ({"id": "item-1", "filter": {"n": [1]}}, "filter"),
     ],
 )
 def test_a_broken_rule_names_its_parameter(live: Live, given: dict[str, Any], parameter: str) -> None:
@@ -152,7 +152,7 @@ def test_an_answer_says_whether_it_may_miss_hits(settings: Settings, monkeypatch
             live.put_image(f"/items/{n}", draw_image(n), metadata='{"n": 1}')
         until(lambda: approximate()["rows"] == 3)
         assert approximate()["recall"] == 1.0
-        for options, exact in (({}, False), ({"exact": "true"}, True), ({"filter": '{"match": {"n": 1}}'}, True)):
+        for options, exact in (({}, False), ({"exact": "true"}, True), ({"filter": '{"n": 1}'}, True)):
             document = parsed(live.post_image("/search", draw_image(1), k=2, **options))
             assert document["exact"] is exact
             assert document["hits"][0]["id"] == "1"

@@ -127,7 +127,7 @@ def test_no_span_has_the_data_of_a_caller(settings: Settings, receiver: Receiver
     with running(settings.model_copy(update={"otlp_url": receiver.url})) as live:
         options = {"width": "0.5", "metadata": f'{{"name": "{secret}"}}'}
         live.http.put("/items/a", params=options, content=draw_image(1), headers=JPEG).raise_for_status()
-        options = {"k": "1", "filter": f'{{"match": {{"name": "{secret}"}}}}', "token": secret}
+        options = {"k": "1", "filter": f'{{"name": "{secret}"}}', "token": secret}
         assert live.http.post("/search", params=options, content=draw_image(1), headers=JPEG).status_code == 422
     requests = [span for span in receiver.spans if span.kind == Span.SPAN_KIND_SERVER]
     put, search = (span for span in requests if "readyz" not in span.name)

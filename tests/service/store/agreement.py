@@ -10,10 +10,11 @@ from tests.service.store.oracle import Oracle
 
 FILTERS: tuple[Filter | None, ...] = (
     None,
-    {"match": {"width": "0.25"}},
-    {"match": {"group": "g1"}},
-    {"and": [{"match": {"place.camera": 1}}, {"match": {"width": "1.0"}}]},
-    {"match": {"group": "nowhere"}},
+    {"$width": "0.25"},
+    {"group": "g1"},
+    {"place.camera": {"$gte": 1}, "$width": 1},
+    {"group": {"$ne": "g1"}, "$id": {"$gt": "b"}},
+    {"group": "nowhere"},
 )
 
 

@@ -1,6 +1,8 @@
 """A store in a dictionary: the behaviour of protocol.py by the shortest road, to compare real ones with."""
 
 import math
+import operator
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 from sfsc_service.store.protocol import EncodedImage, Float32, Item, Outcome
 
 MISSING = object()
+COMPARE = {"$gt": operator.gt, "$gte": operator.ge, "$lt": operator.lt, "$lte": operator.le}
 
 
 @dataclass
@@ -58,26 +61,71 @@ def score(stored: Float32, query: Float32) -> float:
 
 
 def matches(filter: Any, item: Item) -> bool:
-    if filter is None:
-        return True
-    if "and" in filter:
-        return all(matches(term, item) for term in filter["and"])
-    return all(equal(look_up(field, item), value) for field, value in filter["match"].items())
+    """The filter language, by the shortest road; `$created` is not of an `Item`."""
+    return filter is None or all(member_holds(name, operand, item) for name, operand in filter.items())
 
 
-def look_up(field: str, item: Item) -> Any:
-    if field in ("id", "width"):
-        return getattr(item, field)
-    found: Any = item.metadata
-    for name in field.split("."):
+def member_holds(name: str, operand: Any, item: Item) -> bool:
+    match name:
+        case "$and":
+            return all(matches(part, item) for part in operand)
+        case "$or":
+            return any(matches(part, item) for part in operand)
+        case "$not":
+            return not matches(operand, item)
+        case "$id":
+            return meets(item.id, operand)
+        case "$width":
+            return meets(item.width, "1.0" if operand == 1 else operand)
+        case _:
+            return meets(look_up(name, item.metadata), operand)
+
+
+def look_up(field: str, metadata: Any) -> Any:
+    found: Any = metadata
+    for name in re.split(r"(?<!\\)\.", field.removeprefix("\\") if field.startswith("\\$") else field):
+        name = name.replace("\\.", ".")
         if not isinstance(found, dict) or name not in found:
             return MISSING
         found = found[name]
     return found
 
 
+def meets(found: Any, operand: Any) -> bool:
+    if not isinstance(operand, dict):
+        return equal(found, operand)
+    return all(operator_holds(found, name, value) for name, value in operand.items())
+
+
+def operator_holds(found: Any, name: str, value: Any) -> bool:
+    match name:
+        case "$eq":
+            return equal(found, value)
+        case "$ne":
+            return not equal(found, value)
+        case "$in":
+            return any(equal(found, one) for one in value)
+        case "$nin":
+            return not any(equal(found, one) for one in value)
+        case "$exists":
+            return (found is not MISSING) is value
+        case "$contains":
+            return isinstance(found, list) and any(equal(one, value) for one in found)
+        case "$not":
+            return not meets(found, value)
+        case _:
+            return comparable(found, value) and bool(COMPARE[name](found, value))
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def comparable(found: Any, value: Any) -> bool:
+    return (is_number(found) and is_number(value)) or (isinstance(found, str) and isinstance(value, str))
+
+
 def equal(found: Any, wanted: Any) -> bool:
-    numbers = [isinstance(value, int | float) and not isinstance(value, bool) for value in (found, wanted)]
-    if all(numbers):
+    if is_number(found) and is_number(wanted):
         return bool(found == wanted)
-    return type(found) is type(wanted) and found == wanted
+    return not isinstance(found, list | dict) and type(found) is type(wanted) and bool(found == wanted)

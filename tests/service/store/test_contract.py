@@ -40,7 +40,7 @@ def shifted(length: float) -> Float32:
 
 
 VECTOR = unit_vectors(1, 1)[0]
-DOCUMENTS: tuple[Filter | None, ...] = (None, {"match": {"width": "0.5"}}, {"match": {"seed": 1234}})
+DOCUMENTS: tuple[Filter | None, ...] = (None, {"$width": "0.5"}, {"seed": 1234})
 BAD_ITEMS: dict[str, tuple[dict[str, Any], type[errors.InvalidInputError]]] = {
     "empty id": ({"id": ""}, errors.InvalidIdError),
     "long id": ({"id": "x" * 257}, errors.InvalidIdError),
@@ -147,8 +147,11 @@ BAD_CALLS: dict[str, tuple[Call, type[errors.InvalidInputError]]] = {
     "cursor not text": (lambda s: s.page("//8="), errors.InvalidCursorError),
     "cursor not an id": (lambda s: s.page("AAAA"), errors.InvalidCursorError),
     "cursor not ASCII": (lambda s: s.page("ä\ud800"), errors.InvalidCursorError),
-    "filter": (lambda s: s.search(unit_vectors(0, 1), 1, {"or": []}), errors.InvalidFilterError),
-    "filter of a page": (lambda s: s.page(filter={"match": {}}), errors.InvalidFilterError),
+    "filter": (lambda s: s.search(unit_vectors(0, 1), 1, {"$or": []}), errors.InvalidFilterError),
+    "filter of a count": (lambda s: s.count({}), errors.InvalidFilterError),
+    "filter of a deletion": (lambda s: s.delete_matching({}, 1), errors.InvalidFilterError),
+    "limit of a deletion": (lambda s: s.delete_matching({"a": 1}, 10_001), errors.LimitExceededError),
+    "filter of a page": (lambda s: s.page(filter={}), errors.InvalidFilterError),
 }
 
 
@@ -331,6 +334,8 @@ def test_a_closed_store_says_so_and_closes_again_quietly(store: Store) -> None:
         lambda: store.page(),
         lambda: store.search(unit_vectors(0, 1), 1),
         lambda: store.count(),
+        lambda: store.count({"a": 1}),
+        lambda: store.delete_matching({"a": 1}, 1),
         lambda: store.composition(),
         lambda: store.image("a"),
     ]

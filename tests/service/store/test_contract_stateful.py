@@ -65,6 +65,15 @@ class Machine(RuleBasedStateMachine):
     def search(self, query: Float32, filter: Any) -> None:
         assert_search_agrees(self.store, self.oracle, query[None], filter)
 
+    @rule(limit=st.integers(1, 4), filter=st.sampled_from([one for one in FILTERS if one]))
+    def delete_matching(self, limit: int, filter: Any) -> None:
+        matching = self.oracle.ids(filter)
+        assert self.store.count(filter) == len(matching)
+        removed = self.store.delete_matching(filter, limit)
+        assert len(removed) == min(limit, len(matching))
+        assert set(removed) <= set(matching)
+        self.oracle.delete(removed)
+
     @rule(limit=st.integers(1, 4), filter=st.sampled_from(FILTERS))
     def page(self, limit: int, filter: Any) -> None:
         assert [found.id for found in walk(self.store, limit, filter)] == self.oracle.ids(filter)

@@ -53,6 +53,26 @@ def test_every_sample_can_be_chosen(tab: GalleryPage) -> None:
     assert "sample=sample-1" in tab.page.url
 
 
+def test_a_filter_restricts_hits_and_gallery_until_back_takes_it_away(tab: GalleryPage) -> None:
+    tab.open()
+    wanted = {"identity": {"$ne": "i0"}}
+    box = tab.page.get_by_role("textbox", name="Filter by metadata")
+    box.fill(json.dumps(wanted))
+    box.press("Enter")
+    answer = tab.ask(SAMPLE, width="0.25", filter=json.dumps(wanted))
+    assert answer["hits"]
+    tab.shows(answer)
+    box.fill('{"identity": "nobody"}')
+    box.press("Enter")
+    expect(tab.page.get_by_text("No image meets the filter")).to_be_visible()
+    tab.page.go_back()
+    tab.shows(answer)
+    box.fill('{"identity": [1]}')
+    box.press("Enter")
+    expect(tab.page.get_by_role("alert").filter(has_text="filter.identity: must be")).to_be_visible()
+    tab.forgive("status of 422")
+
+
 @pytest.mark.parametrize(("gflops", "width"), [("low", "0.25"), ("high", "1.0")])
 def test_a_budget_of_work_is_kept(tab: GalleryPage, gflops: str, width: str) -> None:
     tab.open()

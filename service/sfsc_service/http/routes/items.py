@@ -7,15 +7,30 @@ from fastapi import FastAPI, Path, Request, Response
 from sfsc_service.gallery.gallery import NewItem
 from sfsc_service.http.access import needs
 from sfsc_service.http.arrival import arrival_of
-from sfsc_service.http.audit import AuditedWrite
+from sfsc_service.http.audit import AuditedWrite, log_write
 from sfsc_service.http.auth import caller_of
 from sfsc_service.http.disconnect import DisconnectWatch
 from sfsc_service.http.openapi import image_content, image_request, problems, query_parameters
 from sfsc_service.http.query_source import budget_of, caller_vector, crop_of, require_one
 from sfsc_service.http.request_body import query_options, read_request, validate
-from sfsc_service.http.response_schemas import ItemPageResponse, ItemResponse, PutResponse
+from sfsc_service.http.response_schemas import (
+    CountResponse,
+    DeletedResponse,
+    ItemPageResponse,
+    ItemResponse,
+    PutResponse,
+)
 from sfsc_service.http.responses import item_json, json_response, query_json, server_timing, timing
-from sfsc_service.http.schemas import GetItemOptions, ImageOptions, ItemBody, ItemId, ItemOptions, ListItemsOptions
+from sfsc_service.http.schemas import (
+    CountOptions,
+    DeleteMatchingOptions,
+    GetItemOptions,
+    ImageOptions,
+    ItemBody,
+    ItemId,
+    ItemOptions,
+    ListItemsOptions,
+)
 from sfsc_service.lifecycle.service import Service
 
 __all__ = ["add_routes"]
@@ -68,6 +83,26 @@ def add_routes(app: FastAPI) -> None:
             **problems(404, 413, 422, 429, 503),
         },
         openapi_extra=query_parameters(ImageOptions),
+    )
+    app.add_api_route(
+        "/items",
+        _delete_matching,
+        methods=["DELETE"],
+        tags=["gallery"],
+        summary="Remove items that meet a filter",
+        response_model=None,
+        responses={200: {"model": DeletedResponse}, **problems(422, 429, 503)},
+        openapi_extra=query_parameters(DeleteMatchingOptions),
+    )
+    app.add_api_route(
+        "/items:count",
+        _count,
+        methods=["GET"],
+        tags=["gallery"],
+        summary="How many items meet a filter",
+        response_model=None,
+        responses={200: {"model": CountResponse}, **problems(422, 429, 503)},
+        openapi_extra=query_parameters(CountOptions),
     )
     app.add_api_route(
         "/items",
@@ -124,6 +159,24 @@ async def _delete(request: Request, id: Id) -> Response:
         await service.gallery.delete(id)
         write.outcome = "removed"
     return Response(status_code=204)
+
+
+@needs("write")
+async def _delete_matching(request: Request) -> Response:
+    options = validate(DeleteMatchingOptions, query_options(request))
+    service: Service = request.app.state.service
+    removed = await service.gallery.delete_matching(options.filter, options.limit)
+    for item_id in removed:
+        log_write(request, "delete", item_id, "removed")
+    remaining = await service.gallery.count(options.filter)
+    return json_response({"removed": len(removed), "remaining": remaining})
+
+
+@needs("read")
+async def _count(request: Request) -> Response:
+    options = validate(CountOptions, query_options(request))
+    service: Service = request.app.state.service
+    return json_response({"count": await service.gallery.count(options.filter)})
 
 
 @needs("read")

@@ -95,8 +95,8 @@ export async function getItem(id) {
 export const fetchImage = async (path) => (await usable(path)).blob();
 
 /** A page of the gallery, by id: `items`, and `next`, the cursor of the page after it, or null. */
-export const getItems = (cursor, limit, signal) =>
-  json(`items?${new URLSearchParams({ limit, ...(cursor && { cursor }) })}`, { signal });
+export const getItems = (cursor, limit, filter, signal) =>
+  json(`items?${new URLSearchParams({ limit, ...(cursor && { cursor }), ...(filter && { filter }) })}`, { signal });
 
 /**
  * Put an image into the gallery, in the place of the item that has its id.
@@ -129,11 +129,13 @@ export const getSeparatelyTrained = () => json("separately_trained.json");
  * Search with the bytes of an image.
  * @param {Blob} image
  * @param {Object} budget one limit, by its name; nothing = the service's own target
+ * @param {string|null} filter JSON; null = none
  */
-export function searchImage(image, budget, k, signal) {
-  const query = new URLSearchParams({ ...budget, k });
+export function searchImage(image, budget, k, filter, signal) {
+  const query = new URLSearchParams({ ...budget, k, ...(filter && { filter }) });
   return json(`search?${query}`, { method: "POST", body: image, headers: { "Content-Type": "image/*" }, signal });
 }
 
 /** Search with the vector of an item. */
-export const searchItem = (id, k, signal) => json(`search?${new URLSearchParams({ id, k })}`, { method: "POST", signal });
+export const searchItem = (id, k, filter, signal) =>
+  json(`search?${new URLSearchParams({ id, k, ...(filter && { filter }) })}`, { method: "POST", signal });

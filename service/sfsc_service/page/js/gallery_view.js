@@ -5,6 +5,7 @@ import { moreLikeThis, words } from "./card.js";
 import { confirmed } from "./confirm.js";
 import { byId, el } from "./dom.js";
 import { plural, short } from "./format.js";
+import { unmatched } from "./results.js";
 import { showProblem } from "./status.js";
 
 const PAGE = 24;
@@ -23,8 +24,9 @@ export class GalleryView {
 
   /** The elements of the page that the state names. Throws Problem. */
   async page(signal) {
-    const { cursor } = this.state.values;
-    const { items, next } = await getItems(cursor, PAGE, signal);
+    const { cursor, filter } = this.state.values;
+    const { items, next } = await getItems(cursor, PAGE, filter, signal);
+    if (filter && !items.length) return [unmatched()];
     if (next) this.#before.set(next, cursor);
     byId("announcer").textContent = `${plural(items.length, "image")} of the gallery are shown.`;
     return [

@@ -19,6 +19,9 @@ export function spoken(answer, query) {
 export const waiting = (number) =>
   el("ol", { class: "hits", "aria-hidden": "true" }, ...Array.from({ length: number }, () => el("li", { class: "card ghost" }, el("div", { class: "frame" }))));
 
+export const unmatched = () =>
+  el("div", { class: "empty" }, el("h3", {}, "No image meets the filter"), el("p", {}, "Change the filter, or leave it empty to see all images."));
+
 /** @param isSingle whether there is no width to choose */
 export const nothing = (isSingle) =>
   el(

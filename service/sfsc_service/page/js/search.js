@@ -5,12 +5,12 @@ import { budget } from "./choice.js";
 import { Compare, TOP } from "./compare.js";
 import { meters, sentence } from "./cost.js";
 import { byId } from "./dom.js";
-import { alone, focusItem, focusResults, noQuery, nothing, results, spoken, waiting } from "./results.js";
+import { alone, focusItem, focusResults, noQuery, nothing, results, spoken, unmatched, waiting } from "./results.js";
 import { showProblem } from "./status.js";
 
 const SETTLE_MS = 80;
 const PATIENCE_MS = 150;
-const RELEVANT = ["mode", "width", "latency_ms", "gflops", "min_quality", "k", "view", "cursor"];
+const RELEVANT = ["mode", "width", "latency_ms", "gflops", "min_quality", "k", "view", "cursor", "filter"];
 const TITLES = { hits: "What it finds", compare: "What each width finds", gallery: "The gallery" };
 
 export class Search {
@@ -84,7 +84,7 @@ export class Search {
   async #hits(signal) {
     const query = this.queryImage.current;
     const answer = await this.#ask(query, budget(this.state.values), this.state.values.k, signal);
-    if (!answer.hits.length) return this.#show(alone());
+    if (!answer.hits.length) return this.#show(this.state.values.filter ? unmatched() : alone());
     byId("answer").replaceChildren(sentence(answer, this.facts, this.state.values));
     byId("cost").replaceChildren(...meters(answer, this.facts));
     this.#output.replaceChildren(results(answer, query, (id) => this.like(id)));
@@ -107,7 +107,8 @@ export class Search {
   /** The hits beside the query itself, where that is an image of the gallery. */
   async #ask(query, limits, k, signal) {
     const most = Math.min(query.item === null ? k : k + 1, this.facts.answer.limits.max_k);
-    const answer = await (query.blob ? searchImage(query.blob, limits, most, signal) : searchItem(query.item, most, signal));
+    const { filter } = this.state.values;
+    const answer = await (query.blob ? searchImage(query.blob, limits, most, filter, signal) : searchItem(query.item, most, filter, signal));
     return { ...answer, hits: answer.hits.filter((hit) => hit.id !== query.item).slice(0, k) };
   }
 

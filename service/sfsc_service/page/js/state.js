@@ -2,7 +2,7 @@
  * What a view consists of, kept in the address so that it can be shared, and in the browser's history.
  *
  * `sample` or `item` names the query's image. An image of the visitor's own has a number, `own`, which holds for this
- * visit and is not in the address. `cursor` names a page of the gallery.
+ * visit and is not in the address. `cursor` names a page of the gallery; `filter` is JSON, as it was typed.
  */
 
 const ALLOWED = {
@@ -13,7 +13,7 @@ const ALLOWED = {
 const LIMITS = { latency: "latency_ms", gflops: "gflops", quality: "min_quality" };
 const NUMBERS = [...Object.values(LIMITS), "k"];
 const FLAGS = ["details"];
-const LONGEST = { sample: 256, item: 256, width: 256, cursor: 2048 };
+const LONGEST = { sample: 256, item: 256, width: 256, cursor: 2048, filter: 2048 };
 
 /** So long after a step, another one of the same kind takes its place: held arrow keys make one entry of the history. */
 const SAME_STEP_MS = 1000;

@@ -12,7 +12,10 @@ export function bindSwitches(state, limits) {
   details.addEventListener("change", () => state.set({ details: details.checked || null }));
   const hits = byId("k");
   hits.addEventListener("change", () => state.set({ k: Number(hits.value) }));
+  const filter = byId("filter");
+  filter.addEventListener("change", () => state.go({ filter: filter.value.trim() || null, cursor: null }));
   const show = (values) => {
+    filter.value = values.filter ?? "";
     view(values.view);
     metric(values.metric);
     details.checked = Boolean(values.details);

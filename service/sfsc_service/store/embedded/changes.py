@@ -1,15 +1,16 @@
 """What a call changes in the database, and what follows from it for the index, the images and the counts."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from sfsc_service.store.protocol import Float32, Outcome, WidthReason
 
-__all__ = ["AppliedChange", "Int64", "ItemColumns", "RemovedVersion", "merge"]
+__all__ = ["AppliedChange", "Int64", "ItemColumns", "RemovedVersion", "Versions", "merge"]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -28,11 +29,21 @@ class ItemColumns:
     vectors: Float32
 
 
+class Versions(NamedTuple):
+    """What filters judge of versions, ascending, column by column; `created` in microseconds since 1970."""
+
+    sequences: Int64
+    widths: Sequence[str]
+    created: Sequence[int]
+    metadata: Sequence[str]
+
+
 @dataclass(frozen=True, slots=True)
 class RemovedVersion:
     """A version of an item that a change removed from the database; `whole`: whether it was as it was written."""
 
     sequence: int
+    id: str
     width: str
     image_digest: str | None
     whole: bool = True
@@ -42,13 +53,15 @@ class RemovedVersion:
 class AppliedChange:
     """What one call, or a group of calls, did to the database.
 
-    The new versions are `sequences` [n], ascending, with their `widths` and `vectors` [n, D]. `outcomes` answer an
-    upsert, `existed` a deletion.
+    The new versions are `sequences` [n], ascending, with `widths`, `created`, `metadata` and `vectors` [n, D].
+    `outcomes` answer an upsert, `existed` a deletion.
     """
 
     removed: list[RemovedVersion] = field(default_factory=list)
     sequences: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
     widths: list[str] = field(default_factory=list)
+    created: list[int] = field(default_factory=list)
+    metadata: list[str] = field(default_factory=list)
     vectors: Float32 = field(default_factory=lambda: np.empty((0, 0), np.float32))
     outcomes: list[Outcome] = field(default_factory=list)
     existed: list[bool] = field(default_factory=list)
@@ -56,6 +69,10 @@ class AppliedChange:
     @property
     def removed_sequences(self) -> Int64:
         return np.array([version.sequence for version in self.removed], np.int64)
+
+    @property
+    def added(self) -> Versions:
+        return Versions(self.sequences, self.widths, self.created, self.metadata)
 
     def composition(self, before: dict[str, int]) -> dict[str, int]:
         """The items per width after the change; `before`: those before it."""
@@ -73,5 +90,7 @@ def merge(changes: Iterable[AppliedChange]) -> AppliedChange:
     if added:
         merged.sequences = np.concatenate([part.sequences for part in added])
         merged.widths = [width for part in added for width in part.widths]
+        merged.created = [created for part in added for created in part.created]
+        merged.metadata = [metadata for part in added for metadata in part.metadata]
         merged.vectors = np.concatenate([part.vectors for part in added])
     return merged

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection
 
 from sfsc_service.store.embedded.acknowledged import AcknowledgedMark
 from sfsc_service.store.embedded.changes import AppliedChange, Int64, merge
+from sfsc_service.store.embedded.columns.filter_index import FilterIndex
 from sfsc_service.store.embedded.damage import Damage
 from sfsc_service.store.embedded.images import ImageFolder
 from sfsc_service.store.embedded.in_flight import cause_of
@@ -40,6 +41,8 @@ class Committer:
         database: DatabaseWriter,
         readers: ReaderPool,
         index: VectorIndex,
+        filters: FilterIndex,
+        commit_lock: threading.Lock,
         segments: SegmentFolder,
         images: ImageFolder,
         acknowledged: AcknowledgedMark,
@@ -49,6 +52,7 @@ class Committer:
         self._database = database
         self._readers = readers
         self._index = index
+        self._filters = filters
         self._segments = segments
         self._images = images
         self._acknowledged = acknowledged
@@ -61,7 +65,7 @@ class Committer:
         self.composition: dict[str, int] = {}
         self.after_change: list[Callable[[], None]] = []
         """Called after each group of changes."""
-        self.commit_lock = threading.Lock()
+        self.commit_lock = commit_lock
         self.broken = False
 
     def start(self) -> bool:
@@ -190,7 +194,8 @@ class Committer:
 
     def _update_index(self, change: AppliedChange) -> None:
         try:
-            self._index.apply(change.removed_sequences, change.sequences, change.vectors)
+            with self._filters.change(change.removed_sequences, change.added):
+                self._index.apply(change.removed_sequences, change.sequences, change.vectors)
         except Exception:
             _log.exception("the index could not follow the database and is being rebuilt")
             self._rebuild_index()

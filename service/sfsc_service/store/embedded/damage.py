@@ -4,10 +4,6 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
 
-import numpy as np
-
-from sfsc_service.store.embedded.changes import Int64
-
 __all__ = ["Damage"]
 
 _NAMED = 10
@@ -48,12 +44,6 @@ class Damage:
         """Of all damaged versions."""
         with self._lock:
             return sorted(self._ids)
-
-    def without(self, sequences: Int64) -> Int64:
-        """Those of `sequences` that are not damaged."""
-        if not self._ids:
-            return sequences
-        return sequences[~np.isin(sequences, self.sequences)]
 
     def __contains__(self, sequence: int) -> bool:
         return sequence in self._ids

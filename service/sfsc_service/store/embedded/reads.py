@@ -15,14 +15,17 @@ from typing import TypeVar
 import numpy as np
 
 from sfsc_service.store.embedded.changes import Int64
+from sfsc_service.store.embedded.columns.filter_index import FilterIndex
 from sfsc_service.store.embedded.damage import Damage
+from sfsc_service.store.embedded.index.allowed import Allowed
 from sfsc_service.store.embedded.index.approximate import ApproximateSearch
 from sfsc_service.store.embedded.index.vector_index import VectorIndex, VersionNotIndexedError
 from sfsc_service.store.embedded.index.vector_rows import TopK
 from sfsc_service.store.embedded.sqlite.reader import ItemRow, MalformedMetadataError, ReaderPool
 from sfsc_service.store.embedded.verification import name_damaged_rows
 from sfsc_service.store.errors import StoreFailedError
-from sfsc_service.store.filters.sql import Condition
+from sfsc_service.store.filters.sql import to_sql
+from sfsc_service.store.filters.terms import Term
 from sfsc_service.store.protocol import Float32, Hit, StoredItem
 
 __all__ = ["Reads"]
@@ -42,15 +45,18 @@ class _DamageFoundError(Exception):
 class Reads:
     """`commit_lock`: held by the writer thread from a commit until the index is up to date."""
 
-    def __init__(self, index: VectorIndex, readers: ReaderPool, commit_lock: Lock, damage: Damage) -> None:
+    def __init__(
+        self, index: VectorIndex, filters: FilterIndex, readers: ReaderPool, commit_lock: Lock, damage: Damage
+    ) -> None:
         self._index = index
+        self._filters = filters
         self._readers = readers
         self._commit_lock = commit_lock
         self._damage = damage
 
-    def search(self, queries: Float32, k: int, condition: Condition | None) -> list[list[Hit]]:
-        """The best hits for each of `queries` [n, D], n > 0; `condition`: among these items only."""
-        return self._repeated(lambda: self._search(queries, k, condition))
+    def search(self, queries: Float32, k: int, term: Term | None) -> list[list[Hit]]:
+        """The best hits for each of `queries` [n, D], n > 0; `term`: among items that meet it."""
+        return self._repeated(lambda: self._search(queries, k, term))
 
     def search_approximately(
         self, approximate: ApproximateSearch, queries: Float32, k: int
@@ -68,9 +74,13 @@ class Reads:
         """Look up; None where there is no such item. Raises StoreFailedError: one of them is damaged."""
         return self._repeated(lambda: self._get(ids))
 
-    def page(self, after: str, limit: int, condition: Condition | None) -> tuple[list[StoredItem], bool]:
-        """The first `limit` items by id after `after` that meet `condition`, and whether there are more."""
-        return self._repeated(lambda: self._page(after, limit, condition))
+    def page(self, after: str, limit: int, term: Term | None) -> tuple[list[StoredItem], bool]:
+        """The first `limit` items by id after `after` that meet `term`, and whether there are more."""
+        return self._repeated(lambda: self._page(after, limit, term))
+
+    def versions(self, term: Term) -> Int64:
+        """The numbers of the items that meet `term`, ascending."""
+        return self._repeated(lambda: self._select(term)).versions
 
     def image(self, id: str) -> tuple[str, str] | None:
         """Digest and media type of an item's image. Raises StoreFailedError: the item is damaged."""
@@ -96,9 +106,8 @@ class Reads:
                 overtaken += 1
         raise StoreFailedError("the database is damaged in too many places; put a copy in its place")
 
-    def _search(self, queries: Float32, k: int, condition: Condition | None) -> list[list[Hit]]:
-        selected = None if condition is None else self._select(condition)
-        return self._hits(self._index.search(queries, k, selected))
+    def _search(self, queries: Float32, k: int, term: Term | None) -> list[list[Hit]]:
+        return self._hits(self._index.search(queries, k) if term is None else self._search_among(queries, k, term))
 
     def _hits(self, answers: Sequence[TopK]) -> list[list[Hit]]:
         wanted = np.unique(np.concatenate([answer.sequences for answer in answers]))
@@ -116,10 +125,25 @@ class Reads:
             for answer in answers
         ]
 
-    def _select(self, condition: Condition) -> Int64:
+    def _search_among(self, queries: Float32, k: int, term: Term) -> list[TopK]:
+        with self._filters.unchanged():
+            allowed = self._filters.select(term)
+            if allowed is not None:
+                return self._index.search(queries, k, allowed.without(self._damage.sequences))
+        return self._index.search(queries, k, self._ask_database(term))
+
+    def _select(self, term: Term) -> Allowed:
+        with self._filters.unchanged():
+            if (allowed := self._filters.select(term)) is not None:
+                # A copy: the next change may move what it shows.
+                return Allowed.all_of(allowed.without(self._damage.sequences).versions)
+        return self._ask_database(term)
+
+    def _ask_database(self, term: Term) -> Allowed:
+        damaged = self._damage.sequences
         try:
             with self._readers.acquire() as reader:
-                return self._damage.without(reader.select(condition, self._damage.sequences))
+                return Allowed.all_of(reader.select(to_sql(term), damaged)).without(damaged)
         except MalformedMetadataError:
             self._find_damage()
             raise _DamageFoundError from None
@@ -131,8 +155,11 @@ class Reads:
         found = {item.id: item for item in self._items(rows)}
         return [found.get(identifier) for identifier in ids]
 
-    def _page(self, after: str, limit: int, condition: Condition | None) -> tuple[list[StoredItem], bool]:
-        damaged = self._damage.sequences
+    def _page(self, after: str, limit: int, term: Term | None) -> tuple[list[StoredItem], bool]:
+        if (rows := None if term is None else self._few_rows(after, limit, term)) is not None:
+            self._leave_out_damaged(rows)
+            return self._items(rows[:limit]), len(rows) > limit
+        damaged, condition = self._damage.sequences, None if term is None else to_sql(term)
         try:
             with self._readers.acquire() as reader:
                 rows = reader.rows_after(after, limit + 1, condition, damaged)
@@ -141,6 +168,21 @@ class Reads:
             raise _DamageFoundError from None
         self._leave_out_damaged(rows)
         return self._items(rows[:limit]), len(rows) > limit
+
+    def _few_rows(self, after: str, limit: int, term: Term) -> list[ItemRow] | None:
+        """As `rows_after`, where that would read more rows than meet `term`; None where columns do not tell."""
+        with self._filters.unchanged():
+            allowed = self._filters.select(term)
+            if allowed is None or allowed.size**2 > limit * len(allowed.sequences):
+                return None
+            versions = allowed.without(self._damage.sequences).versions
+        with self._readers.acquire() as reader:
+            ids = reader.ids_at(versions)
+            chosen = [ids[name] for name in sorted(name for name in ids if name > after)[: limit + 1]]
+            rows = reader.rows_at(np.array(chosen, np.int64))
+        if len(ids) < len(versions) or len(rows) < len(chosen):
+            raise VersionNotIndexedError
+        return sorted(rows, key=lambda row: row.id)
 
     def _items(self, rows: Sequence[ItemRow]) -> list[StoredItem]:
         vectors = self._index.vectors_of(np.array([row.sequence for row in rows], np.int64))

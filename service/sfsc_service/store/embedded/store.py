@@ -28,7 +28,8 @@ from pathlib import Path
 
 from sfsc_bundle.runner import Device
 from sfsc_service.store.embedded.acknowledged import AcknowledgedMark
-from sfsc_service.store.embedded.changes import AppliedChange, ItemColumns
+from sfsc_service.store.embedded.changes import AppliedChange, Int64, ItemColumns
+from sfsc_service.store.embedded.columns.filter_index import FilterIndex
 from sfsc_service.store.embedded.committer import Committer
 from sfsc_service.store.embedded.conversion import convert_schema_1
 from sfsc_service.store.embedded.damage import Damage
@@ -65,8 +66,9 @@ from sfsc_service.store.errors import (
 )
 from sfsc_service.store.fault import StoreFault
 from sfsc_service.store.filters.language import parse
-from sfsc_service.store.filters.sql import Condition
+from sfsc_service.store.filters.terms import Term
 from sfsc_service.store.protocol import (
+    MAX_ITEMS,
     MAX_PAGE,
     MAX_TOTAL_HITS,
     ApproximateStatus,
@@ -87,8 +89,8 @@ __all__ = ["EmbeddedStore"]
 
 _QUEUED_ITEMS = 40_000
 _GROUP_ITEMS = 4_000
-# Up to so many items, checking every row at a start takes a fraction of a second.
-_CHECKED_AT_START = 20_000
+# Up to so many items, checking every row and loading the columns at a start takes a fraction of a second.
+_SMALL = 20_000
 # An item's image may be replaced between looking up its digest and reading the file, but not so many times.
 _IMAGE_ATTEMPTS = 10
 
@@ -106,6 +108,7 @@ class EmbeddedStore:
         observe: told of work in the background that was done, with its seconds; called by the store's threads.
         quantisation: of the vectors that approximate searches scan; None: every search is exact.
         approximate_rows: with fewer items, every search is exact.
+        filter_memory_bytes: about what the columns that filters are judged by may take.
 
     Raises:
         StoreLockedError: another process has the folder open.
@@ -129,6 +132,7 @@ class EmbeddedStore:
         observe: Callable[[StoreWork, float], None] = lambda _work, _seconds: None,
         quantisation: Quantisation | None = None,
         approximate_rows: int = 50_000,
+        filter_memory_bytes: int = 2**28,
     ) -> None:
         self._folder = Path(folder)
         self._dimension = dimension
@@ -143,7 +147,7 @@ class EmbeddedStore:
             lock.hold(self._folder / DATABASE)
             check_database(self._folder, dimension, {space, *compatible_with})
             self._reserve = DiskReserve(self._folder)
-            self._open(parts, device, threads, (space, dimension, compatible_with))
+            self._open(parts, device, threads, filter_memory_bytes, (space, dimension, compatible_with))
             lock.hold(self._folder / DATABASE)
             complete = self._committer.start()
             parts.callback(self._committer.finish)
@@ -153,13 +157,24 @@ class EmbeddedStore:
                 self._approximate = ApproximateSearch(self._index, quantisation, threads, approximate_rows)
                 parts.callback(self._approximate.close)
             self._start_threads(parts, queue_timeout_s, seal_rows)
-            self._reads = Reads(self._index, self._readers, self._committer.commit_lock, self._damage)
+            self._filters.start(wait=self._is_small)
+            parts.callback(self._filters.close)
+            self._reads = Reads(
+                self._index, self._filters, self._readers, self._committer.commit_lock, self._damage
+            )
             self._probe = StoreProbe(self._folder / DATABASE, self._folder / IMAGES, self._reserve, self._database)
             parts.callback(self._probe.close)
             self._folder_gone = False
             self._parts = parts.pop_all()
 
-    def _open(self, parts: ExitStack, device: Device, threads: int, fit: tuple[str, int, Collection[str]]) -> None:
+    def _open(
+        self,
+        parts: ExitStack,
+        device: Device,
+        threads: int,
+        filter_memory_bytes: int,
+        fit: tuple[str, int, Collection[str]],
+    ) -> None:
         path = self._folder / DATABASE
         self._database = DatabaseWriter(path, *fit, new_gallery_number())
         parts.callback(self._database.close)
@@ -172,10 +187,14 @@ class EmbeddedStore:
         self._images = ImageFolder(self._folder / IMAGES, self._uses_image)
         self._index = VectorIndex(self._dimension, device, threads)
         self._damage = Damage()
+        commit_lock = threading.Lock()
+        self._filters = FilterIndex(self._readers, commit_lock, filter_memory_bytes)
         self._committer = Committer(
             self._database,
             self._readers,
             self._index,
+            self._filters,
+            commit_lock,
             self._segments,
             self._images,
             acknowledged,
@@ -185,8 +204,7 @@ class EmbeddedStore:
 
     def _check(self, parts: ExitStack, complete: bool) -> None:
         path, tidy = self._folder / DATABASE, self._committer.tidy
-        certain = complete and self._committer.marked
-        if not certain or sum(self._committer.composition.values()) <= _CHECKED_AT_START:
+        if not complete or not self._committer.marked or self._is_small:
             self._index.drop(check_before_serving(self._database, path, self._damage))
             tidy()
         else:
@@ -209,6 +227,10 @@ class EmbeddedStore:
         if self._approximate is not None:
             committer.after_change.append(self._approximate.wake)
         merger.wake()
+
+    @property
+    def _is_small(self) -> bool:
+        return sum(self._committer.composition.values()) <= _SMALL
 
     @property
     def dimension(self) -> int:
@@ -276,6 +298,15 @@ class EmbeddedStore:
             self._reserve.use_when_full()
             return self._submit(WriteRequest(lambda database: database.delete(checked), len(checked))).existed
 
+    def delete_matching(self, filter: Filter, limit: int) -> list[str]:
+        with self._calls.call():
+            if not 1 <= limit <= MAX_ITEMS:
+                raise LimitExceededError("limit", f"must be 1 .. {MAX_ITEMS}", f"{limit}")
+            versions = self._reads.versions(parse(filter))[:limit]
+            if not len(versions):
+                return []
+            return [version.id for version in self._delete_versions(versions).removed]
+
     def get(self, ids: Sequence[str]) -> list[StoredItem | None]:
         with self._calls.call():
             return self._reads.get(check_ids(ids))
@@ -285,14 +316,14 @@ class EmbeddedStore:
             if not 1 <= limit <= MAX_PAGE:
                 raise LimitExceededError("limit", f"must be 1 .. {MAX_PAGE}", f"{limit}")
             after = "" if cursor is None else _decode_cursor(cursor)
-            items, more = self._reads.page(after, limit, _condition(filter))
+            items, more = self._reads.page(after, limit, _term(filter))
             return Page(items, _encode_cursor(items[-1].id) if more else None)
 
     def search(self, vectors: Float32, k: int, filter: Filter | None = None) -> list[list[Hit]]:
         with self._calls.call():
             queries = self._checked_queries(vectors, k)
-            condition = _condition(filter)
-            return self._reads.search(queries, k, condition) if len(queries) else []
+            term = _term(filter)
+            return self._reads.search(queries, k, term) if len(queries) else []
 
     def search_approximately(self, vectors: Float32, k: int) -> tuple[list[list[Hit]], bool]:
         with self._calls.call():
@@ -307,8 +338,11 @@ class EmbeddedStore:
     def approximate(self) -> ApproximateStatus | None:
         return None if self._approximate is None else self._approximate.status
 
-    def count(self) -> int:
-        return sum(self.composition().values())
+    def count(self, filter: Filter | None = None) -> int:
+        if filter is None:
+            return sum(self.composition().values())
+        with self._calls.call():
+            return len(self._reads.versions(parse(filter)))
 
     def composition(self) -> dict[str, int]:
         with self._calls.call():
@@ -346,6 +380,10 @@ class EmbeddedStore:
             raise LimitExceededError("k", f"all queries together may have {MAX_TOTAL_HITS} hits", f"{hits}")
         return queries
 
+    def _delete_versions(self, versions: Int64) -> AppliedChange:
+        self._reserve.use_when_full()
+        return self._submit(WriteRequest(lambda database: database.delete_versions(versions), len(versions)))
+
     def _submit(self, request: WriteRequest) -> AppliedChange:
         try:
             if self._folder_gone:  # the system would go on writing to files that no longer have a name
@@ -375,8 +413,8 @@ def _columns(items: Sequence[Item], checked: CheckedItems, digests: list[str | N
     )
 
 
-def _condition(filter: Filter | None) -> Condition | None:
-    return None if filter is None else parse(filter).sql()
+def _term(filter: Filter | None) -> Term | None:
+    return None if filter is None else parse(filter)
 
 
 def _encode_cursor(identifier: str) -> str:

@@ -1,1 +1,1 @@
-"""The filter language: JSON documents are checked and become operators, which give their SQL."""
+"""The filter language: JSON documents are checked and become terms, which every store compiles for itself."""

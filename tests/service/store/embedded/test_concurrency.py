@@ -70,7 +70,7 @@ def test_searches_among_writers_see_whole_versions_and_every_lasting_item(store:
         while left[0]:
             turn += 1
             query = unit_vectors(searcher * 10_000 + turn, 1)
-            document = {"match": {"even": True}} if turn % 2 else None
+            document = {"even": True} if turn % 2 else None
             (hits,) = store.search(query, 1_000, document)
             assert lasting <= {hit.id for hit in hits}
             assert_whole([hit for hit in hits if hit.id not in lasting], query[0], document)

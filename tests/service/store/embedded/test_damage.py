@@ -18,7 +18,7 @@ from tests.service.store.oracle import Oracle
 
 TIMEOUT_S = 30.0
 COUNT = 30
-MANY = {"match": {"place.camera": 1}}
+MANY = {"place.camera": 1}
 
 
 def filled(folder: Path) -> Oracle:
@@ -61,7 +61,7 @@ def test_a_damaged_row_is_named_and_that_item_only_is_not_served(
 ) -> None:
     oracle, lost = filled(tmp_path), "item-00007"
     if when == "found beside the service":
-        monkeypatch.setattr(store_module, "_CHECKED_AT_START", 0)
+        monkeypatch.setattr(store_module, "_SMALL", 0)
         monkeypatch.setattr("sfsc_service.store.embedded.sqlite.reader.Contents.complete", True)
     if when != "while open":
         damage(tmp_path, DAMAGES[name])

@@ -73,7 +73,7 @@ def assert_noticed_or_harmless(store: EmbeddedStore, oracle: Oracle) -> None:
     assert all(same(found, oracle.kept[found.id].item) for found in listed.values())
     assert set(listed) >= set(oracle.kept) - named, "missing from the list, and not named"
     query = unit_vectors(5, 1)
-    for document in (None, {"match": {"group": "g1"}}):
+    for document in (None, {"group": "g1"}):
         hits = {hit.id: hit for hit in store.search(query, 500, document)[0]}
         assert set(hits) >= set(oracle.ids(document)) - named, "missing from a search, and not named"
         for hit in hits.values():

@@ -27,7 +27,9 @@ def test_the_write_ahead_log_stays_short_beside_filtered_reads(
         turn = 0
         while not done.is_set():
             turn += 1
-            assert embedded.search(unit_vectors(reader * 1_000 + turn, 1), 5, {"match": {"group": "g1"}})[0]
+            assert embedded.search(unit_vectors(reader * 1_000 + turn, 1), 5, {"$id": {"$ne": ""}, "group": "g1"})[
+                0
+            ]
 
     with ThreadPoolExecutor(READERS) as pool:
         calls = [pool.submit(read, reader) for reader in range(READERS)]

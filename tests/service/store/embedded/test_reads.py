@@ -21,7 +21,7 @@ def filled(embedded: EmbeddedStore) -> EmbeddedStore:
 
 
 def search(store: EmbeddedStore) -> list[str]:
-    (hits,) = store.search(unit_vectors(0, 1), 5, {"match": {"seed": 1}})
+    (hits,) = store.search(unit_vectors(0, 1), 5, {"seed": 1})
     return [hit.id for hit in hits]
 
 

@@ -243,8 +243,8 @@ def test_a_damaged_block_of_the_log_loses_its_items_by_name_and_no_others(
     ]
     assert [found.id for found in walk(store)] == sorted(set(oracle.kept) - lost)
     assert {hit.id for hit in store.search(unit_vectors(0, 1), 50)[0]} == set(oracle.kept) - lost
-    filtered = store.search(unit_vectors(0, 1), 50, {"match": {"place.camera": 1}})[0]
-    assert {hit.id for hit in filtered} == set(oracle.ids({"match": {"place.camera": 1}})) - lost
+    filtered = store.search(unit_vectors(0, 1), 50, {"place.camera": 1})[0]
+    assert {hit.id for hit in filtered} == set(oracle.ids({"place.camera": 1})) - lost
     for name in lost:
         with pytest.raises(errors.StoreFailedError, match=f"{name}' is damaged .* upsert it again or delete it"):
             store.get([name])

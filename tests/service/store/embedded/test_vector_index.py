@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sfsc_service.store.embedded.changes import Int64
 from sfsc_service.store.embedded.index import faiss_rows
 from sfsc_service.store.embedded.index import vector_index as index_module
+from sfsc_service.store.embedded.index.allowed import Allowed
 from sfsc_service.store.embedded.index.faiss_rows import AcceleratedRows, HostRows, make_index, probe
 from sfsc_service.store.embedded.index.vector_index import MappedRows, VectorIndex, VersionNotIndexedError
 from sfsc_service.store.errors import DeviceUnavailableError
@@ -66,7 +67,7 @@ def assert_equal(
     index: VectorIndex, rows: dict[int, Float32], queries: Float32, k: int, among: Any = None
 ) -> None:
     selected = rows if among is None else {sequence: rows[sequence] for sequence in among.tolist()}
-    answers = index.search(queries, k, among)
+    answers = index.search(queries, k, None if among is None else Allowed.all_of(among))
     found = [list(zip(r.scores.tolist(), r.sequences.tolist(), strict=True)) for r in answers]
     assert found == [brute_force(selected, query, k) for query in queries]
 
@@ -223,8 +224,8 @@ def test_what_is_not_in_the_index_cannot_be_searched_among(empty: Any) -> None:
     index.apply(np.array([2]), NONE, np.empty((0, 0), np.float32))
     for among in ([2], [1, 2], [0], [6], [1, 99]):
         with pytest.raises(VersionNotIndexedError):
-            index.search(unit_vectors(2, 1, D), 1, np.array(among))
-    (answer,) = index.search(unit_vectors(2, 1, D), 9, np.array([5, 1]))
+            index.search(unit_vectors(2, 1, D), 1, Allowed.all_of(np.array(among)))
+    (answer,) = index.search(unit_vectors(2, 1, D), 9, Allowed.all_of(np.array([1, 5])))
     assert sorted(answer.sequences.tolist()) == [1, 5]
 
 

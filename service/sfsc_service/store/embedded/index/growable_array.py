@@ -28,6 +28,11 @@ class GrowableArray(Generic[Scalar]):
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def nbytes(self) -> int:
+        """Of the array and the room behind it."""
+        return self._buffer.nbytes
+
     def view(self) -> npt.NDArray[Scalar]:
         """The array itself, writable; `extend` may move the data, so do not keep it beyond the next call."""
         return self._buffer[: self._count]

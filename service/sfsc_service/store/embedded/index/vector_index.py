@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from sfsc_bundle.runner import Device
 from sfsc_service.store.embedded.changes import Int64
+from sfsc_service.store.embedded.index.allowed import Allowed
 from sfsc_service.store.embedded.index.faiss_rows import HostRows, make_index
 from sfsc_service.store.embedded.index.vector_rows import TopK, VectorRows
 from sfsc_service.store.embedded.rwlock import ReadWriteLock
@@ -177,16 +178,16 @@ class VectorIndex:
                 raise VersionNotIndexedError
             return self._rows.vectors(positions)
 
-    def search(self, queries: Float32, k: int, selected: Int64 | None = None) -> list[TopK]:
-        """The min(k, rows) best for each of `queries` [n, D], n > 0; `selected`: of these versions only.
+    def search(self, queries: Float32, k: int, allowed: Allowed | None = None) -> list[TopK]:
+        """The min(k, rows) best for each of `queries` [n, D], n > 0; `allowed`: among these versions only.
 
         Raises:
-            VersionNotIndexedError: one of `selected` is not in the index.
+            VersionNotIndexedError: one of `allowed` is not in the index.
         """
         with self._lock.shared():
             rows = self._rows
-            positions = None if selected is None else np.sort(rows.positions_of(selected))
-            if selected is not None and positions is not None and len(positions) < len(selected):
+            positions = None if allowed is None else rows.positions_of_allowed(allowed)
+            if allowed is not None and positions is not None and len(positions) < allowed.size:
                 raise VersionNotIndexedError
             available = rows.live_count if positions is None else len(positions)
             if available <= max(self._few_rows, 2 * k):

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sfsc_service.store.embedded.changes import Int64
+from sfsc_service.store.embedded.index.allowed import Allowed
 from sfsc_service.store.embedded.index.faiss_rows import HostRows
 from sfsc_service.store.embedded.index.growable_array import GrowableArray
 from sfsc_service.store.protocol import Float32
@@ -103,6 +104,11 @@ class VectorRows:
         positions, wanted = positions[inside], sequences[inside]
         found: Int64 = positions[(known[positions] == wanted) & self._live.view()[positions]]
         return found
+
+    def positions_of_allowed(self, allowed: Allowed) -> Int64:
+        """The positions of these versions, ascending; unknown and deleted ones are left out."""
+        positions = allowed.positions_in(self._sequences.view())
+        return positions[self._live.view()[positions]]
 
     def live_positions(self) -> Int64:
         return np.flatnonzero(self._live.view())

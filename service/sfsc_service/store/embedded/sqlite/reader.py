@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sfsc_service.store.embedded.changes import Int64
+from sfsc_service.store.embedded.changes import Int64, Versions
 from sfsc_service.store.embedded.rwlock import ReadWriteLock
 from sfsc_service.store.embedded.sqlite.row_checksum import row_is_whole
 from sfsc_service.store.embedded.sqlite.schema import (
@@ -25,6 +25,7 @@ from sfsc_service.store.embedded.sqlite.schema import (
     connect_read_only,
 )
 from sfsc_service.store.filters.sql import Condition
+from sfsc_service.store.filters.terms import Scalar
 from sfsc_service.store.protocol import WidthReason
 
 __all__ = ["Contents", "DatabaseReader", "ItemRow", "MalformedMetadataError", "ReaderPool"]
@@ -93,6 +94,18 @@ class DatabaseReader:
         """The first `limit` rows by sequence number above `sequence`."""
         return self._rows(f"{_ROWS} WHERE sequence > ? ORDER BY sequence LIMIT ?", sequence, limit)
 
+    def versions_above(self, sequence: int, limit: int) -> Versions:
+        """What filters judge of the first `limit` versions above `sequence`."""
+        query = "SELECT sequence, width, created, metadata FROM items WHERE sequence > ? ORDER BY sequence LIMIT ?"
+        rows = self._connection.execute(query, (sequence, limit)).fetchall()
+        sequences, widths, created, metadata = zip(*rows, strict=True) if rows else ((), (), (), ())
+        return Versions(np.array(sequences, np.int64), widths, created, metadata)
+
+    def ids_at(self, sequences: Int64) -> dict[str, int]:
+        """The ids of these versions, with their numbers; a version that is no longer current is left out."""
+        query = "SELECT id, sequence FROM items WHERE sequence IN (SELECT value FROM json_each(?))"
+        return dict(self._connection.execute(query, (json.dumps(sequences.tolist()),)))
+
     def select(self, condition: Condition, excluded: Sequence[int]) -> Int64:
         """The sequence numbers of all items that meet `condition`, ascending, without `excluded`.
 
@@ -101,7 +114,9 @@ class DatabaseReader:
         """
         sql, values = _guarded(condition, excluded)
         try:
-            found = self._connection.execute(f"SELECT sequence FROM items WHERE {sql}", values)
+            # Without its likelihood, an index that has the collection would be used for every condition.
+            query = f"SELECT sequence FROM items WHERE likelihood(collection = ?, 0.99) AND {sql}"
+            found = self._connection.execute(query, (COLLECTION, *values))
             return np.sort(np.fromiter((number for (number,) in found), np.int64))
         except DatabaseError as error:
             raise _translated(error) from error
@@ -151,7 +166,7 @@ class DatabaseReader:
     def close(self) -> None:
         self._connection.close()
 
-    def _rows(self, sql: str, *values: str | int) -> list[ItemRow]:
+    def _rows(self, sql: str, *values: Scalar) -> list[ItemRow]:
         try:
             return [ItemRow._make(row) for row in self._connection.execute(sql, values)]
         except DatabaseError as error:
@@ -191,7 +206,7 @@ class ReaderPool:
             self._idle.pop().close()
 
 
-def _guarded(condition: Condition | None, excluded: Sequence[int]) -> tuple[str, tuple[str, ...]]:
+def _guarded(condition: Condition | None, excluded: Sequence[int]) -> tuple[str, tuple[Scalar, ...]]:
     """A condition that is not evaluated for `excluded` versions, whose metadata may be no JSON."""
     sql, values = (condition.sql, condition.values) if condition else ("true", ())
     if not excluded:

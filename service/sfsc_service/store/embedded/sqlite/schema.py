@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from sfsc_service.store.errors import FolderMismatchError, StoreFailedError
+from sfsc_service.store.filters.sql import add_functions
 
 __all__ = [
     "BUSY_TIMEOUT_S",
@@ -82,6 +83,7 @@ def connect(path: Path) -> sqlite3.Connection:
     )
     # One damaged text must not fail a query of many rows; its checksum tells.
     connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
+    add_functions(connection)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")

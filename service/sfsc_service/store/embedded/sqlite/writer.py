@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sfsc_service.store.embedded.changes import AppliedChange, ItemColumns, RemovedVersion
+from sfsc_service.store.embedded.changes import AppliedChange, Int64, ItemColumns, RemovedVersion
 from sfsc_service.store.embedded.rwlock import ReadWriteLock
 from sfsc_service.store.embedded.sqlite.row_checksum import row_checksum, row_is_whole
 from sfsc_service.store.embedded.sqlite.schema import (
@@ -32,6 +32,7 @@ __all__ = ["DatabaseWriter"]
 
 _COLUMNS = ", ".join((*ROW_COLUMNS, "checksum"))
 _FIND = f"SELECT {_COLUMNS} FROM items WHERE collection = ? AND id IN (SELECT value FROM json_each(?))"
+_FIND_VERSIONS = f"SELECT {_COLUMNS} FROM items WHERE sequence IN (SELECT value FROM json_each(?))"
 _REMOVE = "DELETE FROM items WHERE sequence IN (SELECT value FROM json_each(?))"
 _INSERT = f"INSERT INTO items ({_COLUMNS}) VALUES (?{', ?' * len(ROW_COLUMNS)})"
 # The write-ahead log is emptied at this size; while reads prevent it, again at each further step; at the largest
@@ -203,10 +204,13 @@ class DatabaseWriter:
         change = AppliedChange(removed=removed, outcomes=_outcomes(items.ids, found))
         kept = sorted({identifier: i for i, identifier in enumerate(items.ids)}.values())
         first = self._take_sequences(len(kept))
+        now = _microseconds()
+        change.created = [_created(found.get(items.ids[i]), now) for i in kept]
         change.sequences = np.arange(first, first + len(kept), dtype=np.int64)
         change.widths = [items.widths[i] for i in kept]
+        change.metadata = [items.metadata[i] for i in kept]
         change.vectors = items.vectors if len(kept) == len(items.ids) else items.vectors[kept]
-        self._insert(items, kept, change, found)
+        self._insert(items, kept, change)
         return change
 
     def delete(self, ids: Sequence[str]) -> AppliedChange:
@@ -215,6 +219,12 @@ class DatabaseWriter:
         first = {identifier: i for i, identifier in reversed(list(enumerate(ids)))}
         existed = [identifier in found and first[identifier] == i for i, identifier in enumerate(ids)]
         return AppliedChange(removed=[_removed(row) for row in found.values()], existed=existed)
+
+    def delete_versions(self, sequences: Int64) -> AppliedChange:
+        """Delete these versions; those that are no longer current are passed over."""
+        found = self._remove_rows(_FIND_VERSIONS, json.dumps(sequences.tolist()))
+        self._take_sequences(len(found))
+        return AppliedChange(removed=[_removed(row) for row in found.values()])
 
     def copy_meta(self, spaces: Collection[str], last_sequence: int) -> None:
         """Take over the spaces and the newest change of another database, whose rows follow."""
@@ -241,19 +251,19 @@ class DatabaseWriter:
         return last + 1
 
     def _remove(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Remove the rows of these ids and give them, by id and column, with whether they were `whole`."""
-        rows = self._connection.execute(_FIND, (COLLECTION, json.dumps(ids))).fetchall()
+        return self._remove_rows(_FIND, COLLECTION, json.dumps(ids))
+
+    def _remove_rows(self, query: str, *values: str) -> dict[str, dict[str, Any]]:
+        """Remove the rows that a query finds and give them, by id and column, with whether they were `whole`."""
+        rows = self._connection.execute(query, values).fetchall()
         if rows:
             self._connection.execute(_REMOVE, (json.dumps([row[0] for row in rows]),))
             self._count_checksums(-sum(row[-1] for row in rows))
         found = (dict(zip(ROW_COLUMNS, row, strict=False)) | {"whole": row_is_whole(row)} for row in rows)
         return {row["id"]: row for row in found}
 
-    def _insert(
-        self, items: ItemColumns, kept: list[int], change: AppliedChange, replaced: dict[str, dict[str, Any]]
-    ) -> None:
+    def _insert(self, items: ItemColumns, kept: list[int], change: AppliedChange) -> None:
         self._insert_spaces(set(items.spaces))
-        now = _microseconds()
         columns = (
             items.ids,
             items.spaces,
@@ -262,11 +272,11 @@ class DatabaseWriter:
             items.metadata,
             items.image_digests,
             items.media_types,
-            [_created(replaced.get(name), now) for name in items.ids],
         )
         values = columns if len(kept) == len(items.ids) else ([column[i] for i in kept] for column in columns)
         rows = [
-            (sequence, COLLECTION, *row) for sequence, *row in zip(change.sequences.tolist(), *values, strict=True)
+            (sequence, COLLECTION, *row)
+            for sequence, *row in zip(change.sequences.tolist(), *values, change.created, strict=True)
         ]
         checksums = list(map(row_checksum, rows))
         self._connection.executemany(_INSERT, [(*row, c) for row, c in zip(rows, checksums, strict=True)])
@@ -298,7 +308,7 @@ def _outcomes(ids: Sequence[str], present: Collection[str]) -> list[Outcome]:
 
 
 def _removed(row: dict[str, Any]) -> RemovedVersion:
-    return RemovedVersion(row["sequence"], row["width"], row["image"], row["whole"])
+    return RemovedVersion(row["sequence"], row["id"], row["width"], row["image"], row["whole"])
 
 
 def _created(replaced: dict[str, Any] | None, now: int) -> int:

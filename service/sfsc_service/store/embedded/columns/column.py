@@ -1,0 +1,157 @@
+"""One field of all items: numbers as they are, every other value as a code from a dictionary.
+
+A field of many different numbers takes 12 bytes an item. A number that float64 does not hold exactly gets a code.
+"""
+
+import operator
+import sys
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from itertools import compress
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sfsc_service.store.embedded.changes import Int64
+from sfsc_service.store.embedded.index.growable_array import GrowableArray
+from sfsc_service.store.filters.terms import Comparison, Scalar, identity
+
+__all__ = ["Column", "Mask"]
+
+Mask = npt.NDArray[np.bool_]
+
+_MISSING, _NUMBER, _FIRST_CODE = 0, 1, 2
+# A dictionary's entry beside the value itself; an element of a set.
+_ENTRY_BYTES = 150
+_ELEMENT_BYTES = 100
+# For more values than these, one pass with a table costs less than one for each.
+_FEW_VALUES = 8
+_COMPARE: dict[Comparison, Callable[[Any, Any], Any]] = {
+    "$gt": operator.gt,
+    "$gte": operator.ge,
+    "$lt": operator.lt,
+    "$lte": operator.le,
+}
+
+
+class Column:
+    """Masks are [n], n ≤ rows: the field is missing in all rows after the last one that has it."""
+
+    def __init__(self) -> None:
+        self._codes: GrowableArray[np.int32] = GrowableArray(np.int32)
+        self._numbers: GrowableArray[np.float64] = GrowableArray(np.float64)
+        self._code_of: dict[Hashable, int] = {}
+        self._dictionary_bytes = 0
+
+    @property
+    def nbytes(self) -> int:
+        """About what it takes of memory."""
+        return self._codes.nbytes + self._numbers.nbytes + self._dictionary_bytes
+
+    def extend(self, rows: Sequence[int], values: Sequence[Hashable]) -> None:
+        """Note the values of further rows, which ascend and come after all before."""
+        codes = [
+            code or self._code(value) for code, value in zip(map(self._code_of.get, values), values, strict=True)
+        ]
+        _put(self._codes, rows, codes, _MISSING)
+        plain = [code == _NUMBER for code in codes]
+        if any(plain):
+            _put(self._numbers, list(compress(rows, plain)), list(compress(values, plain)), np.nan)
+
+    def keep(self, rows: Int64) -> None:
+        """Keep only these rows, which ascend; they are counted from 0 again."""
+        codes, numbers = self._codes.view(), self._numbers.view()
+        codes, numbers = codes[rows[rows < len(codes)]], numbers[rows[rows < len(numbers)]]
+        used = np.zeros(_FIRST_CODE + len(self._code_of), np.bool_)
+        used[codes] = True
+        used[:_FIRST_CODE] = True
+        fresh = np.cumsum(used) - 1
+        self._codes = GrowableArray(np.int32, (), [fresh[codes]])
+        self._numbers = GrowableArray(np.float64, (), [numbers])
+        self._code_of = {value: int(fresh[code]) for value, code in self._code_of.items() if used[code]}
+        self._dictionary_bytes = sum(map(_size, self._code_of))
+
+    def exists(self) -> Mask:
+        found: Mask = self._codes.view() != _MISSING
+        return found
+
+    def equals(self, values: Iterable[Scalar]) -> Mask:
+        """Which are equal to one of `values`."""
+        identities = {identity(value) for value in values}
+        numbers: list[Any] = [value for value in identities if _is_plain_number(value)]
+        found = self._with_codes([self._code_of[value] for value in identities if value in self._code_of])
+        if numbers and len(self._numbers):
+            stored = self._numbers.view()
+            if len(numbers) <= _FEW_VALUES:
+                for number in numbers:
+                    found[: len(stored)] |= stored == number
+            else:
+                found[: len(stored)] |= np.isin(stored, np.array(numbers, np.float64))
+        return found
+
+    def compares(self, comparison: Comparison, bound: str | int | float) -> Mask:
+        """Which are of the bound's kind, number or text, and compare with it so."""
+        compare = _COMPARE[comparison]
+        kind = str if isinstance(bound, str) else int
+        found = self._with_codes(
+            [c for v, c in self._code_of.items() if isinstance(v, kind) and compare(v, bound)]
+        )
+        if not isinstance(bound, str):
+            stored = self._numbers.view()
+            compare, limit = _exact(comparison, bound)
+            found[: len(stored)] |= compare(stored, limit)
+        return found
+
+    def contains(self, value: Scalar) -> Mask:
+        """Which are lists with this element."""
+        wanted = identity(value)
+        return self._with_codes([c for v, c in self._code_of.items() if isinstance(v, frozenset) and wanted in v])
+
+    def _code(self, value: Hashable) -> int:
+        if _is_plain_number(value):
+            return _NUMBER
+        code = self._code_of.get(value)
+        if code is None:
+            code = self._code_of[value] = _FIRST_CODE + len(self._code_of)
+            self._dictionary_bytes += _size(value)
+        return code
+
+    def _with_codes(self, codes: Sequence[int]) -> Mask:
+        stored = self._codes.view()
+        if not codes:
+            return np.zeros(len(stored), np.bool_)
+        if len(codes) == 1:
+            found: Mask = stored == codes[0]
+            return found
+        table = np.zeros(_FIRST_CODE + len(self._code_of), np.bool_)
+        table[codes] = True
+        return np.take(table, stored)
+
+
+def _put(array: GrowableArray[Any], rows: Sequence[int], values: Sequence[Any], missing: float) -> None:
+    start = len(array)
+    fresh = np.full(rows[-1] + 1 - start, missing, array.view().dtype)
+    fresh[np.asarray(rows) - start] = values
+    array.extend(fresh)
+
+
+def _is_plain_number(value: Hashable) -> bool:
+    """Whether it is a number that float64 holds exactly."""
+    return isinstance(value, float) or (isinstance(value, int) and float(value) == value)
+
+
+def _exact(comparison: Comparison, bound: int | float) -> tuple[Callable[[Any, Any], Any], float]:
+    """A comparison with a float64 that holds for the same float64 numbers as the one with `bound`."""
+    limit = float(bound)
+    if limit == bound:
+        return _COMPARE[comparison], limit
+    # No float64 lies between the bound and the one that is nearest to it.
+    below = comparison in ("$lt", "$lte")
+    if limit > bound:
+        return (operator.lt if below else operator.ge), limit
+    return (operator.le if below else operator.gt), limit
+
+
+def _size(value: Hashable) -> int:
+    elements = sum(_ELEMENT_BYTES + len(str(one)) for one in value) if isinstance(value, frozenset) else 0
+    return _ENTRY_BYTES + sys.getsizeof(value) + elements

@@ -1,0 +1,150 @@
+"""The columns beside the index: filters judged by them agree with brute force, whatever happens to the columns."""
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sfsc_service.store.embedded.columns.table import ColumnTable
+from sfsc_service.store.embedded.store import EmbeddedStore
+from sfsc_service.store.filters.language import parse
+from sfsc_service.store.protocol import Item
+from tests.service.store.agreement import assert_search_agrees
+from tests.service.store.making import DIMENSION, SPACE, make_item, unit_vectors
+from tests.service.store.oracle import Oracle
+
+FILTERS: list[dict[str, Any]] = [
+    {"camera": 3},
+    {"camera": {"$ne": 3}},
+    {"place.city": {"$in": ["a", "b"]}},
+    {"time": {"$gte": 20, "$lt": 60}},
+    {"note": {"$exists": True}},
+    {"tags": {"$contains": 2}},
+    {"$or": [{"camera": 1}, {"$not": {"place.city": "a"}}], "$width": {"$gte": "0.5"}},
+]
+
+
+def item(number: int, turn: int = 0) -> Item:
+    metadata = {
+        "camera": (number + turn) % 5,
+        "place": {"city": "abc"[number % 3]},
+        "time": number + turn / 2,
+        "tags": [number % 4, "x"],
+        **({"note": f"n{number}"} if number % 7 == turn else {}),
+    }
+    return replace(make_item(f"i{number:03}", 100 * turn + number), metadata=metadata)
+
+
+class Pair:
+    """A store and what should be in it."""
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        self._folder, self._options = folder, options
+        self.oracle = Oracle()
+        self.store = EmbeddedStore(folder, SPACE, DIMENSION, **options)
+
+    def reopen(self) -> None:
+        self.store.close()
+        self.store = EmbeddedStore(self._folder, SPACE, DIMENSION, **self._options)
+
+    def upsert(self, items: list[Item]) -> None:
+        self.oracle.upsert(items)
+        self.store.upsert(items)
+
+    def delete(self, ids: list[str]) -> None:
+        self.oracle.delete(ids)
+        self.store.delete(ids)
+
+    def judged(self) -> list[bool]:
+        """Which of FILTERS are judged by columns."""
+        filters = self.store._filters
+        with filters.unchanged():
+            return [filters.select(parse(document)) is not None for document in FILTERS]
+
+    def agree(self) -> None:
+        for document in FILTERS:
+            assert_search_agrees(self.store, self.oracle, unit_vectors(9, 2), document)
+            assert self.store.count(document) == len(self.oracle.ids(document))
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    made = Pair(tmp_path)
+    yield made
+    made.store.close()
+
+
+def test_columns_follow_every_change_and_a_start(pair: Pair) -> None:
+    pair.upsert([item(n) for n in range(60)])
+    pair.upsert([item(n, turn=1) for n in range(0, 60, 2)])
+    pair.delete([f"i{n:03}" for n in range(0, 60, 3)])
+    assert all(pair.judged())
+    pair.agree()
+    pair.reopen()
+    assert all(pair.judged())
+    pair.agree()
+
+
+def test_removed_rows_are_given_up_when_they_are_many(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sfsc_service.store.embedded.columns.table._MIN_TOMBSTONES", 10)
+    for turn in range(5):
+        pair.upsert([item(n, turn) for n in range(30)])
+        pair.agree()
+    assert len(pair.store._filters._table) < 2 * 30 + 10
+
+
+def test_items_that_are_written_while_columns_are_loaded(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair.upsert([item(n) for n in range(60)])
+    monkeypatch.setattr("sfsc_service.store.embedded.store._SMALL", 0)
+    monkeypatch.setattr("sfsc_service.store.embedded.columns.filter_index._ROWS_AT_ONCE", 3)
+    pair.reopen()
+    assert not any(pair.judged())
+    for turn in range(1, 4):
+        pair.upsert([item(n, turn) for n in range(0, 60, 7)])
+        pair.delete([f"i{n:03}" for n in range(turn, 60, 20)])
+    pair.agree()
+    deadline = time.monotonic() + 20
+    while not all(pair.judged()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    pair.agree()
+
+
+def test_what_has_no_room_in_memory_is_asked_of_the_database(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair = Pair(tmp_path, filter_memory_bytes=60_000)
+    with caplog.at_level(logging.WARNING):
+        for turn in range(4):
+            pair.upsert([item(n, turn) for n in range(40)])
+            pair.agree()
+    assert any(pair.judged())
+    assert not all(pair.judged())
+    assert sum("SFSC_FILTER_MEMORY_BYTES" in line for line in caplog.messages) == 1
+    pair.store.close()
+
+
+def test_columns_that_fail_are_used_no_more(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair.upsert([item(n) for n in range(20)])
+
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(ColumnTable, "append", fail)
+    pair.upsert([item(n, turn=1) for n in range(10, 30)])
+    assert not any(pair.judged())
+    pair.agree()
+
+
+def test_an_item_that_is_replaced_meanwhile_is_not_removed_by_a_filter(pair: Pair) -> None:
+    pair.upsert([item(n) for n in range(10)])
+    versions = pair.store._reads.versions(parse({"camera": 3}))
+    pair.upsert([item(3, turn=5)])
+    change = pair.store._delete_versions(versions)
+    assert [removed.id for removed in change.removed] == ["i008"]
+    pair.delete(["i008"])
+    pair.agree()
