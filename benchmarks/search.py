@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, get_args
 
 import faiss
 import numpy as np
@@ -23,6 +23,7 @@ from live_service import launched
 from load import post
 from result_file import Figure, write_result
 from sfsc_bundle.folder import open_bundle
+from sfsc_service.store.embedded.index.quantised_rows import Quantisation
 from sfsc_service.store.embedded.store import EmbeddedStore
 from sfsc_service.store.protocol import Float32, Item
 
@@ -32,6 +33,7 @@ CALL = 5_000
 CENTRES = 256
 CLIENTS = (16, 64)
 K = 10
+QUERIES = 256
 ROUNDS = 9
 SECONDS = 10
 
@@ -96,6 +98,40 @@ def in_process(
     return figures, data
 
 
+def approximate(
+    folder: Path, kind: Quantisation, queries: Float32, space: str
+) -> tuple[list[Figure], dict[str, Any]]:
+    """A tier beside exact searches of the same store: recall, rate, and how long it is in the making."""
+    began = time.perf_counter()
+    threads = os.cpu_count() or 1
+    store = EmbeddedStore(folder, space, queries.shape[1], threads=threads, quantisation=kind)
+    while store.approximate is None or not store.approximate.rows:
+        time.sleep(0.1)
+    made_s, status = time.perf_counter() - began, store.approximate
+    expected = [{hit.id for hit in hits} for hits in store.search(queries, K)]
+    found = [{hit.id for hit in hits} for hits in store.search_approximately(queries, K)[0]]
+    recall = sum(len(best & some) for best, some in zip(expected, found, strict=True)) / (K * len(queries))
+    one, many = queries[:1], queries[: max(CLIENTS)]
+    exact, quick, exact_many, quick_many = in_turn(
+        [
+            lambda: store.search(one, K),
+            lambda: store.search_approximately(one, K),
+            lambda: store.search(many, K),
+            lambda: store.search_approximately(many, K),
+        ]
+    )
+    store.close()
+    goals = (">= 0.98", ">= 10") if kind == "ivf" else (None, None)
+    figures = [
+        Figure(f"{kind}, recall@{K}", recall, "", goals[0]),
+        Figure(f"{kind}, rate ÷ exact, one query", exact / quick, "", goals[1]),
+        Figure(f"{kind}, rate ÷ exact, {len(many)} queries in a call", exact_many / quick_many, ""),
+        Figure(f"{kind}, ready after", made_s, "s"),
+    ]
+    times = {"exact_ms": exact, "ms": quick, "exact_many_ms": exact_many, "many_ms": quick_many}
+    return figures, {kind: {**times, "measured_recall": status.recall}}
+
+
 def over_http(folder: Path, queries: Float32, space: str, products_ms: dict[int, float]) -> list[Figure]:
     """Answers a second to clients that send the next search as soon as they have an answer."""
     with tempfile.TemporaryDirectory() as work:
@@ -131,6 +167,10 @@ def main() -> None:
         figures, data = in_process(folder, vectors, queries, manifest.space)
         products = {count: data[f"{count} queries"]["blas_ms"] for count in CLIENTS}
         del vectors
+        for kind in get_args(Quantisation):
+            more, times = approximate(folder, kind, drawn(QUERIES, manifest.dimension, SEED + 3), manifest.space)
+            figures += more
+            data |= times
         figures += over_http(folder, queries, manifest.space, products)
     data |= {"items": options.items, "load average at the end": os.getloadavg()[0]}
     for figure in figures:
