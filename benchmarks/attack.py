@@ -1,6 +1,6 @@
 """What one hostile client does to everybody else: every attack of attacks.py against a real `sfsc serve`.
 
-    python benchmarks/attack.py                    # all of them, in a control group of 512 MB
+    python benchmarks/attack.py                    # all, in a control group of 512 MB; run again, it goes on
     python benchmarks/attack.py --only WORD …      # those whose name has one of the words; writes nothing
 
 The service runs in a control group of its own with `--memory` MB (root and a writable /sys/fs/cgroup), else
@@ -16,6 +16,7 @@ import contextlib
 import json
 import mmap
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,9 +33,11 @@ from live_service import launched
 from loop_lag import GAUGE
 from mixed_traffic import image
 from result_file import Figure, write_result
+from sfsc_bundle.atomic_file import write_file
 
 LAG = Path(__file__).with_name("loop_lag.py")
 ATTACK = Path(__file__).with_name("attacks.py")
+TRIALS = Path("runs/attack")
 HITS = 1024
 PAUSE_S = 0.01
 """Between two requests of the normal client."""
@@ -82,7 +85,15 @@ def main() -> None:
     trials: list[Trial] = []
     with tempfile.TemporaryDirectory() as work, control_group(arguments.memory) as group:
         print(f"control group: {group or 'none: memory is measured, not limited'}", flush=True)
-        trials = [trial(name, arguments, Path(work), group) for name in chosen]
+        for name in chosen:
+            kept = TRIALS / f"{arguments.seconds:g} s, {name}.json"
+            if kept.exists() and not arguments.only:
+                trials.append(read_trial(kept))
+                continue
+            trials.append(trial(name, arguments, Path(work), group))
+            if not arguments.only:
+                TRIALS.mkdir(parents=True, exist_ok=True)
+                write_file(kept, json.dumps(asdict(trials[-1])).encode())
     figures = figured(trials, arguments.memory)
     if not arguments.only:
         data = {
@@ -91,6 +102,14 @@ def main() -> None:
             "trials": [asdict(one) for one in trials],
         }
         print(write_result("attack", figures, data, seed=0))
+        shutil.rmtree(TRIALS)
+
+
+def read_trial(kept: Path) -> Trial:
+    """What an earlier run has found of an attack."""
+    found = json.loads(kept.read_bytes())
+    parts = {name: Beside(**found.pop(name)) for name in ("alone", "beside_harmless", "beside")}
+    return Trial(**found, **parts)
 
 
 def trial(name: str, arguments: argparse.Namespace, work: Path, group: Path | None) -> Trial:
