@@ -67,7 +67,7 @@ function line(widths, place, row, mixed, level, current) {
 
 function reading(quality, matrix, mixed, metric, current) {
   const strong = (value) => el("b", {}, points(value));
-  if (quality.widths.length === 1) return ["The network scores ", strong(matrix[0][0]), ` ${NAMES[metric]} in points.`];
+  if (quality.widths.length === 1) return ["The network scores ", strong(matrix[0][0]), ` of 100 points of ${NAMES[metric]}.`];
   const place = quality.widths.indexOf(current);
   if (place < 0) return ["Search with one width, and its row is marked here."];
   const last = quality.widths.length - 1;

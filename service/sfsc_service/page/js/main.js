@@ -24,6 +24,7 @@ import { bindSwitches } from "./switches.js";
 import { Traffic } from "./traffic.js";
 
 const FILLING_MS = 2000;
+const FULL_AFTER = 5;
 const HITS = 10;
 
 async function start() {
@@ -106,14 +107,14 @@ function onlyProblems(error) {
   if (!(error instanceof Problem)) throw error;
 }
 
-/** A demo gallery fills while visitors look on; search again when there is more to find. */
+/** A demo gallery fills, in steps, while visitors look on; search again when there is more to find. */
 async function whileFilling(facts, samples, state, queryImage, search) {
-  let before = null;
-  while (!facts.items || facts.items !== before) {
-    before = facts.items;
+  for (let unchanged = 0; unchanged < FULL_AFTER; ) {
+    const before = facts.items;
     await new Promise((resolve) => setTimeout(resolve, FILLING_MS));
     await facts.refresh().catch(onlyProblems);
     if (facts.items !== before) await refill(samples, state, queryImage, search);
+    unchanged = facts.items && facts.items === before ? unchanged + 1 : 0;
   }
 }
 
