@@ -1,9 +1,8 @@
-"""Durable bulk insertion of vectors over HTTP, in calls of 1,000: base64 lines, a binary matrix, beside sqlite3.
+"""Durable bulk insertion of vectors over HTTP in calls of 1,000: base64 lines and a matrix, beside sqlite3.
 
     python benchmarks/bulk_http.py [--items 20000]
 
-Bodies are made before the clock runs. sqlite3's executemany inserts the same rows in transactions of 1,000, before
-and after each form of body.
+Bodies are made before the clock runs. sqlite3's executemany inserts the same rows in transactions of 1,000.
 """
 
 import argparse

@@ -1,15 +1,19 @@
 """What the commands on a data folder have in common: that nobody else has it, and errors in one sentence."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import importlib.util
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+from sfsc_service.errors import StartError
+from sfsc_service.store.embedded.check import open_reader
 from sfsc_service.store.embedded.lock import FolderLock
 from sfsc_service.store.embedded.opening import DATABASE
 from sfsc_service.store.embedded.sqlite.schema import DatabaseError
-from sfsc_service.store.errors import DatabaseLostError, StoreFailedError
+from sfsc_service.store.embedded.store import EmbeddedStore
+from sfsc_service.store.errors import DatabaseLostError, FolderMismatchError, StoreFailedError
 
-__all__ = ["locked", "storage_errors"]
+__all__ = ["check_pyarrow", "locked", "opened", "storage_errors"]
 
 
 @contextmanager
@@ -28,6 +32,29 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def opened(folder: Path, further_spaces: Collection[str] = ()) -> Iterator[EmbeddedStore]:
+    """The store of a folder, for vectors of the spaces that it has, and of `further_spaces`; closed at the end.
+
+    Raises:
+        FolderMismatchError: the folder has no space of `further_spaces`, so that its vectors cannot be compared.
+        StoreError: it cannot be opened.
+    """
+    with closing(open_reader(folder)) as reader:
+        (space, *others), dimension = reader.spaces(), reader.meta()["dimension"]
+    if further_spaces and not {space, *others} & set(further_spaces):
+        rule = f"must hold vectors of the space {' or '.join(sorted(further_spaces))}"
+        raise FolderMismatchError(f"folder: {folder} {rule}; found {', '.join([space, *others])}")
+    with closing(EmbeddedStore(folder, space, dimension, {*others, *further_spaces})) as store:
+        yield store
+
+
+def check_pyarrow() -> None:
+    """Raises StartError where Parquet files cannot be read and written."""
+    if importlib.util.find_spec("pyarrow") is None:
+        raise StartError("Parquet files need the extra parquet: pip install 'sfsc[parquet]'")
 
 
 @contextmanager

@@ -30,6 +30,8 @@ COMMANDS = {
     "backup": "backup:Backup",
     "restore": "restore:Restore",
     "compact": "compact:Compact",
+    "export": "export:Export",
+    "import": "parquet_import:Import",
     "key": "key:Key",
     "add": "add:Add",
     "search": "search:Search",

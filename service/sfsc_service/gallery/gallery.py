@@ -17,6 +17,7 @@ from sfsc_service.gallery.search_stage import SearchStage, Wanted
 from sfsc_service.gallery.vectors import unit_vector
 from sfsc_service.metrics import Metrics
 from sfsc_service.settings import Settings
+from sfsc_service.store.errors import InvalidInputError
 from sfsc_service.store.protocol import (
     ApproximateStatus,
     EncodedImage,
@@ -283,7 +284,10 @@ class Gallery:
         return render(self._store.search(vector[None], k, filter)[0])
 
     def _commit(self, items: Sequence[Item]) -> list[Outcome | Exception]:
-        errors = self._store.check(items)
+        try:
+            return list(self._store.upsert(items))
+        except InvalidInputError:  # some are refused; which, is seldom asked
+            errors = self._store.check(items)
         accepted = [item for item, error in zip(items, errors, strict=True) if error is None]
         outcomes = iter(self._store.upsert(accepted))
         return [error or next(outcomes) for error in errors]

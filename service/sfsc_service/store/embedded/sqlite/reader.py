@@ -134,6 +134,10 @@ class DatabaseReader:
         """The numbers of the gallery as a whole, see schema.create_tables."""
         return dict(self._connection.execute("SELECT name, value FROM meta"))
 
+    def spaces(self) -> list[str]:
+        """The spaces of all vectors, present and past."""
+        return [name for (name,) in self._connection.execute("SELECT name FROM spaces ORDER BY name")]
+
     def image_digests(self) -> list[str]:
         """The digests of all images that items refer to, each once."""
         return [

@@ -1,0 +1,41 @@
+"""`sfsc export`: all items of a data folder as Parquet files."""
+
+from pathlib import Path
+
+from pydantic_settings import CliPositionalArg, CliToggleFlag
+from rich.console import Console
+
+from sfsc_bundle.progress import counting
+from sfsc_service.cli.folder import check_pyarrow, opened, storage_errors
+from sfsc_service.cli.printing import PrintingCommand
+from sfsc_service.settings import setting
+from sfsc_service.store.parquet import MANIFEST, export_items
+
+__all__ = ["Export"]
+
+
+class Export(PrintingCommand):
+    """Write all items of a data folder that no service has open, or of a backup, as Parquet files.
+
+    Repeated after an interruption, it goes on where it was.
+
+    example: sfsc export backups/monday exported --images
+    """
+
+    data: CliPositionalArg[Path] = setting(..., "folder", "the data folder; also SFSC_DATA")
+    to: CliPositionalArg[Path] = setting(..., "folder", "a new folder, or one of an interrupted export")
+    images: CliToggleFlag[bool] = setting(False, "flag", "with the stored images")
+
+    def run(self) -> None:
+        """Export. Raises StoreError, and StartError where pyarrow is missing."""
+        check_pyarrow()
+        with (
+            storage_errors(),
+            opened(self.data) as store,
+            counting(Console(stderr=True), "exported") as progress,
+        ):
+            found = export_items(store, self.to, images=self.images, progress=progress)
+        if self.as_json:
+            self.print_json({"items": found.items, "images": found.images, "parts": len(found.parts)})
+        else:
+            print(f"{found.items} items and {found.images} images are in {self.to}; {MANIFEST} has the checksums")
