@@ -36,7 +36,9 @@ def one(browser: Browser, single: Live) -> Iterator[GalleryPage]:
 def test_nothing_is_said_of_several_widths(one: GalleryPage, view: str) -> None:
     one.open(view).shows(one.ask(SAMPLE, width="1.0"))
     expect(one.page.locator("#answer .sentence")).to_have_text("Embedded at width 1.0.")
-    expect(one.page.locator("#matrix-reading")).to_contain_text(re.compile(r"The network scores \d+\.\d of 100 points of mAP\."))
+    expect(one.page.locator("#matrix-reading")).to_contain_text(
+        re.compile(r"The network scores \d+\.\d of 100 points of mAP\.")
+    )
     assert SEVERAL.findall(one.page.locator("body").inner_text()) == []
     expect(one.page.locator("input[type=range]:visible")).to_have_count(0)
     expect(one.page.locator(".meter:first-child .row")).to_have_count(1)
