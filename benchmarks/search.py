@@ -1,6 +1,6 @@
 """Searches in a large gallery: one by one and many at a time, beside faiss and BLAS over the same vectors.
 
-    python benchmarks/search.py [--items 1000000]
+    python benchmarks/search.py [--items 1000000] [--folder FOLDER]
 
 Clustered vectors of the demo bundle's dimension. What is compared is measured in turn in one run. "BLAS product":
 numpy's product of the vectors with as many queries as there are clients, without looking for the best of it.
@@ -157,13 +157,15 @@ def main() -> None:
     """Fill, search, print and store the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=1_000_000)
+    parser.add_argument("--folder", type=Path, help="keep the gallery here, and use one that is here")
     options = parser.parse_args()
     manifest = open_bundle(BUNDLE).manifest
     vectors = drawn(options.items, manifest.dimension, SEED + 1)
     queries = drawn(max(CLIENTS), manifest.dimension, SEED + 2)
     with tempfile.TemporaryDirectory() as work:
-        folder = Path(work) / "store"
-        fill(folder, vectors, manifest.space)
+        folder = options.folder or Path(work) / "store"
+        if not folder.exists():
+            fill(folder, vectors, manifest.space)
         figures, data = in_process(folder, vectors, queries, manifest.space)
         products = {count: data[f"{count} queries"]["blas_ms"] for count in CLIENTS}
         del vectors
