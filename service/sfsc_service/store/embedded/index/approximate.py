@@ -12,12 +12,14 @@ Invariants:
 import logging
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 
 from sfsc_bundle.thread_priority import lower_priority
 from sfsc_service.store.embedded.changes import Int64
+from sfsc_service.store.embedded.index.faiss_rows import BestRows, make_index
 from sfsc_service.store.embedded.index.quantised_rows import Quantisation, QuantisedRows, sample_size
 from sfsc_service.store.embedded.index.vector_index import VectorIndex
 from sfsc_service.store.embedded.index.vector_rows import TopK
@@ -31,8 +33,9 @@ _CANDIDATES_PER_HIT = 4
 _LEAST_CANDIDATES = 64
 _MAX_K = 1_024
 # Rows are added to those that searches use in parts so small that no search waits for long.
-_ROWS_AT_ONCE = 512
-_READ_AT_ONCE = 8_192
+_ROWS_AT_ONCE = 256
+# Changes wait while rows are read or compared, and this thread may get little of a core.
+_READ_AT_ONCE = 4_096
 # So many new rows are searched exactly at hardly any cost.
 _MAX_MISSING = 1_024
 _DEAD_SHARE = 0.25
@@ -40,6 +43,7 @@ _GROWTH = 3.0
 _MEASURED_GROWTH = 1.25
 _MEASURED_QUERIES = 128
 _MEASURED_K = 10
+_QUERIES_AT_ONCE = 8
 _RECALL = 0.99
 # Many small changes cause one look at what has changed.
 _PAUSE_S = 0.05
@@ -130,7 +134,7 @@ class ApproximateSearch:
             self._build(rows)
             return
         if self._index.count_after(built.covered) > _MAX_MISSING:
-            self._extend(built, _ROWS_AT_ONCE)
+            self._extend(built)
         if rows > _MEASURED_GROWTH * built.measured_for:
             self._measure(built)
 
@@ -143,7 +147,7 @@ class ApproximateSearch:
         sample = self._index.sample(sample_size(self._quantisation, rows), self._rng)
         built = _Built(QuantisedRows(self._quantisation, sample, rows, self._threads), 0, rows)
         del sample
-        self._extend(built, _READ_AT_ONCE)
+        self._extend(built)
         self._measure(built)
         if self._closing.is_set():
             return
@@ -160,15 +164,15 @@ class ApproximateSearch:
             built.recall,
         )
 
-    def _extend(self, built: _Built, at_once: int) -> None:
+    def _extend(self, built: _Built) -> None:
         """Add the rows that are newer than `built`."""
         while not self._closing.is_set():
             sequences, vectors = self._index.rows_after(built.covered, _READ_AT_ONCE)
             if not len(sequences):
                 return
-            for first in range(0, len(sequences), at_once):
-                part = slice(first, first + at_once)
-                with self._lock.exclusive():
+            for first in range(0, len(sequences), _ROWS_AT_ONCE):
+                part = slice(first, first + _ROWS_AT_ONCE)
+                with self._lock.exclusive() if built is self._built else nullcontext():
                     built.rows.add(sequences[part], vectors[part])
                     built.covered = int(sequences[part][-1])
 
@@ -180,21 +184,27 @@ class ApproximateSearch:
             built.rows.probes = min(2 * built.rows.probes, built.rows.lists)
         built.recall = self._recall(built, *self._measurement())
 
-    def _measurement(self) -> tuple[Float32, list[Int64]]:
-        """Some of the vectors as queries, and the sequence numbers of their nearest ones."""
-        queries = self._index.sample(_MEASURED_QUERIES, self._rng)
-        expected: list[Int64] = []
-        for first in range(0, len(queries), _MEASURED_QUERIES // 8):
-            if self._closing.is_set():
-                return queries[:0], []
-            part = queries[first : first + _MEASURED_QUERIES // 8]
-            expected += [best.sequences for best in self._index.search(part, _MEASURED_K + 1)]
-        return queries, expected
+    def _measurement(self) -> tuple[Float32, Int64]:
+        """Some of the vectors as queries [n, D], and the sequence numbers [n, k] of their nearest ones.
 
-    def _recall(self, built: _Built, queries: Float32, expected: list[Int64]) -> float:
+        The index is read in parts: a search of all of it by a thread of low priority would hold changes up.
+        """
+        queries = self._index.sample(_MEASURED_QUERIES, self._rng)
+        best, read = BestRows(len(queries), _MEASURED_K + 1), 0
+        while not self._closing.is_set():
+            sequences, vectors = self._index.rows_after(read, _READ_AT_ONCE)
+            if not len(sequences):
+                break
+            rows = make_index(self._index.dimension, "cpu", 1, [vectors])
+            scores, positions = rows.search(queries, min(_MEASURED_K + 1, len(rows)), None)
+            best.add(scores, sequences[positions], 0)
+            read = int(sequences[-1])
+        return queries, best.result()[1]
+
+    def _recall(self, built: _Built, queries: Float32, expected: Int64) -> float:
         """The share of the nearest vectors that are found; a vector itself, the first one, does not count."""
-        if not expected:
-            return 1.0
-        found = self._search(built, queries, _MEASURED_K + 1)
+        found: list[TopK] = []
+        for first in range(0, len(queries), _QUERIES_AT_ONCE):
+            found += self._search(built, queries[first : first + _QUERIES_AT_ONCE], _MEASURED_K + 1)
         shares = [np.isin(wanted[1:], one.sequences).mean() for wanted, one in zip(expected, found, strict=True)]
         return float(np.mean(shares))

@@ -22,7 +22,7 @@ from sfsc_service.store.embedded.index.threads import in_threads
 from sfsc_service.store.errors import DeviceUnavailableError
 from sfsc_service.store.protocol import Float32
 
-__all__ = ["AcceleratedRows", "HostRows", "make_index", "probe"]
+__all__ = ["AcceleratedRows", "BestRows", "HostRows", "make_index", "probe"]
 
 # The classic GPU indexes take no larger k.
 _MAX_DEVICE_K = 2048
@@ -75,7 +75,7 @@ class HostRows:
 
         Where the mask has fewer than k rows, the last positions are -1.
         """
-        best = _Best(len(queries), k)
+        best = BestRows(len(queries), k)
         parts = list(self._parts())
 
         def search_part(part: tuple[int, Float32]) -> SearchResult | None:
@@ -193,7 +193,7 @@ def probe(index: Any, dimension: int) -> None:
         raise DeviceUnavailableError(f"device: {rule}; found them off by {error:.1e}")
 
 
-class _Best:
+class BestRows:
     """The k best of the results of several searches."""
 
     def __init__(self, queries: int, k: int) -> None:
