@@ -59,12 +59,12 @@ class Reads:
         return self._repeated(lambda: self._search(queries, k, term))
 
     def search_approximately(
-        self, approximate: ApproximateSearch, queries: Float32, k: int
+        self, approximate: ApproximateSearch | None, queries: Float32, k: int
     ) -> tuple[list[list[Hit]], bool]:
         """About the best hits for each of `queries` [n, D], n > 0, and whether they are exactly the best ones."""
 
         def attempt() -> tuple[list[list[Hit]], bool]:
-            found = approximate.search(queries, k)
+            found = None if approximate is None else approximate.search(queries, k)
             exact = found is None
             return self._hits(self._index.search(queries, k) if found is None else found), exact
 

@@ -328,11 +328,7 @@ class EmbeddedStore:
     def search_approximately(self, vectors: Float32, k: int) -> tuple[list[list[Hit]], bool]:
         with self._calls.call():
             queries = self._checked_queries(vectors, k)
-            if not len(queries):
-                return [], True
-            if self._approximate is None:
-                return self._reads.search(queries, k, None), True
-            return self._reads.search_approximately(self._approximate, queries, k)
+            return self._reads.search_approximately(self._approximate, queries, k) if len(queries) else ([], True)
 
     @property
     def approximate(self) -> ApproximateStatus | None:
