@@ -24,6 +24,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -108,8 +109,7 @@ def main() -> None:
 def read_trial(kept: Path) -> Trial:
     """What an earlier run has found of an attack."""
     found = json.loads(kept.read_bytes())
-    parts = {name: Beside(**found.pop(name)) for name in ("alone", "beside_harmless", "beside")}
-    return Trial(**found, **parts)
+    return Trial(**found | {name: Beside(**found[name]) for name in ("alone", "beside_harmless", "beside")})
 
 
 def trial(name: str, arguments: argparse.Namespace, work: Path, group: Path | None) -> Trial:
@@ -168,7 +168,9 @@ def beside(client: httpx.Client, gauge: mmap.mmap, callers: list[str], seconds: 
         running.stdin.flush()
     GAUGE.pack_into(gauge, 0, 0.0, 0.0)
     took, refused = normal_client(client, small, time.monotonic() + seconds)
-    told = json.loads(running.communicate()[0]) if running else {"statuses": {}, "bytes": 0}
+    told: dict[str, Any] = {"statuses": {}, "bytes": 0}
+    if running:
+        told = json.loads(running.communicate()[0])
     freeze_s, own_freeze_s = GAUGE.unpack_from(gauge)
     p50, p99 = np.quantile(took or [float("inf")], [0.5, 0.99])
     sent_mb = told["bytes"] / 2**20 / seconds

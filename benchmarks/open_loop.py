@@ -31,13 +31,16 @@ CONNECTIONS = 64
 class Answered:
     """One request: when it was to be sent (seconds from the start), its latency, status and width.
 
-    `status` 0: no answer came.
+    `status` 0: no answer came. `sent_late_ms`: by how much it was sent later than it was to be, as the generator
+    had no time. `service_ms`: how long it took by the service's own clock; 0 where the answer does not say.
     """
 
     at: float
     latency_ms: float
     status: int
     width: str
+    sent_late_ms: float
+    service_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ class _Connection(asyncio.Protocol):
         """Send request `number`; the connection must be free."""
         assert self._transport is not None
         self._request = number
+        self._load.sent(number)
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -102,21 +106,22 @@ class _Connection(asyncio.Protocol):
             return
         answer = bytes(received)
         received.clear()
-        self._finish(int(answer[9:12]), _width(answer), reusable=b"connection: close" not in answer[:head].lower())
+        reusable = b"connection: close" not in answer[:head].lower()
+        self._finish(int(answer[9:12]), _width(answer), _service_ms(answer), reusable=reusable)
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
         if self._request is not None:
-            self._finish(0, "", reusable=False)
+            self._finish(0, "", 0.0, reusable=False)
         elif self in self._load.free:
             self._load.free.remove(self)
 
-    def _finish(self, status: int, width: str, *, reusable: bool) -> None:
+    def _finish(self, status: int, width: str, service_ms: float, *, reusable: bool) -> None:
         number, self._request = self._request, None
         assert number is not None
         if reusable:
             self._load.free.append(self)
-        self._load.ended(number, status, width)
+        self._load.ended(number, status, width, service_ms)
 
 
 def _content_length(received: bytearray, head: int) -> int:
@@ -130,13 +135,19 @@ def _width(answer: bytes) -> str:
     return answer[at + 9 : answer.find(b'"', at + 9)].decode() if at >= 0 else ""
 
 
+def _service_ms(answer: bytes) -> float:
+    at = answer.rfind(b'"total":')
+    return float(answer[at + 8 :].split(b"}", 1)[0].split(b",", 1)[0]) if at >= 0 else 0.0
+
+
 class _Load:
     """The requests of one plan and their outcomes."""
 
     def __init__(self, port: int, path: str, times: Sequence[float], bodies: Sequence[bytes]) -> None:
         self._port, self._times = port, list(times)
         self._requests = [_request(path, body) for body in bodies]
-        self._answers: list[tuple[float, float, int, str] | None] = [None] * len(times)
+        self._answers: list[tuple[float, float, int, str, float, float] | None] = [None] * len(times)
+        self._late_ms: dict[int, float] = {}
         self._left = len(times)
         self._start = 0.0
         self._next = 0
@@ -158,18 +169,26 @@ class _Load:
         except TimeoutError:
             pass
         answers = [
-            one if one is not None else (at, 1000 * ANSWER_TIMEOUT_S, 0, "")
+            one if one is not None else (at, 1000 * ANSWER_TIMEOUT_S, 0, "", 0.0, 0.0)
             for at, one in zip(self._times, self._answers, strict=True)
         ]
         return {"answers": answers, "cpu_s": _cpu_s() - before, "seconds": time.monotonic() - self._start}
 
-    def ended(self, number: int, status: int, width: str) -> None:
+    def sent(self, number: int) -> None:
+        """Request `number` is sent now."""
+        self._late_ms[number] = round(1000 * (time.monotonic() - self._start - self._times[number]), 3)
+
+    def ended(self, number: int, status: int, width: str, service_ms: float) -> None:
         """Request `number` was answered."""
-        at = self._times[number]
-        self._answers[number] = (at, round(1000 * (time.monotonic() - self._start - at), 3), status, width)
+        self._record(number, status, width, service_ms)
         self._left -= 1
         if not self._left:
             self._done.set()
+
+    def _record(self, number: int, status: int, width: str, service_ms: float) -> None:
+        at = self._times[number]
+        latency_ms = round(1000 * (time.monotonic() - self._start - at), 3)
+        self._answers[number] = (at, latency_ms, status, width, self._late_ms.pop(number, 0.0), service_ms)
 
     def _send_due(self) -> None:
         now = time.monotonic() - self._start
@@ -189,7 +208,7 @@ class _Load:
         try:
             connection = await self._connect()
         except OSError:
-            self.ended(number, 0, "")
+            self.ended(number, 0, "", 0.0)
             return
         connection.send(number, self._requests[number % len(self._requests)])
 
@@ -214,15 +233,9 @@ class _ClosedLoad(_Load):
         answers = [one for one in self._answers if one is not None]
         return {"answers": answers, "cpu_s": _cpu_s() - before, "seconds": seconds}
 
-    def ended(self, number: int, status: int, width: str) -> None:
-        now = time.monotonic()
-        if now < self._end:
-            self._answers[number] = (
-                self._times[number],
-                1000 * (now - self._start - self._times[number]),
-                status,
-                width,
-            )
+    def ended(self, number: int, status: int, width: str, service_ms: float) -> None:
+        if time.monotonic() < self._end:
+            self._record(number, status, width, service_ms)
             self._send_free()
         else:
             self._done.set()
