@@ -87,7 +87,9 @@ def check_scalar(value: Any, place: str) -> Scalar:
     raise InvalidFilterError(place, rule, describe_value(value))
 
 
-def check_size(operand: Any, kind: type, place: str, what: str, most: int) -> Any:
+def check_size(
+    operand: Any, kind: type[list[Any]] | type[dict[Any, Any]], place: str, what: str, most: int
+) -> Any:
     """The operand, if it is a container of this kind with 1 .. `most` members; `what` describes it, with a gap."""
     if not isinstance(operand, kind) or not 1 <= len(operand) <= most:
         raise InvalidFilterError(place, f"must be {what.format(most)}", describe_value(operand))

@@ -113,7 +113,7 @@ class ColumnTable:
         known, live = self._sequences.view(), self._live.view()
         positions = Allowed.all_of(np.sort(sequences)).positions_in(known)
         live[positions] = False
-        kept = np.count_nonzero(live)
+        kept = int(np.count_nonzero(live))
         if len(live) - kept > max(kept, _MIN_TOMBSTONES):
             rows = np.flatnonzero(live)
             for column in self._columns.values():

@@ -51,7 +51,8 @@ class Allowed(NamedTuple):
         table = np.zeros(last - first + 1, np.bool_)
         table[self.sequences - first] = self.mask
         start, end = np.searchsorted(rows, [first, last + 1])
-        return start + np.flatnonzero(table[rows[start:end] - first])
+        positions: Int64 = start + np.flatnonzero(table[rows[start:end] - first])
+        return positions
 
 
 def _looked_up(versions: Int64, rows: Int64) -> Int64:
