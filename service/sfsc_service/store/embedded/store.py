@@ -19,16 +19,16 @@ Reads use a pool of connections. Changes are checked, and their images stored, i
 handed to the writer thread.
 """
 
-import base64
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from sfsc_bundle.runner import Device
 from sfsc_service.store.embedded.acknowledged import AcknowledgedMark
-from sfsc_service.store.embedded.changes import AppliedChange, Int64, ItemColumns
+from sfsc_service.store.embedded.changes import AppliedChange, Int64
 from sfsc_service.store.embedded.columns.filter_index import FilterIndex
 from sfsc_service.store.embedded.committer import Committer
 from sfsc_service.store.embedded.conversion import convert_schema_1
@@ -38,6 +38,7 @@ from sfsc_service.store.embedded.in_flight import InFlightCalls
 from sfsc_service.store.embedded.index.approximate import ApproximateSearch
 from sfsc_service.store.embedded.index.quantised_rows import Quantisation
 from sfsc_service.store.embedded.index.vector_index import VectorIndex
+from sfsc_service.store.embedded.item_columns import columns_of
 from sfsc_service.store.embedded.lock import FolderLock
 from sfsc_service.store.embedded.merger import Merger
 from sfsc_service.store.embedded.opening import (
@@ -48,6 +49,7 @@ from sfsc_service.store.embedded.opening import (
     check_database,
     new_gallery_number,
 )
+from sfsc_service.store.embedded.page_cursor import decode_cursor, encode_cursor
 from sfsc_service.store.embedded.probe import StoreProbe
 from sfsc_service.store.embedded.reads import Reads
 from sfsc_service.store.embedded.reserve import DiskReserve
@@ -57,8 +59,6 @@ from sfsc_service.store.embedded.sqlite.writer import DatabaseWriter
 from sfsc_service.store.embedded.verification import BackgroundCheck, check_before_serving
 from sfsc_service.store.embedded.write_queue import WriteQueue, WriteRequest
 from sfsc_service.store.errors import (
-    InvalidCursorError,
-    InvalidIdError,
     InvalidInputError,
     LimitExceededError,
     StoreError,
@@ -83,7 +83,7 @@ from sfsc_service.store.protocol import (
     StoreSizes,
     StoreWork,
 )
-from sfsc_service.store.validation import CheckedItems, check_ids, check_items, check_queries
+from sfsc_service.store.validation import check_ids, check_items, check_queries
 
 __all__ = ["EmbeddedStore"]
 
@@ -212,13 +212,9 @@ class EmbeddedStore:
 
     def _start_threads(self, parts: ExitStack, queue_timeout_s: float, seal_rows: int) -> None:
         committer = self._committer
+        observe = partial(self._observe, "merge")
         merger = Merger(
-            self._index,
-            self._segments,
-            committer.commit_lock,
-            seal_rows,
-            committer.name_lost,
-            lambda seconds: self._observe("merge", seconds),
+            self._index, self._segments, committer.commit_lock, seal_rows, committer.name_lost, observe
         )
         parts.callback(merger.close)
         self._writes = WriteQueue(self._commit_group, _QUEUED_ITEMS, _GROUP_ITEMS, queue_timeout_s)
@@ -284,7 +280,7 @@ class EmbeddedStore:
             if self._reserve.full:
                 raise StoreFailedError("the disk is full; items can be removed, but none can be added")
             digests = [digest_of(item.image.data) if item.image else None for item in items]
-            columns = _columns(items, checked, digests)
+            columns = columns_of(items, checked, digests)
             images = {d: item.image.data for d, item in zip(digests, items, strict=True) if d and item.image}
             self._images.pin(images)
             request = WriteRequest(lambda database: database.upsert(columns), len(items), tuple(images))
@@ -315,9 +311,9 @@ class EmbeddedStore:
         with self._calls.call():
             if not 1 <= limit <= MAX_PAGE:
                 raise LimitExceededError("limit", f"must be 1 .. {MAX_PAGE}", f"{limit}")
-            after = "" if cursor is None else _decode_cursor(cursor)
+            after = "" if cursor is None else decode_cursor(cursor)
             items, more = self._reads.page(after, limit, _term(filter))
-            return Page(items, _encode_cursor(items[-1].id) if more else None)
+            return Page(items, encode_cursor(items[-1].id) if more else None)
 
     def search(self, vectors: Float32, k: int, filter: Filter | None = None) -> list[list[Hit]]:
         with self._calls.call():
@@ -400,30 +396,5 @@ class EmbeddedStore:
             return reader.uses_image(digest)
 
 
-def _columns(items: Sequence[Item], checked: CheckedItems, digests: list[str | None]) -> ItemColumns:
-    return ItemColumns(
-        ids=[item.id for item in items],
-        spaces=[item.space for item in items],
-        widths=[item.width for item in items],
-        reasons=[item.reason for item in items],
-        metadata=checked.metadata,
-        image_digests=digests,
-        media_types=[item.image.media_type if item.image else None for item in items],
-        vectors=checked.vectors,
-    )
-
-
 def _term(filter: Filter | None) -> Term | None:
     return None if filter is None else parse(filter)
-
-
-def _encode_cursor(identifier: str) -> str:
-    return base64.urlsafe_b64encode(identifier.encode()).decode()
-
-
-def _decode_cursor(cursor: str) -> str:
-    try:
-        identifier = base64.b64decode(cursor.encode(), b"-_", validate=True).decode()
-        return check_ids([identifier])[0]
-    except (ValueError, InvalidIdError):
-        raise InvalidCursorError("cursor", "must be the `next` of an earlier page", f"{cursor[:80]!r}") from None
