@@ -115,7 +115,9 @@ class Health:
 
     def _look(self) -> StoreFault | None:
         found = self._store.fault()
-        with contextlib.suppress(StoreFailedError):  # the folder may be gone, which is the fault
+        if found is not None and found.cause == "folder_gone":
+            return found
+        with contextlib.suppress(StoreFailedError):  # it may go between the two looks
             sizes = self._store.sizes()
             self._metrics.store_rows.labels("live").set(sizes.live_rows)
             self._metrics.store_rows.labels("dead").set(sizes.dead_rows)

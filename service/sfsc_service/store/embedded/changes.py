@@ -8,10 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sfsc_service.store.protocol import Float32, Item, Outcome, WidthReason
-from sfsc_service.store.validation import CheckedItems
+from sfsc_service.store.protocol import Float32, Outcome, WidthReason
 
-__all__ = ["AppliedChange", "Int64", "ItemColumns", "RemovedVersion", "Versions", "columns_of", "merge"]
+__all__ = ["AppliedChange", "Int64", "ItemColumns", "RemovedVersion", "Versions", "merge"]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -95,16 +94,3 @@ def merge(changes: Iterable[AppliedChange]) -> AppliedChange:
         merged.metadata = [metadata for part in added for metadata in part.metadata]
         merged.vectors = np.concatenate([part.vectors for part in added])
     return merged
-
-
-def columns_of(items: Sequence[Item], checked: CheckedItems, digests: list[str | None]) -> ItemColumns:
-    return ItemColumns(
-        ids=[item.id for item in items],
-        spaces=[item.space for item in items],
-        widths=[item.width for item in items],
-        reasons=[item.reason for item in items],
-        metadata=checked.metadata,
-        image_digests=digests,
-        media_types=[item.image.media_type if item.image else None for item in items],
-        vectors=checked.vectors,
-    )

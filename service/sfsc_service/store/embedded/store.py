@@ -23,21 +23,22 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from sfsc_bundle.runner import Device
 from sfsc_service.store.embedded.acknowledged import AcknowledgedMark
-from sfsc_service.store.embedded.changes import AppliedChange, Int64, columns_of
+from sfsc_service.store.embedded.changes import AppliedChange, Int64
 from sfsc_service.store.embedded.columns.filter_index import FilterIndex
 from sfsc_service.store.embedded.committer import Committer
 from sfsc_service.store.embedded.conversion import convert_schema_1
-from sfsc_service.store.embedded.cursor import decode_cursor, encode_cursor
 from sfsc_service.store.embedded.damage import Damage
 from sfsc_service.store.embedded.images import ImageFolder, digest_of
 from sfsc_service.store.embedded.in_flight import InFlightCalls
 from sfsc_service.store.embedded.index.approximate import ApproximateSearch
 from sfsc_service.store.embedded.index.quantised_rows import Quantisation
 from sfsc_service.store.embedded.index.vector_index import VectorIndex
+from sfsc_service.store.embedded.item_columns import columns_of
 from sfsc_service.store.embedded.lock import FolderLock
 from sfsc_service.store.embedded.merger import Merger
 from sfsc_service.store.embedded.opening import (
@@ -48,6 +49,7 @@ from sfsc_service.store.embedded.opening import (
     check_database,
     new_gallery_number,
 )
+from sfsc_service.store.embedded.page_cursor import decode_cursor, encode_cursor
 from sfsc_service.store.embedded.probe import StoreProbe
 from sfsc_service.store.embedded.reads import Reads
 from sfsc_service.store.embedded.reserve import DiskReserve
@@ -209,13 +211,9 @@ class EmbeddedStore:
 
     def _start_threads(self, parts: ExitStack, queue_timeout_s: float, seal_rows: int) -> None:
         committer = self._committer
+        observe = partial(self._observe, "merge")
         merger = Merger(
-            self._index,
-            self._segments,
-            committer.commit_lock,
-            seal_rows,
-            committer.name_lost,
-            lambda seconds: self._observe("merge", seconds),
+            self._index, self._segments, committer.commit_lock, seal_rows, committer.name_lost, observe
         )
         parts.callback(merger.close)
         self._writes = WriteQueue(self._commit_group, _QUEUED_ITEMS, _GROUP_ITEMS, queue_timeout_s)
