@@ -15,7 +15,7 @@ from playwright.sync_api import TimeoutError as StillWaiting
 
 from tests.service.live import Live
 
-__all__ = ["HITS", "TOP", "WIDTHS", "GalleryPage", "dragging", "fill", "shot", "write_listing"]
+__all__ = ["HITS", "TIMEOUT_MS", "TOP", "WIDTHS", "GalleryPage", "dragging", "fill", "shot", "write_listing"]
 
 WIDTHS = ("0.25", "0.5", "0.75", "1.0")
 HITS, TOP = 10, 6

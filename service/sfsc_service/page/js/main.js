@@ -118,9 +118,9 @@ async function whileFilling(facts, samples, state, queryImage, search) {
   }
 }
 
-/** Search a gallery that has changed; one that was empty may have its first samples now. */
+/** Search a gallery that has changed; one that was small may have more samples now. */
 async function refill(samples, state, queryImage, search) {
-  if (!samples.list.length) {
+  if (!samples.isComplete) {
     await samples.load().catch(onlyProblems);
     samples.show(state);
     if (!queryImage.current) queryImage.start();

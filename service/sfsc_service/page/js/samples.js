@@ -7,7 +7,7 @@ import { short } from "./format.js";
 const SHOWN = 12;
 const LOOKED_THROUGH = 200;
 
-/** `list` has, of each sample, its `image`, `metadata`, `item` (the id of the same image, or null) and the `patch` of the state. */
+/** `isComplete` is false where a larger gallery would give more. `list` has, of each sample, its `image`, `metadata`, `item` (the id of the same image, or null) and the `patch` of the state. */
 export class Samples {
   list = [];
 
@@ -15,6 +15,7 @@ export class Samples {
   async load() {
     const samples = await getSamples();
     this.list = samples.length ? samples.map(ofService) : ofGallery((await getItems(null, LOOKED_THROUGH)).items);
+    this.isComplete = samples.length > 0 || this.list.length === SHOWN;
   }
 
   show(state) {
