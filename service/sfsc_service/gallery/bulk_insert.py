@@ -20,6 +20,7 @@ __all__ = ["FailedItem", "upsert_many"]
 WINDOW_ITEMS = 64
 WINDOW_BYTES = 32 * 2**20
 ATTEMPTS = 5
+"""So often in turn an item is refused, while none of its window gets through, before it has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,28 +75,40 @@ class _Prepared:
     arrival: Arrival
 
 
+@dataclass(slots=True)
+class _Progress:
+    """How many items of a window have got through the queue."""
+
+    items: int = 0
+
+
 async def _upsert_window(gallery: Gallery, window: list[NewItem | FailedItem]) -> list[UpsertedItem | FailedItem]:
-    entries = await asyncio.gather(*(_prepare(gallery, item) for item in window))
+    progress = _Progress()
+    entries = await asyncio.gather(*(_prepare(gallery, item, progress) for item in window))
     committed = iter(await _commit(gallery, [entry.item for entry in entries if isinstance(entry, _Prepared)]))
     return [entry if isinstance(entry, FailedItem) else _outcome(entry, next(committed)) for entry in entries]
 
 
-async def _prepare(gallery: Gallery, new: NewItem | FailedItem) -> _Prepared | FailedItem:
+async def _prepare(gallery: Gallery, new: NewItem | FailedItem, progress: _Progress) -> _Prepared | FailedItem:
     if isinstance(new, FailedItem):
         return new
-    for attempt in range(ATTEMPTS):
+    refused, seen = 0, progress.items
+    while True:
         arrival = Arrival.now(bulk=True)
         try:
             query, item = await gallery.prepare(new, arrival)
-            return _Prepared(query, item, arrival)
         except Problem as problem:
-            # While the queue is full of single requests, bulk items wait for a while before they are refused.
-            if problem.code not in ("queue_full", "queue_timeout") or attempt == ATTEMPTS - 1:
+            # While the queue is full of single requests, or of this window on a slow machine, items wait.
+            refused = refused + 1 if progress.items == seen else 1
+            seen = progress.items
+            if problem.code not in ("queue_full", "queue_timeout") or refused == ATTEMPTS:
                 return FailedItem(new.id, problem)
             await asyncio.sleep(min(problem.retry_after_s or 1.0, 5.0))
         except ImageError as error:
             return FailedItem(new.id, error)
-    raise AssertionError("unreachable")
+        else:
+            progress.items += 1
+            return _Prepared(query, item, arrival)
 
 
 async def _commit(gallery: Gallery, items: list[Item]) -> list[Outcome | Exception]:

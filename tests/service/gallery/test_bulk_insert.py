@@ -1,0 +1,55 @@
+"""A window of items that is more than the queue takes at once: none is lost as long as some get through."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from sfsc_service.errors import Problem
+from sfsc_service.gallery.bulk_insert import ATTEMPTS, FailedItem, upsert_many
+from sfsc_service.gallery.gallery import NewItem
+from sfsc_service.store.protocol import Outcome
+
+TURN_S = 0.005
+
+
+class SlowGallery:
+    """Stands in for a gallery on a slow machine, whose queue takes so many items a turn."""
+
+    def __init__(self, a_turn: int) -> None:
+        self.a_turn, self.taken, self.tried, self.began = a_turn, 0, 0, 0.0
+
+    async def prepare(self, new: NewItem, _arrival: Any) -> tuple[Any, NewItem]:
+        self.tried += 1
+        now = asyncio.get_running_loop().time()
+        self.began = self.began or now
+        if self.taken >= self.a_turn * (1 + int((now - self.began) / TURN_S)):
+            raise Problem("queue_full", "the queue is full", retry_after_s=2 * TURN_S)
+        self.taken += 1
+        return None, new
+
+    async def commit(self, items: list[NewItem]) -> list[Outcome]:
+        return [Outcome.CREATED] * len(items)
+
+
+def inserted(gallery: SlowGallery, count: int) -> list[Any]:
+    async def items() -> AsyncIterator[NewItem]:
+        for number in range(count):
+            yield NewItem(str(number), b"")
+
+    async def outcomes() -> list[Any]:
+        return [outcome async for outcome in upsert_many(gallery, items())]  # type: ignore[arg-type]
+
+    return asyncio.run(outcomes())
+
+
+def test_a_window_that_the_queue_takes_in_parts_loses_nothing() -> None:
+    found = inserted(SlowGallery(a_turn=1), 64)
+    assert not any(isinstance(outcome, FailedItem) for outcome in found)
+    assert [outcome.id for outcome in found] == [str(number) for number in range(64)]
+
+
+def test_a_queue_that_takes_nothing_refuses() -> None:
+    gallery = SlowGallery(a_turn=0)
+    found = inserted(gallery, 3)
+    assert [outcome.error.code for outcome in found] == ["queue_full"] * 3
+    assert gallery.tried == 3 * ATTEMPTS
