@@ -380,8 +380,8 @@ def test_ls_get_rm_count_and_widths(sfsc: Command, photos: Path, tmp_path: Path)
     assert report(sfsc("rm", "cat/1.jpg", "--json")) == {"removed": "cat/1.jpg"}
     again = sfsc("rm", "cat/1.jpg")
     assert (again.returncode, again.stderr) == (1, "sfsc: id: no item 'cat/1.jpg' is in the gallery\n")
-    assert report(sfsc("count", "--json")) == {"items": 3, "widths": {"0.5": 3}}
-    assert report(sfsc("widths", "--json"))["gallery"] == {"items": 3, "widths": {"0.5": 3}}
+    assert report(sfsc("count", "--json")) == {"items": 3, "widths": {"0.5": 3}, "approximate": None}
+    assert report(sfsc("widths", "--json"))["gallery"] == {"items": 3, "widths": {"0.5": 3}, "approximate": None}
     left = ["--filter", '{"identity": {"$ne": "cat"}}']
     assert sfsc("count", *left).stdout == "2\n"
     assert sfsc("rm", "--filter", '{"identity": "nobody"}').stdout == "removed 0 items\n"
