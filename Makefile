@@ -7,7 +7,6 @@ TRAIN  := .venv-train
 LOWEST := .venv-lowest
 LOCK   := .venv-lock
 BIN    := $(VENV)/bin
-PYTEST := -m pytest --numprocesses auto --dist loadfile
 
 .PHONY: help test test-slow test-serving test-lowest test-containers lint lock pin-images demo figures house main-job \
 	bench front-door overhead-against endurance attack fuzz mutation crash clean
@@ -34,14 +33,14 @@ lint: $(VENV)/.ready ## run ruff, mypy --strict and import-linter
 
 test: $(VENV)/.ready lint ## install everything into .venv, lint, run the tests (at most 12 minutes on two cores)
 	tests/system/browser.sh
-	$(BIN)/python $(PYTEST) -m "not slow and not containers"
+	$(BIN)/python -m pytest -m "not slow and not containers"
 
 test-slow: $(VENV)/.ready ## run the tests that take longer than a minute each
 	$(BIN)/python -m pytest -m "slow and not containers"
 
 test-serving: $(SERVE)/.ready ## run the tests of bundle and service in .venv-serve, where torch is not installed
 	$(SERVE)/bin/pip install --quiet --editable '.[service,cpu,client,otel,dev]'
-	$(SERVE)/bin/python $(PYTEST) -m "not slow and not containers" tests/bundle tests/service
+	$(SERVE)/bin/python -m pytest -m "not slow and not containers" tests/bundle tests/service
 
 $(LOWEST)/.ready: pyproject.toml $(VENV)/.ready
 	$(PYTHON) -m venv $(LOWEST)
@@ -51,7 +50,7 @@ $(LOWEST)/.ready: pyproject.toml $(VENV)/.ready
 	touch $@
 
 test-lowest: $(LOWEST)/.ready ## run the same tests with the oldest dependencies that pyproject.toml allows
-	$(LOWEST)/bin/python $(PYTEST) -m "not slow and not containers" tests/bundle tests/service
+	$(LOWEST)/bin/python -m pytest -m "not slow and not containers" tests/bundle tests/service
 
 test-containers: $(VENV)/.ready ## build the images and run docker-compose.yml on a Docker engine
 	$(BIN)/python -m pytest -m containers tests/system

@@ -107,8 +107,11 @@ class WidthsAnswer(TypedDict):
 
     model: str
     space: str
+    compatible_with: list[str]
     dim: int
     widths: list[dict[str, Any]]
+    floor_width: str
+    slo_ms: float
     quality: dict[str, Any]
     gallery: dict[str, Any]
     demo_load: bool

@@ -27,6 +27,8 @@ NEEDED = {
     "POST /v1/embeddings": "read",
     "GET /v1/models": "read",
     "GET /items": "read",
+    "DELETE /items": "write",
+    "GET /items:count": "read",
     "GET /items/{id}": "read",
     "GET /items/{id}/image": "read",
     "GET /samples": "read",

@@ -46,6 +46,8 @@ OPERATIONS = [
     "DELETE /items/{id}",
     "GET /items/{id}/image",
     "GET /items",
+    "DELETE /items",
+    "GET /items:count",
     "POST /items",
     "POST /v1/embeddings",
     "GET /v1/models",

@@ -77,6 +77,8 @@ def _check(adoption: Adoption, dataset: Dataset, elsewhere: Split | None, mapped
         raise DataError("adopt measures quality on the test split, where no image has another one of its identity")
     if adoption.base is not None or len(adoption.networks) > 1:
         largest = max((network.signature.dimension for network in mapped), default=0)
+        if adoption.base is not None:
+            largest = max(largest, adoption.dimension)
         for split in (dataset.train, *([] if elsewhere is None else [elsewhere])):
             require_images(len(split.paths), largest)
     check_costs(adoption)
