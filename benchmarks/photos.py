@@ -133,8 +133,7 @@ def publish(name: str, run: Path, bundle: Path, split: Split, found: dict[str, S
     """Compare with the untouched network and write the result."""
     recipe, evaluation = load_recipe("photos"), json.loads((run / "evaluation-test.json").read_text())
     untouched, mapped = evaluation["untouched"], evaluation["untouched"]["mapped"]
-    steps = evaluation["step"]
-    gain = found["1.0"].mean_ap - untouched["mean_ap"]
+    gain = round(found["1.0"].mean_ap - untouched["mean_ap"], 2)  # ONNX and torch differ in the last digits
     figures = [
         Figure("untouched network: mAP", untouched["mean_ap"], "points"),
         Figure("untouched network: rank-1", untouched["rank1"], "points"),
@@ -149,15 +148,14 @@ def publish(name: str, run: Path, bundle: Path, split: Split, found: dict[str, S
             for at, score in found.items()
         ),
         Figure("mAP over HTTP at 1.0 − the untouched network's", gain, "points", ">= 0"),
-        Figure("time: train", seconds, "s", "<= 1800" if name == "grocery-store" else None),
-        Figure("time: a step", seconds / steps, "s"),
+        Figure("time: train, all its runs", seconds, "s", "<= 1800" if name == "grocery-store" else None),
     ]
     data = {
         "evaluation": evaluation,
         "http": {width: {"mean_ap": score.mean_ap, "rank1": score.rank1} for width, score in found.items()},
         "recipe": recipe.model_dump(mode="json"),
         "provenance": open_bundle(bundle).manifest.provenance.kind,
-        "steps": steps,
+        "steps": evaluation["step"],
         "images_per_s": [
             json.loads(line)["images_per_s"] for line in (run / "history.jsonl").read_text().splitlines()
         ],
