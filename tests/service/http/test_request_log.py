@@ -48,5 +48,5 @@ def test_a_fault_in_a_thread_of_the_store_is_logged_under_the_id_of_its_request(
         live.service.gallery._search = broken  # type: ignore[method-assign, assignment]
         image = draw_image(1)
         headers = {"Content-Type": "image/jpeg", "X-Request-ID": "mine"}
-        assert live.http.post("/search", content=image, headers=headers).status_code == 500
+        assert live.http.post('/search?filter={"camera":1}', content=image, headers=headers).status_code == 500
     assert seen == ["mine"]

@@ -78,10 +78,14 @@ def test_the_marks_of_widths_stand_in_order_and_apart(tab: GalleryPage, window: 
         labels = tab.page.locator(f"#{slider} .tick")
         expect(labels).to_have_text(list(WIDTHS))
         tab.page.evaluate(AFTER_A_FRAME)  # marks are laid out once their slider can be seen
-        edges = labels.evaluate_all(
-            "all => all.map((one) => one.getBoundingClientRect()).map((at) => [at.left, at.right])"
-        )
-        assert all(left[1] < right[0] for left, right in pairwise(edges))
+        for _ in range(50):  # fonts and the figures of the page come after the first layout
+            edges = labels.evaluate_all(
+                "all => all.map((one) => one.getBoundingClientRect()).map((at) => [at.left, at.right])"
+            )
+            if all(left[1] < right[0] for left, right in pairwise(edges)):
+                break
+            tab.page.wait_for_timeout(100)
+        assert all(left[1] < right[0] for left, right in pairwise(edges)), edges
         track = tab.page.locator(f"#{slider} .marks").bounding_box()
         assert track["x"] - 1 <= edges[0][0]
         assert edges[-1][1] <= track["x"] + track["width"] + 1
