@@ -1,3 +1,5 @@
+import contextlib
+import io
 from pathlib import Path
 
 import numpy as np
@@ -58,3 +60,33 @@ def small_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "small.toml"
     path.write_text(SMALL_RECIPE)
     return path
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a small network, whose features a map improves: some channels drown the others."""
+    import timm
+    import torch
+
+    torch.manual_seed(0)
+    backbone = timm.create_model("resnet10t", stem_type="", channels=(8, 8, 16, 16), num_classes=0)
+    with torch.no_grad():
+        backbone.layer4[0].bn2.weight[:4] = 30.0
+    path = tmp_path_factory.mktemp("weights") / "weights.pth"
+    torch.save(backbone.state_dict(), path)
+    return path
+
+
+def said(*words: object) -> str:
+    """What a command printed, in one line."""
+    from sfsc_training.cli import main
+
+    text = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(text):
+        patch.setattr("sys.argv", ["sfsc-train", *map(str, words)])
+        try:
+            main()
+        except SystemExit as ended:
+            if ended.code:
+                raise
+    return " ".join(text.getvalue().split())

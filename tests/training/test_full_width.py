@@ -1,18 +1,14 @@
 """Which network becomes width 1.0 of a bundle: the trained one only where it is shown to be better."""
 
-import contextlib
-import io
 import re
 
 import numpy as np
 import pytest
-import timm
 import torch
 from rich.console import Console
 
 from sfsc_bundle.folder import open_bundle
 from sfsc_bundle.runner import make_runner
-from sfsc_training.cli import main
 from sfsc_training.config import load_recipe
 from sfsc_training.data.images import load_images
 from sfsc_training.data.read import read_dataset
@@ -21,37 +17,15 @@ from sfsc_training.embed import unit_rows
 from sfsc_training.full_width import reason_to_exchange
 from sfsc_training.networks.switchable import make_switchable_family
 from sfsc_training.untouched import evaluate_untouched
-from tests.training.conftest import draw_identities
+from tests.training.conftest import draw_identities, said
 
 QUIET = Console(quiet=True)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """Weights of a small network at random, of which some channels drown the others."""
-    torch.manual_seed(0)
-    backbone = timm.create_model("resnet10t", stem_type="", channels=(8, 8, 16, 16), num_classes=0)
-    with torch.no_grad():
-        backbone.layer4[0].bn2.weight[:4] = 30.0
-    path = tmp_path_factory.mktemp("weights") / "weights.pth"
-    torch.save(backbone.state_dict(), path)
-    return path
-
-
-def command(*words):
-    """What a command printed, in one line."""
-    text = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(text):
-        patch.setattr("sys.argv", ["sfsc-train", *map(str, words)])
-        with contextlib.suppress(SystemExit):
-            main()
-    return " ".join(text.getvalue().split())
 
 
 def train(recipe, data, weights, folder, **settings):
     given = {"network.stem": "timm", "network.weights_file": weights, **settings}
     words = [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
-    return command("train", recipe, "--data", data, "--out", folder, "--workers", 0, *words)
+    return said("train", recipe, "--data", data, "--out", folder, "--workers", 0, *words)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +39,7 @@ def test_few_identities_leave_width_1_as_it_came(few, small_data, tmp_path):
     folder, text = few
     reason = "2 validation identities, fewer than 5, cannot show that training helped"
     assert f"{reason}: export will put the untouched network at width 1.0" in text
-    assert reason in command("export", folder, "--data", small_data, "--to", tmp_path / "bundle")
+    assert reason in said("export", folder, "--data", small_data, "--to", tmp_path / "bundle")
     bundle, recipe = open_bundle(tmp_path / "bundle"), open_with_data(folder, small_data, QUIET)[0].recipe
     assert bundle.manifest.widths == ("0.5", "1.0")
     test = read_dataset(small_data, recipe.data, recipe.seed)
@@ -85,7 +59,7 @@ def test_few_identities_leave_width_1_as_it_came(few, small_data, tmp_path):
 
 def test_the_trained_network_can_be_wanted(few, small_data, tmp_path):
     folder, _ = few
-    assert "untouched" not in command(
+    assert "untouched" not in said(
         "export", folder, "--data", small_data, "--to", tmp_path / "bundle", "--as-trained"
     )
     assert open_bundle(tmp_path / "bundle").manifest.provenance.kind == "trained"
@@ -94,8 +68,8 @@ def test_the_trained_network_can_be_wanted(few, small_data, tmp_path):
 def test_narrow_widths_of_too_few_images_are_left_out(small_recipe, small_data, weights, tmp_path):
     folder = tmp_path / "run"
     train(small_recipe, small_data, weights, folder, **{"network.dimension": 64, "optimiser.steps": 1})
-    said = command("export", folder, "--data", small_data, "--to", tmp_path / "bundle")
-    assert "narrower widths are left out: 36 training images are fewer than the 64 dimensions" in said
+    text = said("export", folder, "--data", small_data, "--to", tmp_path / "bundle")
+    assert "narrower widths are left out: 36 training images are fewer than the 64 dimensions" in text
     assert open_bundle(tmp_path / "bundle").manifest.widths == ("1.0",)
 
 
@@ -118,6 +92,6 @@ def test_enough_validation_identities_decide(small_recipe, tmp_path, rate, bette
 
 
 def test_a_network_from_nothing_is_exported_as_trained(small_recipe, small_data, tmp_path):
-    command("train", small_recipe, "--data", small_data, "--out", tmp_path / "run", "--workers", 0)
+    said("train", small_recipe, "--data", small_data, "--out", tmp_path / "run", "--workers", 0)
     assert reason_to_exchange(*open_with_data(tmp_path / "run", small_data, QUIET), QUIET) is None
     assert load_recipe(str(small_recipe)).network.from_weights is False

@@ -1,8 +1,6 @@
 """The figure that a training from pretrained weights is measured against."""
 
-import contextlib
 import dataclasses
-import io
 import itertools
 import json
 import re
@@ -17,7 +15,6 @@ from rich.console import Console
 from torch.nn import functional as F
 
 from sfsc_bundle.retrieval import evaluate
-from sfsc_training.cli import main
 from sfsc_training.config import load_recipe, parse_recipe
 from sfsc_training.continuation import continued_recipe
 from sfsc_training.data.images import load_images
@@ -28,6 +25,7 @@ from sfsc_training.results import read_result
 from sfsc_training.run import open_run
 from sfsc_training.untouched import evaluate_untouched, shortfall
 from sfsc_vehicles import write_splits
+from tests.training.conftest import said
 
 QUIET = Console(quiet=True)
 NETWORK = {"backbone": "mobilenetv2_100", "dimension": 8}
@@ -72,37 +70,12 @@ def test_a_recipe_that_starts_from_nothing_has_no_such_figure(recipe_of, tmp_pat
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """Weights of a small network, whose features a map improves: some channels drown the others."""
-    torch.manual_seed(0)
-    backbone = timm.create_model("resnet10t", stem_type="", channels=(8, 8, 16, 16), num_classes=0)
-    with torch.no_grad():
-        backbone.layer4[0].bn2.weight[:4] = 30.0
-    path = tmp_path_factory.mktemp("weights") / "weights.pth"
-    torch.save(backbone.state_dict(), path)
-    return path
-
-
-@pytest.fixture(scope="module")
 def trained(small_recipe, small_data, weights, tmp_path_factory):
     """A run from these weights that hardly trains, and what the command said."""
     folder = tmp_path_factory.mktemp("untouched") / "run"
     settings = ("network.stem=timm", f"network.weights_file={weights}", "optimiser.steps=1", "optimiser.lr=1e-9")
     words = ["--out", folder, "--workers", 0, *(word for setting in settings for word in ("--set", setting))]
     return folder, said("train", small_recipe, "--data", small_data, *words)
-
-
-def said(*words):
-    """What a command printed, in one line."""
-    text = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(text):
-        patch.setattr("sys.argv", ["sfsc-train", *map(str, words)])
-        try:
-            main()
-        except SystemExit as ended:
-            if ended.code:
-                raise
-    return " ".join(text.getvalue().split())
 
 
 def test_a_training_ends_with_the_untouched_network_beside_it(trained):

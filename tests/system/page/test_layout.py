@@ -1,12 +1,12 @@
 """Where things are on the gallery page: in wide and narrow windows, light and dark."""
 
 from itertools import pairwise
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import Browser, expect
 
 from tests.service.live import Live
+from tests.system.page.answers import with_medians, with_overhead
 from tests.system.page.gallery_page import WIDTHS, GalleryPage, shot
 
 pytestmark = pytest.mark.browser
@@ -55,18 +55,6 @@ def test_hits_stay_in_sight_when_a_width_is_chosen_in_a_narrow_window(phone: Gal
     assert not phone.page.evaluate(covered)
 
 
-def with_medians(medians: list[float]) -> Any:
-    """Answers /widths as the service does, but for the median times of the widths."""
-
-    def answer(route: Route) -> None:
-        document = route.fetch().json()
-        for width, ms in zip(document["widths"], medians, strict=True):
-            width["batch_ms"]["1"] = ms
-        route.fulfill(json=document)
-
-    return answer
-
-
 @pytest.mark.parametrize("medians", [[0.4, 0.41, 0.42, 0.43], [0.4, 3.0, 2.0, 9.0], [1.0, 5.0, 20.0, 80.0]])
 @pytest.mark.parametrize("window", [400, 1280])
 def test_the_marks_of_widths_stand_in_order_and_apart(tab: GalleryPage, window: int, medians: list[float]) -> None:
@@ -93,17 +81,6 @@ def test_the_marks_of_widths_stand_in_order_and_apart(tab: GalleryPage, window: 
             "lines => lines.map((line) => Number(line.getAttribute('points').split(',')[0]))"
         )
         assert feet == sorted(feet)
-
-
-def with_overhead(ms: float) -> Any:
-    """Answers /search as the service does, in as much more than the time of the network."""
-
-    def answer(route: Route) -> None:
-        document = route.fetch().json()
-        document["timing_ms"]["total"] = document["timing_ms"]["compute"] + ms
-        route.fulfill(json=document)
-
-    return answer
 
 
 def test_the_slider_of_time_starts_at_what_the_narrowest_width_can_keep(tab: GalleryPage) -> None:
