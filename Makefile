@@ -31,9 +31,11 @@ lint: $(VENV)/.ready ## run ruff, mypy --strict and import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The browser leaves an event loop in its process, where tests that start one of their own would fail.
 test: $(VENV)/.ready lint ## install everything into .venv, lint, run the tests (at most 12 minutes on two cores)
 	tests/system/browser.sh
-	$(BIN)/python -m pytest -m "not slow and not containers"
+	$(BIN)/python -m pytest -m "not slow and not containers and not browser" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m "browser and not slow"
 
 test-slow: $(VENV)/.ready ## run the tests that take longer than a minute each
 	$(BIN)/python -m pytest -m "slow and not containers"
