@@ -6,13 +6,15 @@ import pytest
 
 pytest.importorskip("playwright", reason="the dev extra is not installed")
 
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from benchmarks.chromium import chromium, executable
 from sfsc_service.settings import Settings
 from tests.service.live import Live, running
-from tests.system.page.gallery_page import GalleryPage, fill, write_listing
+from tests.system.page.gallery_page import TIMEOUT_MS, GalleryPage, fill, write_listing
 from tests.tiny_bundle import make_tiny_bundle
+
+expect.set_options(timeout=TIMEOUT_MS)
 
 
 @pytest.fixture(scope="session")

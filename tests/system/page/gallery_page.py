@@ -20,7 +20,7 @@ __all__ = ["HITS", "TIMEOUT_MS", "TOP", "WIDTHS", "GalleryPage", "dragging", "fi
 WIDTHS = ("0.25", "0.5", "0.75", "1.0")
 HITS, TOP = 10, 6
 IDENTITIES, SHOTS, SAMPLES = 7, 4, 4
-TIMEOUT_MS = 20_000
+TIMEOUT_MS = 30_000
 
 # Metadata must be shown as text and never run as HTML.
 HOSTILE = "<img src=x onerror=document.title='broken-in'>"

@@ -46,8 +46,11 @@ def test_everything_by_keyboard_alone(tab: GalleryPage) -> None:
 
 
 def violations(tab: GalleryPage) -> list[str]:
-    """What axe-core finds once nothing is under way, as sentences."""
-    tab.page.wait_for_selector("#output:not([aria-busy])")
+    """What axe-core finds once nothing is under way or fading, as sentences."""
+    tab.page.wait_for_function("""() => {
+        const output = document.querySelector("#output");
+        return !output.hasAttribute("aria-busy") && getComputedStyle(output).opacity === "1";
+    }""")
     found: list[dict[str, Any]] = Axe().run(tab.page).response["violations"]
     return [f"{one['id']} ({one['impact']}): {node['html'][:200]}" for one in found for node in one["nodes"]]
 
@@ -61,7 +64,8 @@ def test_axe_finds_nothing(browser: Browser, service: Live, window: int, scheme:
         tab.open("details=1").shows(tab.ask(SAMPLE, width="0.25"))
         assert violations(tab) == []
         for mode in ("latency", "quality", "auto"):
-            tab.choose("mode", mode)
+            with tab.page.expect_response("**/search?*"):
+                tab.choose("mode", mode)
             expect(tab.page.locator(f'.choice.chosen[data-mode="{mode}"]')).to_be_visible()
             assert violations(tab) == [], mode
         for view, last in (

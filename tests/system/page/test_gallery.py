@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Route, expect
 
 from sfsc_service.settings import Settings
 from tests.service.live import running
-from tests.system.page.gallery_page import TIMEOUT_MS, GalleryPage, dragging, fill, shot
+from tests.system.page.gallery_page import GalleryPage, dragging, fill, shot
 
 pytestmark = pytest.mark.browser
 
@@ -154,7 +154,7 @@ def test_a_busy_service_is_asked_again_and_what_is_too_large_is_not_sent(own: Ga
 
 def test_adding_can_be_stopped(own: GalleryPage) -> None:
     held: list[Route] = []
-    own.page.route("**/items/held*", held.append)
+    own.page.route("**/items/held*", lambda route: held.append(route))
     own.open("view=gallery")
     files = {"0.png": OWN, **{f"held-{n}.png": OWN for n in range(5)}}
     with dragging(own.page, files, '[data-drop="add"]'):
@@ -184,7 +184,7 @@ def test_without_samples_the_page_opens_on_an_image_of_its_gallery(
         first = ids(tab)[0]
         tab.shows(tab.without(first, width="0.25"))
         tab.page.reload()  # the samples were taken while the gallery was filled
-        expect(tab.page.locator(".sample input")).to_have_count(12, timeout=TIMEOUT_MS)
+        expect(tab.page.locator(".sample input")).to_have_count(12)
         identities = tab.page.locator(".sample input").evaluate_all("all => all.map((one) => one.value)")
         assert len({name.split("-")[0] for name in identities[:7]}) == 7
     assert tab.told == []
