@@ -19,7 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -29,6 +28,7 @@ from live_service import serving
 from result_file import Figure, write_result
 from sfsc_bundle.folder import open_bundle
 from sfsc_bundle.retrieval import Scores, evaluate_order
+from sfsc_service.client import Client
 from sfsc_training.config import load_recipe
 from sfsc_training.data.dataset import Split
 from sfsc_training.data.reader import read_folder
@@ -112,15 +112,9 @@ def insert(client: httpx.Client, split: Split, widths: dict[str, str]) -> None:
 
     def put(place: int) -> None:
         name = split.names[place]
-        answer = client.put(
-            f"/items/{quote(name, safe='')}",
-            params={"width": widths[name]},
-            content=split.paths[place].read_bytes(),
-            headers={"content-type": "image/png" if name.endswith(".png") else "image/jpeg"},
-        )
-        answer.raise_for_status()
+        patient.put(name, split.paths[place], width=widths[name])
 
-    with ThreadPoolExecutor(8) as pool:
+    with Client(str(client.base_url)) as patient, ThreadPoolExecutor(8) as pool:
         for _ in track(pool.map(put, split.gallery), "inserting", total=len(split.gallery)):
             pass
 
@@ -130,21 +124,13 @@ def search_all(client: httpx.Client, split: Split, width: str) -> Scores:
     position = {split.names[place]: number for number, place in enumerate(split.gallery)}
 
     def search(place: int) -> Any:
-        name = split.names[place]
-        answer = client.post(
-            "/search",
-            params={"width": width, "k": len(position)},
-            content=split.paths[place].read_bytes(),
-            headers={"content-type": "image/png" if name.endswith(".png") else "image/jpeg"},
-        )
-        answer.raise_for_status()
-        body = answer.json()
-        assert body["query"]["width"] == width
-        order = np.array([position[hit["id"]] for hit in body["hits"]], dtype=np.int64)
+        answer = patient.search(split.paths[place], k=len(position), width=width)
+        assert answer["query"]["width"] == width
+        order = np.array([position[hit["id"]] for hit in answer["hits"]], dtype=np.int64)
         assert len(set(order.tolist())) == len(position)
         return order
 
-    with ThreadPoolExecutor(4) as pool:
+    with Client(str(client.base_url)) as patient, ThreadPoolExecutor(4) as pool:
         found = list(track(pool.map(search, split.query), f"queries at {width}", total=len(split.query)))
     labels = split.labels()
     return evaluate_order([np.stack(found)], labels.take(split.query), labels.take(split.gallery))
