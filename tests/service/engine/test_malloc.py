@@ -59,7 +59,7 @@ if sys.argv[1] == "little":
     assert return_large_blocks()
 for size in (4, 8, 16, 30):  # each, once freed, raises the size from which glibc maps blocks alone
     np.ones(size * 2**20, np.uint8)
-blocks, between = [], []
+blocks, between = [], [np.ones(100_000, np.uint8) for _ in range(500)]  # these fill the holes that imports left
 for _ in range(10):
     blocks.append(np.ones(20 * 2**20, np.uint8))
     between.append(np.ones(100_000, np.uint8))  # on top of it, so that a heap could not shrink
