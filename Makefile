@@ -31,10 +31,12 @@ lint: $(VENV)/.ready ## run ruff, mypy --strict and import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The browser leaves an event loop in its process, where tests that start one of their own would fail.
+# Tests in two processes. The browser leaves an event loop in its own, where tests that start one would fail.
+IN_TWO := -m "not slow and not containers and not browser" --numprocesses 2 --dist loadfile
+
 test: $(VENV)/.ready lint ## install everything into .venv, lint, run the tests (at most 12 minutes on two cores)
 	tests/system/browser.sh
-	$(BIN)/python -m pytest -m "not slow and not containers and not browser" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest $(IN_TWO)
 	$(BIN)/python -m pytest -m "browser and not slow"
 
 test-slow: $(VENV)/.ready ## run the tests that take longer than a minute each
@@ -42,7 +44,7 @@ test-slow: $(VENV)/.ready ## run the tests that take longer than a minute each
 
 test-serving: $(SERVE)/.ready ## run the tests of bundle and service in .venv-serve, where torch is not installed
 	$(SERVE)/bin/pip install --quiet --editable '.[service,cpu,client,otel,dev]'
-	$(SERVE)/bin/python -m pytest -m "not slow and not containers" tests/bundle tests/service
+	$(SERVE)/bin/python -m pytest $(IN_TWO) tests/bundle tests/service
 
 $(LOWEST)/.ready: pyproject.toml $(VENV)/.ready
 	$(PYTHON) -m venv $(LOWEST)
@@ -52,7 +54,7 @@ $(LOWEST)/.ready: pyproject.toml $(VENV)/.ready
 	touch $@
 
 test-lowest: $(LOWEST)/.ready ## run the same tests with the oldest dependencies that pyproject.toml allows
-	$(LOWEST)/bin/python -m pytest -m "not slow and not containers" tests/bundle tests/service
+	$(LOWEST)/bin/python -m pytest $(IN_TWO) tests/bundle tests/service
 
 test-containers: $(VENV)/.ready ## build the images and run docker-compose.yml on a Docker engine
 	$(BIN)/python -m pytest -m containers tests/system
