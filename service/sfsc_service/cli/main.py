@@ -37,6 +37,7 @@ COMMANDS = {
     "search": "search:Search",
     "ls": "ls:List",
     "get": "get:Get",
+    "patch": "patch:Patch",
     "rm": "rm:Remove",
     "count": "count:Count",
     "widths": "widths:Widths",

@@ -43,13 +43,17 @@ class EmbedAnswer(TypedDict):
 
 
 class HitAnswer(TypedDict):
-    """One hit; `image` is a path below the service's address, None where the item has no image."""
+    """One hit; `image` is a path below the service's address, None where the item has no image.
+
+    `embedding` is there only where `vectors` was set.
+    """
 
     id: str
     score: float
     width: str
     metadata: dict[str, Any]
     image: str | None
+    embedding: NotRequired[list[float] | str]
 
 
 class SearchAnswer(TypedDict):
@@ -96,7 +100,7 @@ class ItemAnswer(TypedDict):
 
 
 class DeletedAnswer(TypedDict):
-    """How many items were removed, and how many more meet the filter."""
+    """How many items were removed, and how many more meet the filter; none where ids were given."""
 
     removed: int
     remaining: int

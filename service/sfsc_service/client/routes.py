@@ -22,7 +22,14 @@ from sfsc_service.client.answers import (
     SearchAnswer,
     WidthsAnswer,
 )
-from sfsc_service.client.arguments import BudgetArguments, EmbedArguments, Vector, VectorArguments
+from sfsc_service.client.arguments import (
+    BudgetArguments,
+    EmbedArguments,
+    SearchArguments,
+    Vector,
+    VectorArguments,
+    split_search,
+)
 from sfsc_service.client.call import Answered, Batch, Call, Pipeline, Prepared, Repeat, Route, Steps, Stream
 from sfsc_service.client.images import ImageSource, as_base64, encoded
 
@@ -38,7 +45,7 @@ CALL_ITEMS = 256
 CALL_BYTES = 8 * 2**20
 CALL_VECTORS = 1_000
 CROP_MEMBERS = ("x", "y", "w", "h", "rotation")
-AS_JSON = ("filter", "metadata")
+AS_JSON = ("filter", "metadata", "exclude")
 """Options that travel as JSON where the others travel as text."""
 
 
@@ -78,13 +85,13 @@ class Routes:
         *,
         id: str | None = None,
         vector: Vector | None = None,
-        k: int = 10,
         filter: Mapping[str, Any] | None = None,
-        **options: Unpack[VectorArguments],
+        **options: Unpack[SearchArguments],
     ) -> Prepared[SearchAnswer]:
         """Search with one of: an image, an item's id, a vector (with its `width` and `space`)."""
-        further = {"k": k, "id": id, "vector": vector, "filter": filter}
-        return self._with_image("POST", "/search", image, options, further, _answer(SearchAnswer))
+        embedding, hits = split_search(options)
+        further = {"id": id, "vector": vector, "filter": filter, **hits}
+        return self._with_image("POST", "/search", image, embedding, further, _answer(SearchAnswer))
 
     @Route
     def put(
@@ -168,6 +175,11 @@ class Routes:
             page = yield _get("/items", _page, params | {"cursor": page.cursor})
 
     @Route
+    def patch(self, id: str, metadata: Mapping[str, Any]) -> Prepared[ItemAnswer]:
+        """Merge into an item's metadata; members that are None are removed. Returns the item as it is then."""
+        return _json("PATCH", _path(id), {"metadata": metadata}, _answer(ItemAnswer))
+
+    @Route
     def delete(self, id: str) -> Prepared[None]:
         """Remove an item."""
         return Call("DELETE", _path(id), lambda _: None, repeat="if refused")
@@ -184,6 +196,14 @@ class Routes:
         """Remove at most `limit` items that meet a filter."""
         params = _texts({"filter": filter, "limit": limit})
         return Call("DELETE", "/items", _answer(DeletedAnswer), params, repeat="if refused")
+
+    @Route
+    def delete_many(self, ids: Sequence[str]) -> Prepared[DeletedAnswer]:
+        """Remove at most 10,000 items by their ids; those that are not there are passed over."""
+        content = json.dumps({"ids": list(ids)}).encode()
+        return Call(
+            "DELETE", "/items", _answer(DeletedAnswer), {}, content, "application/json", repeat="if refused"
+        )
 
     @Route
     def widths(self) -> Prepared[WidthsAnswer]:

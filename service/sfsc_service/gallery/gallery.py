@@ -1,7 +1,8 @@
 """The gallery: images and vectors of any width go in, and are found by those of any other."""
 
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -13,6 +14,7 @@ from sfsc_service.engine.networks import Vector
 from sfsc_service.engine.policy import Budget, Reason
 from sfsc_service.engine.tracing import record_step
 from sfsc_service.errors import Problem
+from sfsc_service.gallery.hit_selection import HitSelection
 from sfsc_service.gallery.search_stage import SearchStage, Wanted
 from sfsc_service.gallery.vectors import unit_vector
 from sfsc_service.metrics import Metrics
@@ -199,17 +201,21 @@ class Gallery:
     async def search(
         self,
         query: Query,
-        k: int,
+        selection: HitSelection,
         filter: Filter | None,
         render: Callable[[list[Hit]], T],
         arrival: Arrival,
         *,
         exact: bool = False,
     ) -> Found[T]:
-        """The k best hits, through `render` (in the searching thread).
+        """The selected hits, through `render` (in the searching thread).
 
         Unless `exact`, hits may be missing where the store searches approximately; with a filter none are.
         """
+
+        def rendered(nearest: list[Hit]) -> T:
+            return render(selection.choose(nearest))
+
         started = time.monotonic()
         choice = None if query.embedded is None else query.embedded.choice
         due = arrival.at + (self._slo_ms if choice is None else choice.target_ms) / 1000
@@ -217,10 +223,12 @@ class Gallery:
         if choice is not None and choice.deadline_ms is not None:
             deadline = arrival.at + choice.deadline_ms / 1000
         if filter is None:
-            wanted = Wanted(k, exact)
-            answer, exact = await self._searches.run(due, deadline, query.vector, wanted, render)
+            wanted = Wanted(selection.fetched, exact, selection.vectors)
+            answer, exact = await self._searches.run(due, deadline, query.vector, wanted, rendered)
         else:
-            answer = await self._filtered.run(due, deadline, self._search, query.vector, k, filter, render)
+            answer = await self._filtered.run(
+                due, deadline, self._search, query.vector, selection, filter, rendered
+            )
             exact = True
         ended = time.monotonic()
         record_step("search", started, ended, width=query.width)
@@ -248,11 +256,22 @@ class Gallery:
         stage = self._lookups if filter is None else self._filtered
         return await stage.run(time.monotonic(), None, self._store.page, cursor, limit, filter)
 
+    async def patch(self, id: str, metadata: Mapping[str, Any]) -> StoredItem:
+        """Merge into an item's metadata; the item as it is then, item_not_found where there is none."""
+        item = await self._writers.run(self._store.patch_metadata, id, metadata)
+        if item is None:
+            raise _not_found(id)
+        return item
+
     async def delete(self, id: str) -> None:
         """Remove an item; item_not_found where there is none."""
-        existed = await self._writers.run(self._store.delete, [id])
-        if not existed[0]:
+        if not await self.delete_many([id]):
             raise _not_found(id)
+
+    async def delete_many(self, ids: Sequence[str]) -> list[str]:
+        """Remove items; the ids of those that there were."""
+        existed = await self._writers.run(self._store.delete, ids)
+        return list(itertools.compress(ids, existed))
 
     async def count(self, filter: Filter | None) -> int:
         """The number of items, or of those that meet a filter."""
@@ -277,11 +296,14 @@ class Gallery:
 
     def _search_many(self, vectors: Float32, wanted: Wanted) -> tuple[list[list[Hit]], bool]:
         if wanted.exact:
-            return self._store.search(vectors, wanted.k), True
-        return self._store.search_approximately(vectors, wanted.k)
+            return self._store.search(vectors, wanted.k, with_vectors=wanted.vectors), True
+        return self._store.search_approximately(vectors, wanted.k, with_vectors=wanted.vectors)
 
-    def _search(self, vector: Vector, k: int, filter: Filter, render: Callable[[list[Hit]], T]) -> T:
-        return render(self._store.search(vector[None], k, filter)[0])
+    def _search(
+        self, vector: Vector, selection: HitSelection, filter: Filter, render: Callable[[list[Hit]], T]
+    ) -> T:
+        nearest = self._store.search(vector[None], selection.fetched, filter, with_vectors=selection.vectors)
+        return render(nearest[0])
 
     def _commit(self, items: Sequence[Item]) -> list[Outcome | Exception]:
         try:

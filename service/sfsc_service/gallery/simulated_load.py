@@ -22,6 +22,7 @@ from sfsc_service.engine.arrival import Arrival
 from sfsc_service.engine.policy import Budget
 from sfsc_service.errors import Problem
 from sfsc_service.gallery.gallery import Gallery
+from sfsc_service.gallery.hit_selection import HitSelection
 
 __all__ = ["MAX_PER_S", "SimulatedLoad", "small_jpeg"]
 
@@ -33,7 +34,7 @@ UNWATCHED_S = 10.0
 """Seconds without a look after which the load ends."""
 MAX_LAG_S = 0.1
 """What is due for longer, because the event loop was held up, is left out: nobody asked for a burst."""
-HITS = 10
+HITS = HitSelection(10)
 
 log = logging.getLogger(__name__)
 

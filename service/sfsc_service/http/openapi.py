@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 BINARY = {"type": "string", "format": "binary"}
-AS_JSON = ("filter", "metadata")
+AS_JSON = ("filter", "metadata", "exclude", "ids")
 AS_TEXT = {
     "crop": {
         "type": "string",
@@ -93,9 +93,11 @@ def image_request(options: type[BaseModel], body: type[BaseModel], *, many: bool
     return {**query_parameters(options), "requestBody": {"required": False, "content": content}}
 
 
-def json_request(body: type[BaseModel]) -> dict[str, Any]:
-    """A request whose body is a JSON object."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": _schema_of(body)}}}}
+def json_request(body: type[BaseModel], *further: str, required: bool = True) -> dict[str, Any]:
+    """A request whose body is a JSON object; `further`: media types that it may have as well."""
+    schema = {"schema": _schema_of(body)}
+    content = dict.fromkeys(("application/json", *further), schema)
+    return {"requestBody": {"required": required, "content": content}}
 
 
 def bulk_request() -> dict[str, Any]:
@@ -138,7 +140,7 @@ def _form(options: type[BaseModel]) -> dict[str, Any]:
 def _parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     place = {"name": name, "in": "query", "required": False, "description": schema.get("description", "")}
     if name in AS_JSON:
-        return {**place, "content": {"application/json": {"schema": {"type": "object"}}}}
+        return {**place, "content": {"application/json": {"schema": _without_null(schema)}}}
     return {**place, "schema": AS_TEXT.get(name) or _without_null(schema)}
 
 

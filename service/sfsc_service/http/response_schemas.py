@@ -72,7 +72,10 @@ class _ItemFields(_Response):
 
 
 class HitResult(_ItemFields):
-    """One hit; `image` is relative to the service's root, null where the item has no image."""
+    """One hit; `image` is relative to the service's root, null where the item has no image.
+
+    `embedding` is there only where `vectors` was set.
+    """
 
     score: float
 
@@ -131,7 +134,7 @@ class CountResponse(_Response):
 
 
 class DeletedResponse(_Response):
-    """How many items were removed, and how many more meet the filter."""
+    """How many items were removed, and how many more meet the filter; none where `ids` were given."""
 
     removed: int
     remaining: int

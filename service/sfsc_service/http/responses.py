@@ -8,6 +8,7 @@ from fastapi import Response
 
 from sfsc_service.engine.embedder import Arrival, EmbeddedImage
 from sfsc_service.gallery.gallery import Query
+from sfsc_service.gallery.hit_selection import cosine
 from sfsc_service.gallery.vectors import encode_vector
 from sfsc_service.store.protocol import Hit, StoredItem
 
@@ -43,20 +44,23 @@ def image_link(id: str) -> str:
     return f"items/{quote(id, safe='')}/image"
 
 
-def hits_json(hits: list[Hit]) -> bytes:
-    """Hits as a JSON list; their metadata, which is JSON already, is not parsed."""
-    return orjson.dumps(
-        [
-            {
-                "id": hit.id,
-                "score": max(-1.0, min(hit.score, 1.0)),  # a cosine, which float32 misses by 1e-7
-                "width": hit.width,
-                "metadata": orjson.Fragment(hit.metadata_json),
-                "image": image_link(hit.id) if hit.image_digest else None,
-            }
-            for hit in hits
-        ]
-    )
+def hits_json(hits: list[Hit], encoding: str) -> bytes:
+    """Hits as a JSON list; `encoding`: of their vectors, where they have them."""
+    return orjson.dumps([hit_json(hit, encoding) for hit in hits], option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def hit_json(hit: Hit, encoding: str) -> dict[str, Any]:
+    """One hit; its metadata, which is JSON already, is not parsed."""
+    document = {
+        "id": hit.id,
+        "score": cosine(hit.score),
+        "width": hit.width,
+        "metadata": orjson.Fragment(hit.metadata_json),
+        "image": image_link(hit.id) if hit.image_digest else None,
+    }
+    if hit.vector is not None:
+        document["embedding"] = encode_vector(hit.vector, encoding)
+    return document
 
 
 def query_json(query: Query, arrival: Arrival) -> dict[str, Any]:

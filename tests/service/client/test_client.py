@@ -48,12 +48,16 @@ def test_the_whole_round(client: Any) -> None:
     assert client.get("a/1")["metadata"] == {"n": 1}
     assert client.image("a/1") == draw_image(1)
     assert [hit["id"] for hit in client.search(draw_image(2), k=1, width="1.0")["hits"]] == ["a/2"]
-    assert [hit["id"] for hit in client.search(id="a/1", k=1)["hits"]] == ["a/1"]
+    assert [hit["id"] for hit in client.search(id="a/1", filter={"n": {"$lt": 3}})["hits"]] == ["a/2"]
+    hits = {"k": 1, "offset": 1, "min_score": -1, "exclude": ["x"], "vectors": True, "encoding": "base64"}
+    paged = client.search(draw_image(2), **hits)
+    assert isinstance(paged["hits"][0]["embedding"], str)
     assert [hit["id"] for hit in client.search(vector=vector, width="0.5", space="tiny-space", k=1)["hits"]] == [
         "a/2"
     ]
     only = client.search(draw_image(2), filter={"n": 1})["hits"]
     assert [hit["id"] for hit in only] == ["a/1"]
+    assert client.patch("a/1", {"n": None, "colour": "red"})["metadata"] == {"colour": "red"}
     client.delete("a/1")
     with pytest.raises(ServiceError) as caught:
         client.get("a/1")
@@ -84,6 +88,8 @@ def test_bulk_goes_in_several_calls_and_comes_out_page_by_page(
     assert [item["id"] for item in listed] == [item["id"] for item in items]
     assert client.count(filter={"set": "b"}) == 20
     assert client.delete_matching({"set": "b"}, limit=15) == {"removed": 15, "remaining": 5}
+    assert client.delete_many(["b15", "b16", "b00"]) == {"removed": 2, "remaining": 0}
+    assert client.count(filter={"set": "b"}) == 3
     assert client.count() == client.widths()["gallery"]["items"]
 
 
@@ -196,7 +202,8 @@ def test_a_device_sends_the_vector_that_the_service_would_have_computed(device: 
     item = client.get("d/8")
     assert (item["metadata"], item["image"]) == ({"from": "bulk"}, None), "the image stays on the device"
     assert device.search(draw_image(107), k=1)["hits"][0]["id"] == "d/7"
-    assert device.search(id="d/8", k=1)["hits"][0]["id"] == "d/8"
+    assert device.search(id="d/8", k=1, include_self=True)["hits"][0]["id"] == "d/8"
+    assert device.search(draw_image(107), k=1, exclude=["d/7"])["hits"][0]["id"] != "d/7"
 
 
 def test_a_crop_is_embedded_alike_by_every_call(client: Any, device: Any) -> None:

@@ -42,6 +42,7 @@ OPERATIONS = [
     "POST /embed",
     "POST /search",
     "PUT /items/{id}",
+    "PATCH /items/{id}",
     "GET /items/{id}",
     "DELETE /items/{id}",
     "GET /items/{id}/image",

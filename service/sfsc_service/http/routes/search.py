@@ -1,11 +1,14 @@
 """POST /search: an image, a vector or an item's id in; hits of every width out."""
 
+from functools import partial
+
 import orjson
 from fastapi import FastAPI, Request, Response
 
 from sfsc_service.engine.embedder import Arrival
 from sfsc_service.errors import Problem
 from sfsc_service.gallery.gallery import Query
+from sfsc_service.gallery.hit_selection import HitSelection
 from sfsc_service.http.access import needs
 from sfsc_service.http.arrival import arrival_of
 from sfsc_service.http.auth import caller_of
@@ -17,6 +20,7 @@ from sfsc_service.http.response_schemas import SearchResponse
 from sfsc_service.http.responses import hits_json, json_response, query_json, server_timing, timing
 from sfsc_service.http.schemas import SearchBody, SearchOptions
 from sfsc_service.lifecycle.service import Service
+from sfsc_service.store.protocol import MAX_PAGE
 
 __all__ = ["add_routes"]
 
@@ -41,13 +45,13 @@ async def _search(request: Request) -> Response:
     service: Service = request.app.state.service
     parsed = await read_request(request, SearchOptions)
     caller_of(request).count_images(len(parsed.images))
-    if parsed.options.k > (max_k := service.settings.max_k):
-        raise Problem("invalid_parameter", f"k: must be at most {max_k} here, found {parsed.options.k}", "k")
+    options = parsed.options
+    selection = _selection(options, service.settings.max_k)
     async with DisconnectWatch(request):
         query = await _query(service, parsed, arrival)
-        options = parsed.options
+        render = partial(hits_json, encoding=options.encoding)
         found = await service.gallery.search(
-            query, options.k, options.filter, hits_json, arrival, exact=options.exact
+            query, selection, options.filter, render, arrival, exact=options.exact
         )
     embedded = [] if query.embedded is None else [query.embedded]
     times = timing(arrival, embedded, search=found.took_ms)
@@ -74,3 +78,19 @@ async def _query(service: Service, parsed: ParsedRequest[SearchOptions], arrival
     refuse_budget(options, "id")
     assert options.id is not None
     return await service.gallery.query_item(options.id)
+
+
+def _selection(options: SearchOptions, max_k: int) -> HitSelection:
+    """Which hits are wanted. Raises Problem: invalid_parameter where they are too many."""
+    if options.k > max_k:
+        raise Problem("invalid_parameter", f"k: must be at most {max_k} here, found {options.k}", "k")
+    if (last := options.offset + options.k) > max_k:
+        rule = f"offset and k together must be at most {max_k} here"
+        raise Problem("invalid_parameter", f"offset: {rule}, found {last}", "offset")
+    if options.vectors and options.k > MAX_PAGE:
+        rule = f"must be at most {MAX_PAGE} where hits have vectors"
+        raise Problem("invalid_parameter", f"k: {rule}, found {options.k}", "k")
+    itself = [] if options.id is None or options.include_self else [options.id]
+    return HitSelection(
+        options.k, options.offset, options.min_score, frozenset([*options.exclude, *itself]), options.vectors
+    )
