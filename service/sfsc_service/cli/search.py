@@ -38,6 +38,10 @@ class Search(ServiceCommand):
     filter: JsonObject | None = setting(None, "JSON", "only items that meet this filter")
     min_score: float = setting(-1.0, "score", "the least score of a hit", ge=-1, le=1)
     offset: int = setting(0, "hits", "hits to pass over, the best first", ge=0)
+    group_by: str | None = setting(
+        None, "field", "k groups of hits that have one value in a field of the metadata"
+    )
+    group_size: int | None = setting(None, "hits", "the greatest number of hits of a group; unset: 1", ge=1)
     open: CliToggleFlag[bool] = setting(False, "flag", "show the images of the hits in a browser")
 
     def run(self) -> None:
@@ -85,7 +89,13 @@ class Search(ServiceCommand):
     @property
     def _hits(self) -> HitArguments:
         """Which items are hits."""
-        return {"k": self.k, "offset": self.offset, "min_score": self.min_score}
+        return {
+            "k": self.k,
+            "offset": self.offset,
+            "min_score": self.min_score,
+            "group_by": self.group_by,
+            "group_size": self.group_size,
+        }
 
     def _print(self, answer: SearchAnswer) -> None:
         table = Table(

@@ -45,7 +45,7 @@ class EmbedAnswer(TypedDict):
 class HitAnswer(TypedDict):
     """One hit; `image` is a path below the service's address, None where the item has no image.
 
-    `embedding` is there only where `vectors` was set.
+    `embedding` is there only where `vectors` was set, `group` where `group_by` was.
     """
 
     id: str
@@ -54,6 +54,7 @@ class HitAnswer(TypedDict):
     metadata: dict[str, Any]
     image: str | None
     embedding: NotRequired[list[float] | str]
+    group: NotRequired[str | int | float | bool]
 
 
 class SearchAnswer(TypedDict):

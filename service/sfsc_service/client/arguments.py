@@ -54,6 +54,8 @@ class HitArguments(TypedDict, total=False):
     min_score: float | None
     exclude: Sequence[str] | None
     include_self: bool | None
+    group_by: str | None
+    group_size: int | None
     vectors: bool | None
     encoding: Literal["float", "base64"] | None
     exact: bool | None

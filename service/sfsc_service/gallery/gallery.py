@@ -4,6 +4,7 @@ import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from sfsc_bundle.crop import Crop
@@ -14,6 +15,7 @@ from sfsc_service.engine.networks import Vector
 from sfsc_service.engine.policy import Budget, Reason
 from sfsc_service.engine.tracing import record_step
 from sfsc_service.errors import Problem
+from sfsc_service.gallery.grouped_search import grouped_hits
 from sfsc_service.gallery.hit_selection import HitSelection
 from sfsc_service.gallery.search_stage import SearchStage, Wanted
 from sfsc_service.gallery.vectors import unit_vector
@@ -166,10 +168,10 @@ class Gallery:
         return answers
 
     async def query_image(
-        self, data: bytes, crop: Crop | None, budget: Budget, arrival: Arrival, filter: Filter | None
+        self, data: bytes, crop: Crop | None, budget: Budget, arrival: Arrival, *, filtered: bool = False
     ) -> Query:
-        """An image, or the part of it in a crop, as a query of a search with a filter."""
-        stage = self._stage(filter)
+        """An image, or the part of it in a crop, as a query of a search, which is `filtered` or not."""
+        stage = self._filtered if filtered else self._searches
         try:
             stage.check_not_full()
         except Problem:
@@ -210,26 +212,22 @@ class Gallery:
     ) -> Found[T]:
         """The selected hits, through `render` (in the searching thread).
 
-        Unless `exact`, hits may be missing where the store searches approximately; with a filter none are.
+        Unless `exact`, hits may be missing where the store searches approximately; with filter or groups none are.
         """
-
-        def rendered(nearest: list[Hit]) -> T:
-            return render(selection.choose(nearest))
-
         started = time.monotonic()
         choice = None if query.embedded is None else query.embedded.choice
         due = arrival.at + (self._slo_ms if choice is None else choice.target_ms) / 1000
         deadline = None
         if choice is not None and choice.deadline_ms is not None:
             deadline = arrival.at + choice.deadline_ms / 1000
-        if filter is None:
+        if filter is None and selection.grouping is None:
             wanted = Wanted(selection.fetched, exact, selection.vectors)
-            answer, exact = await self._searches.run(due, deadline, query.vector, wanted, rendered)
-        else:
-            answer = await self._filtered.run(
-                due, deadline, self._search, query.vector, selection, filter, rendered
+            answer, exact = await self._searches.run(
+                due, deadline, query.vector, wanted, lambda nearest: render(selection.choose(nearest))
             )
-            exact = True
+        else:
+            hits = partial(self._filtered_hits, query.vector, selection, filter)
+            answer, exact = await self._filtered.run(due, deadline, lambda: render(hits())), True
         ended = time.monotonic()
         record_step("search", started, ended, width=query.width)
         took_ms = 1000 * (ended - started)
@@ -291,19 +289,18 @@ class Gallery:
         self._writers.close()
         self._store.close()
 
-    def _stage(self, filter: Filter | None) -> SearchStage | BoundedStage:
-        return self._searches if filter is None else self._filtered
-
     def _search_many(self, vectors: Float32, wanted: Wanted) -> tuple[list[list[Hit]], bool]:
         if wanted.exact:
             return self._store.search(vectors, wanted.k, with_vectors=wanted.vectors), True
         return self._store.search_approximately(vectors, wanted.k, with_vectors=wanted.vectors)
 
-    def _search(
-        self, vector: Vector, selection: HitSelection, filter: Filter, render: Callable[[list[Hit]], T]
-    ) -> T:
-        nearest = self._store.search(vector[None], selection.fetched, filter, with_vectors=selection.vectors)
-        return render(nearest[0])
+    def _filtered_hits(self, vector: Vector, selection: HitSelection, filter: Filter | None) -> list[Hit]:
+        def nearest(among: Filter | None, count: int) -> list[Hit]:
+            return self._store.search(vector[None], count, among, with_vectors=selection.vectors)[0]
+
+        if selection.grouping is None:
+            return selection.choose(nearest(filter, selection.fetched))
+        return grouped_hits(nearest, selection, selection.grouping, filter)
 
     def _commit(self, items: Sequence[Item]) -> list[Outcome | Exception]:
         try:

@@ -1,11 +1,12 @@
 """Which of the items that are nearest to a query are the hits of a search."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
 from sfsc_service.store.protocol import Hit
 
-__all__ = ["HitSelection", "cosine"]
+__all__ = ["Grouping", "HitSelection", "cosine"]
 
 
 def cosine(score: float) -> float:
@@ -14,10 +15,20 @@ def cosine(score: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class Grouping:
+    """At most `size` hits for each value of a field of the metadata; `name`: of its `path`, as in filters."""
+
+    name: str
+    path: tuple[str, ...]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class HitSelection:
     """The `k` best hits after the first `offset`, of those that score at least `min_score`.
 
-    `exclude`: ids of items that are no hits. `vectors`: whether hits have their vectors.
+    `exclude`: ids of items that are no hits. `vectors`: whether hits have their vectors. `grouping`: `k` and
+    `offset` count groups, see grouped_search.py.
     """
 
     k: int
@@ -25,6 +36,7 @@ class HitSelection:
     min_score: float = -1.0
     exclude: frozenset[str] = frozenset()
     vectors: bool = False
+    grouping: Grouping | None = None
 
     @property
     def fetched(self) -> int:
@@ -33,5 +45,8 @@ class HitSelection:
 
     def choose(self, nearest: list[Hit]) -> list[Hit]:
         """The hits among the `fetched` nearest items, best first."""
-        kept = (hit for hit in nearest if cosine(hit.score) >= self.min_score and hit.id not in self.exclude)
-        return list(islice(kept, self.offset, self.offset + self.k))
+        return list(islice(self.admitted(nearest), self.offset, self.offset + self.k))
+
+    def admitted(self, nearest: Iterable[Hit]) -> Iterator[Hit]:
+        """Those that score enough and are not excluded."""
+        return (hit for hit in nearest if cosine(hit.score) >= self.min_score and hit.id not in self.exclude)

@@ -112,7 +112,7 @@ class SimulatedLoad:
     async def _search(self, image: bytes) -> None:
         try:
             arrival = Arrival.now()
-            query = await self._gallery.query_image(image, None, Budget(), arrival, None)
+            query = await self._gallery.query_image(image, None, Budget(), arrival)
             await self._gallery.search(query, HITS, None, len, arrival)
         except Problem:
             self.refused += 1

@@ -74,7 +74,7 @@ class _ItemFields(_Response):
 class HitResult(_ItemFields):
     """One hit; `image` is relative to the service's root, null where the item has no image.
 
-    `embedding` is there only where `vectors` was set.
+    `embedding` is there only where `vectors` was set, `group` where `group_by` was.
     """
 
     score: float

@@ -8,7 +8,8 @@ from fastapi import Response
 
 from sfsc_service.engine.embedder import Arrival, EmbeddedImage
 from sfsc_service.gallery.gallery import Query
-from sfsc_service.gallery.hit_selection import cosine
+from sfsc_service.gallery.grouped_search import group_of
+from sfsc_service.gallery.hit_selection import Grouping, cosine
 from sfsc_service.gallery.vectors import encode_vector
 from sfsc_service.store.protocol import Hit, StoredItem
 
@@ -44,9 +45,13 @@ def image_link(id: str) -> str:
     return f"items/{quote(id, safe='')}/image"
 
 
-def hits_json(hits: list[Hit], encoding: str) -> bytes:
+def hits_json(hits: list[Hit], encoding: str, grouping: Grouping | None) -> bytes:
     """Hits as a JSON list; `encoding`: of their vectors, where they have them."""
-    return orjson.dumps([hit_json(hit, encoding) for hit in hits], option=orjson.OPT_SERIALIZE_NUMPY)
+    documents = [hit_json(hit, encoding) for hit in hits]
+    if grouping is not None:
+        for hit, document in zip(hits, documents, strict=True):
+            document["group"] = group_of(hit, grouping)
+    return orjson.dumps(documents, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def hit_json(hit: Hit, encoding: str) -> dict[str, Any]:

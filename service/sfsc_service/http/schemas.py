@@ -20,6 +20,7 @@ from sfsc_bundle.described import describe_value
 from sfsc_bundle.widths import WIDTH_PATTERN, canonical_width
 from sfsc_service.gallery.simulated_load import MAX_PER_S
 from sfsc_service.store.errors import InvalidIdError
+from sfsc_service.store.filters.operands import MAX_FIELD_LENGTH
 from sfsc_service.store.protocol import MAX_ID_LENGTH, MAX_ITEMS
 from sfsc_service.store.validation import check_id
 
@@ -203,6 +204,12 @@ class SearchOptions(VectorOptions):
     filter: dict[str, Any] | None = Field(None, description='such as {"colour": "red"}')
     exclude: Annotated[list[ItemId], Field(max_length=MAX_EXCLUDED, fail_fast=True)] = Field(
         default=[], description="ids of items that are no hits"
+    )
+    group_by: Annotated[str, Field(min_length=1, max_length=MAX_FIELD_LENGTH)] | None = Field(
+        None, description="a field of the metadata: k and offset count groups of hits that have one value in it"
+    )
+    group_size: Annotated[int, BeforeValidator(_number)] = Field(
+        1, ge=1, le=1000, description="the greatest number of hits of a group"
     )
     exact: bool = Field(False, description="miss no hit, where SFSC_SEARCH lets other searches miss some")
     id: ItemId | None = Field(None, description="search with the vector of this item, which is no hit itself")

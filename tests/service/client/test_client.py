@@ -50,6 +50,7 @@ def test_the_whole_round(client: Any) -> None:
     assert [hit["id"] for hit in client.search(draw_image(2), k=1, width="1.0")["hits"]] == ["a/2"]
     assert [hit["id"] for hit in client.search(id="a/1", filter={"n": {"$lt": 3}})["hits"]] == ["a/2"]
     hits = {"k": 1, "offset": 1, "min_score": -1, "exclude": ["x"], "vectors": True, "encoding": "base64"}
+    assert [hit["group"] for hit in client.search(draw_image(2), group_by="n", k=1)["hits"]] == [2]
     paged = client.search(draw_image(2), **hits)
     assert isinstance(paged["hits"][0]["embedding"], str)
     assert [hit["id"] for hit in client.search(vector=vector, width="0.5", space="tiny-space", k=1)["hits"]] == [

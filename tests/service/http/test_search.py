@@ -140,6 +140,22 @@ def test_hits_have_vectors_where_they_are_asked_for(live: Live, filter: dict[str
         assert hits == plain
 
 
+@pytest.mark.parametrize("filter", [{}, {"filter": {"n": {"$lt": 9}}}])
+def test_groups_have_their_best_hits(live: Live, filter: dict[str, Any]) -> None:
+    hits = parsed(live.http.post("/search", json={"id": "item-2", "k": ITEMS, **filter}))["hits"]
+    for hit in hits:
+        hit["group"] = hit["metadata"]["even"]
+    first = hits[0]["group"]
+    groups = [[hit for hit in hits if hit["group"] is even] for even in (first, not first)]
+    grouped = {"id": "item-2", "group_by": "even", **filter}
+    assert parsed(live.http.post("/search", json=grouped))["hits"] == [groups[0][0], groups[1][0]]
+    three = parsed(live.http.post("/search", json={**grouped, "k": 1, "group_size": 3}))
+    assert (three["hits"], three["exact"]) == (groups[0][:3], True)
+    second = parsed(live.post_image("/search", draw_image(2), group_by="even", offset=1, group_size=2))
+    assert {hit["group"] for hit in second["hits"]} == {False}, "item-2 itself is even"
+    assert len(second["hits"]) == 2
+
+
 def test_excluded_ids_travel_in_every_form(live: Live) -> None:
     excluded = json.dumps(["item-1", "item-2"])
     raw = live.post_image("/search", draw_image(1), exclude=excluded, k=ITEMS)
@@ -182,6 +198,12 @@ def test_expected_quality_looks_at_the_gallery(live: Live, tiny: Bundle) -> None
         ({"id": "item-1", "k": 1001, "vectors": True}, "k"),
         ({"id": "item-1", "k": 1000, "offset": 25}, "offset"),
         ({"id": "item-1", "offset": -1}, "offset"),
+        ({"id": "item-1", "group_by": "$id"}, "group_by"),
+        ({"id": "item-1", "group_by": "a..b"}, "group_by"),
+        ({"id": "item-1", "group_size": 2}, "group_size"),
+        ({"id": "item-1", "group_by": "n", "k": 257}, "k"),
+        ({"id": "item-1", "group_by": "n", "k": 100, "offset": 3, "group_size": 10}, "k"),
+        ({"id": "item-1", "group_by": "n", "k": 2, "group_size": 501, "vectors": True}, "k"),
         ({"id": "item-1", "min_score": 1.1}, "min_score"),
         ({"id": "item-1", "exclude": "item-2"}, "exclude"),
         ({"id": "item-1", "exclude": [""]}, "exclude"),

@@ -8,7 +8,8 @@ from fastapi import FastAPI, Request, Response
 from sfsc_service.engine.embedder import Arrival
 from sfsc_service.errors import Problem
 from sfsc_service.gallery.gallery import Query
-from sfsc_service.gallery.hit_selection import HitSelection
+from sfsc_service.gallery.grouped_search import MAX_GROUPS
+from sfsc_service.gallery.hit_selection import Grouping, HitSelection
 from sfsc_service.http.access import needs
 from sfsc_service.http.arrival import arrival_of
 from sfsc_service.http.auth import caller_of
@@ -20,6 +21,7 @@ from sfsc_service.http.response_schemas import SearchResponse
 from sfsc_service.http.responses import hits_json, json_response, query_json, server_timing, timing
 from sfsc_service.http.schemas import SearchBody, SearchOptions
 from sfsc_service.lifecycle.service import Service
+from sfsc_service.store.filters.operands import read_field
 from sfsc_service.store.protocol import MAX_PAGE
 
 __all__ = ["add_routes"]
@@ -49,7 +51,7 @@ async def _search(request: Request) -> Response:
     selection = _selection(options, service.settings.max_k)
     async with DisconnectWatch(request):
         query = await _query(service, parsed, arrival)
-        render = partial(hits_json, encoding=options.encoding)
+        render = partial(hits_json, encoding=options.encoding, grouping=selection.grouping)
         found = await service.gallery.search(
             query, selection, options.filter, render, arrival, exact=options.exact
         )
@@ -71,7 +73,11 @@ async def _query(service: Service, parsed: ParsedRequest[SearchOptions], arrival
     source = require_one(image=bool(parsed.images), vector=options.vector is not None, id=options.id is not None)
     if source == "image":
         return await service.gallery.query_image(
-            parsed.images[0], crop_of(options), budget_of(options), arrival, options.filter
+            parsed.images[0],
+            crop_of(options),
+            budget_of(options),
+            arrival,
+            filtered=options.filter is not None or options.group_by is not None,
         )
     if source == "vector":
         return service.gallery.query_vector(caller_vector(options))
@@ -81,16 +87,35 @@ async def _query(service: Service, parsed: ParsedRequest[SearchOptions], arrival
 
 
 def _selection(options: SearchOptions, max_k: int) -> HitSelection:
-    """Which hits are wanted. Raises Problem: invalid_parameter where they are too many."""
-    if options.k > max_k:
-        raise Problem("invalid_parameter", f"k: must be at most {max_k} here, found {options.k}", "k")
-    if (last := options.offset + options.k) > max_k:
-        rule = f"offset and k together must be at most {max_k} here"
-        raise Problem("invalid_parameter", f"offset: {rule}, found {last}", "offset")
-    if options.vectors and options.k > MAX_PAGE:
-        rule = f"must be at most {MAX_PAGE} where hits have vectors"
-        raise Problem("invalid_parameter", f"k: {rule}, found {options.k}", "k")
+    """Which hits are wanted. Raises Problem or InvalidFilterError where they are too many or cannot be grouped."""
+    _check_bound("k", options.k, max_k, "here")
+    _check_bound("offset", options.offset + options.k, max_k, "here together with k")
+    grouping = _grouping(options)
+    if grouping is not None:
+        most = min(MAX_GROUPS, max_k // grouping.size)
+        _check_bound("k", options.offset + options.k, most, f"with offset, in groups of {grouping.size}")
+    if options.vectors:
+        _check_bound("k", options.k * options.group_size, MAX_PAGE, "hits where they have vectors")
     itself = [] if options.id is None or options.include_self else [options.id]
-    return HitSelection(
-        options.k, options.offset, options.min_score, frozenset([*options.exclude, *itself]), options.vectors
-    )
+    excluded = frozenset([*options.exclude, *itself])
+    return HitSelection(options.k, options.offset, options.min_score, excluded, options.vectors, grouping)
+
+
+def _grouping(options: SearchOptions) -> Grouping | None:
+    name, size = options.group_by, options.group_size
+    if name is None:
+        if size != 1:
+            detail = f"group_size: must be set with group_by only, found {size}"
+            raise Problem("invalid_parameter", detail, "group_size")
+        return None
+    if name.startswith("$"):
+        detail = f"group_by: must be a field of the metadata, found {name[:80]!r}"
+        raise Problem("invalid_parameter", detail, "group_by")
+    return Grouping(name, read_field(name, "group_by").path, size)
+
+
+def _check_bound(parameter: str, found: int, most: int, where: str) -> None:
+    if found > most:
+        raise Problem(
+            "invalid_parameter", f"{parameter}: must be at most {most} {where}, found {found}", parameter
+        )
