@@ -13,6 +13,7 @@ __all__ = [
     "ItemAnswer",
     "PutAnswer",
     "SearchAnswer",
+    "SearchResultAnswer",
     "WidthAnswer",
     "WidthsAnswer",
 ]
@@ -64,6 +65,18 @@ class SearchAnswer(TypedDict):
     hits: list[HitAnswer]
     exact: bool
     timing_ms: dict[str, float]
+
+
+class SearchResultAnswer(TypedDict):
+    """What became of one search of many: `status` 200 and its hits, or the problem's `code` and `detail`."""
+
+    status: int
+    query: NotRequired[WidthAnswer]
+    hits: NotRequired[list[HitAnswer]]
+    exact: NotRequired[bool]
+    code: NotRequired[str]
+    detail: NotRequired[str]
+    parameter: NotRequired[str | None]
 
 
 class PutAnswer(WidthAnswer):

@@ -20,6 +20,7 @@ from sfsc_service.client.answers import (
     ItemAnswer,
     PutAnswer,
     SearchAnswer,
+    SearchResultAnswer,
     WidthsAnswer,
 )
 from sfsc_service.client.arguments import (
@@ -93,6 +94,24 @@ class Routes:
         further = {"id": id, "vector": vector, "filter": filter, **hits}
         return self._with_image("POST", "/search", image, embedding, further, _answer(SearchAnswer))
 
+    @Pipeline
+    def search_many(
+        self,
+        queries: Iterable[Mapping[str, Any]],
+        *,
+        filter: Mapping[str, Any] | None = None,
+        **options: Unpack[SearchArguments],
+    ) -> Iterator[Call[Batch[SearchResultAnswer]]]:
+        """Make many searches, in calls of bounded size; iterate over the outcome of each, in order.
+
+        Args:
+            queries: objects of `image`, `vector` or `id`, and the options of `search`. They are read as the
+                outcomes are asked for, one call ahead.
+            filter, options: for queries that have none of their own.
+        """
+        common = {**options, "filter": filter}
+        return _calls("/search", (_without_none({**common, **query}) for query in queries), self._query_line)
+
     @Route
     def put(
         self,
@@ -118,19 +137,7 @@ class Routes:
                 are asked for, one call ahead.
             options: for items that have none of their own.
         """
-        lines: list[bytes] = []
-        size = 0
-        repeat: Repeat = "always"
-        for item in items:
-            whole = _without_none({**options, **item})
-            lines.append(self._line(whole))
-            size += len(lines[-1])
-            repeat = "never" if repeat == "never" else _repeat(whole)
-            if len(lines) >= CALL_ITEMS or size >= CALL_BYTES:
-                yield _bulk(lines, repeat)
-                lines, size, repeat = [], 0, "always"
-        if lines:
-            yield _bulk(lines, repeat)
+        return _calls("/items", (_without_none({**options, **item}) for item in items), self._item_line)
 
     @Pipeline
     def put_vectors(
@@ -228,16 +235,26 @@ class Routes:
             return _json(method, path, {**self._device.vector(data, options), **further}, read)
         return _image(method, path, data, {**options, **further}, read)
 
-    def _line(self, item: Mapping[str, Any]) -> bytes:
-        """One line of a bulk call."""
-        image = item.get("image")
+    def _item_line(self, item: Mapping[str, Any]) -> bytes:
+        """One line of a bulk insertion."""
+        kept = {name: item[name] for name in ("id", "metadata") if name in item}
+        return self._line(item, kept, {name: value for name, value in item.items() if name not in kept})
+
+    def _query_line(self, query: Mapping[str, Any]) -> bytes:
+        """One line of many searches."""
+        embedding, kept = split_search(query)
+        if "filter" in embedding:
+            kept["filter"] = embedding.pop("filter")
+        return self._line(query, kept, embedding)
+
+    def _line(self, whole: Mapping[str, Any], kept: Mapping[str, Any], options: dict[str, Any]) -> bytes:
+        """A line; with `options` an image is embedded where this device does so, and `kept` is sent beside it."""
+        image = options.pop("image", None)
         if image is None:
-            document = _members(item)
+            document = _members(whole)
         elif self._device is None:
-            document = {**_members(item), "image": as_base64(encoded(image))}
+            document = {**_members(whole), "image": as_base64(encoded(image))}
         else:
-            kept = {name: item[name] for name in ("id", "metadata") if name in item}
-            options = {name: value for name, value in item.items() if name not in ("image", *kept)}
             document = {**kept, **self._device.vector(encoded(image), options)}
         return json.dumps(document).encode() + b"\n"
 
@@ -274,9 +291,26 @@ def _json(method: str, path: str, document: Mapping[str, Any], read: Callable[[h
     return Call(method, path, read, content=content, media_type="application/json", repeat=_repeat(document))
 
 
-def _bulk(lines: list[bytes], repeat: Repeat) -> Call[Batch[BulkItemAnswer]]:
-    content = b"".join(lines)
-    return Call("POST", "/items", _results, content=content, media_type="application/x-ndjson", repeat=repeat)
+def _calls(
+    path: str, objects: Iterable[Mapping[str, Any]], line_of: Callable[[Mapping[str, Any]], bytes]
+) -> Iterator[Call[Batch[Any]]]:
+    """Calls of bounded size with a line for every object."""
+    lines: list[bytes] = []
+    size = 0
+    repeat: Repeat = "always"
+    for one in objects:
+        lines.append(line_of(one))
+        size += len(lines[-1])
+        repeat = "never" if repeat == "never" else _repeat(one)
+        if len(lines) >= CALL_ITEMS or size >= CALL_BYTES:
+            yield _lines_call(path, lines, repeat)
+            lines, size, repeat = [], 0, "always"
+    if lines:
+        yield _lines_call(path, lines, repeat)
+
+
+def _lines_call(path: str, lines: list[bytes], repeat: Repeat) -> Call[Batch[Any]]:
+    return Call("POST", path, _results, {}, b"".join(lines), "application/x-ndjson", repeat)
 
 
 def _answer(kind: Any) -> Callable[[httpx.Response], Any]:
@@ -296,7 +330,7 @@ def _page(response: httpx.Response) -> Batch[ItemAnswer]:
     return Batch(document["items"], document["next"])
 
 
-def _results(response: httpx.Response) -> Batch[BulkItemAnswer]:
+def _results(response: httpx.Response) -> Batch[Any]:
     return Batch(response.json()["results"])
 
 

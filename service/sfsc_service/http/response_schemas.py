@@ -29,6 +29,8 @@ __all__ = [
     "Sample",
     "SamplesResponse",
     "SearchResponse",
+    "SearchResult",
+    "SearchesResponse",
     "WidthsResponse",
 ]
 
@@ -86,6 +88,19 @@ class SearchResponse(_Response):
     query: ChosenWidth
     hits: list[HitResult]
     exact: bool
+    timing_ms: Timing
+
+
+class SearchResult(_Response):
+    """One search's outcome: `query`, `hits` and `exact`, or `code` and `detail` of its problem."""
+
+    status: int
+
+
+class SearchesResponse(_Response):
+    """The response of POST /search to many searches; results are in the order of the lines."""
+
+    results: list[SearchResult]
     timing_ms: Timing
 
 

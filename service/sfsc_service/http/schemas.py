@@ -237,7 +237,7 @@ class EmbedBody(EmbedOptions):
 
 
 class SearchBody(SearchOptions):
-    """The JSON form of POST /search; exactly one of `image`, `vector` and `id`."""
+    """The JSON form of POST /search, and one line of it as NDJSON; exactly one of `image`, `vector` and `id`."""
 
     image: Base64Image | None = None
 

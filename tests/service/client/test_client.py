@@ -94,6 +94,18 @@ def test_bulk_goes_in_several_calls_and_comes_out_page_by_page(
     assert client.count() == client.widths()["gallery"]["items"]
 
 
+def test_many_searches_go_in_several_calls(client: Any, device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sfsc_service.client.routes.CALL_ITEMS", 3)
+    for n in range(4):
+        client.put(f"many/{n}", draw_image(120 + n), width="0.25", metadata={"set": "many"})
+    for made in (client, device):
+        queries = [{"image": draw_image(120 + n)} for n in range(4)] + [{"id": "many/0"}, {"id": "nobody"}]
+        results = list(made.search_many(queries, k=1, filter={"set": "many"}))
+        assert [result["status"] for result in results] == [200] * 5 + [404]
+        assert [result["hits"][0]["id"] for result in results[:4]] == [f"many/{n}" for n in range(4)]
+        assert results[4]["hits"][0]["id"] != "many/0"
+
+
 def test_a_bulk_call_is_prepared_while_the_one_before_is_answered(
     client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +270,7 @@ def test_a_device_needs_a_bundle_and_one_of_its_widths(tiny: Bundle, options: di
         (answers.EmbedAnswer, response_schemas.EmbedResponse),
         (answers.HitAnswer, response_schemas.HitResult),
         (answers.SearchAnswer, response_schemas.SearchResponse),
+        (answers.SearchResultAnswer, response_schemas.SearchResult),
         (answers.PutAnswer, response_schemas.PutResponse),
         (answers.WidthsAnswer, response_schemas.WidthsResponse),
         (answers.ItemAnswer, response_schemas.ItemResponse),

@@ -51,6 +51,11 @@ Id = Annotated[ItemId, Path(description="1 to 256 characters; percent-encoded, s
 
 def add_routes(app: FastAPI) -> None:
     """Add the routes to an application."""
+    _add_routes_of_one(app)
+    _add_routes_of_many(app)
+
+
+def _add_routes_of_one(app: FastAPI) -> None:
     app.add_api_route(
         "/items/{id}",
         _put,
@@ -105,6 +110,9 @@ def add_routes(app: FastAPI) -> None:
         },
         openapi_extra=query_parameters(ImageOptions),
     )
+
+
+def _add_routes_of_many(app: FastAPI) -> None:
     app.add_api_route(
         "/items",
         _delete_items,
