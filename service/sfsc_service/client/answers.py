@@ -11,6 +11,8 @@ __all__ = [
     "EmbeddingAnswer",
     "HitAnswer",
     "ItemAnswer",
+    "PairAnswer",
+    "PairItemAnswer",
     "PutAnswer",
     "SearchAnswer",
     "SearchResultAnswer",
@@ -77,6 +79,22 @@ class SearchResultAnswer(TypedDict):
     code: NotRequired[str]
     detail: NotRequired[str]
     parameter: NotRequired[str | None]
+
+
+class PairItemAnswer(TypedDict):
+    """One item of a pair; `image` is a path below the service's address, None where the item has no image."""
+
+    id: str
+    width: str
+    metadata: dict[str, Any]
+    image: str | None
+
+
+class PairAnswer(TypedDict):
+    """Two items that are near to each other, in the order of their ids."""
+
+    score: float
+    items: list[PairItemAnswer]
 
 
 class PutAnswer(WidthAnswer):

@@ -18,6 +18,7 @@ from sfsc_service.client.answers import (
     DeletedAnswer,
     EmbedAnswer,
     ItemAnswer,
+    PairAnswer,
     PutAnswer,
     SearchAnswer,
     SearchResultAnswer,
@@ -111,6 +112,21 @@ class Routes:
         """
         common = {**options, "filter": filter}
         return _calls("/search", (_without_none({**common, **query}) for query in queries), self._query_line)
+
+    @Stream
+    def duplicates(
+        self,
+        min_score: float,
+        *,
+        filter: Mapping[str, Any] | None = None,
+        exact: bool | None = None,
+        limit: int = 1000,
+    ) -> Steps[PairAnswer]:
+        """Iterate over all pairs of items that score at least so much, fetched page by page, `limit` at a time."""
+        options = _without_none({"min_score": min_score, "filter": filter, "exact": exact, "limit": limit})
+        page = yield _json("POST", "/search/duplicates", options, _pairs)
+        while page.cursor is not None:
+            page = yield _json("POST", "/search/duplicates", options | {"cursor": page.cursor}, _pairs)
 
     @Route
     def put(
@@ -328,6 +344,11 @@ def _answer(kind: Any) -> Callable[[httpx.Response], Any]:
 def _page(response: httpx.Response) -> Batch[ItemAnswer]:
     document = response.json()
     return Batch(document["items"], document["next"])
+
+
+def _pairs(response: httpx.Response) -> Batch[PairAnswer]:
+    document = response.json()
+    return Batch(document["pairs"], document["next"])
 
 
 def _results(response: httpx.Response) -> Batch[Any]:

@@ -17,6 +17,7 @@ from sfsc_service.engine.tracing import record_step
 from sfsc_service.errors import Problem
 from sfsc_service.gallery.grouped_search import grouped_hits
 from sfsc_service.gallery.hit_selection import HitSelection
+from sfsc_service.gallery.near_duplicates import DuplicatesPage, NearDuplicates
 from sfsc_service.gallery.search_stage import SearchStage, Wanted
 from sfsc_service.gallery.vectors import unit_vector
 from sfsc_service.metrics import Metrics
@@ -121,6 +122,8 @@ class Gallery:
         )
         # Filters may cost a thousand times what other searches do, which so do not wait behind them.
         self._filtered = BoundedStage("filter", FILTERED, settings.queue_ms, settings.nice)
+        # A call takes a second, and its caller makes the next one at once: so there is one at a time.
+        self._duplicates = BoundedStage("duplicates", 1, settings.queue_ms, settings.nice)
         self._lookups = BoundedStage("lookup", READERS, settings.queue_ms)
         self._writers = BlockingCalls("write", PARALLEL_COMMITS, 1024)
         metrics.search_backlog.set_function(
@@ -277,6 +280,10 @@ class Gallery:
             return self._store.count()
         return await self._filtered.run(time.monotonic(), None, self._store.count, filter)
 
+    async def near_duplicates(self, wanted: NearDuplicates, cursor: str | None) -> DuplicatesPage:
+        """One page of pairs of items that are near to each other."""
+        return await self._duplicates.run(time.monotonic(), None, wanted.find, self._store, cursor)
+
     async def delete_matching(self, filter: Filter, limit: int) -> list[str]:
         """Remove at most `limit` items that meet a filter; their ids."""
         return await self._writers.run(self._store.delete_matching, filter, limit)
@@ -284,7 +291,7 @@ class Gallery:
     def close(self) -> None:
         """Finish what was accepted and close the store."""
         self._searches.close(CLOSE_S)
-        for stage in (self._filtered, self._lookups):
+        for stage in (self._filtered, self._duplicates, self._lookups):
             stage.close()
         self._writers.close()
         self._store.close()

@@ -14,6 +14,8 @@ __all__ = [
     "BulkResponse",
     "BulkResult",
     "ChosenWidth",
+    "DuplicatePair",
+    "DuplicatesResponse",
     "EmbedResponse",
     "EmbedResult",
     "EmbeddingEntry",
@@ -101,6 +103,31 @@ class SearchesResponse(_Response):
     """The response of POST /search to many searches; results are in the order of the lines."""
 
     results: list[SearchResult]
+    timing_ms: Timing
+
+
+class PairItem(_ItemFields):
+    """One item of a pair; `image` is relative to the service's root, null where the item has no image."""
+
+
+class DuplicatePair(_Response):
+    """Two items that are near to each other, in the order of their ids."""
+
+    score: float
+    items: list[PairItem]
+
+
+class DuplicatesResponse(_Response):
+    """One page of pairs; `next` is null on the last one.
+
+    `compared`: items that were searched with. `truncated`: some of them have more neighbours than were looked at.
+    """
+
+    pairs: list[DuplicatePair]
+    next: str | None
+    compared: int
+    exact: bool
+    truncated: bool
     timing_ms: Timing
 
 

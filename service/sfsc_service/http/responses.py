@@ -13,7 +13,7 @@ from sfsc_service.gallery.hit_selection import Grouping, cosine
 from sfsc_service.gallery.vectors import encode_vector
 from sfsc_service.store.protocol import Hit, StoredItem
 
-__all__ = ["hits_json", "item_json", "json_response", "query_json", "server_timing", "timing"]
+__all__ = ["hits_json", "image_link", "item_json", "json_response", "query_json", "server_timing", "timing"]
 
 
 def json_response(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

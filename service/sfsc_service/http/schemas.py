@@ -31,6 +31,7 @@ __all__ = [
     "CropBox",
     "DeleteItemsOptions",
     "DemoLoadOptions",
+    "DuplicatesOptions",
     "EmbedBody",
     "EmbedOptions",
     "EmbeddingsBody",
@@ -216,6 +217,22 @@ class SearchOptions(VectorOptions):
     include_self: bool = Field(False, description="whether the item of `id` may be a hit")
     vectors: bool = Field(False, description="whether hits have their vectors")
     encoding: Encoding = Field("float", description="of those: JSON numbers, or base64 of little-endian float32")
+
+
+class DuplicatesOptions(_Request):
+    """Options of POST /search/duplicates."""
+
+    min_score: Annotated[float, BeforeValidator(_number)] = Field(
+        ge=-1, le=1, allow_inf_nan=False, description="the least score of a pair"
+    )
+    filter: dict[str, Any] | None = Field(None, description="pairs of items that meet it, both of them")
+    limit: Annotated[int, BeforeValidator(_number)] = Field(
+        100, ge=1, le=1000, description="the greatest number of pairs in a page"
+    )
+    cursor: Annotated[str, Field(min_length=1, max_length=8192)] | None = Field(
+        None, description="`next` of the previous page"
+    )
+    exact: bool = Field(False, description="miss no pair, where SFSC_SEARCH lets searches miss some")
 
 
 class ItemOptions(VectorOptions):

@@ -20,6 +20,7 @@ from sfsc_bundle.folder import Bundle
 from sfsc_service.cli.add import Add
 from sfsc_service.cli.count import Count
 from sfsc_service.cli.demo import Demo
+from sfsc_service.cli.duplicates import Duplicates
 from sfsc_service.cli.get import Get
 from sfsc_service.cli.ls import List
 from sfsc_service.cli.patch import Patch
@@ -39,6 +40,7 @@ REMOTE = {
     "ls": List,
     "get": Get,
     "patch": Patch,
+    "duplicates": Duplicates,
     "rm": Remove,
     "count": Count,
     "widths": Widths,

@@ -332,6 +332,11 @@ def test_search_takes_an_image_or_an_id_and_shows_a_page(
     assert (found["query"]["width"], len(found["hits"]), found["hits"][0]["id"]) == ("0.25", 2, "cat/2.jpg")
     by_id = report(sfsc("search", "cat/2.jpg", "--filter", '{"identity": "old"}', "--json"))
     assert [hit["id"] for hit in by_id["hits"]] == ["dog/old/3.png"]
+    pairs = sfsc("duplicates", "--min-score", "-1", "--filter", '{"identity": "cat"}').stdout.splitlines()
+    assert pairs[0].split("\t")[1:] == ["cat/1.jpg", "cat/2.jpg"]
+    assert len(pairs) == len(
+        report(sfsc("duplicates", "--min-score", "-1", "--filter", '{"identity": "cat"}', "--json"))
+    )
     one_each = report(sfsc("search", "cat/2.jpg", "--group-by", "identity", "--json"))["hits"]
     assert sorted(hit["group"] for hit in one_each) == ["cat", "old"]
     table = sfsc("search", "cat/2.jpg", "-k", "20").stdout

@@ -106,6 +106,14 @@ def test_many_searches_go_in_several_calls(client: Any, device: Any, monkeypatch
         assert results[4]["hits"][0]["id"] != "many/0"
 
 
+def test_pairs_come_page_by_page(client: Any) -> None:
+    for n in range(4):
+        client.put(f"pairs/{n}", draw_image(130), width="0.25", metadata={"set": "pairs"})
+    pairs = list(client.duplicates(0.999, filter={"set": "pairs"}, limit=2))
+    assert len(pairs) == 6
+    assert [item["id"] for item in pairs[0]["items"]] == ["pairs/0", "pairs/1"]
+
+
 def test_a_bulk_call_is_prepared_while_the_one_before_is_answered(
     client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,6 +279,8 @@ def test_a_device_needs_a_bundle_and_one_of_its_widths(tiny: Bundle, options: di
         (answers.HitAnswer, response_schemas.HitResult),
         (answers.SearchAnswer, response_schemas.SearchResponse),
         (answers.SearchResultAnswer, response_schemas.SearchResult),
+        (answers.PairAnswer, response_schemas.DuplicatePair),
+        (answers.PairItemAnswer, response_schemas.PairItem),
         (answers.PutAnswer, response_schemas.PutResponse),
         (answers.WidthsAnswer, response_schemas.WidthsResponse),
         (answers.ItemAnswer, response_schemas.ItemResponse),

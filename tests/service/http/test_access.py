@@ -24,6 +24,7 @@ SCOPES = ("read", "write", "admin")
 NEEDED = {
     "POST /embed": "read",
     "POST /search": "read",
+    "POST /search/duplicates": "read",
     "POST /v1/embeddings": "read",
     "GET /v1/models": "read",
     "GET /items": "read",

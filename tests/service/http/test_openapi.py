@@ -41,6 +41,7 @@ CHECKS = [
 OPERATIONS = [
     "POST /embed",
     "POST /search",
+    "POST /search/duplicates",
     "PUT /items/{id}",
     "PATCH /items/{id}",
     "GET /items/{id}",

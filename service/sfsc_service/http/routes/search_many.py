@@ -41,7 +41,7 @@ SEARCH_ERRORS = (Problem, ImageError, StoreError)
 
 async def search_many(request: Request, arrival: Arrival) -> Response:
     """Make the searches of a body."""
-    call = _Call(request, arrival)
+    searches = _Searches(request, arrival)
     settings: Settings = request.app.state.service.settings
     parse = partial(
         _search_of_line,
@@ -52,12 +52,12 @@ async def search_many(request: Request, arrival: Arrival) -> Response:
     results: list[dict[str, Any]] = []
     async with UploadWatch(request):
         async for window in _windows(parsed_lines(request, parse, "queries")):
-            results += await call.search(window)
+            results += await searches.search(window)
     times = timing(arrival, [])
     return json_response({"results": results, "timing_ms": times}, headers=server_timing(times, []))
 
 
-class _Call:
+class _Searches:
     def __init__(self, request: Request, arrival: Arrival) -> None:
         self._service: Service = request.app.state.service
         self._caller = caller_of(request)
