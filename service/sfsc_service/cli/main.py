@@ -35,8 +35,10 @@ COMMANDS = {
     "key": "key:Key",
     "add": "add:Add",
     "search": "search:Search",
+    "duplicates": "duplicates:Duplicates",
     "ls": "ls:List",
     "get": "get:Get",
+    "patch": "patch:Patch",
     "rm": "rm:Remove",
     "count": "count:Count",
     "widths": "widths:Widths",
@@ -100,7 +102,7 @@ def _run(words: list[str]) -> None:
 def _everything(*, with_summaries: bool) -> ArgumentParser:
     """The parser of the word that names a command."""
     kinds = {name: _class_of(name) for name in COMMANDS} if with_summaries else {}
-    summaries = "\n".join(f"  {name:<8} {_description(kind).splitlines()[0]}" for name, kind in kinds.items())
+    summaries = "\n".join(f"  {name:<10} {_description(kind).splitlines()[0]}" for name, kind in kinds.items())
     parser = _Parser(
         "sfsc",
         "Visual search in which model size is a per-request decision.\n\n"

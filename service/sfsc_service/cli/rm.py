@@ -13,27 +13,30 @@ __all__ = ["Remove"]
 
 
 class Remove(ServiceCommand):
-    """Remove an item, or all items that meet a filter, from the gallery of a running service.
+    """Remove items by their ids, or all that meet a filter, from the gallery of a running service.
 
     example: sfsc rm cat/1.jpg
+    example: sfsc rm cat/1.jpg cat/2.jpg
     example: sfsc rm --filter '{"camera": {"$lt": 3}}'
     """
 
-    id: CliPositionalArg[str | None] = setting(None, "id", "the item's id")
+    ids: CliPositionalArg[list[str]] = setting([], "ids", "the items' ids")
     filter: JsonObject | None = setting(None, "JSON", "remove all items that meet this filter")
 
     @model_validator(mode="after")
     def _check_choice(self) -> Self:
-        if (self.id is None) == (self.filter is None):
-            raise ValueError("id, filter: exactly one of them must be given")
+        if bool(self.ids) == (self.filter is not None):
+            raise ValueError("ids, filter: exactly one of them must be given")
         return self
 
     def run(self) -> None:
         """Remove, and print what was removed. Raises ServiceError, also where there is no item of that id."""
         with self.client() as client:
-            if self.id is not None:
-                client.delete(self.id)
-                removed: str | int = self.id
+            if len(self.ids) == 1:
+                client.delete(self.ids[0])
+                removed: str | int = self.ids[0]
+            elif self.ids:
+                removed = client.delete_many(self.ids)["removed"]
             else:
                 removed = _remove_matching(client, parsed(self.filter) or {})
         if self.as_json:

@@ -15,6 +15,7 @@ from sfsc_service.cli.hits_page import write_page
 from sfsc_service.cli.remote import JsonObject, ServiceCommand, parsed
 from sfsc_service.client import Client
 from sfsc_service.client.answers import SearchAnswer
+from sfsc_service.client.arguments import HitArguments
 from sfsc_service.errors import ServiceError, StartError
 from sfsc_service.settings import Width, setting
 
@@ -35,6 +36,12 @@ class Search(ServiceCommand):
     k: int = setting(10, "hits", "the greatest number of hits", ge=1)
     width: Width | None = setting(None, "width", "the width to embed with; unset: the service chooses")
     filter: JsonObject | None = setting(None, "JSON", "only items that meet this filter")
+    min_score: float = setting(-1.0, "score", "the least score of a hit", ge=-1, le=1)
+    offset: int = setting(0, "hits", "hits to pass over, the best first", ge=0)
+    group_by: str | None = setting(
+        None, "field", "k groups of hits that have one value in a field of the metadata"
+    )
+    group_size: int | None = setting(None, "hits", "the greatest number of hits of a group; unset: 1", ge=1)
     open: CliToggleFlag[bool] = setting(False, "flag", "show the images of the hits in a browser")
 
     def run(self) -> None:
@@ -69,15 +76,26 @@ class Search(ServiceCommand):
                 if self.width is not None:
                     raise StartError(f"width: must not be set with the id of an item; no file {self.query} exists")
                 try:
-                    return client.search(id=self.query, k=self.k, filter=parsed(self.filter))
+                    return client.search(id=self.query, filter=parsed(self.filter), **self._hits)
                 except ServiceError as error:
                     if error.code != "item_not_found":
                         raise
                     raise StartError(f"query: {self.query} is neither a file nor the id of an item") from error
             try:
-                return client.search(path, k=self.k, filter=parsed(self.filter), width=self.width)
+                return client.search(path, filter=parsed(self.filter), width=self.width, **self._hits)
             except OSError as error:
                 raise StartError(f"query: {path} cannot be read: {error.strerror}") from error
+
+    @property
+    def _hits(self) -> HitArguments:
+        """Which items are hits."""
+        return {
+            "k": self.k,
+            "offset": self.offset,
+            "min_score": self.min_score,
+            "group_by": self.group_by,
+            "group_size": self.group_size,
+        }
 
     def _print(self, answer: SearchAnswer) -> None:
         table = Table(
@@ -88,7 +106,7 @@ class Search(ServiceCommand):
             "metadata",
             title=f"width {answer['query']['width']}",
         )
-        for rank, hit in enumerate(answer["hits"], start=1):
+        for rank, hit in enumerate(answer["hits"], start=1 + self.offset):
             metadata = json.dumps(hit["metadata"], ensure_ascii=False)
             table.add_row(str(rank), escape(hit["id"]), f"{hit['score']:.3f}", hit["width"], escape(metadata))
         Console().print(table)

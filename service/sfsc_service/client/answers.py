@@ -11,8 +11,11 @@ __all__ = [
     "EmbeddingAnswer",
     "HitAnswer",
     "ItemAnswer",
+    "PairAnswer",
+    "PairItemAnswer",
     "PutAnswer",
     "SearchAnswer",
+    "SearchResultAnswer",
     "WidthAnswer",
     "WidthsAnswer",
 ]
@@ -43,13 +46,18 @@ class EmbedAnswer(TypedDict):
 
 
 class HitAnswer(TypedDict):
-    """One hit; `image` is a path below the service's address, None where the item has no image."""
+    """One hit; `image` is a path below the service's address, None where the item has no image.
+
+    `embedding` is there only where `vectors` was set, `group` where `group_by` was.
+    """
 
     id: str
     score: float
     width: str
     metadata: dict[str, Any]
     image: str | None
+    embedding: NotRequired[list[float] | str]
+    group: NotRequired[str | int | float | bool]
 
 
 class SearchAnswer(TypedDict):
@@ -59,6 +67,34 @@ class SearchAnswer(TypedDict):
     hits: list[HitAnswer]
     exact: bool
     timing_ms: dict[str, float]
+
+
+class SearchResultAnswer(TypedDict):
+    """What became of one search of many: `status` 200 and its hits, or the problem's `code` and `detail`."""
+
+    status: int
+    query: NotRequired[WidthAnswer]
+    hits: NotRequired[list[HitAnswer]]
+    exact: NotRequired[bool]
+    code: NotRequired[str]
+    detail: NotRequired[str]
+    parameter: NotRequired[str | None]
+
+
+class PairItemAnswer(TypedDict):
+    """One item of a pair; `image` is a path below the service's address, None where the item has no image."""
+
+    id: str
+    width: str
+    metadata: dict[str, Any]
+    image: str | None
+
+
+class PairAnswer(TypedDict):
+    """Two items that are near to each other, in the order of their ids."""
+
+    score: float
+    items: list[PairItemAnswer]
 
 
 class PutAnswer(WidthAnswer):
@@ -96,7 +132,7 @@ class ItemAnswer(TypedDict):
 
 
 class DeletedAnswer(TypedDict):
-    """How many items were removed, and how many more meet the filter."""
+    """How many items were removed, and how many more meet the filter; none where ids were given."""
 
     removed: int
     remaining: int

@@ -1,9 +1,18 @@
 """The options that calls have in common, for type checkers; docs/api.md says what each of them means."""
 
-from collections.abc import Sequence
-from typing import Literal, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypedDict
 
-__all__ = ["BudgetArguments", "CropArgument", "EmbedArguments", "Vector", "VectorArguments"]
+__all__ = [
+    "BudgetArguments",
+    "CropArgument",
+    "EmbedArguments",
+    "HitArguments",
+    "SearchArguments",
+    "Vector",
+    "VectorArguments",
+    "split_search",
+]
 
 Vector = Sequence[float] | str
 """Numbers, or base64 of little-endian float32."""
@@ -35,3 +44,28 @@ class VectorArguments(BudgetArguments, total=False):
 
     crop: CropArgument | None
     space: str | None
+
+
+class HitArguments(TypedDict, total=False):
+    """Which items are hits of a search, and what is told of them."""
+
+    k: int | None
+    offset: int | None
+    min_score: float | None
+    exclude: Sequence[str] | None
+    include_self: bool | None
+    group_by: str | None
+    group_size: int | None
+    vectors: bool | None
+    encoding: Literal["float", "base64"] | None
+    exact: bool | None
+
+
+class SearchArguments(VectorArguments, HitArguments, total=False):
+    """Options of `search`."""
+
+
+def split_search(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options of `search` that say how an image is embedded, and those that say which items are hits."""
+    hits = {name: value for name, value in options.items() if name in HitArguments.__annotations__}
+    return {name: value for name, value in options.items() if name not in hits}, hits

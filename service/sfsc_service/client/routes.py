@@ -18,11 +18,20 @@ from sfsc_service.client.answers import (
     DeletedAnswer,
     EmbedAnswer,
     ItemAnswer,
+    PairAnswer,
     PutAnswer,
     SearchAnswer,
+    SearchResultAnswer,
     WidthsAnswer,
 )
-from sfsc_service.client.arguments import BudgetArguments, EmbedArguments, Vector, VectorArguments
+from sfsc_service.client.arguments import (
+    BudgetArguments,
+    EmbedArguments,
+    SearchArguments,
+    Vector,
+    VectorArguments,
+    split_search,
+)
 from sfsc_service.client.call import Answered, Batch, Call, Pipeline, Prepared, Repeat, Route, Steps, Stream
 from sfsc_service.client.images import ImageSource, as_base64, encoded
 
@@ -38,7 +47,7 @@ CALL_ITEMS = 256
 CALL_BYTES = 8 * 2**20
 CALL_VECTORS = 1_000
 CROP_MEMBERS = ("x", "y", "w", "h", "rotation")
-AS_JSON = ("filter", "metadata")
+AS_JSON = ("filter", "metadata", "exclude")
 """Options that travel as JSON where the others travel as text."""
 
 
@@ -78,13 +87,46 @@ class Routes:
         *,
         id: str | None = None,
         vector: Vector | None = None,
-        k: int = 10,
         filter: Mapping[str, Any] | None = None,
-        **options: Unpack[VectorArguments],
+        **options: Unpack[SearchArguments],
     ) -> Prepared[SearchAnswer]:
         """Search with one of: an image, an item's id, a vector (with its `width` and `space`)."""
-        further = {"k": k, "id": id, "vector": vector, "filter": filter}
-        return self._with_image("POST", "/search", image, options, further, _answer(SearchAnswer))
+        embedding, hits = split_search(options)
+        further = {"id": id, "vector": vector, "filter": filter, **hits}
+        return self._with_image("POST", "/search", image, embedding, further, _answer(SearchAnswer))
+
+    @Pipeline
+    def search_many(
+        self,
+        queries: Iterable[Mapping[str, Any]],
+        *,
+        filter: Mapping[str, Any] | None = None,
+        **options: Unpack[SearchArguments],
+    ) -> Iterator[Call[Batch[SearchResultAnswer]]]:
+        """Make many searches, in calls of bounded size; iterate over the outcome of each, in order.
+
+        Args:
+            queries: objects of `image`, `vector` or `id`, and the options of `search`. They are read as the
+                outcomes are asked for, one call ahead.
+            filter, options: for queries that have none of their own.
+        """
+        common = {**options, "filter": filter}
+        return _calls("/search", (_without_none({**common, **query}) for query in queries), self._query_line)
+
+    @Stream
+    def duplicates(
+        self,
+        min_score: float,
+        *,
+        filter: Mapping[str, Any] | None = None,
+        exact: bool | None = None,
+        limit: int = 1000,
+    ) -> Steps[PairAnswer]:
+        """Iterate over all pairs of items that score at least so much, fetched page by page, `limit` at a time."""
+        options = _without_none({"min_score": min_score, "filter": filter, "exact": exact, "limit": limit})
+        page = yield _json("POST", "/search/duplicates", options, _pairs)
+        while page.cursor is not None:
+            page = yield _json("POST", "/search/duplicates", options | {"cursor": page.cursor}, _pairs)
 
     @Route
     def put(
@@ -111,19 +153,7 @@ class Routes:
                 are asked for, one call ahead.
             options: for items that have none of their own.
         """
-        lines: list[bytes] = []
-        size = 0
-        repeat: Repeat = "always"
-        for item in items:
-            whole = _without_none({**options, **item})
-            lines.append(self._line(whole))
-            size += len(lines[-1])
-            repeat = "never" if repeat == "never" else _repeat(whole)
-            if len(lines) >= CALL_ITEMS or size >= CALL_BYTES:
-                yield _bulk(lines, repeat)
-                lines, size, repeat = [], 0, "always"
-        if lines:
-            yield _bulk(lines, repeat)
+        return _calls("/items", (_without_none({**options, **item}) for item in items), self._item_line)
 
     @Pipeline
     def put_vectors(
@@ -168,6 +198,11 @@ class Routes:
             page = yield _get("/items", _page, params | {"cursor": page.cursor})
 
     @Route
+    def patch(self, id: str, metadata: Mapping[str, Any]) -> Prepared[ItemAnswer]:
+        """Merge into an item's metadata; members that are None are removed. Returns the item as it is then."""
+        return _json("PATCH", _path(id), {"metadata": metadata}, _answer(ItemAnswer))
+
+    @Route
     def delete(self, id: str) -> Prepared[None]:
         """Remove an item."""
         return Call("DELETE", _path(id), lambda _: None, repeat="if refused")
@@ -184,6 +219,14 @@ class Routes:
         """Remove at most `limit` items that meet a filter."""
         params = _texts({"filter": filter, "limit": limit})
         return Call("DELETE", "/items", _answer(DeletedAnswer), params, repeat="if refused")
+
+    @Route
+    def delete_many(self, ids: Sequence[str]) -> Prepared[DeletedAnswer]:
+        """Remove at most 10,000 items by their ids; those that are not there are passed over."""
+        content = json.dumps({"ids": list(ids)}).encode()
+        return Call(
+            "DELETE", "/items", _answer(DeletedAnswer), {}, content, "application/json", repeat="if refused"
+        )
 
     @Route
     def widths(self) -> Prepared[WidthsAnswer]:
@@ -208,16 +251,26 @@ class Routes:
             return _json(method, path, {**self._device.vector(data, options), **further}, read)
         return _image(method, path, data, {**options, **further}, read)
 
-    def _line(self, item: Mapping[str, Any]) -> bytes:
-        """One line of a bulk call."""
-        image = item.get("image")
+    def _item_line(self, item: Mapping[str, Any]) -> bytes:
+        """One line of a bulk insertion."""
+        kept = {name: item[name] for name in ("id", "metadata") if name in item}
+        return self._line(item, kept, {name: value for name, value in item.items() if name not in kept})
+
+    def _query_line(self, query: Mapping[str, Any]) -> bytes:
+        """One line of many searches."""
+        embedding, kept = split_search(query)
+        if "filter" in embedding:
+            kept["filter"] = embedding.pop("filter")
+        return self._line(query, kept, embedding)
+
+    def _line(self, whole: Mapping[str, Any], kept: Mapping[str, Any], options: dict[str, Any]) -> bytes:
+        """A line; with `options` an image is embedded where this device does so, and `kept` is sent beside it."""
+        image = options.pop("image", None)
         if image is None:
-            document = _members(item)
+            document = _members(whole)
         elif self._device is None:
-            document = {**_members(item), "image": as_base64(encoded(image))}
+            document = {**_members(whole), "image": as_base64(encoded(image))}
         else:
-            kept = {name: item[name] for name in ("id", "metadata") if name in item}
-            options = {name: value for name, value in item.items() if name not in ("image", *kept)}
             document = {**kept, **self._device.vector(encoded(image), options)}
         return json.dumps(document).encode() + b"\n"
 
@@ -254,9 +307,26 @@ def _json(method: str, path: str, document: Mapping[str, Any], read: Callable[[h
     return Call(method, path, read, content=content, media_type="application/json", repeat=_repeat(document))
 
 
-def _bulk(lines: list[bytes], repeat: Repeat) -> Call[Batch[BulkItemAnswer]]:
-    content = b"".join(lines)
-    return Call("POST", "/items", _results, content=content, media_type="application/x-ndjson", repeat=repeat)
+def _calls(
+    path: str, objects: Iterable[Mapping[str, Any]], line_of: Callable[[Mapping[str, Any]], bytes]
+) -> Iterator[Call[Batch[Any]]]:
+    """Calls of bounded size with a line for every object."""
+    lines: list[bytes] = []
+    size = 0
+    repeat: Repeat = "always"
+    for one in objects:
+        lines.append(line_of(one))
+        size += len(lines[-1])
+        repeat = "never" if repeat == "never" else _repeat(one)
+        if len(lines) >= CALL_ITEMS or size >= CALL_BYTES:
+            yield _lines_call(path, lines, repeat)
+            lines, size, repeat = [], 0, "always"
+    if lines:
+        yield _lines_call(path, lines, repeat)
+
+
+def _lines_call(path: str, lines: list[bytes], repeat: Repeat) -> Call[Batch[Any]]:
+    return Call("POST", path, _results, {}, b"".join(lines), "application/x-ndjson", repeat)
 
 
 def _answer(kind: Any) -> Callable[[httpx.Response], Any]:
@@ -276,7 +346,12 @@ def _page(response: httpx.Response) -> Batch[ItemAnswer]:
     return Batch(document["items"], document["next"])
 
 
-def _results(response: httpx.Response) -> Batch[BulkItemAnswer]:
+def _pairs(response: httpx.Response) -> Batch[PairAnswer]:
+    document = response.json()
+    return Batch(document["pairs"], document["next"])
+
+
+def _results(response: httpx.Response) -> Batch[Any]:
     return Batch(response.json()["results"])
 
 

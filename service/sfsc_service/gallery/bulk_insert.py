@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from sfsc_bundle.errors import ImageError
 from sfsc_service.engine.embedder import Arrival
 from sfsc_service.errors import Problem
+from sfsc_service.gallery.bulk_retries import WindowProgress, retried
 from sfsc_service.gallery.gallery import Gallery, NewItem, Query, UpsertedItem
 from sfsc_service.store.errors import StoreError
 from sfsc_service.store.protocol import Item, Outcome
@@ -19,8 +20,6 @@ __all__ = ["FailedItem", "upsert_many"]
 
 WINDOW_ITEMS = 64
 WINDOW_BYTES = 32 * 2**20
-ATTEMPTS = 5
-"""So often in turn an item is refused, while none of its window gets through, before it has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,40 +74,27 @@ class _Prepared:
     arrival: Arrival
 
 
-@dataclass(slots=True)
-class _Progress:
-    """How many items of a window have got through the queue."""
-
-    items: int = 0
-
-
 async def _upsert_window(gallery: Gallery, window: list[NewItem | FailedItem]) -> list[UpsertedItem | FailedItem]:
-    progress = _Progress()
+    progress = WindowProgress()
     entries = await asyncio.gather(*(_prepare(gallery, item, progress) for item in window))
     committed = iter(await _commit(gallery, [entry.item for entry in entries if isinstance(entry, _Prepared)]))
     return [entry if isinstance(entry, FailedItem) else _outcome(entry, next(committed)) for entry in entries]
 
 
-async def _prepare(gallery: Gallery, new: NewItem | FailedItem, progress: _Progress) -> _Prepared | FailedItem:
+async def _prepare(
+    gallery: Gallery, new: NewItem | FailedItem, progress: WindowProgress
+) -> _Prepared | FailedItem:
     if isinstance(new, FailedItem):
         return new
-    refused, seen = 0, progress.items
-    while True:
+
+    async def attempt() -> _Prepared:
         arrival = Arrival.now(bulk=True)
-        try:
-            query, item = await gallery.prepare(new, arrival)
-        except Problem as problem:
-            # While the queue is full of single requests, or of this window on a slow machine, items wait.
-            refused = refused + 1 if progress.items == seen else 1
-            seen = progress.items
-            if problem.code not in ("queue_full", "queue_timeout") or refused == ATTEMPTS:
-                return FailedItem(new.id, problem)
-            await asyncio.sleep(min(problem.retry_after_s or 1.0, 5.0))
-        except ImageError as error:
-            return FailedItem(new.id, error)
-        else:
-            progress.items += 1
-            return _Prepared(query, item, arrival)
+        return _Prepared(*await gallery.prepare(new, arrival), arrival)
+
+    try:
+        return await retried(attempt, progress)
+    except (Problem, ImageError) as error:
+        return FailedItem(new.id, error)
 
 
 async def _commit(gallery: Gallery, items: list[Item]) -> list[Outcome | Exception]:

@@ -1,8 +1,10 @@
 """The gallery: images and vectors of any width go in, and are found by those of any other."""
 
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from sfsc_bundle.crop import Crop
@@ -13,6 +15,9 @@ from sfsc_service.engine.networks import Vector
 from sfsc_service.engine.policy import Budget, Reason
 from sfsc_service.engine.tracing import record_step
 from sfsc_service.errors import Problem
+from sfsc_service.gallery.grouped_search import grouped_hits
+from sfsc_service.gallery.hit_selection import HitSelection
+from sfsc_service.gallery.near_duplicates import DuplicatesPage, NearDuplicates
 from sfsc_service.gallery.search_stage import SearchStage, Wanted
 from sfsc_service.gallery.vectors import unit_vector
 from sfsc_service.metrics import Metrics
@@ -117,6 +122,8 @@ class Gallery:
         )
         # Filters may cost a thousand times what other searches do, which so do not wait behind them.
         self._filtered = BoundedStage("filter", FILTERED, settings.queue_ms, settings.nice)
+        # A call takes a second, and its caller makes the next one at once: so there is one at a time.
+        self._duplicates = BoundedStage("duplicates", 1, settings.queue_ms, settings.nice)
         self._lookups = BoundedStage("lookup", READERS, settings.queue_ms)
         self._writers = BlockingCalls("write", PARALLEL_COMMITS, 1024)
         metrics.search_backlog.set_function(
@@ -164,10 +171,10 @@ class Gallery:
         return answers
 
     async def query_image(
-        self, data: bytes, crop: Crop | None, budget: Budget, arrival: Arrival, filter: Filter | None
+        self, data: bytes, crop: Crop | None, budget: Budget, arrival: Arrival, *, filtered: bool = False
     ) -> Query:
-        """An image, or the part of it in a crop, as a query of a search with a filter."""
-        stage = self._stage(filter)
+        """An image, or the part of it in a crop, as a query of a search, which is `filtered` or not."""
+        stage = self._filtered if filtered else self._searches
         try:
             stage.check_not_full()
         except Problem:
@@ -199,16 +206,16 @@ class Gallery:
     async def search(
         self,
         query: Query,
-        k: int,
+        selection: HitSelection,
         filter: Filter | None,
         render: Callable[[list[Hit]], T],
         arrival: Arrival,
         *,
         exact: bool = False,
     ) -> Found[T]:
-        """The k best hits, through `render` (in the searching thread).
+        """The selected hits, through `render` (in the searching thread).
 
-        Unless `exact`, hits may be missing where the store searches approximately; with a filter none are.
+        Unless `exact`, hits may be missing where the store searches approximately; with filter or groups none are.
         """
         started = time.monotonic()
         choice = None if query.embedded is None else query.embedded.choice
@@ -216,12 +223,14 @@ class Gallery:
         deadline = None
         if choice is not None and choice.deadline_ms is not None:
             deadline = arrival.at + choice.deadline_ms / 1000
-        if filter is None:
-            wanted = Wanted(k, exact)
-            answer, exact = await self._searches.run(due, deadline, query.vector, wanted, render)
+        if filter is None and selection.grouping is None:
+            wanted = Wanted(selection.fetched, exact, selection.vectors)
+            answer, exact = await self._searches.run(
+                due, deadline, query.vector, wanted, lambda nearest: render(selection.choose(nearest))
+            )
         else:
-            answer = await self._filtered.run(due, deadline, self._search, query.vector, k, filter, render)
-            exact = True
+            hits = partial(self._filtered_hits, query.vector, selection, filter)
+            answer, exact = await self._filtered.run(due, deadline, lambda: render(hits())), True
         ended = time.monotonic()
         record_step("search", started, ended, width=query.width)
         took_ms = 1000 * (ended - started)
@@ -248,17 +257,32 @@ class Gallery:
         stage = self._lookups if filter is None else self._filtered
         return await stage.run(time.monotonic(), None, self._store.page, cursor, limit, filter)
 
+    async def patch(self, id: str, metadata: Mapping[str, Any]) -> StoredItem:
+        """Merge into an item's metadata; the item as it is then, item_not_found where there is none."""
+        item = await self._writers.run(self._store.patch_metadata, id, metadata)
+        if item is None:
+            raise _not_found(id)
+        return item
+
     async def delete(self, id: str) -> None:
         """Remove an item; item_not_found where there is none."""
-        existed = await self._writers.run(self._store.delete, [id])
-        if not existed[0]:
+        if not await self.delete_many([id]):
             raise _not_found(id)
+
+    async def delete_many(self, ids: Sequence[str]) -> list[str]:
+        """Remove items; the ids of those that there were."""
+        existed = await self._writers.run(self._store.delete, ids)
+        return list(itertools.compress(ids, existed))
 
     async def count(self, filter: Filter | None) -> int:
         """The number of items, or of those that meet a filter."""
         if filter is None:
             return self._store.count()
         return await self._filtered.run(time.monotonic(), None, self._store.count, filter)
+
+    async def near_duplicates(self, wanted: NearDuplicates, cursor: str | None) -> DuplicatesPage:
+        """One page of pairs of items that are near to each other."""
+        return await self._duplicates.run(time.monotonic(), None, wanted.find, self._store, cursor)
 
     async def delete_matching(self, filter: Filter, limit: int) -> list[str]:
         """Remove at most `limit` items that meet a filter; their ids."""
@@ -267,21 +291,23 @@ class Gallery:
     def close(self) -> None:
         """Finish what was accepted and close the store."""
         self._searches.close(CLOSE_S)
-        for stage in (self._filtered, self._lookups):
+        for stage in (self._filtered, self._duplicates, self._lookups):
             stage.close()
         self._writers.close()
         self._store.close()
 
-    def _stage(self, filter: Filter | None) -> SearchStage | BoundedStage:
-        return self._searches if filter is None else self._filtered
-
     def _search_many(self, vectors: Float32, wanted: Wanted) -> tuple[list[list[Hit]], bool]:
         if wanted.exact:
-            return self._store.search(vectors, wanted.k), True
-        return self._store.search_approximately(vectors, wanted.k)
+            return self._store.search(vectors, wanted.k, with_vectors=wanted.vectors), True
+        return self._store.search_approximately(vectors, wanted.k, with_vectors=wanted.vectors)
 
-    def _search(self, vector: Vector, k: int, filter: Filter, render: Callable[[list[Hit]], T]) -> T:
-        return render(self._store.search(vector[None], k, filter)[0])
+    def _filtered_hits(self, vector: Vector, selection: HitSelection, filter: Filter | None) -> list[Hit]:
+        def nearest(among: Filter | None, count: int) -> list[Hit]:
+            return self._store.search(vector[None], count, among, with_vectors=selection.vectors)[0]
+
+        if selection.grouping is None:
+            return selection.choose(nearest(filter, selection.fetched))
+        return grouped_hits(nearest, selection, selection.grouping, filter)
 
     def _commit(self, items: Sequence[Item]) -> list[Outcome | Exception]:
         try:

@@ -25,6 +25,8 @@ MAX_BATCH = 64
 SMALL_K = 64
 """Searches for no more hits than this are made together, whatever their k."""
 MAX_BATCH_HITS = 65_536
+MAX_BATCH_VECTORS = 4_096
+"""As many hits with their vectors, which take far more memory."""
 SMOOTHING = 0.1
 """The weight of one batch in the predicted time of the next ones."""
 FIRST_MS = 1.0
@@ -32,10 +34,11 @@ FIRST_MS = 1.0
 
 
 class Wanted(NamedTuple):
-    """How many hits a search is for, and whether it must be exact."""
+    """How many hits a search is for, whether it must be exact, and whether hits have their vectors."""
 
     k: int
     exact: bool
+    vectors: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,10 +59,10 @@ def plan_searches(waiting: Sequence[Wanted], _now: float = 0.0, _idle: int = 1) 
     first = waiting[0]
     most = max(first.k, SMALL_K)
     least = 0 if most == SMALL_K else most // 2
-    size = min(MAX_BATCH, max(1, MAX_BATCH_HITS // most))
-    fitting = (at for at, one in enumerate(waiting) if least <= one.k <= most and one.exact == first.exact)
+    size = min(MAX_BATCH, max(1, (MAX_BATCH_VECTORS if first.vectors else MAX_BATCH_HITS) // most))
+    fitting = (at for at, one in enumerate(waiting) if least <= one.k <= most and one[1:] == first[1:])
     members = list(itertools.islice(fitting, size))
-    return Wanted(max(waiting[at].k for at in members), first.exact), members
+    return first._replace(k=max(waiting[at].k for at in members)), members
 
 
 class SearchStage:

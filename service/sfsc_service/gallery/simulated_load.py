@@ -22,6 +22,7 @@ from sfsc_service.engine.arrival import Arrival
 from sfsc_service.engine.policy import Budget
 from sfsc_service.errors import Problem
 from sfsc_service.gallery.gallery import Gallery
+from sfsc_service.gallery.hit_selection import HitSelection
 
 __all__ = ["MAX_PER_S", "SimulatedLoad", "small_jpeg"]
 
@@ -33,7 +34,7 @@ UNWATCHED_S = 10.0
 """Seconds without a look after which the load ends."""
 MAX_LAG_S = 0.1
 """What is due for longer, because the event loop was held up, is left out: nobody asked for a burst."""
-HITS = 10
+HITS = HitSelection(10)
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ class SimulatedLoad:
     async def _search(self, image: bytes) -> None:
         try:
             arrival = Arrival.now()
-            query = await self._gallery.query_image(image, None, Budget(), arrival, None)
+            query = await self._gallery.query_image(image, None, Budget(), arrival)
             await self._gallery.search(query, HITS, None, len, arrival)
         except Problem:
             self.refused += 1

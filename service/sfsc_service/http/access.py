@@ -3,7 +3,7 @@
 health   nothing at all, so that a load balancer gets an answer under any name
 open     no key; pages and documents, which are the same for everybody
 read     a key with this scope: embed, search, and look at the gallery
-write    a key with this scope: insert, replace and remove items
+write    a key with this scope: insert, replace, change and remove items
 admin    a key with this scope: what an operator looks at
 metrics  as admin; as open where the setting open_metrics is on
 """

@@ -24,7 +24,19 @@ from sfsc_service.http.parsing import Parsing
 from sfsc_service.http.problems import add_error_handlers
 from sfsc_service.http.raw_path_route import RawPathRoute
 from sfsc_service.http.request_log import RequestLog
-from sfsc_service.http.routes import bulk, demo_load, embed, items, openai, samples, search, status, swagger, ui
+from sfsc_service.http.routes import (
+    bulk,
+    demo_load,
+    duplicates,
+    embed,
+    items,
+    openai,
+    samples,
+    search,
+    status,
+    swagger,
+    ui,
+)
 from sfsc_service.http.traced import Traced, open_provider
 from sfsc_service.lifecycle.service import Service, open_service
 from sfsc_service.metrics import Metrics
@@ -33,7 +45,7 @@ from sfsc_service.settings import Settings, listed
 __all__ = ["create_app"]
 
 DESCRIPTION = "Visual search in which model size is a per-request decision: several widths, one gallery."
-ROUTES = (embed, search, items, bulk, openai, status, samples, swagger, ui)
+ROUTES = (embed, search, duplicates, items, bulk, openai, status, samples, swagger, ui)
 """Every module of routes/, in the order of the documentation; each has a function `add_routes(app)`."""
 
 

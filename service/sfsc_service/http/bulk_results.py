@@ -5,10 +5,11 @@ from typing import Any
 from fastapi import Response
 
 from sfsc_service.engine.embedder import Arrival
+from sfsc_service.errors import Problem
 from sfsc_service.http.problems import as_problem
 from sfsc_service.http.responses import json_response, server_timing, timing
 
-__all__ = ["bulk_response", "failure_json"]
+__all__ = ["bulk_response", "failure_json", "problem_json"]
 
 
 def bulk_response(results: list[dict[str, Any]], arrival: Arrival) -> Response:
@@ -21,9 +22,12 @@ def bulk_response(results: list[dict[str, Any]], arrival: Arrival) -> Response:
 
 def failure_json(id: str | None, error: Exception) -> dict[str, Any]:
     """The outcome of an item that was not stored."""
-    problem = as_problem(error, "POST /items")
+    return {"id": id, **problem_json(as_problem(error, "POST /items"))}
+
+
+def problem_json(problem: Problem) -> dict[str, Any]:
+    """The outcome of a part of a call that was refused."""
     return {
-        "id": id,
         "status": problem.status,
         "code": problem.code,
         "detail": problem.detail,

@@ -12,7 +12,7 @@ from sfsc_service.errors import STATUS
 from sfsc_service.http.access import KeyScope, access_of
 from sfsc_service.http.arrow_items import ARROW
 from sfsc_service.http.response_schemas import ProblemResponse
-from sfsc_service.http.schemas import BulkItem, BulkLine, CropBox
+from sfsc_service.http.schemas import BulkItem, BulkLine, CropBox, SearchBody
 
 __all__ = [
     "add_keys",
@@ -20,13 +20,14 @@ __all__ = [
     "image_content",
     "image_request",
     "json_request",
+    "lines_content",
     "problems",
     "query_parameters",
     "shared_schemas",
 ]
 
 BINARY = {"type": "string", "format": "binary"}
-AS_JSON = ("filter", "metadata")
+AS_JSON = ("filter", "metadata", "exclude", "ids")
 AS_TEXT = {
     "crop": {
         "type": "string",
@@ -41,7 +42,7 @@ ONLY_IN_BODIES = ("vector",)
 
 def shared_schemas() -> dict[str, Any]:
     """The schemas that routes refer to by name without FastAPI knowing of it."""
-    return {model.__name__: _schema_of(model) for model in (ProblemResponse, BulkLine, CropBox)}
+    return {model.__name__: _schema_of(model) for model in (ProblemResponse, BulkLine, CropBox, SearchBody)}
 
 
 def add_keys(document: dict[str, Any], routes: Sequence[BaseRoute]) -> None:
@@ -83,19 +84,41 @@ def query_parameters(options: type[BaseModel]) -> dict[str, Any]:
     return {"parameters": parameters}
 
 
-def image_request(options: type[BaseModel], body: type[BaseModel], *, many: bool = False) -> dict[str, Any]:
-    """The three forms of a request that takes an image; `body` is the JSON form, `many` allows several images."""
+def image_request(
+    options: type[BaseModel],
+    body: type[BaseModel],
+    *,
+    many: bool = False,
+    further: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The forms of a request that takes an image.
+
+    Args:
+        body: the JSON form.
+        many: whether it may hold several images.
+        further: forms, by their media types.
+    """
     form = _form(options)
     form["properties"]["image"] = {"type": "array", "items": BINARY} if many else BINARY
     content: dict[str, Any] = {one.media_type: {"schema": BINARY} for one in IMAGE_FORMATS}
     content["application/json"] = {"schema": _schema_of(body)}
     content["multipart/form-data"] = {"schema": form}
+    content |= further or {}
     return {**query_parameters(options), "requestBody": {"required": False, "content": content}}
 
 
-def json_request(body: type[BaseModel]) -> dict[str, Any]:
-    """A request whose body is a JSON object."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": _schema_of(body)}}}}
+def json_request(body: type[BaseModel], *further: str, required: bool = True) -> dict[str, Any]:
+    """A request whose body is a JSON object; `further`: media types that it may have as well."""
+    schema = {"schema": _schema_of(body)}
+    content = dict.fromkeys(("application/json", *further), schema)
+    return {"requestBody": {"required": required, "content": content}}
+
+
+def lines_content(line: type[BaseModel]) -> dict[str, Any]:
+    """The form of a request that has an object of this kind in each line."""
+    description = f"a {line.__name__} per line"
+    schema = {"type": "string", "description": description, "contentMediaType": "application/x-ndjson"}
+    return {"application/x-ndjson": {"schema": schema}}
 
 
 def bulk_request() -> dict[str, Any]:
@@ -109,12 +132,11 @@ def bulk_request() -> dict[str, Any]:
         "crop": texts,
     }
     form["required"] = ["image"]
-    lines = {"type": "string", "description": "a BulkLine per line", "contentMediaType": "application/x-ndjson"}
     columns = "columns id, vector and, if wanted, metadata; width and space are query parameters"
     arrow = {"type": "string", "description": columns, "contentMediaType": ARROW}
     content = {
         "multipart/form-data": {"schema": form},
-        "application/x-ndjson": {"schema": lines},
+        **lines_content(BulkLine),
         ARROW: {"schema": arrow},
     }
     return {"requestBody": {"required": True, "content": content}}
@@ -138,7 +160,7 @@ def _form(options: type[BaseModel]) -> dict[str, Any]:
 def _parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     place = {"name": name, "in": "query", "required": False, "description": schema.get("description", "")}
     if name in AS_JSON:
-        return {**place, "content": {"application/json": {"schema": {"type": "object"}}}}
+        return {**place, "content": {"application/json": {"schema": _without_null(schema)}}}
     return {**place, "schema": AS_TEXT.get(name) or _without_null(schema)}
 
 

@@ -4,7 +4,7 @@
     multipart   part `image`; options are fields or query parameters
     JSON        `image` in base64; options are members or query parameters
 
-Options that travel as text (query, multipart) hold `filter`, `metadata` and lists of numbers as JSON. An option
+Options that travel as text (query, multipart) hold `filter`, `metadata` and lists as JSON. An option
 that is given twice is an error, so that no part of a request is silently ignored.
 """
 
@@ -39,6 +39,7 @@ __all__ = [
     "parsing",
     "query_options",
     "read_json_body",
+    "read_options",
     "read_parts",
     "read_request",
     "text_options",
@@ -50,7 +51,7 @@ __all__ = [
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 
-JSON_OPTIONS = ("filter", "metadata", "vector")
+JSON_OPTIONS = ("filter", "metadata", "vector", "exclude", "ids")
 FILE_OPTIONS = (*JSON_OPTIONS, "id")
 """Options of a form that may be files: `curl -F metadata=@m.json` sends them so."""
 EXTRA_PARTS = 64
@@ -98,6 +99,20 @@ async def read_request(request: Request, model: type[M], max_images: int = 1) ->
     elif await _has_body(request):
         raise unsupported_media_type(kind, "image/*, multipart/form-data or application/json")
     return ParsedRequest(validate(model, options), images)
+
+
+async def read_options(request: Request, model: type[M]) -> M:
+    """The options of a request without images: query parameters, members of a JSON object, or both.
+
+    Raises:
+        Problem: unsupported_media_type, invalid_json, invalid_parameter, …
+    """
+    options = query_options(request)
+    if (kind := media_type(request)) == "application/json":
+        return await read_json_body(request, lambda members: validate(model, _merge(options, members)))
+    if await _has_body(request):
+        raise unsupported_media_type(kind, "application/json")
+    return validate(model, options)
 
 
 def validate(model: type[M], options: Mapping[str, Any]) -> M:

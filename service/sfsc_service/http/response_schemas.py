@@ -14,6 +14,8 @@ __all__ = [
     "BulkResponse",
     "BulkResult",
     "ChosenWidth",
+    "DuplicatePair",
+    "DuplicatesResponse",
     "EmbedResponse",
     "EmbedResult",
     "EmbeddingEntry",
@@ -29,6 +31,8 @@ __all__ = [
     "Sample",
     "SamplesResponse",
     "SearchResponse",
+    "SearchResult",
+    "SearchesResponse",
     "WidthsResponse",
 ]
 
@@ -72,7 +76,10 @@ class _ItemFields(_Response):
 
 
 class HitResult(_ItemFields):
-    """One hit; `image` is relative to the service's root, null where the item has no image."""
+    """One hit; `image` is relative to the service's root, null where the item has no image.
+
+    `embedding` is there only where `vectors` was set, `group` where `group_by` was.
+    """
 
     score: float
 
@@ -83,6 +90,44 @@ class SearchResponse(_Response):
     query: ChosenWidth
     hits: list[HitResult]
     exact: bool
+    timing_ms: Timing
+
+
+class SearchResult(_Response):
+    """One search's outcome: `query`, `hits` and `exact`, or `code` and `detail` of its problem."""
+
+    status: int
+
+
+class SearchesResponse(_Response):
+    """The response of POST /search to many searches; results are in the order of the lines."""
+
+    results: list[SearchResult]
+    timing_ms: Timing
+
+
+class PairItem(_ItemFields):
+    """One item of a pair; `image` is relative to the service's root, null where the item has no image."""
+
+
+class DuplicatePair(_Response):
+    """Two items that are near to each other, in the order of their ids."""
+
+    score: float
+    items: list[PairItem]
+
+
+class DuplicatesResponse(_Response):
+    """One page of pairs; `next` is null on the last one.
+
+    `compared`: items that were searched with. `truncated`: some of them have more neighbours than were looked at.
+    """
+
+    pairs: list[DuplicatePair]
+    next: str | None
+    compared: int
+    exact: bool
+    truncated: bool
     timing_ms: Timing
 
 
@@ -131,7 +176,7 @@ class CountResponse(_Response):
 
 
 class DeletedResponse(_Response):
-    """How many items were removed, and how many more meet the filter."""
+    """How many items were removed, and how many more meet the filter; none where `ids` were given."""
 
     removed: int
     remaining: int

@@ -8,10 +8,12 @@ from fastapi import Response
 
 from sfsc_service.engine.embedder import Arrival, EmbeddedImage
 from sfsc_service.gallery.gallery import Query
+from sfsc_service.gallery.grouped_search import group_of
+from sfsc_service.gallery.hit_selection import Grouping, cosine
 from sfsc_service.gallery.vectors import encode_vector
 from sfsc_service.store.protocol import Hit, StoredItem
 
-__all__ = ["hits_json", "item_json", "json_response", "query_json", "server_timing", "timing"]
+__all__ = ["hits_json", "image_link", "item_json", "json_response", "query_json", "server_timing", "timing"]
 
 
 def json_response(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -43,20 +45,27 @@ def image_link(id: str) -> str:
     return f"items/{quote(id, safe='')}/image"
 
 
-def hits_json(hits: list[Hit]) -> bytes:
-    """Hits as a JSON list; their metadata, which is JSON already, is not parsed."""
-    return orjson.dumps(
-        [
-            {
-                "id": hit.id,
-                "score": max(-1.0, min(hit.score, 1.0)),  # a cosine, which float32 misses by 1e-7
-                "width": hit.width,
-                "metadata": orjson.Fragment(hit.metadata_json),
-                "image": image_link(hit.id) if hit.image_digest else None,
-            }
-            for hit in hits
-        ]
-    )
+def hits_json(hits: list[Hit], encoding: str, grouping: Grouping | None) -> bytes:
+    """Hits as a JSON list; `encoding`: of their vectors, where they have them."""
+    documents = [hit_json(hit, encoding) for hit in hits]
+    if grouping is not None:
+        for hit, document in zip(hits, documents, strict=True):
+            document["group"] = group_of(hit, grouping)
+    return orjson.dumps(documents, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def hit_json(hit: Hit, encoding: str) -> dict[str, Any]:
+    """One hit; its metadata, which is JSON already, is not parsed."""
+    document = {
+        "id": hit.id,
+        "score": cosine(hit.score),
+        "width": hit.width,
+        "metadata": orjson.Fragment(hit.metadata_json),
+        "image": image_link(hit.id) if hit.image_digest else None,
+    }
+    if hit.vector is not None:
+        document["embedding"] = encode_vector(hit.vector, encoding)
+    return document
 
 
 def query_json(query: Query, arrival: Arrival) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from sfsc_bundle.described import describe_value
 from sfsc_bundle.widths import WIDTH_PATTERN, canonical_width
 from sfsc_service.gallery.simulated_load import MAX_PER_S
 from sfsc_service.store.errors import InvalidIdError
+from sfsc_service.store.filters.operands import MAX_FIELD_LENGTH
 from sfsc_service.store.protocol import MAX_ID_LENGTH, MAX_ITEMS
 from sfsc_service.store.validation import check_id
 
@@ -28,7 +29,9 @@ __all__ = [
     "BulkItem",
     "BulkLine",
     "CropBox",
+    "DeleteItemsOptions",
     "DemoLoadOptions",
+    "DuplicatesOptions",
     "EmbedBody",
     "EmbedOptions",
     "EmbeddingsBody",
@@ -37,6 +40,7 @@ __all__ = [
     "ItemBody",
     "ItemId",
     "ItemOptions",
+    "ItemPatch",
     "ListItemsOptions",
     "Metadata",
     "SearchBody",
@@ -45,6 +49,7 @@ __all__ = [
 ]
 
 MAX_NUMBERS = 8192
+MAX_EXCLUDED = 1000
 MAX_BASE64 = 4 * 4 * MAX_NUMBERS // 3 + 4
 HOUR_MS = 3_600_000.0
 
@@ -191,9 +196,43 @@ class SearchOptions(VectorOptions):
     k: Annotated[int, BeforeValidator(_number)] = Field(
         10, ge=1, le=1_000_000, description="the greatest number of hits"
     )
+    offset: Annotated[int, BeforeValidator(_number)] = Field(
+        0, ge=0, le=1_000_000, description="hits to pass over, the best first"
+    )
+    min_score: Annotated[float, BeforeValidator(_number)] = Field(
+        -1.0, ge=-1, le=1, allow_inf_nan=False, description="the least score of a hit"
+    )
     filter: dict[str, Any] | None = Field(None, description='such as {"colour": "red"}')
+    exclude: Annotated[list[ItemId], Field(max_length=MAX_EXCLUDED, fail_fast=True)] = Field(
+        default=[], description="ids of items that are no hits"
+    )
+    group_by: Annotated[str, Field(min_length=1, max_length=MAX_FIELD_LENGTH)] | None = Field(
+        None, description="a field of the metadata: k and offset count groups of hits that have one value in it"
+    )
+    group_size: Annotated[int, BeforeValidator(_number)] = Field(
+        1, ge=1, le=1000, description="the greatest number of hits of a group"
+    )
     exact: bool = Field(False, description="miss no hit, where SFSC_SEARCH lets other searches miss some")
-    id: ItemId | None = Field(None, description="search with the vector of this item")
+    id: ItemId | None = Field(None, description="search with the vector of this item, which is no hit itself")
+    include_self: bool = Field(False, description="whether the item of `id` may be a hit")
+    vectors: bool = Field(False, description="whether hits have their vectors")
+    encoding: Encoding = Field("float", description="of those: JSON numbers, or base64 of little-endian float32")
+
+
+class DuplicatesOptions(_Request):
+    """Options of POST /search/duplicates."""
+
+    min_score: Annotated[float, BeforeValidator(_number)] = Field(
+        ge=-1, le=1, allow_inf_nan=False, description="the least score of a pair"
+    )
+    filter: dict[str, Any] | None = Field(None, description="pairs of items that meet it, both of them")
+    limit: Annotated[int, BeforeValidator(_number)] = Field(
+        100, ge=1, le=1000, description="the greatest number of pairs in a page"
+    )
+    cursor: Annotated[str, Field(min_length=1, max_length=8192)] | None = Field(
+        None, description="`next` of the previous page"
+    )
+    exact: bool = Field(False, description="miss no pair, where SFSC_SEARCH lets searches miss some")
 
 
 class ItemOptions(VectorOptions):
@@ -215,7 +254,7 @@ class EmbedBody(EmbedOptions):
 
 
 class SearchBody(SearchOptions):
-    """The JSON form of POST /search; exactly one of `image`, `vector` and `id`."""
+    """The JSON form of POST /search, and one line of it as NDJSON; exactly one of `image`, `vector` and `id`."""
 
     image: Base64Image | None = None
 
@@ -278,11 +317,24 @@ class CountOptions(_Request):
     filter: dict[str, Any] | None = Field(None, description='such as {"colour": "red"}')
 
 
-class DeleteMatchingOptions(_Request):
-    """Options of DELETE /items."""
+class DeleteItemsOptions(_Request):
+    """Options of DELETE /items; exactly one of `filter` and `ids`."""
 
-    filter: dict[str, Any] = Field(description='such as {"colour": "red"}')
-    limit: int = Field(1000, ge=1, le=MAX_ITEMS, description="the greatest number of items to remove")
+    filter: dict[str, Any] | None = Field(None, description='remove what meets it, such as {"colour": "red"}')
+    ids: Annotated[list[ItemId], Field(max_length=MAX_ITEMS, fail_fast=True)] | None = Field(
+        None, description="remove these items, if they are there"
+    )
+    limit: Annotated[int, BeforeValidator(_number)] = Field(
+        1000, ge=1, le=MAX_ITEMS, description="the greatest number of items to remove by a filter"
+    )
+
+
+class ItemPatch(_Request):
+    """The body of PATCH /items/{id}: a JSON merge patch (RFC 7396) of the item."""
+
+    metadata: Metadata = Field(
+        description="merged into the item's metadata: members are set, and removed where they are null"
+    )
 
 
 class ListItemsOptions(GetItemOptions):

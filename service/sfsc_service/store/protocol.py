@@ -1,6 +1,6 @@
 """The store's interface to the gallery, and what every implementation promises.
 
-- A change (`upsert`, `delete`) that has returned is durable, and every later call sees it.
+- A change (`upsert`, `patch_metadata`, `delete`) that has returned is durable, and every later call sees it.
 - A change that raised has not happened, unless it raised OutcomeUnknownError or the process died during it: then
   each of its items is either as it was or as the call wanted it. It is safe to repeat the call.
 - An item is never a mixture of two versions. A hit's score, metadata, width and image belong to one version, even
@@ -139,6 +139,7 @@ class Hit(NamedTuple):
     """One answer of a search; a tuple, because a search may return a whole gallery of them.
 
     `metadata_json` is the stored JSON text (an object), fit to be passed on unparsed; `metadata` parses it.
+    `vector`: float32 [D], read-only, where the search was asked for vectors, else None.
     """
 
     id: str
@@ -147,6 +148,7 @@ class Hit(NamedTuple):
     metadata_json: str
     image_digest: str | None
     score: float
+    vector: Float32 | None = None
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -228,6 +230,13 @@ class Store(Protocol):
     def upsert(self, items: Sequence[Item]) -> list[Outcome]:
         """Insert or replace. One bad item refuses the whole call; the error carries the first one's `position`."""
 
+    def patch_metadata(self, id: str, patch: Mapping[str, Any]) -> StoredItem | None:
+        """Merge a patch into an item's metadata (RFC 7396); the item as it is then, None where there is none.
+
+        All else of the item stays as it is, and no other change of the item is lost. Raises InvalidMetadataError
+        where patch or result are not what `upsert` would take.
+        """
+
     def delete(self, ids: Sequence[str]) -> list[bool]:
         """Remove; False where there was no such item."""
 
@@ -243,13 +252,17 @@ class Store(Protocol):
     def page(self, cursor: str | None = None, limit: int = 100, filter: Filter | None = None) -> Page:
         """One page of at most `limit` items, 1 .. MAX_PAGE; `filter` as in docs/api.md."""
 
-    def search(self, vectors: Float32, k: int, filter: Filter | None = None) -> list[list[Hit]]:
+    def search(
+        self, vectors: Float32, k: int, filter: Filter | None = None, *, with_vectors: bool = False
+    ) -> list[list[Hit]]:
         """The min(k, matching items) best hits for each row of `vectors`, float32 [n, D], unit length.
 
         n ≤ MAX_QUERIES, k ≥ 1, n × min(k, count) ≤ MAX_TOTAL_HITS.
         """
 
-    def search_approximately(self, vectors: Float32, k: int) -> tuple[list[list[Hit]], bool]:
+    def search_approximately(
+        self, vectors: Float32, k: int, *, with_vectors: bool = False
+    ) -> tuple[list[list[Hit]], bool]:
         """As `search` without a filter, but a hit may be missing; also whether the search was exact after all."""
 
     @property

@@ -32,12 +32,22 @@ from sfsc_service.store.protocol import (
     MAX_METADATA_BYTES,
     MAX_METADATA_DEPTH,
     MAX_QUERIES,
+    MAX_TOTAL_HITS,
     UNIT_TOLERANCE,
     Float32,
     Item,
 )
 
-__all__ = ["CheckedItems", "check_count", "check_id", "check_ids", "check_items", "check_queries"]
+__all__ = [
+    "CheckedItems",
+    "check_count",
+    "check_id",
+    "check_ids",
+    "check_items",
+    "check_limit",
+    "check_metadata",
+    "check_queries",
+]
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _WIDTH = re.compile(r"[0-9A-Za-z._-]{1,16}")
@@ -74,8 +84,8 @@ def check_items(items: Sequence[Item], spaces: Collection[str], dimension: int) 
     return CheckedItems(errors, metadata, vectors)
 
 
-def check_queries(vectors: Float32, dimension: int) -> Float32:
-    """A checked copy of the queries, float32 [n, dimension], C order."""
+def check_queries(vectors: Float32, dimension: int, k: int, items: int) -> Float32:
+    """A checked copy of the queries, float32 [n, dimension], C order, for `k` hits each among so many items."""
     if not isinstance(vectors, np.ndarray) or vectors.dtype != np.float32:
         raise InvalidVectorError("vectors", "must be a float32 array", describe_value(vectors))
     if vectors.ndim != 2 or vectors.shape[1] != dimension:
@@ -85,7 +95,16 @@ def check_queries(vectors: Float32, dimension: int) -> Float32:
     queries = np.array(vectors, np.float32, order="C")
     for _, error in _bad_rows(queries, "vectors"):
         raise error
+    if k < 1:
+        raise LimitExceededError("k", "must be at least 1", f"{k}")
+    if (hits := len(queries) * min(k, items)) > MAX_TOTAL_HITS:
+        raise LimitExceededError("k", f"all queries together may have {MAX_TOTAL_HITS} hits", f"{hits}")
     return queries
+
+
+def check_limit(limit: int, most: int) -> None:
+    if not 1 <= limit <= most:
+        raise LimitExceededError("limit", f"must be 1 .. {most}", f"{limit}")
 
 
 def check_ids(ids: Sequence[str]) -> list[str]:
@@ -121,7 +140,7 @@ def _check_item(item: Item, spaces: Collection[str], dimension: int) -> str:
             "vector", f"must have {dimension} components", f"shape {list(item.vector.shape)}"
         )
     _check_image(item)
-    return _metadata_text(item.metadata)
+    return check_metadata(item.metadata)
 
 
 def check_id(identifier: object) -> None:
@@ -160,7 +179,8 @@ def _vector_error(parameter: str, position: int, length: float) -> InvalidVector
     return InvalidVectorError(parameter, f"must be of length 1 ± {UNIT_TOLERANCE}", f"{length:.6g}", position)
 
 
-def _metadata_text(metadata: object) -> str:
+def check_metadata(metadata: object) -> str:
+    """The metadata as JSON text. Raises InvalidMetadataError."""
     if not isinstance(metadata, dict):
         raise InvalidMetadataError("metadata", "must be a JSON object", describe_value(metadata))
     _check_object(metadata, _ValueCounter(), 1)

@@ -20,8 +20,10 @@ from sfsc_bundle.folder import Bundle
 from sfsc_service.cli.add import Add
 from sfsc_service.cli.count import Count
 from sfsc_service.cli.demo import Demo
+from sfsc_service.cli.duplicates import Duplicates
 from sfsc_service.cli.get import Get
 from sfsc_service.cli.ls import List
+from sfsc_service.cli.patch import Patch
 from sfsc_service.cli.profile import Profile
 from sfsc_service.cli.rm import Remove
 from sfsc_service.cli.search import Search
@@ -32,7 +34,17 @@ from tests.service.images import draw_image
 from tests.service.live import JPEG
 
 NOWHERE = "http://127.0.0.1:9"
-REMOTE = {"add": Add, "search": Search, "ls": List, "get": Get, "rm": Remove, "count": Count, "widths": Widths}
+REMOTE = {
+    "add": Add,
+    "search": Search,
+    "ls": List,
+    "get": Get,
+    "patch": Patch,
+    "duplicates": Duplicates,
+    "rm": Remove,
+    "count": Count,
+    "widths": Widths,
+}
 
 
 @pytest.fixture

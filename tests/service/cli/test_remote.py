@@ -332,7 +332,14 @@ def test_search_takes_an_image_or_an_id_and_shows_a_page(
     assert (found["query"]["width"], len(found["hits"]), found["hits"][0]["id"]) == ("0.25", 2, "cat/2.jpg")
     by_id = report(sfsc("search", "cat/2.jpg", "--filter", '{"identity": "old"}', "--json"))
     assert [hit["id"] for hit in by_id["hits"]] == ["dog/old/3.png"]
-    table = sfsc("search", "cat/<b>.jpg", "-k", "1").stdout
+    pairs = sfsc("duplicates", "--min-score", "-1", "--filter", '{"identity": "cat"}').stdout.splitlines()
+    assert pairs[0].split("\t")[1:] == ["cat/1.jpg", "cat/2.jpg"]
+    assert len(pairs) == len(
+        report(sfsc("duplicates", "--min-score", "-1", "--filter", '{"identity": "cat"}', "--json"))
+    )
+    one_each = report(sfsc("search", "cat/2.jpg", "--group-by", "identity", "--json"))["hits"]
+    assert sorted(hit["group"] for hit in one_each) == ["cat", "old"]
+    table = sfsc("search", "cat/2.jpg", "-k", "20").stdout
     assert "cat/<b>.jpg" in table
     assert '"identity": "cat"' in table
     browser, seen = tmp_path / "browser", tmp_path / "seen"
@@ -346,7 +353,7 @@ def test_search_takes_an_image_or_an_id_and_shows_a_page(
     text = page.read_text()
     page.unlink()
     query = base64.b64encode(service.http.get("/items/cat%2F%3Cb%3E.jpg/image").content).decode()
-    assert text.count(f'src="data:image/*;base64,{query}"') == 2, "the query and its first hit"
+    assert text.count(f'src="data:image/*;base64,{query}"') == 1, "the query, which is no hit of itself"
     assert "cat/&lt;b&gt;.jpg" in text
     assert "<b>" not in text
 
@@ -387,5 +394,11 @@ def test_ls_get_rm_count_and_widths(sfsc: Command, photos: Path, tmp_path: Path)
     assert sfsc("rm", "--filter", '{"identity": "nobody"}').stdout == "removed 0 items\n"
     assert report(sfsc("rm", *left, "--json")) == {"removed": 2}
     assert report(sfsc("count", *left, "--json")) == {"items": 0}
-    assert "id, filter: exactly one of them must be given" in sfsc("rm").stderr
+    assert report(sfsc("patch", "cat/2.jpg", '{"colour": "black", "added_from": null}')) == {
+        "identity": "cat",
+        "colour": "black",
+    }
+    assert report(sfsc("patch", "cat/2.jpg", '{"colour": null}', "--json"))["id"] == "cat/2.jpg"
+    assert sfsc("rm", "cat/2.jpg", "nobody", "cat/2.jpg").stdout == "removed 1 items\n"
+    assert "ids, filter: exactly one of them must be given" in sfsc("rm").stderr
     assert "GFLOP" in sfsc("widths").stdout

@@ -48,12 +48,17 @@ def test_the_whole_round(client: Any) -> None:
     assert client.get("a/1")["metadata"] == {"n": 1}
     assert client.image("a/1") == draw_image(1)
     assert [hit["id"] for hit in client.search(draw_image(2), k=1, width="1.0")["hits"]] == ["a/2"]
-    assert [hit["id"] for hit in client.search(id="a/1", k=1)["hits"]] == ["a/1"]
+    assert [hit["id"] for hit in client.search(id="a/1", filter={"n": {"$lt": 3}})["hits"]] == ["a/2"]
+    hits = {"k": 1, "offset": 1, "min_score": -1, "exclude": ["x"], "vectors": True, "encoding": "base64"}
+    assert [hit["group"] for hit in client.search(draw_image(2), group_by="n", k=1)["hits"]] == [2]
+    paged = client.search(draw_image(2), **hits)
+    assert isinstance(paged["hits"][0]["embedding"], str)
     assert [hit["id"] for hit in client.search(vector=vector, width="0.5", space="tiny-space", k=1)["hits"]] == [
         "a/2"
     ]
     only = client.search(draw_image(2), filter={"n": 1})["hits"]
     assert [hit["id"] for hit in only] == ["a/1"]
+    assert client.patch("a/1", {"n": None, "colour": "red"})["metadata"] == {"colour": "red"}
     client.delete("a/1")
     with pytest.raises(ServiceError) as caught:
         client.get("a/1")
@@ -84,7 +89,29 @@ def test_bulk_goes_in_several_calls_and_comes_out_page_by_page(
     assert [item["id"] for item in listed] == [item["id"] for item in items]
     assert client.count(filter={"set": "b"}) == 20
     assert client.delete_matching({"set": "b"}, limit=15) == {"removed": 15, "remaining": 5}
+    assert client.delete_many(["b15", "b16", "b00"]) == {"removed": 2, "remaining": 0}
+    assert client.count(filter={"set": "b"}) == 3
     assert client.count() == client.widths()["gallery"]["items"]
+
+
+def test_many_searches_go_in_several_calls(client: Any, device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sfsc_service.client.routes.CALL_ITEMS", 3)
+    for n in range(4):
+        client.put(f"many/{n}", draw_image(120 + n), width="0.25", metadata={"set": "many"})
+    for made in (client, device):
+        queries = [{"image": draw_image(120 + n)} for n in range(4)] + [{"id": "many/0"}, {"id": "nobody"}]
+        results = list(made.search_many(queries, k=1, filter={"set": "many"}))
+        assert [result["status"] for result in results] == [200] * 5 + [404]
+        assert [result["hits"][0]["id"] for result in results[:4]] == [f"many/{n}" for n in range(4)]
+        assert results[4]["hits"][0]["id"] != "many/0"
+
+
+def test_pairs_come_page_by_page(client: Any) -> None:
+    for n in range(4):
+        client.put(f"pairs/{n}", draw_image(130), width="0.25", metadata={"set": "pairs"})
+    pairs = list(client.duplicates(0.999, filter={"set": "pairs"}, limit=2))
+    assert len(pairs) == 6
+    assert [item["id"] for item in pairs[0]["items"]] == ["pairs/0", "pairs/1"]
 
 
 def test_a_bulk_call_is_prepared_while_the_one_before_is_answered(
@@ -196,7 +223,8 @@ def test_a_device_sends_the_vector_that_the_service_would_have_computed(device: 
     item = client.get("d/8")
     assert (item["metadata"], item["image"]) == ({"from": "bulk"}, None), "the image stays on the device"
     assert device.search(draw_image(107), k=1)["hits"][0]["id"] == "d/7"
-    assert device.search(id="d/8", k=1)["hits"][0]["id"] == "d/8"
+    assert device.search(id="d/8", k=1, include_self=True)["hits"][0]["id"] == "d/8"
+    assert device.search(draw_image(107), k=1, exclude=["d/7"])["hits"][0]["id"] != "d/7"
 
 
 def test_a_crop_is_embedded_alike_by_every_call(client: Any, device: Any) -> None:
@@ -250,6 +278,9 @@ def test_a_device_needs_a_bundle_and_one_of_its_widths(tiny: Bundle, options: di
         (answers.EmbedAnswer, response_schemas.EmbedResponse),
         (answers.HitAnswer, response_schemas.HitResult),
         (answers.SearchAnswer, response_schemas.SearchResponse),
+        (answers.SearchResultAnswer, response_schemas.SearchResult),
+        (answers.PairAnswer, response_schemas.DuplicatePair),
+        (answers.PairItemAnswer, response_schemas.PairItem),
         (answers.PutAnswer, response_schemas.PutResponse),
         (answers.WidthsAnswer, response_schemas.WidthsResponse),
         (answers.ItemAnswer, response_schemas.ItemResponse),

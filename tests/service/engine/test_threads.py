@@ -20,6 +20,7 @@ from sfsc_service.engine.arrival import Arrival
 from sfsc_service.engine.blocking_calls import BlockingCalls
 from sfsc_service.engine.threads import split_threads
 from sfsc_service.gallery.gallery import FILTERED, READERS
+from sfsc_service.gallery.hit_selection import HitSelection
 from sfsc_service.settings import Settings
 from sfsc_service.store.embedded.index import faiss_rows
 from sfsc_service.store.protocol import Item
@@ -83,7 +84,7 @@ def test_one_search_gets_the_whole_budget_and_faiss_starts_no_threads(
         async def search() -> int:
             await gallery.commit(items)
             query = await gallery.query_item("1")
-            return (await gallery.search(query, 1, None, len, Arrival.now())).answer
+            return (await gallery.search(query, HitSelection(1), None, len, Arrival.now())).answer
 
         assert asyncio.run_coroutine_threadsafe(search(), live.loop).result(30) == 1
     assert len(used) == BUDGET

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from sfsc_service.errors import Problem
-from sfsc_service.gallery.bulk_insert import ATTEMPTS, FailedItem, upsert_many
+from sfsc_service.gallery.bulk_insert import FailedItem, upsert_many
+from sfsc_service.gallery.bulk_retries import ATTEMPTS
 from sfsc_service.gallery.gallery import NewItem
 from sfsc_service.store.protocol import Outcome
 

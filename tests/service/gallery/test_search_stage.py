@@ -84,9 +84,9 @@ def test_what_waits_is_searched_in_one_call_and_each_gets_its_own_hits(searched:
 
 def test_a_batch_has_members_that_want_about_as_many_hits() -> None:
     def plan(*wanted: int) -> tuple[int, list[int]]:
-        (k, exact), members = plan_searches([Wanted(k, exact=True) for k in wanted])
-        assert exact
-        return k, members
+        planned, members = plan_searches([Wanted(k, exact=True) for k in wanted])
+        assert planned == Wanted(planned.k, exact=True)
+        return planned.k, members
 
     assert plan(*[5] * 200) == (5, list(range(MAX_BATCH)))
     assert plan(5, 1024, SMALL_K, SMALL_K + 1) == (SMALL_K, [0, 2])
@@ -94,6 +94,8 @@ def test_a_batch_has_members_that_want_about_as_many_hits() -> None:
     assert plan(1_000_000, 1_000_000) == (1_000_000, [0])
     either = [Wanted(5, exact=exact) for exact in (False, True, False)]
     assert plan_searches(either) == (either[0], [0, 2])
+    with_vectors = [Wanted(1000, exact=True, vectors=vectors) for vectors in (True, False, True, True, True, True)]
+    assert plan_searches(with_vectors) == (with_vectors[0], [0, 2, 3, 4])
 
 
 def test_an_answer_that_cannot_be_made_concerns_its_caller_alone(searched: Searched) -> None:

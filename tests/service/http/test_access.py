@@ -24,6 +24,7 @@ SCOPES = ("read", "write", "admin")
 NEEDED = {
     "POST /embed": "read",
     "POST /search": "read",
+    "POST /search/duplicates": "read",
     "POST /v1/embeddings": "read",
     "GET /v1/models": "read",
     "GET /items": "read",
@@ -36,6 +37,7 @@ NEEDED = {
     "GET /widths": "read",
     "POST /items": "write",
     "PUT /items/{id}": "write",
+    "PATCH /items/{id}": "write",
     "DELETE /items/{id}": "write",
     "GET /metrics": "metrics",
     "GET /livez": "health",
@@ -124,7 +126,7 @@ def test_what_no_route_answers_is_closed_too(guarded: Live, keys: dict[str, tupl
             assert ask(guarded, method, path).status_code == 401, path
             assert ask(guarded, method, path, keys["read"][0]).status_code in (404, 405), path
     assert ask(guarded, "TRACE", "/items/x").status_code == 401
-    assert ask(guarded, "PATCH", "/items/x", keys["read"][0]).status_code == 405
+    assert ask(guarded, "PUT", "/items", keys["read"][0]).status_code == 405
 
 
 def test_a_request_that_is_refused_stores_and_deletes_nothing(

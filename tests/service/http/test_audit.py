@@ -50,8 +50,11 @@ def test_single_writes(audited: Live, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(2):
         audited.put_image("/items/a%2Fb", draw_image(1))
     audited.put_image("/items/bad", b"no image")
+    audited.http.patch("/items/a%2Fb", json={"metadata": {"n": 1}})
     audited.http.delete("/items/a%2Fb")
     audited.http.delete("/items/a%2Fb")
+    audited.put_image("/items/c", draw_image(1))
+    audited.http.request("DELETE", "/items", json={"ids": ["c", "nobody"]})
     audited.http.get("/items")
     audited.post_image("/search", draw_image(1))
     who = "camera-1 at 127.0.0.1"
@@ -59,8 +62,11 @@ def test_single_writes(audited: Live, caplog: pytest.LogCaptureFixture) -> None:
         f"{who}: put item 'a/b': created",
         f"{who}: put item 'a/b': replaced",
         f"{who}: put item 'bad': image_not_recognised",
+        f"{who}: patch item 'a/b': replaced",
         f"{who}: delete item 'a/b': removed",
         f"{who}: delete item 'a/b': item_not_found",
+        f"{who}: put item 'c': created",
+        f"{who}: delete item 'c': removed",
     ]
 
 

@@ -171,7 +171,7 @@ def test_tls_with_a_certificate_that_is_reread_on_sighup(
         with Client(url, api_key=key, transport=httpx.HTTPTransport(verify=trust)) as client:
             until(client.ready)
             assert client.put("x", draw_image(1))["created"]
-            assert client.search(id="x")["hits"][0]["id"] == "x"
+            assert client.search(id="x", include_self=True)["hits"][0]["id"] == "x"
         assert common_name(url) == "first"
         certificate(tmp_path, "second")
         process.send_signal(signal.SIGHUP)

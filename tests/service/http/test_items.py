@@ -211,13 +211,71 @@ def test_items_are_counted_and_removed_by_a_filter(writable: Live) -> None:
 
 @pytest.mark.parametrize(
     ("params", "parameter"),
-    [({}, "filter"), ({"filter": "{}"}, "filter"), ({"filter": '{"a": 1}', "limit": "10001"}, "limit")],
+    [
+        ({}, "filter"),
+        ({"filter": "{}"}, "filter"),
+        ({"filter": '{"a": 1}', "limit": "10001"}, "limit"),
+        ({"filter": '{"a": 1}', "ids": '["a"]'}, "ids"),
+        ({"ids": "a"}, "ids"),
+        ({"ids": '["a", ""]'}, "ids"),
+    ],
 )
-def test_a_removal_by_a_filter_needs_one_and_is_bounded(
+def test_a_removal_of_many_needs_a_filter_or_ids_and_is_bounded(
     writable: Live, params: dict[str, str], parameter: str
 ) -> None:
     response = writable.http.delete("/items", params=params)
     assert (response.status_code, response.json()["parameter"]) == (422, parameter)
+
+
+def test_items_are_removed_by_their_ids(writable: Live) -> None:
+    for n in range(4):
+        put(writable, "raw", f"listed/{n}", draw_image(n), {"width": "0.25"})
+    by_body = writable.http.request(
+        "DELETE", "/items", json={"ids": ["listed/0", "nobody", "listed/0", "listed/1"]}
+    )
+    assert by_body.json() == {"removed": 2, "remaining": 0}
+    by_query = writable.http.delete("/items", params={"ids": '["listed/2"]'})
+    assert by_query.json() == {"removed": 1, "remaining": 0}
+    too_many = writable.http.request("DELETE", "/items", json={"ids": ["listed/3"] * 10_001})
+    assert (too_many.status_code, too_many.json()["parameter"]) == (422, "ids")
+    assert [writable.http.get(f"/items/listed%2F{n}").status_code for n in range(4)] == [404, 404, 404, 200]
+
+
+@pytest.mark.parametrize("kind", ["application/merge-patch+json", "application/json; charset=utf-8"])
+def test_a_patch_changes_the_metadata_alone(writable: Live, kind: str) -> None:
+    put(writable, "raw", "patched", draw_image(4), {"metadata": {"n": 1, "place": {"city": "Bern"}, "old": 0}})
+    before = writable.http.get("/items/patched?vectors=true").json()
+    body = '{"metadata": {"n": 9007199254740993, "place": {"floor": 2}, "old": null}}'
+    response = writable.http.patch("/items/patched", content=body, headers={"Content-Type": kind})
+    expected = {"n": 9007199254740993, "place": {"city": "Bern", "floor": 2}}
+    after = writable.http.get("/items/patched?vectors=true").json()
+    assert after == {**before, "metadata": expected}
+    assert response.json() == {name: value for name, value in after.items() if name != "embedding"}
+    assert writable.http.get("/items/patched/image").content == draw_image(4)
+    (found,) = writable.http.get("/items", params={"filter": '{"place.floor": 2}'}).json()["items"]
+    assert found["id"] == "patched"
+
+
+@pytest.mark.parametrize(
+    ("id", "kind", "body", "status", "code"),
+    [
+        ("nobody", "application/json", '{"metadata": {}}', 404, "item_not_found"),
+        ("kept", "text/plain", '{"metadata": {}}', 415, "unsupported_media_type"),
+        ("kept", "application/json", "[]", 400, "invalid_json"),
+        ("kept", "application/json", "{}", 422, "invalid_parameter"),
+        ("kept", "application/json", '{"metadata": {}, "width": "0.5"}', 422, "invalid_parameter"),
+        ("kept", "application/json", '{"metadata": null}', 422, "invalid_parameter"),
+        ("kept", "application/json", f'{{"metadata": {{"a": "{"x" * 16_400}"}}}}', 422, "metadata_invalid"),
+        ("kept", "application/json", '{"metadata": {"n": 9223372036854775808}}', 422, "metadata_invalid"),
+    ],
+)
+def test_a_patch_that_is_refused_changes_nothing(
+    writable: Live, id: str, kind: str, body: str, status: int, code: str
+) -> None:
+    put(writable, "raw", "kept", draw_image(4), {"metadata": {"n": 1}})
+    response = writable.http.patch(f"/items/{id}", content=body, headers={"Content-Type": kind})
+    assert (response.status_code, response.json()["code"]) == (status, code), response.text
+    assert writable.http.get("/items/kept").json()["metadata"] == {"n": 1}
 
 
 @pytest.mark.parametrize(

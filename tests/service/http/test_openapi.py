@@ -41,7 +41,9 @@ CHECKS = [
 OPERATIONS = [
     "POST /embed",
     "POST /search",
+    "POST /search/duplicates",
     "PUT /items/{id}",
+    "PATCH /items/{id}",
     "GET /items/{id}",
     "DELETE /items/{id}",
     "GET /items/{id}/image",

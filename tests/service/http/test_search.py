@@ -91,13 +91,80 @@ def test_a_vector_need_not_be_of_unit_length(live: Live) -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "query"])
-def test_an_item_finds_itself_first(live: Live, form: str) -> None:
-    given = {"id": "item-7", "k": 2}
+def test_an_item_is_its_own_hit_only_where_that_is_asked_for(live: Live, form: str) -> None:
+    given = {"id": "item-7", "k": ITEMS}
+    others = live.http.post("/search", json=given) if form == "json" else live.http.post("/search", params=given)
+    assert sorted(hit["id"] for hit in parsed(others)["hits"]) == sorted(
+        f"item-{n}" for n in range(ITEMS) if n != 7
+    )
+    given["include_self"] = True
     response = live.http.post("/search", json=given) if form == "json" else live.http.post("/search", params=given)
     document = parsed(response)
     assert document["query"]["width"] == WIDTHS[7 % 4]
     assert document["hits"][0]["id"] == "item-7"
     assert document["hits"][0]["score"] == pytest.approx(1.0, abs=1e-6)
+    assert document["hits"][1:] == parsed(others)["hits"]
+
+
+FILTERS: tuple[dict[str, Any], ...] = ({}, {"filter": {"even": True}})
+
+
+@pytest.mark.parametrize("filter", FILTERS)
+def test_pages_of_hits_make_up_all_of_them(live: Live, filter: dict[str, Any]) -> None:
+    def hits(**options: Any) -> list[dict[str, Any]]:
+        answer = parsed(live.http.post("/search", json={"id": "item-2", **filter, **options}))
+        found: list[dict[str, Any]] = answer["hits"]
+        return found
+
+    everything = hits(k=ITEMS)
+    assert everything == hits(k=3) + hits(k=2, offset=3) + hits(k=ITEMS, offset=5)
+    assert hits(offset=ITEMS) == []
+    left_out = {everything[0]["id"], everything[3]["id"], "nobody"}
+    kept = [hit for hit in everything if hit["id"] not in left_out]
+    assert hits(k=2, exclude=list(left_out)) == kept[:2]
+    assert hits(k=ITEMS, offset=1, exclude=list(left_out)) == kept[1:]
+    least = everything[2]["score"]
+    assert hits(min_score=least) == everything[:3]
+    assert hits(min_score=1) == []
+
+
+@pytest.mark.parametrize("filter", FILTERS)
+def test_hits_have_vectors_where_they_are_asked_for(live: Live, filter: dict[str, Any]) -> None:
+    given = {"id": "item-2", "k": 3, **filter}
+    plain = parsed(live.http.post("/search", json=given))["hits"]
+    for encoding in ("float", "base64"):
+        hits = parsed(live.http.post("/search", json={**given, "vectors": True, "encoding": encoding}))["hits"]
+        for hit in hits:
+            item = live.http.get(f"/items/{hit['id']}", params={"vectors": True, "encoding": encoding}).json()
+            assert hit.pop("embedding") == item["embedding"]
+        assert hits == plain
+
+
+@pytest.mark.parametrize("filter", [{}, {"filter": {"n": {"$lt": 9}}}])
+def test_groups_have_their_best_hits(live: Live, filter: dict[str, Any]) -> None:
+    hits = parsed(live.http.post("/search", json={"id": "item-2", "k": ITEMS, **filter}))["hits"]
+    for hit in hits:
+        hit["group"] = hit["metadata"]["even"]
+    first = hits[0]["group"]
+    groups = [[hit for hit in hits if hit["group"] is even] for even in (first, not first)]
+    grouped = {"id": "item-2", "group_by": "even", **filter}
+    assert parsed(live.http.post("/search", json=grouped))["hits"] == [groups[0][0], groups[1][0]]
+    three = parsed(live.http.post("/search", json={**grouped, "k": 1, "group_size": 3}))
+    assert (three["hits"], three["exact"]) == (groups[0][:3], True)
+    second = parsed(live.post_image("/search", draw_image(2), group_by="even", offset=1, group_size=2))
+    assert {hit["group"] for hit in second["hits"]} == {False}, "item-2 itself is even"
+    assert len(second["hits"]) == 2
+
+
+def test_excluded_ids_travel_in_every_form(live: Live) -> None:
+    excluded = json.dumps(["item-1", "item-2"])
+    raw = live.post_image("/search", draw_image(1), exclude=excluded, k=ITEMS)
+    form = live.http.post(
+        "/search", files={"image": ("a.jpg", draw_image(1))}, data={"exclude": excluded, "k": ITEMS}
+    )
+    for response in (raw, form):
+        ids = {hit["id"] for hit in parsed(response)["hits"]}
+        assert ids == {f"item-{n}" for n in range(ITEMS)} - {"item-1", "item-2"}
 
 
 def test_an_unknown_item_is_not_found(live: Live) -> None:
@@ -128,6 +195,20 @@ def test_expected_quality_looks_at_the_gallery(live: Live, tiny: Bundle) -> None
         ({"vector": [0.0] * 16, "width": "0.5", "space": "tiny-space"}, "vector"),
         ({"vector": "AAAA", "width": "0.5", "space": "tiny-space"}, "vector"),
         ({"id": "item-1", "k": 1025}, "k"),
+        ({"id": "item-1", "k": 1001, "vectors": True}, "k"),
+        ({"id": "item-1", "k": 1000, "offset": 25}, "offset"),
+        ({"id": "item-1", "offset": -1}, "offset"),
+        ({"id": "item-1", "group_by": "$id"}, "group_by"),
+        ({"id": "item-1", "group_by": "a..b"}, "group_by"),
+        ({"id": "item-1", "group_size": 2}, "group_size"),
+        ({"id": "item-1", "group_by": "n", "k": 257}, "k"),
+        ({"id": "item-1", "group_by": "n", "k": 100, "offset": 3, "group_size": 10}, "k"),
+        ({"id": "item-1", "group_by": "n", "k": 2, "group_size": 501, "vectors": True}, "k"),
+        ({"id": "item-1", "min_score": 1.1}, "min_score"),
+        ({"id": "item-1", "exclude": "item-2"}, "exclude"),
+        ({"id": "item-1", "exclude": [""]}, "exclude"),
+        ({"id": "item-1", "exclude": ["x"] * 1001}, "exclude"),
+        ({"id": "item-1", "vectors": True, "encoding": "hex"}, "encoding"),
         ({"id": "item-1", "filter": {"$or": []}}, "filter"),
         ({"id": "item-1", "filter": {"n": [1]}}, "filter"),
     ],

@@ -48,12 +48,14 @@ def assert_agrees(store: Store, oracle: Oracle, queries: Float32 | None = None) 
 
 def assert_search_agrees(store: Store, oracle: Oracle, queries: Float32, filter: Filter | None = None) -> None:
     for k in (1, 3, len(oracle.kept) + 1):
-        answers = store.search(queries, k, filter)
+        answers = store.search(queries, k, filter, with_vectors=True)
         for query, hits in zip(queries, answers, strict=True):
             assert_hits_agree(store, hits, oracle.search(query, k, filter))
         for hit in (hit for hits in answers for hit in hits):
             item = oracle.kept[hit.id].item
             assert (hit.width, hit.space, hit.metadata) == (item.width, item.space, item.metadata)
+            assert hit.vector is not None
+            assert hit.vector.tobytes() == item.vector.tobytes()
 
 
 def assert_hits_agree(store: Store, hits: list[Hit], expected: list[tuple[str, float]]) -> None:

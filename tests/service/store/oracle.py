@@ -4,7 +4,7 @@ import math
 import operator
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,17 @@ class Oracle:
             self._sequence += 1
             self.kept[item.id] = Kept(item, self._sequence)
         return outcomes
+
+    def patch_metadata(self, identifier: str, patch: dict[str, Any]) -> dict[str, Any] | None:
+        """Of one level, which is enough here."""
+        if identifier not in self.kept:
+            return None
+        item = self.kept[identifier].item
+        both = {**item.metadata, **patch}
+        metadata = {name: value for name, value in both.items() if not (name in patch and value is None)}
+        self._sequence += 1
+        self.kept[identifier] = Kept(replace(item, metadata=metadata), self._sequence)
+        return metadata
 
     def delete(self, ids: list[str]) -> list[bool]:
         return [self.kept.pop(identifier, None) is not None for identifier in ids]

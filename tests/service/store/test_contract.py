@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,7 @@ BAD_CALLS: dict[str, tuple[Call, type[errors.InvalidInputError]]] = {
     "too many ids": (lambda s: s.get(["a"] * (MAX_ITEMS + 1)), errors.LimitExceededError),
     "bad id to get": (lambda s: s.get(["a", ""]), errors.InvalidIdError),
     "bad id to delete": (lambda s: s.delete(["a\x00"]), errors.InvalidIdError),
+    "bad id to patch": (lambda s: s.patch_metadata("", {}), errors.InvalidIdError),
     "bad id of an image": (lambda s: s.image("x" * 300), errors.InvalidIdError),
     "k = 0": (lambda s: s.search(unit_vectors(0, 1), 0), errors.LimitExceededError),
     "k < 0": (lambda s: s.search(unit_vectors(0, 1), -1), errors.LimitExceededError),
@@ -241,6 +243,57 @@ def test_changes_are_seen_by_everything_as_soon_as_they_return(store: Store) -> 
     for ids in (["one", "two"], ["item-00003", "item-00003"], [f"item-{i:05d}" for i in range(30)]):
         assert store.delete(ids) == oracle.delete(ids)
         assert_agrees(store, oracle)
+
+
+BAD_PATCHES: dict[str, tuple[dict[str, Any], str]] = {
+    "patch too deep": ({"a": nested(MAX_METADATA_DEPTH)}, "nested at most 16 deep"),
+    "patch not JSON": ({"a": b""}, "nothing but JSON's own types"),
+    "result too large": ({"b": "x" * (MAX_METADATA_BYTES - 100)}, "must be at most 16384 bytes"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_PATCHES)
+def test_a_bad_patch_is_refused_and_changes_nothing(store: Store, name: str) -> None:
+    item = replace(make_item("a", 1), metadata={"a": "x" * 200})
+    store.upsert([item])
+    patch, said = BAD_PATCHES[name]
+    with pytest.raises(errors.InvalidMetadataError, match=said):
+        store.patch_metadata("a", patch)
+    (found,) = store.get(["a"])
+    assert found is not None
+    assert found.metadata == item.metadata
+
+
+def test_a_patch_changes_the_metadata_alone(store: Store) -> None:
+    oracle, items = Oracle(), [make_item(name, n, image=True) for n, name in enumerate("abc")]
+    store.upsert(items)
+    oracle.upsert(items)
+    (before,) = store.get(["b"])
+    assert before is not None
+    patch = {"seed": None, "group": "g9", "new": [1, {"n": None}]}
+    patched = store.patch_metadata("b", patch)
+    oracle.patch_metadata("b", patch)
+    assert_agrees(store, oracle)
+    (after,) = store.get(["b"])
+    for one in (after, patched):
+        assert one is not None
+        assert (one.created, one.reason, one.image_digest) == (before.created, before.reason, before.image_digest)
+        assert one.metadata == oracle.kept["b"].item.metadata
+    assert store.patch_metadata("nobody", patch) is None
+
+
+def test_patches_beside_each_other_lose_nothing(store: Store) -> None:
+    store.upsert([make_item("a", 1, image=True)])
+
+    def patch(thread: int) -> None:
+        for n in range(10):
+            assert store.patch_metadata("a", {f"{thread}-{n}": n, "last": thread}) is not None
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(patch, range(4)))
+    (found,) = store.get(["a"])
+    assert found is not None
+    assert found.metadata.items() >= {f"{thread}-{n}": n for thread in range(4) for n in range(10)}.items()
 
 
 def test_one_id_twice_in_a_call_leaves_the_last_one(store: Store) -> None:

@@ -52,6 +52,11 @@ class Machine(RuleBasedStateMachine):
     def upsert(self, items: list[Item]) -> None:
         assert self.store.upsert(items) == self.oracle.upsert(items)
 
+    @rule(id=IDS, patch=st.dictionaries(st.sampled_from(["group", "note"]), st.sampled_from([None, "g1", "g2"])))
+    def patch(self, id: str, patch: dict[str, Any]) -> None:
+        patched = self.store.patch_metadata(id, patch)
+        assert (patched and patched.metadata) == self.oracle.patch_metadata(id, patch)
+
     @rule(ids=st.lists(IDS, max_size=4))
     def delete(self, ids: list[str]) -> None:
         assert self.store.delete(ids) == self.oracle.delete(ids)

@@ -7,10 +7,10 @@ Arrow       a matrix of vectors of one width and space, see arrow_items.py and r
 """
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from starlette.requests import ClientDisconnect
 
 from sfsc_service.engine.embedder import Arrival
 from sfsc_service.errors import Problem
@@ -23,18 +23,15 @@ from sfsc_service.http.audit import log_write
 from sfsc_service.http.auth import caller_of
 from sfsc_service.http.base64_image import decode_image
 from sfsc_service.http.bulk_results import bulk_response, failure_json
-from sfsc_service.http.charset import utf8
 from sfsc_service.http.disconnect import DisconnectWatch, UploadWatch
 from sfsc_service.http.form import FilePart, Form
 from sfsc_service.http.json_document import Body, read_object
 from sfsc_service.http.keys import Caller
-from sfsc_service.http.ndjson import read_lines
+from sfsc_service.http.ndjson_body import NDJSON, parsed_lines
 from sfsc_service.http.openapi import bulk_request, problems
-from sfsc_service.http.problems import as_problem
 from sfsc_service.http.query_source import budget_of, caller_vector, crop_of, require_one
 from sfsc_service.http.request_body import (
     JSON_OPTIONS,
-    charset_of,
     check_size,
     max_document_bytes,
     media_type,
@@ -56,17 +53,8 @@ from sfsc_service.store.protocol import MAX_ID_LENGTH
 
 __all__ = ["add_routes"]
 
-NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
-
 PER_IMAGE = ("metadata", "crop")
 """Fields of a form that stand beside each image."""
-MAX_LINES_PER_ITEM = 4
-"""Lines of an NDJSON body for each item that it may have: some clients write empty ones."""
-LINE_BYTES = 1024
-"""A line takes as long as parsing so many bytes, however short it is."""
-MAX_LINES_AT_ONCE = 64
-"""Lines that are parsed together. Each one that is wrong leaves an error with a traceback: with thousands of them,
-Python's collector of cycles would stop everything for 100 ms."""
 
 
 def add_routes(app: FastAPI) -> None:
@@ -141,39 +129,10 @@ def _result(outcome: UpsertedItem | FailedItem) -> dict[str, Any]:
 
 async def _from_lines(request: Request, common: dict[str, Any]) -> AsyncIterator[NewItem | FailedItem]:
     """The items of an NDJSON body; a body that cannot be read to its end has a failure as its last outcome."""
-    settings = request.app.state.settings
-    charset, max_document = charset_of(request), max_document_bytes(request)
-    max_line = 2 * settings.max_image_bytes + max_document
-    chunks = request.stream()
-    number = 0
-    try:
-        async for lines in read_lines(chunks, max_line, MAX_LINES_PER_ITEM * settings.max_items):
-            allowed = lines[: settings.max_items - number]
-            limits = (max_document, settings.max_image_bytes)
-            for at in range(0, len(allowed), MAX_LINES_AT_ONCE):
-                some = allowed[at : at + MAX_LINES_AT_ONCE]
-                size = sum(len(line) + LINE_BYTES for line in some)
-                for item in await parsing(request).run(size, _items_of_lines, some, charset, common, *limits):
-                    yield item
-            number += len(lines)
-            if number > settings.max_items:
-                raise Problem(
-                    "limit_exceeded",
-                    f"items: at most {settings.max_items} in a request, found more; the rest is ignored",
-                    "items",
-                )
-    except ClientDisconnect as gone:
-        raise as_problem(gone) from gone
-    except Problem as problem:
-        yield FailedItem(None, problem)
-        async for _ in chunks:  # read to the end, so that the client reads the response
-            pass
-
-
-def _items_of_lines(
-    lines: list[Body], charset: str, common: dict[str, Any], max_document: int, max_bytes: int
-) -> list[NewItem | FailedItem]:
-    return [_item_of_line(utf8(line, charset), common, max_document, max_bytes) for line in lines]
+    max_bytes, max_document = request.app.state.settings.max_image_bytes, max_document_bytes(request)
+    parse = partial(_item_of_line, common=common, max_document=max_document, max_bytes=max_bytes)
+    async for item in parsed_lines(request, parse, "items"):
+        yield FailedItem(None, item) if isinstance(item, Problem) else item
 
 
 def _item_of_line(line: Body, common: dict[str, Any], max_document: int, max_bytes: int) -> NewItem | FailedItem:

@@ -1,5 +1,6 @@
 """/items: the gallery's items, one at a time and page by page."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import FastAPI, Path, Request, Response
@@ -10,9 +11,17 @@ from sfsc_service.http.arrival import arrival_of
 from sfsc_service.http.audit import AuditedWrite, log_write
 from sfsc_service.http.auth import caller_of
 from sfsc_service.http.disconnect import DisconnectWatch
-from sfsc_service.http.openapi import image_content, image_request, problems, query_parameters
+from sfsc_service.http.openapi import image_content, image_request, json_request, problems, query_parameters
 from sfsc_service.http.query_source import budget_of, caller_vector, crop_of, require_one
-from sfsc_service.http.request_body import query_options, read_request, validate
+from sfsc_service.http.request_body import (
+    media_type,
+    query_options,
+    read_json_body,
+    read_options,
+    read_request,
+    unsupported_media_type,
+    validate,
+)
 from sfsc_service.http.response_schemas import (
     CountResponse,
     DeletedResponse,
@@ -23,23 +32,30 @@ from sfsc_service.http.response_schemas import (
 from sfsc_service.http.responses import item_json, json_response, query_json, server_timing, timing
 from sfsc_service.http.schemas import (
     CountOptions,
-    DeleteMatchingOptions,
+    DeleteItemsOptions,
     GetItemOptions,
     ImageOptions,
     ItemBody,
     ItemId,
     ItemOptions,
+    ItemPatch,
     ListItemsOptions,
 )
 from sfsc_service.lifecycle.service import Service
 
 __all__ = ["add_routes"]
 
+MERGE_PATCH = "application/merge-patch+json"
 Id = Annotated[ItemId, Path(description="1 to 256 characters; percent-encoded, slashes too")]
 
 
 def add_routes(app: FastAPI) -> None:
     """Add the routes to an application."""
+    _add_routes_of_one(app)
+    _add_routes_of_many(app)
+
+
+def _add_routes_of_one(app: FastAPI) -> None:
     app.add_api_route(
         "/items/{id}",
         _put,
@@ -59,6 +75,16 @@ def add_routes(app: FastAPI) -> None:
         response_model=None,
         responses={200: {"model": ItemResponse}, **problems(404, 422, 429, 503)},
         openapi_extra=query_parameters(GetItemOptions),
+    )
+    app.add_api_route(
+        "/items/{id}",
+        _patch,
+        methods=["PATCH"],
+        tags=["gallery"],
+        summary="Change the metadata of an item",
+        response_model=None,
+        responses={200: {"model": ItemResponse}, **problems(400, 404, 413, 415, 422, 429, 503)},
+        openapi_extra=json_request(ItemPatch, MERGE_PATCH),
     )
     app.add_api_route(
         "/items/{id}",
@@ -84,15 +110,18 @@ def add_routes(app: FastAPI) -> None:
         },
         openapi_extra=query_parameters(ImageOptions),
     )
+
+
+def _add_routes_of_many(app: FastAPI) -> None:
     app.add_api_route(
         "/items",
-        _delete_matching,
+        _delete_items,
         methods=["DELETE"],
         tags=["gallery"],
-        summary="Remove items that meet a filter",
+        summary="Remove items by a filter or by their ids",
         response_model=None,
-        responses={200: {"model": DeletedResponse}, **problems(422, 429, 503)},
-        openapi_extra=query_parameters(DeleteMatchingOptions),
+        responses={200: {"model": DeletedResponse}, **problems(400, 413, 415, 422, 429, 503)},
+        openapi_extra=query_parameters(DeleteItemsOptions) | json_request(DeleteItemsOptions, required=False),
     )
     app.add_api_route(
         "/items:count",
@@ -153,6 +182,18 @@ async def _get(request: Request, id: Id) -> Response:
 
 
 @needs("write")
+async def _patch(request: Request, id: Id) -> Response:
+    service: Service = request.app.state.service
+    with AuditedWrite(request, "patch", id) as write:
+        if (kind := media_type(request)) not in (MERGE_PATCH, "application/json"):
+            raise unsupported_media_type(kind, f"{MERGE_PATCH} or application/json")
+        patch = await read_json_body(request, partial(validate, ItemPatch))
+        item = await service.gallery.patch(id, patch.metadata)
+        write.outcome = "replaced"
+    return json_response(item_json(item, None))
+
+
+@needs("write")
 async def _delete(request: Request, id: Id) -> Response:
     service: Service = request.app.state.service
     with AuditedWrite(request, "delete", id) as write:
@@ -162,13 +203,17 @@ async def _delete(request: Request, id: Id) -> Response:
 
 
 @needs("write")
-async def _delete_matching(request: Request) -> Response:
-    options = validate(DeleteMatchingOptions, query_options(request))
-    service: Service = request.app.state.service
-    removed = await service.gallery.delete_matching(options.filter, options.limit)
+async def _delete_items(request: Request) -> Response:
+    options = await read_options(request, DeleteItemsOptions)
+    gallery = request.app.state.service.gallery
+    require_one(filter=options.filter is not None, ids=options.ids is not None)
+    if options.filter is not None:
+        removed = await gallery.delete_matching(options.filter, options.limit)
+    else:
+        removed = await gallery.delete_many(options.ids or [])
     for item_id in removed:
         log_write(request, "delete", item_id, "removed")
-    remaining = await service.gallery.count(options.filter)
+    remaining = 0 if options.filter is None else await gallery.count(options.filter)
     return json_response({"removed": len(removed), "remaining": remaining})
 
 

@@ -1,21 +1,19 @@
-"""POST /search: an image, a vector or an item's id in; hits of every width out."""
+"""POST /search: images, vectors or items' ids in; hits of every width out."""
 
-import orjson
 from fastapi import FastAPI, Request, Response
 
-from sfsc_service.engine.embedder import Arrival
-from sfsc_service.errors import Problem
-from sfsc_service.gallery.gallery import Query
 from sfsc_service.http.access import needs
 from sfsc_service.http.arrival import arrival_of
 from sfsc_service.http.auth import caller_of
 from sfsc_service.http.disconnect import DisconnectWatch
-from sfsc_service.http.openapi import image_request, problems
-from sfsc_service.http.query_source import budget_of, caller_vector, crop_of, refuse_budget, require_one
-from sfsc_service.http.request_body import ParsedRequest, read_request
-from sfsc_service.http.response_schemas import SearchResponse
-from sfsc_service.http.responses import hits_json, json_response, query_json, server_timing, timing
+from sfsc_service.http.ndjson_body import NDJSON
+from sfsc_service.http.openapi import image_request, lines_content, problems
+from sfsc_service.http.request_body import media_type, read_request
+from sfsc_service.http.response_schemas import SearchesResponse, SearchResponse
+from sfsc_service.http.responses import json_response, server_timing, timing
+from sfsc_service.http.routes.search_many import search_many
 from sfsc_service.http.schemas import SearchBody, SearchOptions
+from sfsc_service.http.search_request import SearchRequest, answer_json
 from sfsc_service.lifecycle.service import Service
 
 __all__ = ["add_routes"]
@@ -28,10 +26,13 @@ def add_routes(app: FastAPI) -> None:
         _search,
         methods=["POST"],
         tags=["search"],
-        summary="Search the gallery with an image, a vector or an item",
+        summary="Search the gallery with an image, a vector or an item, or with many of them",
         response_model=None,
-        responses={200: {"model": SearchResponse}, **problems(400, 404, 413, 415, 422, 429, 500, 503, 504)},
-        openapi_extra=image_request(SearchOptions, SearchBody),
+        responses={
+            200: {"model": SearchResponse | SearchesResponse},
+            **problems(400, 404, 413, 415, 422, 429, 500, 503, 504),
+        },
+        openapi_extra=image_request(SearchOptions, SearchBody, further=lines_content(SearchBody)),
     )
 
 
@@ -39,38 +40,15 @@ def add_routes(app: FastAPI) -> None:
 async def _search(request: Request) -> Response:
     arrival = arrival_of(request)
     service: Service = request.app.state.service
+    if media_type(request) in NDJSON:
+        return await search_many(request, arrival)
     parsed = await read_request(request, SearchOptions)
     caller_of(request).count_images(len(parsed.images))
-    if parsed.options.k > (max_k := service.settings.max_k):
-        raise Problem("invalid_parameter", f"k: must be at most {max_k} here, found {parsed.options.k}", "k")
+    search = SearchRequest(parsed.options, next(iter(parsed.images), None), service.settings.max_k)
     async with DisconnectWatch(request):
-        query = await _query(service, parsed, arrival)
-        options = parsed.options
-        found = await service.gallery.search(
-            query, options.k, options.filter, hits_json, arrival, exact=options.exact
-        )
+        query, found = await search.run(service, arrival)
     embedded = [] if query.embedded is None else [query.embedded]
     times = timing(arrival, embedded, search=found.took_ms)
     return json_response(
-        {
-            "query": query_json(query, arrival),
-            "hits": orjson.Fragment(found.answer),
-            "exact": found.exact,
-            "timing_ms": times,
-        },
-        headers=server_timing(times, embedded),
+        {**answer_json(query, found, arrival), "timing_ms": times}, headers=server_timing(times, embedded)
     )
-
-
-async def _query(service: Service, parsed: ParsedRequest[SearchOptions], arrival: Arrival) -> Query:
-    options = parsed.options
-    source = require_one(image=bool(parsed.images), vector=options.vector is not None, id=options.id is not None)
-    if source == "image":
-        return await service.gallery.query_image(
-            parsed.images[0], crop_of(options), budget_of(options), arrival, options.filter
-        )
-    if source == "vector":
-        return service.gallery.query_vector(caller_vector(options))
-    refuse_budget(options, "id")
-    assert options.id is not None
-    return await service.gallery.query_item(options.id)

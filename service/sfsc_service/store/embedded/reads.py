@@ -54,25 +54,29 @@ class Reads:
         self._commit_lock = commit_lock
         self._damage = damage
 
-    def search(self, queries: Float32, k: int, term: Term | None) -> list[list[Hit]]:
+    def search(self, queries: Float32, k: int, term: Term | None, with_vectors: bool) -> list[list[Hit]]:
         """The best hits for each of `queries` [n, D], n > 0; `term`: among items that meet it."""
-        return self._repeated(lambda: self._search(queries, k, term))
+        return self._repeated(lambda: self._hits(self._search(queries, k, term), with_vectors))
 
     def search_approximately(
-        self, approximate: ApproximateSearch | None, queries: Float32, k: int
+        self, approximate: ApproximateSearch | None, queries: Float32, k: int, with_vectors: bool
     ) -> tuple[list[list[Hit]], bool]:
         """About the best hits for each of `queries` [n, D], n > 0, and whether they are exactly the best ones."""
 
         def attempt() -> tuple[list[list[Hit]], bool]:
             found = None if approximate is None else approximate.search(queries, k)
             exact = found is None
-            return self._hits(self._index.search(queries, k) if found is None else found), exact
+            return self._hits(self._index.search(queries, k) if found is None else found, with_vectors), exact
 
         return self._repeated(attempt)
 
     def get(self, ids: Sequence[str]) -> list[StoredItem | None]:
         """Look up; None where there is no such item. Raises StoreFailedError: one of them is damaged."""
         return self._repeated(lambda: self._get(ids))
+
+    def current(self, id: str) -> tuple[int, StoredItem] | None:
+        """An item and the number of its version; None where there is none. Raises as `get`."""
+        return self._repeated(lambda: self._current(id))
 
     def page(self, after: str, limit: int, term: Term | None) -> tuple[list[StoredItem], bool]:
         """The first `limit` items by id after `after` that meet `term`, and whether there are more."""
@@ -106,10 +110,10 @@ class Reads:
                 overtaken += 1
         raise StoreFailedError("the database is damaged in too many places; put a copy in its place")
 
-    def _search(self, queries: Float32, k: int, term: Term | None) -> list[list[Hit]]:
-        return self._hits(self._index.search(queries, k) if term is None else self._search_among(queries, k, term))
+    def _search(self, queries: Float32, k: int, term: Term | None) -> list[TopK]:
+        return self._index.search(queries, k) if term is None else self._search_among(queries, k, term)
 
-    def _hits(self, answers: Sequence[TopK]) -> list[list[Hit]]:
+    def _hits(self, answers: Sequence[TopK], with_vectors: bool) -> list[list[Hit]]:
         wanted = np.unique(np.concatenate([answer.sequences for answer in answers]))
         with self._readers.acquire() as reader:
             rows = reader.rows_at(wanted)
@@ -117,9 +121,10 @@ class Reads:
         if len(rows) < len(wanted):
             raise VersionNotIndexedError
         fields = {row.sequence: (row.id, row.space, row.width, row.metadata, row.image) for row in rows}
+        vectors = self._vectors(wanted) if with_vectors else {}
         return [
             [
-                Hit._make((*fields[sequence], score))
+                Hit._make((*fields[sequence], score, vectors.get(sequence)))
                 for sequence, score in zip(answer.sequences.tolist(), answer.scores.tolist(), strict=True)
             ]
             for answer in answers
@@ -155,6 +160,12 @@ class Reads:
         found = {item.id: item for item in self._items(rows)}
         return [found.get(identifier) for identifier in ids]
 
+    def _current(self, id: str) -> tuple[int, StoredItem] | None:
+        with self._readers.acquire() as reader:
+            rows = reader.rows_of([id])
+        self._refuse_damaged(rows)
+        return (rows[0].sequence, self._items(rows)[0]) if rows else None
+
     def _page(self, after: str, limit: int, term: Term | None) -> tuple[list[StoredItem], bool]:
         if (rows := None if term is None else self._few_rows(after, limit, term)) is not None:
             self._leave_out_damaged(rows)
@@ -185,9 +196,13 @@ class Reads:
         return sorted(rows, key=lambda row: row.id)
 
     def _items(self, rows: Sequence[ItemRow]) -> list[StoredItem]:
-        vectors = self._index.vectors_of(np.array([row.sequence for row in rows], np.int64))
+        vectors = self._vectors(np.array([row.sequence for row in rows], np.int64))
+        return [_item(row, vectors[row.sequence]) for row in rows]
+
+    def _vectors(self, sequences: Int64) -> dict[int, Float32]:
+        vectors = self._index.vectors_of(sequences)
         vectors.setflags(write=False)
-        return [_item(row, vector) for row, vector in zip(rows, vectors, strict=True)]
+        return dict(zip(sequences.tolist(), vectors, strict=True))
 
     def _refuse_damaged(self, rows: Sequence[ItemRow]) -> None:
         for row in rows:

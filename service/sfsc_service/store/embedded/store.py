@@ -21,10 +21,11 @@ handed to the writer thread.
 
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sfsc_bundle.runner import Device
 from sfsc_service.store.embedded.acknowledged import AcknowledgedMark
@@ -41,6 +42,7 @@ from sfsc_service.store.embedded.index.vector_index import VectorIndex
 from sfsc_service.store.embedded.item_columns import columns_of
 from sfsc_service.store.embedded.lock import FolderLock
 from sfsc_service.store.embedded.merger import Merger
+from sfsc_service.store.embedded.metadata_patch import patch_metadata
 from sfsc_service.store.embedded.opening import (
     ACKNOWLEDGED,
     DATABASE,
@@ -58,18 +60,12 @@ from sfsc_service.store.embedded.sqlite.reader import ReaderPool
 from sfsc_service.store.embedded.sqlite.writer import DatabaseWriter
 from sfsc_service.store.embedded.verification import BackgroundCheck, check_before_serving
 from sfsc_service.store.embedded.write_queue import WriteQueue, WriteRequest
-from sfsc_service.store.errors import (
-    InvalidInputError,
-    LimitExceededError,
-    StoreError,
-    StoreFailedError,
-)
+from sfsc_service.store.errors import InvalidInputError, StoreError, StoreFailedError
 from sfsc_service.store.fault import StoreFault
 from sfsc_service.store.filters.language import parse
 from sfsc_service.store.protocol import (
     MAX_ITEMS,
     MAX_PAGE,
-    MAX_TOTAL_HITS,
     ApproximateStatus,
     Filter,
     Float32,
@@ -82,7 +78,7 @@ from sfsc_service.store.protocol import (
     StoreSizes,
     StoreWork,
 )
-from sfsc_service.store.validation import check_ids, check_items, check_queries
+from sfsc_service.store.validation import check_ids, check_items, check_limit, check_queries
 
 __all__ = ["EmbeddedStore"]
 
@@ -276,14 +272,19 @@ class EmbeddedStore:
                     raise error
             if not items:
                 return []
-            if self._reserve.full:
-                raise StoreFailedError("the disk is full; items can be removed, but none can be added")
+            self._refuse_when_full()
             digests = [digest_of(item.image.data) if item.image else None for item in items]
             columns = columns_of(items, checked, digests)
             images = {d: item.image.data for d, item in zip(digests, items, strict=True) if d and item.image}
             self._images.pin(images)
             request = WriteRequest(lambda database: database.upsert(columns), len(items), tuple(images))
             return self._submit(request).outcomes
+
+    def patch_metadata(self, id: str, patch: Mapping[str, Any]) -> StoredItem | None:
+        with self._calls.call():
+            check_ids([id])
+            self._refuse_when_full()
+            return patch_metadata(self._reads, self._submit, id, patch)
 
     def delete(self, ids: Sequence[str]) -> list[bool]:
         with self._calls.call():
@@ -295,8 +296,7 @@ class EmbeddedStore:
 
     def delete_matching(self, filter: Filter, limit: int) -> list[str]:
         with self._calls.call():
-            if not 1 <= limit <= MAX_ITEMS:
-                raise LimitExceededError("limit", f"must be 1 .. {MAX_ITEMS}", f"{limit}")
+            check_limit(limit, MAX_ITEMS)
             versions = self._reads.versions(parse(filter))[:limit]
             if not len(versions):
                 return []
@@ -308,22 +308,27 @@ class EmbeddedStore:
 
     def page(self, cursor: str | None = None, limit: int = 100, filter: Filter | None = None) -> Page:
         with self._calls.call():
-            if not 1 <= limit <= MAX_PAGE:
-                raise LimitExceededError("limit", f"must be 1 .. {MAX_PAGE}", f"{limit}")
+            check_limit(limit, MAX_PAGE)
             after = "" if cursor is None else decode_cursor(cursor)
             items, more = self._reads.page(after, limit, None if filter is None else parse(filter))
             return Page(items, encode_cursor(items[-1].id) if more else None)
 
-    def search(self, vectors: Float32, k: int, filter: Filter | None = None) -> list[list[Hit]]:
+    def search(
+        self, vectors: Float32, k: int, filter: Filter | None = None, *, with_vectors: bool = False
+    ) -> list[list[Hit]]:
         with self._calls.call():
             queries = self._checked_queries(vectors, k)
             term = None if filter is None else parse(filter)
-            return self._reads.search(queries, k, term) if len(queries) else []
+            return self._reads.search(queries, k, term, with_vectors) if len(queries) else []
 
-    def search_approximately(self, vectors: Float32, k: int) -> tuple[list[list[Hit]], bool]:
+    def search_approximately(
+        self, vectors: Float32, k: int, *, with_vectors: bool = False
+    ) -> tuple[list[list[Hit]], bool]:
         with self._calls.call():
             queries = self._checked_queries(vectors, k)
-            return self._reads.search_approximately(self._approximate, queries, k) if len(queries) else ([], True)
+            if not len(queries):
+                return [], True
+            return self._reads.search_approximately(self._approximate, queries, k, with_vectors)
 
     @property
     def approximate(self) -> ApproximateStatus | None:
@@ -364,12 +369,11 @@ class EmbeddedStore:
         self._observe("commit", time.monotonic() - began)
 
     def _checked_queries(self, vectors: Float32, k: int) -> Float32:
-        queries = check_queries(vectors, self._dimension)
-        if k < 1:
-            raise LimitExceededError("k", "must be at least 1", f"{k}")
-        if (hits := len(queries) * min(k, sum(self._committer.composition.values()))) > MAX_TOTAL_HITS:
-            raise LimitExceededError("k", f"all queries together may have {MAX_TOTAL_HITS} hits", f"{hits}")
-        return queries
+        return check_queries(vectors, self._dimension, k, sum(self._committer.composition.values()))
+
+    def _refuse_when_full(self) -> None:
+        if self._reserve.full:
+            raise StoreFailedError("the disk is full; items can be removed, but none can be added")
 
     def _delete_versions(self, versions: Int64) -> AppliedChange:
         self._reserve.use_when_full()

@@ -85,8 +85,9 @@ def test_hits_are_current_items_with_exact_scores_whatever_has_changed(store: Em
             del items[name]
         queries = np.vstack([part[:2], clustered(10 + turn, 3)])
         for k in (1, 10):
-            found, exact = store.search_approximately(queries, k)
+            found, exact = store.search_approximately(queries, k, with_vectors=True)
             assert not exact
+            assert all(np.array_equal(hit.vector, items[hit.id]) for hits in found for hit in hits)
             shares = [assert_right(hits, items, query, k) for hits, query in zip(found, queries, strict=True)]
             assert np.mean(shares) >= 0.9
         for query, hits in zip(part[:2], store.search_approximately(part[:2], 1)[0], strict=True):

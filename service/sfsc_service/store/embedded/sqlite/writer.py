@@ -26,7 +26,7 @@ from sfsc_service.store.embedded.sqlite.schema import (
     open_database,
 )
 from sfsc_service.store.errors import FolderMismatchError, SpaceMismatchError
-from sfsc_service.store.protocol import Outcome
+from sfsc_service.store.protocol import Float32, Outcome
 
 __all__ = ["DatabaseWriter"]
 
@@ -211,6 +211,37 @@ class DatabaseWriter:
         change.metadata = [items.metadata[i] for i in kept]
         change.vectors = items.vectors if len(kept) == len(items.ids) else items.vectors[kept]
         self._insert(items, kept, change)
+        return change
+
+    def replace_metadata(self, sequence: int, metadata: str, vector: Float32) -> AppliedChange:
+        """Replace a version by one with other metadata and its `vector` [D].
+
+        Nothing is changed, and there is no outcome, where the version is no longer current.
+        """
+        found = self._remove_rows(_FIND_VERSIONS, json.dumps([sequence]))
+        if not found:
+            return AppliedChange()
+        (row,) = found.values()
+        change = AppliedChange(
+            removed=[_removed(row)],
+            outcomes=[Outcome.REPLACED],
+            sequences=np.array([self._take_sequences(1)], np.int64),
+            widths=[row["width"]],
+            created=[_created(row, _microseconds())],
+            metadata=[metadata],
+            vectors=vector[None],
+        )
+        items = ItemColumns(
+            ids=[row["id"]],
+            spaces=[row["space"]],
+            widths=change.widths,
+            reasons=[row["reason"]],
+            metadata=change.metadata,
+            image_digests=[row["image"]],
+            media_types=[row["media_type"]],
+            vectors=change.vectors,
+        )
+        self._insert(items, [0], change)
         return change
 
     def delete(self, ids: Sequence[str]) -> AppliedChange:

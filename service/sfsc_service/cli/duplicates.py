@@ -1,0 +1,30 @@
+"""`sfsc duplicates`: pairs of items of a running service that are near to each other."""
+
+from sfsc_service.cli.remote import JsonObject, ServiceCommand, parsed
+from sfsc_service.settings import setting
+
+__all__ = ["Duplicates"]
+
+
+class Duplicates(ServiceCommand):
+    """Find pairs of items in the gallery of a running service that look alike.
+
+    Every item is searched with, so this takes as long as so many searches.
+
+    example: sfsc duplicates --min-score 0.98
+    example: sfsc duplicates --filter '{"identity": "cat"}' --json
+    """
+
+    min_score: float = setting(0.95, "score", "the least score of a pair", ge=-1, le=1)
+    filter: JsonObject | None = setting(None, "JSON", "only pairs of items that both meet this filter")
+
+    def run(self) -> None:
+        """Print the pairs, a line each as they are found. Raises ServiceError."""
+        with self.client() as client:
+            pairs = client.duplicates(self.min_score, filter=parsed(self.filter))
+            if self.as_json:
+                self.print_json(list(pairs))
+                return
+            for pair in pairs:
+                first, second = pair["items"]
+                print(f"{pair['score']:.3f}\t{first['id']}\t{second['id']}", flush=True)

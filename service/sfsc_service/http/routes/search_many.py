@@ -1,0 +1,119 @@
+"""POST /search with NDJSON: a search a line, each with an outcome of its own, in the order of the lines.
+
+They are made window by window, with the low priority of bulk calls; the rest is not read from the socket yet.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+from fastapi import Request, Response
+
+from sfsc_bundle.errors import ImageError
+from sfsc_service.engine.embedder import Arrival
+from sfsc_service.errors import Problem
+from sfsc_service.gallery.bulk_retries import WindowProgress, retried
+from sfsc_service.http.auth import caller_of
+from sfsc_service.http.base64_image import decode_image
+from sfsc_service.http.bulk_results import problem_json
+from sfsc_service.http.disconnect import UploadWatch
+from sfsc_service.http.json_document import Body, read_object
+from sfsc_service.http.ndjson_body import parsed_lines
+from sfsc_service.http.problems import as_problem
+from sfsc_service.http.request_body import check_size, max_document_bytes, query_options, validate
+from sfsc_service.http.responses import json_response, server_timing, timing
+from sfsc_service.http.schemas import SearchOptions
+from sfsc_service.http.search_request import SearchRequest, answer_json
+from sfsc_service.lifecycle.service import Service
+from sfsc_service.settings import Settings
+from sfsc_service.store.errors import StoreError
+
+__all__ = ["search_many"]
+
+WINDOW = 64
+WINDOW_BYTES = 32 * 2**20
+MAX_ANSWER_BYTES = 64 * 2**20
+"""Of the hits of a call; searches are refused once they have so many."""
+
+SEARCH_ERRORS = (Problem, ImageError, StoreError)
+
+
+async def search_many(request: Request, arrival: Arrival) -> Response:
+    """Make the searches of a body."""
+    searches = _Searches(request, arrival)
+    settings: Settings = request.app.state.service.settings
+    parse = partial(
+        _search_of_line,
+        common=query_options(request),
+        max_document=max_document_bytes(request),
+        settings=settings,
+    )
+    results: list[dict[str, Any]] = []
+    async with UploadWatch(request):
+        async for window in _windows(parsed_lines(request, parse, "queries")):
+            results += await searches.search(window)
+    times = timing(arrival, [])
+    return json_response({"results": results, "timing_ms": times}, headers=server_timing(times, []))
+
+
+class _Searches:
+    def __init__(self, request: Request, arrival: Arrival) -> None:
+        self._service: Service = request.app.state.service
+        self._caller = caller_of(request)
+        self._arrival = arrival
+        self._answer_bytes = 0
+
+    async def search(self, window: list[SearchRequest | Exception]) -> list[dict[str, Any]]:
+        """The outcomes of searches, in their order."""
+        progress = WindowProgress()
+        return await asyncio.gather(*(self._outcome(search, progress) for search in window))
+
+    async def _outcome(self, search: SearchRequest | Exception, progress: WindowProgress) -> dict[str, Any]:
+        if isinstance(search, Exception):
+            return problem_json(as_problem(search))
+        if search.image is not None:
+            self._caller.count_images(1)
+        try:
+            return await retried(lambda: self._search(search), progress)
+        except SEARCH_ERRORS as error:
+            return problem_json(as_problem(error))
+
+    async def _search(self, search: SearchRequest) -> dict[str, Any]:
+        if self._service.health.draining:
+            raise Problem("shutting_down", "the service is shutting down and takes no further searches")
+        if self._answer_bytes > MAX_ANSWER_BYTES:
+            rule = f"the hits of a call may have at most {MAX_ANSWER_BYTES} bytes"
+            raise Problem("limit_exceeded", f"queries: {rule}, found more before this one", "queries")
+        arrival = Arrival.now(bulk=True)
+        query, found = await search.run(self._service, arrival, used_ms=self._arrival.elapsed_ms)
+        self._answer_bytes += len(found.answer)
+        return {"status": 200, **answer_json(query, found, arrival)}
+
+
+def _search_of_line(
+    line: Body, common: dict[str, Any], max_document: int, settings: Settings
+) -> SearchRequest | Exception:
+    try:
+        fields = {**common, **read_object(line, max_document)}
+        encoded = fields.pop("image", None)
+        image = None if encoded is None else decode_image(encoded, "image")
+        check_size(0 if image is None else len(image), settings.max_image_bytes)
+        return SearchRequest(validate(SearchOptions, fields), image, settings.max_k)
+    except SEARCH_ERRORS as error:
+        return error
+
+
+async def _windows(
+    searches: AsyncIterator[SearchRequest | Exception],
+) -> AsyncIterator[list[SearchRequest | Exception]]:
+    window: list[SearchRequest | Exception] = []
+    size = 0
+    async for search in searches:
+        window.append(search)
+        size += len(search.image or b"") if isinstance(search, SearchRequest) else 0
+        if len(window) >= WINDOW or size >= WINDOW_BYTES:
+            yield window
+            window, size = [], 0
+    if window:
+        yield window

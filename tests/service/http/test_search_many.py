@@ -1,0 +1,107 @@
+"""POST /search with a search a line: each has the answer that it would have alone, in the order of the lines."""
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sfsc_service.http.routes import search_many
+from tests.service.conftest import ITEMS, WIDTHS
+from tests.service.images import draw_image
+from tests.service.live import Live
+
+NDJSON = {"Content-Type": "application/x-ndjson"}
+
+
+def results(live: Live, *lines: dict[str, Any] | bytes, **common: Any) -> list[dict[str, Any]]:
+    body = b"\n".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines)
+    response = live.http.post("/search", content=body, params=common, headers=NDJSON)
+    assert response.status_code == 200, response.text
+    found: list[dict[str, Any]] = response.json()["results"]
+    return found
+
+
+def image(seed: int) -> str:
+    return base64.b64encode(draw_image(seed)).decode()
+
+
+def vector(live: Live, seed: int) -> dict[str, Any]:
+    embedded = live.post_image("/embed", draw_image(seed), width="0.25").json()
+    return {"vector": embedded["results"][0]["embedding"], "width": "0.25", "space": embedded["space"]}
+
+
+def test_each_line_is_answered_as_a_search_of_its_own(live: Live) -> None:
+    queries: list[dict[str, Any]] = [
+        {"image": image(3), "width": "0.5", "k": 2},
+        vector(live, 4),
+        {"id": "item-5", "k": 3, "offset": 1, "min_score": -0.5},
+        {"id": "item-5", "filter": {"even": True}, "vectors": True, "encoding": "base64"},
+        {"id": "item-1", "group_by": "even", "k": 2},
+        *({"image": image(n), "width": WIDTHS[n % 4], "k": n} for n in range(1, 8)),
+    ]
+    for query, found in zip(queries, results(live, *queries), strict=True):
+        alone = live.http.post("/search", json=query).json()
+        assert (found.pop("status"), found["exact"]) == (200, True)
+        assert found["query"] == alone["query"]
+        assert [hit["id"] for hit in found["hits"]] == [hit["id"] for hit in alone["hits"]]
+        assert [hit.keys() for hit in found["hits"]] == [hit.keys() for hit in alone["hits"]]
+
+
+def test_more_searches_than_a_window_stay_in_order(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_many, "WINDOW", 4)
+    order = [n % ITEMS for n in range(30)]
+    found = results(live, *({"id": f"item-{n}"} for n in order), k=1, include_self=True)
+    assert [one["hits"][0]["id"] for one in found] == [f"item-{n}" for n in order]
+
+
+def test_one_bad_line_is_one_bad_outcome(live: Live) -> None:
+    good = {"id": "item-1", "k": 1}
+    bad: list[tuple[dict[str, Any] | bytes, int, str, str | None]] = [
+        (b"{", 400, "invalid_json", "body"),
+        ({}, 422, "invalid_parameter", "image"),
+        ({"id": "item-1", "image": image(1)}, 422, "invalid_parameter", "id"),
+        ({"id": "item-1", "k": 2000}, 422, "invalid_parameter", "k"),
+        ({"id": "nobody"}, 404, "item_not_found", "id"),
+        ({"id": "item-1", "filter": {"$or": []}}, 422, "filter_invalid", "filter"),
+        ({"image": image(1), "width": "0.3"}, 422, "unknown_width", "width"),
+        ({"image": base64.b64encode(b"nothing").decode()}, 422, "image_not_recognised", "image"),
+        ({"image": image(1), "deadline_ms": 0.0001}, 503, "deadline_unreachable", "deadline_ms"),
+    ]
+    lines = [line for one, *_ in bad for line in (one, good)]
+    found = results(live, *lines)
+    assert [one["status"] for one in found[1::2]] == [200] * len(bad)
+    for outcome, (_, status, code, parameter) in zip(found[::2], bad, strict=True):
+        assert (outcome["status"], outcome["code"], outcome["parameter"]) == (status, code, parameter), outcome
+
+
+def test_a_deadline_counts_from_the_arrival_of_the_call(live: Live) -> None:
+    query = {"image": image(1), "width": "1.0", "k": 1}
+
+    def body() -> Iterator[bytes]:
+        yield json.dumps(query).encode() + b"\n"
+        time.sleep(0.3)
+        for deadline_ms in (250, 60_000):
+            yield json.dumps({**query, "deadline_ms": deadline_ms}).encode() + b"\n"
+
+    found = live.http.post("/search", content=body(), headers=NDJSON).json()["results"]
+    assert [one["status"] for one in found] == [200, 503, 200]
+    assert found[1]["code"] == "deadline_unreachable"
+
+
+def test_a_call_is_bounded_in_searches_and_in_its_answer(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    most = live.service.settings.max_items
+    found = results(live, *[{"id": "item-1"}] * (most + 2))
+    assert [one["status"] for one in found] == [200] * most + [422]
+    assert (found[-1]["code"], found[-1]["parameter"]) == ("limit_exceeded", "queries")
+    monkeypatch.setattr(search_many, "WINDOW", 2)
+    monkeypatch.setattr(search_many, "MAX_ANSWER_BYTES", 3000)
+    statuses = [one["status"] for one in results(live, *[{"id": "item-1"}] * 12)]
+    assert 0 < statuses.count(422) < len(statuses)
+    assert statuses == sorted(statuses)
+
+
+def test_an_empty_body_asks_nothing(live: Live) -> None:
+    assert results(live) == []
