@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 
 __all__ = ["lowest"]
 
-EXTRAS = ("cpu", "service", "client", "otel")
+EXTRAS = ("cpu", "service", "client", "otel", "parquet")
 
 
 def lowest(pyproject: str) -> list[str]:
