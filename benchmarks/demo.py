@@ -77,9 +77,9 @@ def search(port: int, image: bytes) -> list[object]:
     return hits
 
 
-def wait(server: "subprocess.Popen[bytes]", condition: Callable[[], bool]) -> float:
+def wait(server: "subprocess.Popen[bytes]", condition: Callable[[], bool], limit_s: float = LIMIT_S) -> float:
     """When the condition first held."""
-    end = time.monotonic() + LIMIT_S
+    end = time.monotonic() + limit_s
     while time.monotonic() < end:
         if server.poll() is not None:
             sys.exit(f"make demo ended with code {server.returncode}")
@@ -89,7 +89,7 @@ def wait(server: "subprocess.Popen[bytes]", condition: Callable[[], bool]) -> fl
         except httpx.HTTPError:
             pass
         time.sleep(0.2)
-    sys.exit(f"nothing came within {LIMIT_S} s")
+    sys.exit(f"nothing came within {limit_s:g} s")
 
 
 if __name__ == "__main__":
