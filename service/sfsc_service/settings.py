@@ -62,6 +62,11 @@ def _networks(text: str) -> str:
         raise ValueError(f"must be IP addresses or networks such as 10.0.0.0/8: {error}") from None
 
 
+def _heal_target(text: str) -> str:
+    return text if text in ("off", "full") else canonical_width(text)
+
+
+HealTarget = Annotated[str, AfterValidator(_heal_target)]
 HostNames = Annotated[str, AfterValidator(_host_names)]
 Origins = Annotated[str, AfterValidator(_origins)]
 Networks = Annotated[str, AfterValidator(_networks)]
@@ -161,6 +166,11 @@ class Settings(BaseSettings):
     )
     floor_width: Width | None = setting(
         None, "width", "the narrowest width that budgets and load may choose; unset: the bundle's narrowest"
+    )
+    heal: HealTarget = setting(
+        "full",
+        "off, full or a width",
+        "the width to which items are embedded again, while the service is idle, if their width was chosen by it",
     )
     queue_ms: float = setting(
         2000.0,

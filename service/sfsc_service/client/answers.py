@@ -150,5 +150,6 @@ class WidthsAnswer(TypedDict):
     slo_ms: float
     quality: dict[str, Any]
     gallery: dict[str, Any]
+    heal: dict[str, Any]
     demo_load: bool
     limits: dict[str, int]

@@ -80,13 +80,13 @@ def create_app(
         app.state.service = running
         app.state.parsing = Parsing()
         bodies.max_bytes, bodies.total_bytes = running.settings.max_body_bytes, running.memory.bodies
-        watch = asyncio.create_task(running.health.watch())
+        own_work = asyncio.create_task(running.run())
         load = await demo_load.open_load(running, app.state.samples.values()) if with_demo_load else None
         app.state.load = load
         try:
             yield
         finally:
-            watch.cancel()
+            own_work.cancel()
             if load is not None:
                 load.close()
             await asyncio.to_thread(app.state.parsing.close)

@@ -209,6 +209,7 @@ class WidthsResponse(_Response):
     slo_ms: float
     quality: dict[str, Any]
     gallery: dict[str, Any]
+    heal: dict[str, Any]
     demo_load: bool
     limits: dict[str, int]
 

@@ -402,3 +402,4 @@ def test_ls_get_rm_count_and_widths(sfsc: Command, photos: Path, tmp_path: Path)
     assert sfsc("rm", "cat/2.jpg", "nobody", "cat/2.jpg").stdout == "removed 1 items\n"
     assert "ids, filter: exactly one of them must be given" in sfsc("rm").stderr
     assert "GFLOP" in sfsc("widths").stdout
+    assert "items healed to width 1.0: done" in sfsc("widths").stdout

@@ -1,6 +1,7 @@
 """State of the service: /widths, /livez, /readyz and /metrics."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -85,6 +86,7 @@ async def _widths(request: Request) -> Response:
                 "widths": composition,
                 "approximate": approximate and approximate._asdict(),
             },
+            "heal": asdict(service.healer.progress()),
             "demo_load": getattr(request.app.state, "load", None) is not None,
             "limits": {name: getattr(settings, name) for name in LIMITS},
         }
