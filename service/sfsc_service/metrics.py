@@ -1,6 +1,7 @@
 """Every Prometheus metric of the service: name, labels, buckets. Each app has a registry of its own."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Literal, get_args
 
 from prometheus_client import (
@@ -14,7 +15,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from sfsc_bundle.manifest import Manifest
+from sfsc_bundle.manifest import Manifest, Quality
 
 __all__ = ["HEAL_OUTCOMES", "HealOutcome", "IdleTask", "Metrics"]
 
@@ -22,7 +23,7 @@ HealOutcome = Literal["healed", "changed", "differs", "unreadable", "failed"]
 """What became of an item that was to be embedded again. changed: it was changed meanwhile; differs: its image does
 not give its vector; unreadable: its image cannot be read; failed: the network gave no vector."""
 HEAL_OUTCOMES = get_args(HealOutcome)
-IdleTask = Literal["heal"]
+IdleTask = Literal["heal", "quality"]
 """What the service does by itself while it is idle."""
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -85,6 +86,14 @@ class Metrics:
         self.items.clear()
         for width, count in composition.items():
             self.items.labels(self.width_label(width)).inc(count)
+
+    def set_quality(self, quality: Quality, measured: datetime | None) -> None:
+        """Set the quality in force; `measured`: when it was measured on the gallery, None for the bundle's own."""
+        self.quality.clear()
+        source = "bundle" if measured is None else "gallery"
+        for width, points in zip(quality.widths, quality.mixed.mean_ap, strict=True):
+            self.quality.labels(width, source).set(points)
+        self.quality_measured.set(0.0 if measured is None else measured.timestamp())
 
     def render(self) -> bytes:
         """The text format that Prometheus reads."""
@@ -238,6 +247,17 @@ class Metrics:
         self.heal_unchecked = Gauge(
             "sfsc_heal_unchecked_items",
             "Items narrower than the width to heal to that the present pass has not looked at yet",
+            registry=registry,
+        )
+        self.quality = Gauge(
+            "sfsc_quality_mean_ap_points",
+            "mAP in a gallery of mixed widths, by the query's width and by its source: bundle or gallery",
+            ["width", "source"],
+            registry=registry,
+        )
+        self.quality_measured = Gauge(
+            "sfsc_quality_measured_timestamp_seconds",
+            "When the quality in force was measured on the gallery's own images; 0 where it is the bundle's",
             registry=registry,
         )
         self.idle_failures = Counter(

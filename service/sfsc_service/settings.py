@@ -31,6 +31,7 @@ LogLevel = Annotated[
 LogFormat = Literal["console", "json"]
 StoreKind = Literal["embedded"]
 SearchKind = Literal["exact", "int8", "ivf"]
+QualityTiming = Literal["asked", "idle"]
 Width = Annotated[str, AfterValidator(canonical_width)]
 
 
@@ -171,6 +172,20 @@ class Settings(BaseSettings):
         "full",
         "off, full or a width",
         "the width to which items are embedded again, while the service is idle, if their width was chosen by it",
+    )
+    quality: QualityTiming = setting(
+        "asked",
+        "asked or idle",
+        "when the quality is measured on the gallery's own images: when it is asked for; or also by itself, while "
+        "the service is idle, and again when the gallery has changed by a quarter",
+    )
+    quality_field: str | None = setting(
+        None,
+        "field of metadata",
+        "the metadata that names what an image shows, for measuring the quality; unset: near copies of images are "
+        "searched for",
+        min_length=1,
+        max_length=256,
     )
     queue_ms: float = setting(
         2000.0,

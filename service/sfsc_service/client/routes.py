@@ -20,6 +20,7 @@ from sfsc_service.client.answers import (
     ItemAnswer,
     PairAnswer,
     PutAnswer,
+    QualityAnswer,
     SearchAnswer,
     SearchResultAnswer,
     WidthsAnswer,
@@ -232,6 +233,21 @@ class Routes:
     def widths(self) -> Prepared[WidthsAnswer]:
         """The widths that the service offers, what they cost, and what the gallery is made of."""
         return _get("/widths", _answer(WidthsAnswer), {})
+
+    @Route
+    def quality(self) -> Prepared[QualityAnswer]:
+        """How well each width searches, by the bundle or measured on the gallery's own images."""
+        return _get("/quality", _answer(QualityAnswer), {})
+
+    @Route
+    def measure_quality(self, *, field: str | None = None) -> Prepared[QualityAnswer]:
+        """Ask for a measurement on the gallery's own images; `field` of the metadata names what they show."""
+        return Call("POST", "/quality", _answer(QualityAnswer), _without_none({"field": field}))
+
+    @Route
+    def forget_quality(self) -> Prepared[QualityAnswer]:
+        """Forget what was measured."""
+        return Call("DELETE", "/quality", _answer(QualityAnswer))
 
     def _with_image(
         self,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from sfsc_bundle.crop import Crop
 from sfsc_bundle.header import ImageLimits
-from sfsc_bundle.manifest import Manifest
+from sfsc_bundle.manifest import Manifest, Quality
 from sfsc_service.engine.activity import Activity
 from sfsc_service.engine.arrival import Arrival
 from sfsc_service.engine.batch_plan import Capacity, Work
@@ -181,6 +181,10 @@ class Embedder:
             self._metrics.queue_seconds.labels(embedded.width).observe(embedded.queue_ms / 1000)
             self._metrics.preprocess_seconds.observe(embedded.preprocess_ms / 1000)
         return embedded
+
+    def use_quality(self, quality: Quality) -> None:
+        """Choose widths by these figures from now on, until the next `switch`. To be called in the event loop."""
+        self.networks.catalog = self.networks.catalog.with_quality(quality)
 
     @property
     def idle_s(self) -> float:

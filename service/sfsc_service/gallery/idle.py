@@ -56,6 +56,16 @@ class IdleWork:
                     raise
         raise AssertionError("the last attempt returns or raises")
 
+    async def preview(self, image: bytes, side: int) -> bytes:
+        """A small JPEG of a stored image. Raises what Embedder.preview raises."""
+        async with self._turn:
+            await self._wait()
+            return await self._embedder.preview(image, side, Arrival.now(bulk=True, own=True))
+
+    async def call_now(self, call: Callable[A, T], *args: A.args, **kwargs: A.kwargs) -> T:
+        """Make a blocking call that somebody waits for. Raises what it raises, and Problem: shutting_down."""
+        return await self._calls.run(call, *args, **kwargs)
+
     async def call(self, call: Callable[A, T], *args: A.args, **kwargs: A.kwargs) -> T:
         """Make a blocking call in an idle moment. Raises what it raises, and Problem: shutting_down."""
         async with self._turn:

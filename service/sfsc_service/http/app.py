@@ -31,6 +31,7 @@ from sfsc_service.http.routes import (
     embed,
     items,
     openai,
+    quality,
     samples,
     search,
     status,
@@ -45,7 +46,7 @@ from sfsc_service.settings import Settings, listed
 __all__ = ["create_app"]
 
 DESCRIPTION = "Visual search in which model size is a per-request decision: several widths, one gallery."
-ROUTES = (embed, search, duplicates, items, bulk, openai, status, samples, swagger, ui)
+ROUTES = (embed, search, duplicates, items, bulk, openai, status, quality, samples, swagger, ui)
 """Every module of routes/, in the order of the documentation; each has a function `add_routes(app)`."""
 
 

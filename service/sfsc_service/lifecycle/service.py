@@ -18,6 +18,7 @@ from sfsc_service.errors import Problem, StartError
 from sfsc_service.gallery.gallery import Gallery
 from sfsc_service.gallery.heal import Healer, check_heal_target
 from sfsc_service.gallery.idle import IdleWork
+from sfsc_service.gallery.quality import QualityMeter
 from sfsc_service.lifecycle.canary import check_networks
 from sfsc_service.lifecycle.health import Health
 from sfsc_service.lifecycle.swap import Swap
@@ -48,6 +49,7 @@ class Service:
     swap: Swap
     idle_work: IdleWork
     healer: Healer
+    quality: QualityMeter
 
     @property
     def manifest(self) -> Manifest:
@@ -56,7 +58,7 @@ class Service:
 
     async def run(self) -> None:
         """Do what the service does by itself, for ever."""
-        await asyncio.gather(self.health.watch(), self.healer.run())
+        await asyncio.gather(self.health.watch(), self.healer.run(), self.quality.run())
 
     def close(self) -> None:
         """Finish what was admitted, then release everything; the store last, because all work ends there."""
@@ -98,12 +100,13 @@ def open_service(settings: Settings, metrics: Metrics | None = None) -> Service:
         gallery = Gallery(store, embedder, settings, metrics)
         idle_work = IdleWork(embedder, settings.nice)
         healer = Healer(store, embedder, idle_work, settings.heal, metrics)
-        health = Health(embedder, store, metrics, healer.notes)
+        quality = QualityMeter(store, embedder, idle_work, settings, metrics)
+        health = Health(embedder, store, metrics, lambda: [*healer.notes(), *quality.notes()])
         swap = Swap(settings, embedder, store, metrics)
         _log_opened(networks.manifest, store)
         _log_limits(memory, settings)
         close_on_error.pop_all()
-    return Service(settings, memory, metrics, embedder, gallery, health, swap, idle_work, healer)
+    return Service(settings, memory, metrics, embedder, gallery, health, swap, idle_work, healer, quality)
 
 
 def _within(memory: MemoryBudget, settings: Settings) -> Settings:
