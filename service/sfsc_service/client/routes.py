@@ -211,9 +211,8 @@ class Routes:
     @Route
     def count(self, *, filter: Mapping[str, Any] | None = None) -> Prepared[int]:
         """The number of items, or of those that meet a filter."""
-        return _get(
-            "/items:count", lambda response: int(response.json()["count"]), _without_none({"filter": filter})
-        )
+        params = _without_none({"filter": filter})
+        return _get("/items:count", lambda response: int(response.json()["count"]), params)
 
     @Route
     def delete_matching(self, filter: Mapping[str, Any], *, limit: int = 1000) -> Prepared[DeletedAnswer]:
@@ -225,9 +224,8 @@ class Routes:
     def delete_many(self, ids: Sequence[str]) -> Prepared[DeletedAnswer]:
         """Remove at most 10,000 items by their ids; those that are not there are passed over."""
         content = json.dumps({"ids": list(ids)}).encode()
-        return Call(
-            "DELETE", "/items", _answer(DeletedAnswer), {}, content, "application/json", repeat="if refused"
-        )
+        read = _answer(DeletedAnswer)
+        return Call("DELETE", "/items", read, {}, content, "application/json", repeat="if refused")
 
     @Route
     def widths(self) -> Prepared[WidthsAnswer]:

@@ -285,7 +285,8 @@ class Gallery:
 
     async def near_duplicates(self, wanted: NearDuplicates, cursor: str | None) -> DuplicatesPage:
         """One page of pairs of items that are near to each other."""
-        return await self._duplicates.run(time.monotonic(), None, wanted.find, self._store, cursor)
+        with self._embedder.activity:
+            return await self._duplicates.run(time.monotonic(), None, wanted.find, self._store, cursor)
 
     async def delete_matching(self, filter: Filter, limit: int) -> list[str]:
         """Remove at most `limit` items that meet a filter; their ids."""
