@@ -1,6 +1,8 @@
 """Every Prometheus metric of the service: name, labels, buckets. Each app has a registry of its own."""
 
 from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -13,9 +15,16 @@ from prometheus_client import (
     generate_latest,
 )
 
-from sfsc_bundle.manifest import Manifest
+from sfsc_bundle.manifest import Manifest, Quality
 
-__all__ = ["Metrics"]
+__all__ = ["HEAL_OUTCOMES", "HealOutcome", "IdleTask", "Metrics"]
+
+HealOutcome = Literal["healed", "changed", "differs", "unreadable", "failed"]
+"""What became of an item that was to be embedded again. changed: it was changed meanwhile; differs: its image does
+not give its vector; unreadable: its image cannot be read; failed: the network gave no vector."""
+HEAL_OUTCOMES = get_args(HealOutcome)
+IdleTask = Literal["heal", "quality"]
+"""What the service does by itself while it is idle."""
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 RATIOS = (0.25, 0.5, 0.67, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0)
@@ -37,6 +46,7 @@ class Metrics:
         self._add_load(registry)
         self._add_gallery(registry)
         self._add_store(registry)
+        self._add_idle(registry)
         self._add_state(registry)
 
     def announce(self, manifest: Manifest) -> None:
@@ -61,6 +71,8 @@ class Metrics:
             (self.lost_workers, ("hung", "died")),
             (self.refused_connections, ("too_many", "no_head", "long_head", "pipelined", "unread")),
             (self.swaps, ("done", "refused", "failed")),
+            (self.heal_items, HEAL_OUTCOMES),
+            (self.idle_failures, get_args(IdleTask)),
         ):
             for label in labels:
                 counter.labels(label)
@@ -74,6 +86,14 @@ class Metrics:
         self.items.clear()
         for width, count in composition.items():
             self.items.labels(self.width_label(width)).inc(count)
+
+    def set_quality(self, quality: Quality, measured: datetime | None) -> None:
+        """Set the quality in force; `measured`: when it was measured on the gallery, None for the bundle's own."""
+        self.quality.clear()
+        source = "bundle" if measured is None else "gallery"
+        for width, points in zip(quality.widths, quality.mixed.mean_ap, strict=True):
+            self.quality.labels(width, source).set(points)
+        self.quality_measured.set(0.0 if measured is None else measured.timestamp())
 
     def render(self) -> bytes:
         """The text format that Prometheus reads."""
@@ -215,6 +235,35 @@ class Metrics:
         self.store_free_bytes = Gauge(
             "sfsc_store_free_bytes", "Free bytes on the disk of the data folder", registry=registry
         )
+
+    def _add_idle(self, registry: CollectorRegistry) -> None:
+        """What the service does by itself while it is idle."""
+        self.heal_items = Counter(
+            "sfsc_heal_items",
+            "Items that were to be embedded again at a wider width, by outcome",
+            ["outcome"],
+            registry=registry,
+        )
+        self.heal_unchecked = Gauge(
+            "sfsc_heal_unchecked_items",
+            "Items narrower than the width to heal to that the present pass has not looked at yet",
+            registry=registry,
+        )
+        self.quality = Gauge(
+            "sfsc_quality_mean_ap_points",
+            "mAP in a gallery of mixed widths, by the query's width and by its source: bundle or gallery",
+            ["width", "source"],
+            registry=registry,
+        )
+        self.quality_measured = Gauge(
+            "sfsc_quality_measured_timestamp_seconds",
+            "When the quality in force was measured on the gallery's own images; 0 where it is the bundle's",
+            registry=registry,
+        )
+        self.idle_failures = Counter(
+            "sfsc_idle_failures", "Errors that ended work for idle moments, by its kind", ["work"],
+            registry=registry,
+        )  # fmt: skip
 
     def _add_state(self, registry: CollectorRegistry) -> None:
         """What is served, and whether the service can take work."""

@@ -31,6 +31,7 @@ LogLevel = Annotated[
 LogFormat = Literal["console", "json"]
 StoreKind = Literal["embedded"]
 SearchKind = Literal["exact", "int8", "ivf"]
+QualityTiming = Literal["asked", "idle"]
 Width = Annotated[str, AfterValidator(canonical_width)]
 
 
@@ -62,6 +63,11 @@ def _networks(text: str) -> str:
         raise ValueError(f"must be IP addresses or networks such as 10.0.0.0/8: {error}") from None
 
 
+def _heal_target(text: str) -> str:
+    return text if text in ("off", "full") else canonical_width(text)
+
+
+HealTarget = Annotated[str, AfterValidator(_heal_target)]
 HostNames = Annotated[str, AfterValidator(_host_names)]
 Origins = Annotated[str, AfterValidator(_origins)]
 Networks = Annotated[str, AfterValidator(_networks)]
@@ -161,6 +167,25 @@ class Settings(BaseSettings):
     )
     floor_width: Width | None = setting(
         None, "width", "the narrowest width that budgets and load may choose; unset: the bundle's narrowest"
+    )
+    heal: HealTarget = setting(
+        "full",
+        "off, full or a width",
+        "the width to which items are embedded again, while the service is idle, if their width was chosen by it",
+    )
+    quality: QualityTiming = setting(
+        "asked",
+        "asked or idle",
+        "when the quality is measured on the gallery's own images: when it is asked for; or also by itself, while "
+        "the service is idle, and again when the gallery has changed by a quarter",
+    )
+    quality_field: str | None = setting(
+        None,
+        "field of metadata",
+        "the metadata that names what an image shows, for measuring the quality; unset: near copies of images are "
+        "searched for",
+        min_length=1,
+        max_length=256,
     )
     queue_ms: float = setting(
         2000.0,

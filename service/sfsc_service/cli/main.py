@@ -42,6 +42,7 @@ COMMANDS = {
     "rm": "rm:Remove",
     "count": "count:Count",
     "widths": "widths:Widths",
+    "quality": "quality:Quality",
 }
 """Module and class of each command; only the one that runs is imported, because all of them take half a second."""
 INTERRUPTED = 130

@@ -41,6 +41,8 @@ class Widths(ServiceCommand):
         console = Console()
         console.print(table)
         console.print(f"{quality['dataset']}, {quality['protocol']}", markup=False)
+        if "heal" in document:
+            console.print(_healing(document["heal"]), markup=False)
 
     def _of_service(self) -> dict[str, Any]:
         with self.client() as client:
@@ -73,3 +75,10 @@ def _row(at: int, submodel: dict[str, Any], quality: dict[str, Any]) -> Sequence
         f"{quality['mean_ap'][at][-1]:.2f}",
         f"{mixed['mean_ap'][at]:.2f} ± {mixed['mean_ap_spread'][at]:.2f}",
     )
+
+
+def _healing(heal: dict[str, Any]) -> str:
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in heal["items"].items() if count)
+    left = f"{heal['unchecked']} to look at" if heal["unchecked"] else ""
+    target = f" to width {heal['target']}" if heal["target"] else ""
+    return f"items healed{target}: {', '.join(filter(None, (heal['state'], left, counts)))}"

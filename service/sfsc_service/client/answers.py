@@ -14,6 +14,7 @@ __all__ = [
     "PairAnswer",
     "PairItemAnswer",
     "PutAnswer",
+    "QualityAnswer",
     "SearchAnswer",
     "SearchResultAnswer",
     "WidthAnswer",
@@ -138,6 +139,18 @@ class DeletedAnswer(TypedDict):
     remaining: int
 
 
+class QualityAnswer(TypedDict):
+    """How well each width searches; `measured` is None where the bundle is the source."""
+
+    source: str
+    measured: dict[str, Any] | None
+    quality: dict[str, Any]
+    state: str
+    embedded: int
+    drawn: int
+    failure: str | None
+
+
 class WidthsAnswer(TypedDict):
     """The bundle that is served, its widths, and what the gallery is made of."""
 
@@ -149,6 +162,8 @@ class WidthsAnswer(TypedDict):
     floor_width: str
     slo_ms: float
     quality: dict[str, Any]
+    quality_measured: dict[str, Any] | None
     gallery: dict[str, Any]
+    heal: dict[str, Any]
     demo_load: bool
     limits: dict[str, int]

@@ -20,6 +20,7 @@ from sfsc_service.client.answers import (
     ItemAnswer,
     PairAnswer,
     PutAnswer,
+    QualityAnswer,
     SearchAnswer,
     SearchResultAnswer,
     WidthsAnswer,
@@ -210,9 +211,8 @@ class Routes:
     @Route
     def count(self, *, filter: Mapping[str, Any] | None = None) -> Prepared[int]:
         """The number of items, or of those that meet a filter."""
-        return _get(
-            "/items:count", lambda response: int(response.json()["count"]), _without_none({"filter": filter})
-        )
+        params = _without_none({"filter": filter})
+        return _get("/items:count", lambda response: int(response.json()["count"]), params)
 
     @Route
     def delete_matching(self, filter: Mapping[str, Any], *, limit: int = 1000) -> Prepared[DeletedAnswer]:
@@ -224,14 +224,28 @@ class Routes:
     def delete_many(self, ids: Sequence[str]) -> Prepared[DeletedAnswer]:
         """Remove at most 10,000 items by their ids; those that are not there are passed over."""
         content = json.dumps({"ids": list(ids)}).encode()
-        return Call(
-            "DELETE", "/items", _answer(DeletedAnswer), {}, content, "application/json", repeat="if refused"
-        )
+        read = _answer(DeletedAnswer)
+        return Call("DELETE", "/items", read, {}, content, "application/json", repeat="if refused")
 
     @Route
     def widths(self) -> Prepared[WidthsAnswer]:
         """The widths that the service offers, what they cost, and what the gallery is made of."""
         return _get("/widths", _answer(WidthsAnswer), {})
+
+    @Route
+    def quality(self) -> Prepared[QualityAnswer]:
+        """How well each width searches, by the bundle or measured on the gallery's own images."""
+        return _get("/quality", _answer(QualityAnswer), {})
+
+    @Route
+    def measure_quality(self, *, field: str | None = None) -> Prepared[QualityAnswer]:
+        """Ask for a measurement on the gallery's own images; `field` of the metadata names what they show."""
+        return Call("POST", "/quality", _answer(QualityAnswer), _without_none({"field": field}))
+
+    @Route
+    def forget_quality(self) -> Prepared[QualityAnswer]:
+        """Forget what was measured."""
+        return Call("DELETE", "/quality", _answer(QualityAnswer))
 
     def _with_image(
         self,

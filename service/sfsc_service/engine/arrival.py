@@ -15,20 +15,20 @@ class Arrival:
         after_ms: predicted for what the request needs after its batch, such as a search.
         waited_ms: before it was read, at most; counts against the bound on waiting alone.
         bulk: low priority: an image of a bulk call.
-        canary: the service's own check of its path; it counts neither in the metrics of requests nor as an arrival
-            from which more are predicted.
+        own: the service's own image, such as a canary, and nobody's request; it counts neither in the metrics of
+            requests nor as an arrival from which more are predicted.
     """
 
     at: float
     after_ms: float = 0.0
     bulk: bool = field(kw_only=True)
-    canary: bool = False
+    own: bool = False
     waited_ms: float = 0.0
 
     @classmethod
-    def now(cls, *, bulk: bool = False, canary: bool = False) -> "Arrival":
+    def now(cls, *, bulk: bool = False, own: bool = False) -> "Arrival":
         """A request that arrives at this moment."""
-        return cls(time.monotonic(), bulk=bulk, canary=canary)
+        return cls(time.monotonic(), bulk=bulk, own=own)
 
     @property
     def elapsed_ms(self) -> float:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from sfsc_bundle.crop import Crop
 from sfsc_bundle.header import ImageLimits
-from sfsc_bundle.manifest import Manifest
+from sfsc_bundle.manifest import Manifest, Quality
+from sfsc_service.engine.activity import Activity
 from sfsc_service.engine.arrival import Arrival
 from sfsc_service.engine.batch_plan import Capacity, Work
 from sfsc_service.engine.batch_problems import queue_full
@@ -99,6 +100,7 @@ class Embedder:
         memory = DecodeMemory(decode_bytes, settings.thread_count, settings.queue_ms / 1000)
         self._decoding = Decoding(settings.thread_count, 16 * settings.max_batch, limits, memory, settings.nice)
         self._bulk_turn = asyncio.Lock()
+        self.activity = Activity()
         self.batcher: Batcher[BatchKey, QueuedRequest, Image, Vector] = Batcher(
             plan_for_most_urgent,
             lambda key, images: key[0].run(key[1], images),
@@ -155,22 +157,40 @@ class Embedder:
             Problem: the budget cannot be met, the service is overloaded or shutting down, or the network failed.
             ImageError: the image is not accepted.
         """
+        if arrival.own:
+            return await self._embed_within(data, budget, arrival, mix or {}, crop)
+        with self.activity:
+            return await self._embed_within(data, budget, arrival, mix or {}, crop)
+
+    async def _embed_within(
+        self, data: bytes, budget: Budget, arrival: Arrival, mix: Mapping[str, int], crop: Crop | None
+    ) -> EmbeddedImage:
         bundle = self._served
         slo_ms = self._settings.slo_ms * (BULK_SLACK if arrival.bulk else 1.0)
         choice = choose_widths(budget, bundle.networks.catalog, bundle.networks.costs.estimate, slo_ms, mix)
         try:
             embedded = await self._embed(bundle, data, crop, choice, arrival)
         except Problem as problem:
-            if (outcome := OUTCOMES.get(problem.code)) is not None and not arrival.canary:
+            if (outcome := OUTCOMES.get(problem.code)) is not None and not arrival.own:
                 self._metrics.deadlines.labels(choice.widths[0], choice.limit, outcome).inc()
             raise
-        if not arrival.canary:
+        if not arrival.own:
             in_time = arrival.elapsed_ms + arrival.after_ms <= choice.limit_ms
             self._metrics.deadlines.labels(embedded.width, choice.limit, "met" if in_time else "missed").inc()
             self._metrics.embeddings.labels(embedded.width, embedded.reason).inc()
             self._metrics.queue_seconds.labels(embedded.width).observe(embedded.queue_ms / 1000)
             self._metrics.preprocess_seconds.observe(embedded.preprocess_ms / 1000)
         return embedded
+
+    def use_quality(self, quality: Quality) -> None:
+        """Choose widths by these figures from now on, until the next `switch`. To be called in the event loop."""
+        self.networks.catalog = self.networks.catalog.with_quality(quality)
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the last request; 0 while anything is computed, or costs are still to be measured."""
+        busy = not self.batcher.idle or self.networks.next_measurement(self._settings.max_batch) is not None
+        return 0.0 if busy else self.activity.idle_s
 
     async def preview(self, data: bytes, side: int, arrival: Arrival) -> bytes:
         """A JPEG of an encoded image, at most `side` pixels wide and high, decoded in the queue of all images.
@@ -247,7 +267,7 @@ class Embedder:
         Not so after images of bulk calls, which come as fast as they are answered, nor after canaries.
         """
         self._check_deadline(bundle, choice, work, arrival, decode_wait_ms)
-        if not (arrival.bulk or arrival.canary):
+        if not (arrival.bulk or arrival.own):
             bundle.scheduler.observe_arrival(work, arrival.at)
 
     def _check_deadline(

@@ -13,11 +13,11 @@ A new kind of budget is one field of `Budget` and one rule in `choose_widths`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from statistics import fmean
 from typing import Literal
 
-from sfsc_bundle.manifest import Manifest
+from sfsc_bundle.manifest import Manifest, Quality
 from sfsc_service.errors import Problem
 
 __all__ = [
@@ -76,16 +76,17 @@ class WidthCatalog:
         widths = manifest.widths
         if floor is not None and floor not in widths:
             raise _unknown_width("floor_width", floor, widths)
-        rows = dict(zip(widths, manifest.quality.mean_ap, strict=True))
-        return cls(
-            widths=widths,
-            gflops={submodel.name: 2e-9 * submodel.macs for submodel in manifest.submodels},
-            mean_ap={width: dict(zip(widths, row, strict=True)) for width, row in rows.items()},
-            mixed_gap={
-                width: mixed - fmean(rows[width])
-                for width, mixed in zip(widths, manifest.quality.mixed.mean_ap, strict=True)
-            },
-            floor=floor or widths[0],
+        gflops = {submodel.name: 2e-9 * submodel.macs for submodel in manifest.submodels}
+        return cls(widths, gflops, {}, {}, floor or widths[0]).with_quality(manifest.quality)
+
+    def with_quality(self, quality: Quality) -> "WidthCatalog":
+        """The same widths with other figures."""
+        rows = dict(zip(quality.widths, quality.mean_ap, strict=True))
+        mixed = zip(quality.widths, quality.mixed.mean_ap, strict=True)
+        return replace(
+            self,
+            mean_ap={width: dict(zip(quality.widths, row, strict=True)) for width, row in rows.items()},
+            mixed_gap={width: points - fmean(rows[width]) for width, points in mixed},
         )
 
     @property

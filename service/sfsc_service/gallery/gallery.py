@@ -155,7 +155,8 @@ class Gallery:
         """Insert or replace an item; returns once it is durable and searchable."""
         query, item = await self.prepare(new, arrival)
         began = time.monotonic()
-        outcomes = await self._writers.run(self._store.upsert, [item])
+        with self._embedder.activity:
+            outcomes = await self._writers.run(self._store.upsert, [item])
         record_step("commit", began, time.monotonic())
         return UpsertedItem(item.id, query, outcomes[0] is Outcome.CREATED, arrival)
 
@@ -166,7 +167,8 @@ class Gallery:
     async def commit(self, items: Sequence[Item]) -> list[Outcome | Exception]:
         """Insert or replace prepared items; the answer of a refused one is its error."""
         began = time.monotonic()
-        answers = await self._writers.run(self._commit, items)
+        with self._embedder.activity:
+            answers = await self._writers.run(self._commit, items)
         record_step("commit", began, time.monotonic())
         return answers
 
@@ -223,14 +225,15 @@ class Gallery:
         deadline = None
         if choice is not None and choice.deadline_ms is not None:
             deadline = arrival.at + choice.deadline_ms / 1000
-        if filter is None and selection.grouping is None:
-            wanted = Wanted(selection.fetched, exact, selection.vectors)
-            answer, exact = await self._searches.run(
-                due, deadline, query.vector, wanted, lambda nearest: render(selection.choose(nearest))
-            )
-        else:
-            hits = partial(self._filtered_hits, query.vector, selection, filter)
-            answer, exact = await self._filtered.run(due, deadline, lambda: render(hits())), True
+        with self._embedder.activity:
+            if filter is None and selection.grouping is None:
+                wanted = Wanted(selection.fetched, exact, selection.vectors)
+                answer, exact = await self._searches.run(
+                    due, deadline, query.vector, wanted, lambda nearest: render(selection.choose(nearest))
+                )
+            else:
+                hits = partial(self._filtered_hits, query.vector, selection, filter)
+                answer, exact = await self._filtered.run(due, deadline, lambda: render(hits())), True
         ended = time.monotonic()
         record_step("search", started, ended, width=query.width)
         took_ms = 1000 * (ended - started)
@@ -282,7 +285,8 @@ class Gallery:
 
     async def near_duplicates(self, wanted: NearDuplicates, cursor: str | None) -> DuplicatesPage:
         """One page of pairs of items that are near to each other."""
-        return await self._duplicates.run(time.monotonic(), None, wanted.find, self._store, cursor)
+        with self._embedder.activity:
+            return await self._duplicates.run(time.monotonic(), None, wanted.find, self._store, cursor)
 
     async def delete_matching(self, filter: Filter, limit: int) -> list[str]:
         """Remove at most `limit` items that meet a filter; their ids."""

@@ -31,6 +31,7 @@ from sfsc_service.http.routes import (
     embed,
     items,
     openai,
+    quality,
     samples,
     search,
     status,
@@ -45,7 +46,7 @@ from sfsc_service.settings import Settings, listed
 __all__ = ["create_app"]
 
 DESCRIPTION = "Visual search in which model size is a per-request decision: several widths, one gallery."
-ROUTES = (embed, search, duplicates, items, bulk, openai, status, samples, swagger, ui)
+ROUTES = (embed, search, duplicates, items, bulk, openai, status, quality, samples, swagger, ui)
 """Every module of routes/, in the order of the documentation; each has a function `add_routes(app)`."""
 
 
@@ -80,13 +81,13 @@ def create_app(
         app.state.service = running
         app.state.parsing = Parsing()
         bodies.max_bytes, bodies.total_bytes = running.settings.max_body_bytes, running.memory.bodies
-        watch = asyncio.create_task(running.health.watch())
+        own_work = asyncio.create_task(running.run())
         load = await demo_load.open_load(running, app.state.samples.values()) if with_demo_load else None
         app.state.load = load
         try:
             yield
         finally:
-            watch.cancel()
+            own_work.cancel()
             if load is not None:
                 load.close()
             await asyncio.to_thread(app.state.parsing.close)

@@ -28,6 +28,7 @@ __all__ = [
     "ModelsResponse",
     "ProblemResponse",
     "PutResponse",
+    "QualityResponse",
     "Sample",
     "SamplesResponse",
     "SearchResponse",
@@ -208,9 +209,23 @@ class WidthsResponse(_Response):
     floor_width: str
     slo_ms: float
     quality: dict[str, Any]
+    quality_measured: dict[str, Any] | None
     gallery: dict[str, Any]
+    heal: dict[str, Any]
     demo_load: bool
     limits: dict[str, int]
+
+
+class QualityResponse(_Response):
+    """The quality in force, its source, and what is under way; `measured` is null where that is the bundle."""
+
+    source: Literal["bundle", "gallery"]
+    measured: dict[str, Any] | None
+    quality: dict[str, Any]
+    state: Literal["resting", "asked", "measuring", "paused"]
+    embedded: int
+    drawn: int
+    failure: str | None
 
 
 class EmbeddingEntry(_Response):

@@ -337,6 +337,17 @@ class ItemPatch(_Request):
     )
 
 
+class QualityOptions(_Request):
+    """Options of POST /quality."""
+
+    field: str | None = Field(
+        None,
+        min_length=1,
+        max_length=256,
+        description="the metadata that names what an image shows, in the place of SFSC_QUALITY_FIELD",
+    )
+
+
 class ListItemsOptions(GetItemOptions):
     """Options of GET /items."""
 

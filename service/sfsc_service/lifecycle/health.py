@@ -40,10 +40,13 @@ log = logging.getLogger(__name__)
 
 
 class Health:
-    """The health of one embedder and one store."""
+    """The health of one embedder and one store. `further_notes`: what others have for `notes`; never waits."""
 
-    def __init__(self, embedder: Embedder, store: Store, metrics: Metrics) -> None:
+    def __init__(
+        self, embedder: Embedder, store: Store, metrics: Metrics, further_notes: Callable[[], list[str]] = list
+    ) -> None:
         self._embedder, self._store, self._metrics = embedder, store, metrics
+        self._further_notes = further_notes
         self._trimmed = -math.inf  # the first round gives back the memory that the start has freed
         self._passed: float | None = None
         self._failure = "the first one is still on its way"
@@ -73,8 +76,11 @@ class Health:
             self._store_calls.close()
 
     def notes(self) -> list[str]:
-        """What an operator should know of a service that works: workers that were lost, items that are damaged."""
-        return [*self._lost_workers(), *self._store.faults]
+        """What an operator should know of a service that works.
+
+        Workers that were lost, items that are damaged, and what `further_notes` says.
+        """
+        return [*self._lost_workers(), *self._store.faults, *self._further_notes()]
 
     def _lost_workers(self) -> list[str]:
         """Those that were replaced; the reasons of `not_alive` once too many were lost."""
@@ -131,7 +137,7 @@ class Health:
         try:
             budget = Budget(width=self._embedder.catalog.widths[0])
             await asyncio.wait_for(
-                self._embedder.embed(canary_image(), budget, Arrival.now(canary=True)), CANARY_FRESH_S
+                self._embedder.embed(canary_image(), budget, Arrival.now(own=True)), CANARY_FRESH_S
             )
         except Problem as problem:
             # A full queue shows that requests are being worked on.

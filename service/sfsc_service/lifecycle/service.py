@@ -1,5 +1,6 @@
 """The parts of a running service, and the order in which they are opened and closed."""
 
+import asyncio
 import logging
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from sfsc_service.engine.networks import check_device, open_networks
 from sfsc_service.engine.threads import split_threads
 from sfsc_service.errors import Problem, StartError
 from sfsc_service.gallery.gallery import Gallery
+from sfsc_service.gallery.heal import Healer, check_heal_target
+from sfsc_service.gallery.idle import IdleWork
+from sfsc_service.gallery.quality import QualityMeter
 from sfsc_service.lifecycle.canary import check_networks
 from sfsc_service.lifecycle.health import Health
 from sfsc_service.lifecycle.swap import Swap
@@ -43,16 +47,24 @@ class Service:
     gallery: Gallery
     health: Health
     swap: Swap
+    idle_work: IdleWork
+    healer: Healer
+    quality: QualityMeter
 
     @property
     def manifest(self) -> Manifest:
         """That of the bundle being served."""
         return self.embedder.manifest
 
+    async def run(self) -> None:
+        """Do what the service does by itself, for ever."""
+        await asyncio.gather(self.health.watch(), self.healer.run(), self.quality.run())
+
     def close(self) -> None:
         """Finish what was admitted, then release everything; the store last, because all work ends there."""
         self.health.close()
         self.swap.close()
+        self.idle_work.close()
         self.embedder.close(CLOSE_S)
         self.gallery.close()
 
@@ -72,6 +84,7 @@ def open_service(settings: Settings, metrics: Metrics | None = None) -> Service:
             settings.bundle, settings.floor_width, settings.device, threads_per_run, settings.data
         )
         check_networks(networks)
+        check_heal_target(settings.heal, networks.manifest)
     except Problem as problem:
         raise StartError(problem.detail) from problem
     metrics.announce(networks.manifest)
@@ -85,11 +98,15 @@ def open_service(settings: Settings, metrics: Metrics | None = None) -> Service:
         embedder = Embedder(networks, workers, settings, metrics, memory.decoding)
         close_on_error.callback(embedder.close, CLOSE_S)
         gallery = Gallery(store, embedder, settings, metrics)
-        health, swap = Health(embedder, store, metrics), Swap(settings, embedder, store, metrics)
+        idle_work = IdleWork(embedder, settings.nice)
+        healer = Healer(store, embedder, idle_work, settings.heal, metrics)
+        quality = QualityMeter(store, embedder, idle_work, settings, metrics)
+        health = Health(embedder, store, metrics, lambda: [*healer.notes(), *quality.notes()])
+        swap = Swap(settings, embedder, store, metrics)
         _log_opened(networks.manifest, store)
         _log_limits(memory, settings)
         close_on_error.pop_all()
-    return Service(settings, memory, metrics, embedder, gallery, health, swap)
+    return Service(settings, memory, metrics, embedder, gallery, health, swap, idle_work, healer, quality)
 
 
 def _within(memory: MemoryBudget, settings: Settings) -> Settings:

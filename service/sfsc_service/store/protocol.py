@@ -16,6 +16,7 @@
   `spaces` between two changes: items written before keep their space, later ones must be of one of the new spaces.
 - An item that is found damaged is not served: `get` raises StoreFailedError, pages and hits leave it out, and
   `faults` names it until it is replaced or deleted.
+- `replace_vectors` never overwrites a newer version of an item than the one that its caller has read.
 - Images are optional: a store that keeps none ignores `Item.image`, and its `image_digest` and `image` are None.
 - All methods block, may be called from any thread and raise only StoreError; after `close`, StoreClosedError.
 - Methods that change or look up several items refuse more than MAX_ITEMS of them; an empty call is no error.
@@ -58,6 +59,7 @@ __all__ = [
     "StoreWork",
     "StoredImage",
     "StoredItem",
+    "VectorChange",
     "WidthReason",
 ]
 
@@ -133,6 +135,16 @@ class StoredItem:
     image_digest: str | None
     reason: WidthReason
     created: datetime
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VectorChange:
+    """Another vector, with its space and width, for `item` as it was read; all else of the item stays."""
+
+    item: StoredItem
+    space: str
+    width: str
+    vector: Float32
 
 
 class Hit(NamedTuple):
@@ -235,6 +247,12 @@ class Store(Protocol):
 
         All else of the item stays as it is, and no other change of the item is lost. Raises InvalidMetadataError
         where patch or result are not what `upsert` would take.
+        """
+
+    def replace_vectors(self, changes: Sequence[VectorChange]) -> list[bool]:
+        """Replace vectors; False where the item is not as it was read any more, which leaves it as it is.
+
+        A bad vector, space or width refuses the whole call, as in `upsert`.
         """
 
     def delete(self, ids: Sequence[str]) -> list[bool]:

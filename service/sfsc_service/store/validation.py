@@ -40,6 +40,7 @@ from sfsc_service.store.protocol import (
 
 __all__ = [
     "CheckedItems",
+    "accepted_items",
     "check_count",
     "check_id",
     "check_ids",
@@ -82,6 +83,15 @@ def check_items(items: Sequence[Item], spaces: Collection[str], dimension: int) 
     for position, bad_row in _bad_rows(vectors, "vector"):
         errors[position] = errors[position] or bad_row
     return CheckedItems(errors, metadata, vectors)
+
+
+def accepted_items(items: Sequence[Item], spaces: Collection[str], dimension: int) -> CheckedItems:
+    """As `check_items`; raises the first item's error, if any is refused."""
+    checked = check_items(items, spaces, dimension)
+    for error in checked.errors:
+        if error is not None:
+            raise error
+    return checked
 
 
 def check_queries(vectors: Float32, dimension: int, k: int, items: int) -> Float32:

@@ -401,4 +401,11 @@ def test_ls_get_rm_count_and_widths(sfsc: Command, photos: Path, tmp_path: Path)
     assert report(sfsc("patch", "cat/2.jpg", '{"colour": null}', "--json"))["id"] == "cat/2.jpg"
     assert sfsc("rm", "cat/2.jpg", "nobody", "cat/2.jpg").stdout == "removed 1 items\n"
     assert "ids, filter: exactly one of them must be given" in sfsc("rm").stderr
-    assert "GFLOP" in sfsc("widths").stdout
+    widths = sfsc("widths").stdout
+    assert "GFLOP" in widths
+    assert "items healed to width 1.0: " in widths
+    asked = sfsc("quality", "--measure", "--field", "identity").stdout
+    assert "by the bundle: " in asked
+    assert "a measurement is asked" in asked
+    assert report(sfsc("quality", "--forget", "--json"))["state"] == "resting"
+    assert "measure, forget: only one of them may be given" in sfsc("quality", "--measure", "--forget").stderr

@@ -48,7 +48,7 @@ def test_a_canary_counts_nowhere_and_a_request_everywhere(service: Service, form
 
     async def send(arrivals: int, canary: bool) -> None:
         for _ in range(arrivals):
-            embedded = await service.embedder.embed(image, Budget(width=WIDTH), Arrival.now(canary=canary))
+            embedded = await service.embedder.embed(image, Budget(width=WIDTH), Arrival.now(own=canary))
             assert embedded.vector.shape == (service.manifest.dimension,)
 
     asyncio.run(send(5, canary=True))
@@ -64,7 +64,7 @@ def test_a_canary_that_is_refused_is_no_missed_limit(service: Service) -> None:
     hopeless = Budget(width=WIDTH, deadline_ms=1e-6)
     for canary, missed in ((True, 0.0), (False, 1.0)):
         with pytest.raises(Problem):
-            asyncio.run(service.embedder.embed(draw_image(1), hopeless, Arrival.now(canary=canary)))
+            asyncio.run(service.embedder.embed(draw_image(1), hopeless, Arrival.now(own=canary)))
         assert counted(service, "sfsc_deadlines_total") == missed
 
 

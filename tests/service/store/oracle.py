@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sfsc_service.store.protocol import EncodedImage, Float32, Item, Outcome
+from sfsc_service.store.protocol import EncodedImage, Float32, Item, Outcome, VectorChange
 
 MISSING = object()
 COMPARE = {"$gt": operator.gt, "$gte": operator.ge, "$lt": operator.lt, "$lte": operator.le}
@@ -44,6 +44,15 @@ class Oracle:
         self._sequence += 1
         self.kept[identifier] = Kept(replace(item, metadata=metadata), self._sequence)
         return metadata
+
+    def replace_vectors(self, changes: list[VectorChange]) -> list[bool]:
+        """As if none of the items had been changed since it was read."""
+        for change in changes:
+            kept = self.kept[change.item.id]
+            self._sequence += 1
+            item = replace(kept.item, space=change.space, width=change.width, vector=change.vector)
+            self.kept[change.item.id] = Kept(item, self._sequence)
+        return [True] * len(changes)
 
     def delete(self, ids: list[str]) -> list[bool]:
         return [self.kept.pop(identifier, None) is not None for identifier in ids]

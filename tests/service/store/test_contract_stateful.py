@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from sfsc_service.store.protocol import EncodedImage, Float32, Item, Store
+from sfsc_service.store.protocol import EncodedImage, Float32, Item, Store, VectorChange
 from tests.service.store.agreement import FILTERS, assert_items_agree, assert_search_agrees, walk
 from tests.service.store.conftest import Opener
 from tests.service.store.making import DIMENSION, OLD_SPACE, SPACE, WIDTHS
@@ -56,6 +56,15 @@ class Machine(RuleBasedStateMachine):
     def patch(self, id: str, patch: dict[str, Any]) -> None:
         patched = self.store.patch_metadata(id, patch)
         assert (patched and patched.metadata) == self.oracle.patch_metadata(id, patch)
+
+    @rule(ids=st.sets(IDS, max_size=4), space=st.sampled_from([SPACE, OLD_SPACE]), vector=VECTORS)
+    def replace_vectors(self, ids: set[str], space: str, vector: Float32) -> None:
+        found = [item for item in self.store.get(sorted(ids)) if item is not None]
+        changes = [VectorChange(item, space, "1.0", vector) for item in found]
+        assert self.store.replace_vectors(changes) == self.oracle.replace_vectors(changes)
+        unchanged = [one for one in changes if (one.space, one.width) == (one.item.space, one.item.width)]
+        stale = [one for one in changes if one not in unchanged]
+        assert self.store.replace_vectors(stale) == [False] * len(stale)
 
     @rule(ids=st.lists(IDS, max_size=4))
     def delete(self, ids: list[str]) -> None:

@@ -1,6 +1,7 @@
 """State of the service: /widths, /livez, /readyz and /metrics."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -10,6 +11,7 @@ from sfsc_service.engine.policy import expected_quality
 from sfsc_service.http.access import needs
 from sfsc_service.http.response_schemas import HealthResponse, WidthsResponse
 from sfsc_service.http.responses import json_response
+from sfsc_service.http.routes.quality import measured_json
 from sfsc_service.lifecycle.service import Service
 
 __all__ = ["add_routes"]
@@ -69,6 +71,7 @@ def add_routes(app: FastAPI) -> None:
 async def _widths(request: Request) -> Response:
     service: Service = request.app.state.service
     manifest, settings = service.manifest, service.settings
+    quality = service.quality.status()
     composition, approximate = service.gallery.composition(), service.gallery.approximate
     return json_response(
         {
@@ -79,12 +82,14 @@ async def _widths(request: Request) -> Response:
             "widths": _widths_with_costs(service, composition),
             "floor_width": service.embedder.catalog.floor,
             "slo_ms": settings.slo_ms,
-            "quality": manifest.quality.model_dump(mode="json"),
+            "quality": quality.quality.model_dump(mode="json"),
+            "quality_measured": measured_json(quality),
             "gallery": {
                 "items": sum(composition.values()),
                 "widths": composition,
                 "approximate": approximate and approximate._asdict(),
             },
+            "heal": asdict(service.healer.progress()),
             "demo_load": getattr(request.app.state, "load", None) is not None,
             "limits": {name: getattr(settings, name) for name in LIMITS},
         }

@@ -15,8 +15,8 @@ export class Heatmap {
 
   /** @param {"mean_ap"|"rank1"} metric @param current the query's width, or null */
   show(metric, current) {
-    const { quality } = this.facts.answer;
-    const shown = JSON.stringify([metric, current, quality]);
+    const { quality, quality_measured: measured } = this.facts.answer;
+    const shown = JSON.stringify([metric, current, quality, measured]);
     if (shown === this.shown) return;
     this.shown = shown;
     const matrix = quality[metric];
@@ -32,7 +32,7 @@ export class Heatmap {
     byId("matrix-reading").replaceChildren(...reading(quality, matrix, mixed.means, metric, current));
     const mixing = `mixed: ${quality.mixed.draws} draws of every image's width, mean ± standard deviation`;
     byId("matrix-source").textContent =
-      `Measured on ${quality.dataset} (${quality.protocol}): ` +
+      `Measured ${measured ? `by this service on ${measured.measured.slice(0, 10)}, ` : "by the bundle, "}on ${quality.dataset} (${quality.protocol}): ` +
       `${plural(quality.queries, "query", "queries")}, ${plural(quality.gallery, "gallery image")}` +
       `${this.facts.isSingle ? "" : `; ${mixing}`}.`;
   }

@@ -10,6 +10,7 @@ import { byId } from "./dom.js";
 import { Facts } from "./facts.js";
 import { takeFiles } from "./files.js";
 import { GalleryView } from "./gallery_view.js";
+import { showHeal } from "./heal.js";
 import { Heatmap } from "./heatmap.js";
 import { Overhead, latencies, middling, qualities, works } from "./limits.js";
 import { Load } from "./load.js";
@@ -51,10 +52,13 @@ async function start() {
     if (answer) choice.answered(answer.timing_ms);
     await facts.refresh().catch(onlyProblems); // the facts shown before are still good
   });
+  const refresh = () => facts.refresh().catch(onlyProblems);
   facts.observe(() => showComposition(facts));
+  facts.observe(() => showHeal(facts, refresh));
   facts.observe(marked);
   state.observe((_, changed) => changed.includes("metric") && marked());
   showComposition(facts);
+  showHeal(facts, refresh);
   marked();
   samples.show(state);
   bindSwitches(state, facts.answer.limits);

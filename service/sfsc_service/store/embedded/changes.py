@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from sfsc_service.store.protocol import Float32, Outcome, WidthReason
 
-__all__ = ["AppliedChange", "Int64", "ItemColumns", "RemovedVersion", "Versions", "merge"]
+__all__ = ["AppliedChange", "Int64", "ItemColumns", "RemovedVersion", "VectorColumns", "Versions", "merge"]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -26,6 +26,14 @@ class ItemColumns:
     metadata: list[str]
     image_digests: list[str | None]
     media_types: list[str | None]
+    vectors: Float32
+
+
+class VectorColumns(NamedTuple):
+    """Checked vectors, little-endian float32 [n, D], with the space and the width of each."""
+
+    spaces: list[str]
+    widths: list[str]
     vectors: Float32
 
 
@@ -54,7 +62,7 @@ class AppliedChange:
     """What one call, or a group of calls, did to the database.
 
     The new versions are `sequences` [n], ascending, with `widths`, `created`, `metadata` and `vectors` [n, D].
-    `outcomes` answer an upsert, `existed` a deletion.
+    `outcomes` answer an upsert, `existed` a deletion or a replacement of vectors.
     """
 
     removed: list[RemovedVersion] = field(default_factory=list)

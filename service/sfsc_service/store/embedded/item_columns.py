@@ -1,12 +1,12 @@
 """Checked items, column by column, as the writer takes them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from sfsc_service.store.embedded.changes import ItemColumns
-from sfsc_service.store.protocol import Item
-from sfsc_service.store.validation import CheckedItems
+from sfsc_service.store.embedded.changes import ItemColumns, VectorColumns
+from sfsc_service.store.protocol import Item, VectorChange
+from sfsc_service.store.validation import CheckedItems, accepted_items
 
-__all__ = ["columns_of"]
+__all__ = ["changed_columns", "columns_of"]
 
 
 def columns_of(items: Sequence[Item], checked: CheckedItems, digests: list[str | None]) -> ItemColumns:
@@ -21,3 +21,10 @@ def columns_of(items: Sequence[Item], checked: CheckedItems, digests: list[str |
         media_types=[item.image.media_type if item.image else None for item in items],
         vectors=checked.vectors,
     )
+
+
+def changed_columns(changes: Sequence[VectorChange], spaces: Collection[str], dimension: int) -> VectorColumns:
+    """The columns of `changes`. Raises InvalidInputError: one of them is refused."""
+    items = [Item(one.item.id, one.space, one.width, one.vector, {}) for one in changes]
+    checked = accepted_items(items, spaces, dimension)
+    return VectorColumns([one.space for one in changes], [one.width for one in changes], checked.vectors)

@@ -86,6 +86,10 @@ class Reads:
         """The numbers of the items that meet `term`, ascending."""
         return self._repeated(lambda: self._select(term)).versions
 
+    def versions_of(self, items: Sequence[StoredItem]) -> Int64:
+        """The number of each item's current version; −1 where it is not as it was read any more, or damaged."""
+        return self._repeated(lambda: self._versions_of(items))
+
     def image(self, id: str) -> tuple[str, str] | None:
         """Digest and media type of an item's image. Raises StoreFailedError: the item is damaged."""
         with self._readers.acquire() as reader:
@@ -166,6 +170,18 @@ class Reads:
         self._refuse_damaged(rows)
         return (rows[0].sequence, self._items(rows)[0]) if rows else None
 
+    def _versions_of(self, items: Sequence[StoredItem]) -> Int64:
+        with self._readers.acquire() as reader:
+            rows = reader.rows_of([item.id for item in items])
+        rows = [row for row in rows if row.whole and row.sequence not in self._damage]
+        current = {item.id: (row.sequence, item) for row, item in zip(rows, self._items(rows), strict=True)}
+        found = (current.get(item.id) for item in items)
+        numbers = (
+            now[0] if now is not None and _equal(now[1], item) else -1
+            for now, item in zip(found, items, strict=True)
+        )
+        return np.fromiter(numbers, np.int64, len(items))
+
     def _page(self, after: str, limit: int, term: Term | None) -> tuple[list[StoredItem], bool]:
         if (rows := None if term is None else self._few_rows(after, limit, term)) is not None:
             self._leave_out_damaged(rows)
@@ -235,3 +251,11 @@ def _item(row: ItemRow, vector: Float32) -> StoredItem:
     shown = Hit(row.id, row.space, row.width, row.metadata, row.image, 0.0)
     created = _EPOCH + timedelta(microseconds=row.created)
     return StoredItem(row.id, row.space, row.width, vector, shown.metadata, row.image, row.reason, created)
+
+
+def _equal(one: StoredItem, other: StoredItem) -> bool:
+    return _fields(one) == _fields(other) and one.vector.tobytes() == other.vector.tobytes()
+
+
+def _fields(item: StoredItem) -> tuple[object, ...]:
+    return item.id, item.space, item.width, item.metadata, item.image_digest, item.reason, item.created

@@ -10,6 +10,8 @@ import logging
 import os
 from pathlib import Path
 
+from sfsc_service.store.errors import StoreFailedError
+
 __all__ = ["MIN_FREE_BYTES", "DiskReserve"]
 
 RESERVE_BYTES = 2 * 2**20
@@ -45,6 +47,11 @@ class DiskReserve:
     def full(self) -> bool:
         """Whether nothing may be added. Raises OSError."""
         return self.spent or self.free_bytes < MIN_FREE_BYTES
+
+    def refuse_when_full(self) -> None:
+        """To be called before a write that frees nothing. Raises StoreFailedError, OSError."""
+        if self.full:
+            raise StoreFailedError("the disk is full; items can be removed, but none can be added")
 
     def use_when_full(self) -> None:
         """Give the space back if nothing else is free; to be called before a deletion. Raises OSError."""

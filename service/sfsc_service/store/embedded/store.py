@@ -39,7 +39,7 @@ from sfsc_service.store.embedded.in_flight import InFlightCalls
 from sfsc_service.store.embedded.index.approximate import ApproximateSearch
 from sfsc_service.store.embedded.index.quantised_rows import Quantisation
 from sfsc_service.store.embedded.index.vector_index import VectorIndex
-from sfsc_service.store.embedded.item_columns import columns_of
+from sfsc_service.store.embedded.item_columns import changed_columns, columns_of
 from sfsc_service.store.embedded.lock import FolderLock
 from sfsc_service.store.embedded.merger import Merger
 from sfsc_service.store.embedded.metadata_patch import patch_metadata
@@ -77,8 +77,9 @@ from sfsc_service.store.protocol import (
     StoredItem,
     StoreSizes,
     StoreWork,
+    VectorChange,
 )
-from sfsc_service.store.validation import check_ids, check_items, check_limit, check_queries
+from sfsc_service.store.validation import accepted_items, check_ids, check_items, check_limit, check_queries
 
 __all__ = ["EmbeddedStore"]
 
@@ -266,13 +267,10 @@ class EmbeddedStore:
 
     def upsert(self, items: Sequence[Item]) -> list[Outcome]:
         with self._calls.call():
-            checked = check_items(items, self._database.spaces, self._dimension)
-            for error in checked.errors:
-                if error is not None:
-                    raise error
+            checked = accepted_items(items, self._database.spaces, self._dimension)
             if not items:
                 return []
-            self._refuse_when_full()
+            self._reserve.refuse_when_full()
             digests = [digest_of(item.image.data) if item.image else None for item in items]
             columns = columns_of(items, checked, digests)
             images = {d: item.image.data for d, item in zip(digests, items, strict=True) if d and item.image}
@@ -283,8 +281,16 @@ class EmbeddedStore:
     def patch_metadata(self, id: str, patch: Mapping[str, Any]) -> StoredItem | None:
         with self._calls.call():
             check_ids([id])
-            self._refuse_when_full()
+            self._reserve.refuse_when_full()
             return patch_metadata(self._reads, self._submit, id, patch)
+
+    def replace_vectors(self, changes: Sequence[VectorChange]) -> list[bool]:
+        with self._calls.call():
+            columns = changed_columns(changes, self._database.spaces, self._dimension)
+            self._reserve.refuse_when_full()
+            versions = self._reads.versions_of([change.item for change in changes])
+            change = WriteRequest(lambda database: database.replace_vectors(versions, columns), len(changes))
+            return self._submit(change).existed
 
     def delete(self, ids: Sequence[str]) -> list[bool]:
         with self._calls.call():
@@ -370,10 +376,6 @@ class EmbeddedStore:
 
     def _checked_queries(self, vectors: Float32, k: int) -> Float32:
         return check_queries(vectors, self._dimension, k, sum(self._committer.composition.values()))
-
-    def _refuse_when_full(self) -> None:
-        if self._reserve.full:
-            raise StoreFailedError("the disk is full; items can be removed, but none can be added")
 
     def _delete_versions(self, versions: Int64) -> AppliedChange:
         self._reserve.use_when_full()

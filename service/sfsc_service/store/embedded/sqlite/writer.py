@@ -14,7 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sfsc_service.store.embedded.changes import AppliedChange, Int64, ItemColumns, RemovedVersion
+from sfsc_service.store.embedded.changes import (
+    AppliedChange,
+    Int64,
+    ItemColumns,
+    RemovedVersion,
+    VectorColumns,
+)
 from sfsc_service.store.embedded.rwlock import ReadWriteLock
 from sfsc_service.store.embedded.sqlite.row_checksum import row_checksum, row_is_whole
 from sfsc_service.store.embedded.sqlite.schema import (
@@ -25,7 +31,7 @@ from sfsc_service.store.embedded.sqlite.schema import (
     check_fit,
     open_database,
 )
-from sfsc_service.store.errors import FolderMismatchError, SpaceMismatchError
+from sfsc_service.store.errors import FolderMismatchError, SpaceMismatchError, StoreFailedError
 from sfsc_service.store.protocol import Float32, Outcome
 
 __all__ = ["DatabaseWriter"]
@@ -195,10 +201,7 @@ class DatabaseWriter:
         return AppliedChange()
 
     def upsert(self, items: ItemColumns) -> AppliedChange:
-        spaces = self._state.spaces
-        # They were checked before the call was queued, against older spaces.
-        for space in {*items.spaces} - spaces:
-            raise SpaceMismatchError("space", f"must be one of {', '.join(sorted(spaces))}", repr(space))
+        self._check_spaces(items.spaces)
         found = self._remove(items.ids)
         removed = [_removed(row) for row in found.values()]
         change = AppliedChange(removed=removed, outcomes=_outcomes(items.ids, found))
@@ -218,30 +221,29 @@ class DatabaseWriter:
 
         Nothing is changed, and there is no outcome, where the version is no longer current.
         """
-        found = self._remove_rows(_FIND_VERSIONS, json.dumps([sequence]))
-        if not found:
+        rows = list(self._remove_versions(np.array([sequence], np.int64)).values())
+        if not rows:
             return AppliedChange()
-        (row,) = found.values()
-        change = AppliedChange(
-            removed=[_removed(row)],
-            outcomes=[Outcome.REPLACED],
-            sequences=np.array([self._take_sequences(1)], np.int64),
-            widths=[row["width"]],
-            created=[_created(row, _microseconds())],
-            metadata=[metadata],
-            vectors=vector[None],
-        )
-        items = ItemColumns(
-            ids=[row["id"]],
-            spaces=[row["space"]],
-            widths=change.widths,
-            reasons=[row["reason"]],
-            metadata=change.metadata,
-            image_digests=[row["image"]],
-            media_types=[row["media_type"]],
-            vectors=change.vectors,
-        )
-        self._insert(items, [0], change)
+        change = self._insert_again(rows, [rows[0]["space"]], [rows[0]["width"]], [metadata], vector[None])
+        change.outcomes = [Outcome.REPLACED]
+        return change
+
+    def replace_vectors(self, sequences: Int64, columns: VectorColumns) -> AppliedChange:
+        """Make a new version of each of these that is still current; only vector, space and width differ.
+
+        Raises StoreFailedError: one of them is damaged.
+        """
+        self._check_spaces(columns.spaces)
+        found = {row["sequence"]: row for row in self._remove_versions(sequences).values()}
+        if damaged := [row["id"] for row in found.values() if not row["whole"]]:
+            raise StoreFailedError(f"the item {damaged[0]!r} is damaged; upsert it again or delete it")
+        rows = [found.pop(sequence, None) for sequence in sequences.tolist()]
+        kept = [i for i, row in enumerate(rows) if row is not None]
+        current = [row for row in rows if row is not None]
+        spaces, widths = [columns.spaces[i] for i in kept], [columns.widths[i] for i in kept]
+        metadata = [row["metadata"] for row in current]
+        change = self._insert_again(current, spaces, widths, metadata, columns.vectors[kept])
+        change.existed = [row is not None for row in rows]
         return change
 
     def delete(self, ids: Sequence[str]) -> AppliedChange:
@@ -253,7 +255,7 @@ class DatabaseWriter:
 
     def delete_versions(self, sequences: Int64) -> AppliedChange:
         """Delete these versions; those that are no longer current are passed over."""
-        found = self._remove_rows(_FIND_VERSIONS, json.dumps(sequences.tolist()))
+        found = self._remove_versions(sequences)
         self._take_sequences(len(found))
         return AppliedChange(removed=[_removed(row) for row in found.values()])
 
@@ -274,6 +276,12 @@ class DatabaseWriter:
     def close(self) -> None:
         self._connection.close()
 
+    def _check_spaces(self, found: Collection[str]) -> None:
+        """They were checked before the call was queued, against older spaces. Raises SpaceMismatchError."""
+        spaces = self._state.spaces
+        for space in {*found} - spaces:
+            raise SpaceMismatchError("space", f"must be one of {', '.join(sorted(spaces))}", repr(space))
+
     def _take_sequences(self, count: int) -> int:
         """The first of `count` new sequence numbers."""
         last = self._state.last_sequence
@@ -284,6 +292,9 @@ class DatabaseWriter:
     def _remove(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         return self._remove_rows(_FIND, COLLECTION, json.dumps(ids))
 
+    def _remove_versions(self, sequences: Int64) -> dict[str, dict[str, Any]]:
+        return self._remove_rows(_FIND_VERSIONS, json.dumps(sequences.tolist()))
+
     def _remove_rows(self, query: str, *values: str) -> dict[str, dict[str, Any]]:
         """Remove the rows that a query finds and give them, by id and column, with whether they were `whole`."""
         rows = self._connection.execute(query, values).fetchall()
@@ -292,6 +303,37 @@ class DatabaseWriter:
             self._count_checksums(-sum(row[-1] for row in rows))
         found = (dict(zip(ROW_COLUMNS, row, strict=False)) | {"whole": row_is_whole(row)} for row in rows)
         return {row["id"]: row for row in found}
+
+    def _insert_again(
+        self,
+        rows: list[dict[str, Any]],
+        spaces: list[str],
+        widths: list[str],
+        metadata: list[str],
+        vectors: Float32,
+    ) -> AppliedChange:
+        """Insert removed rows as new versions with these spaces, widths, metadata and vectors [n, D]."""
+        first, now = self._take_sequences(len(rows)), _microseconds()
+        items = ItemColumns(
+            ids=[row["id"] for row in rows],
+            spaces=spaces,
+            widths=widths,
+            reasons=[row["reason"] for row in rows],
+            metadata=metadata,
+            image_digests=[row["image"] for row in rows],
+            media_types=[row["media_type"] for row in rows],
+            vectors=vectors,
+        )
+        change = AppliedChange(
+            removed=[_removed(row) for row in rows],
+            sequences=np.arange(first, first + len(rows), dtype=np.int64),
+            widths=widths,
+            created=[_created(row, now) for row in rows],
+            metadata=metadata,
+            vectors=vectors,
+        )
+        self._insert(items, list(range(len(rows))), change)
+        return change
 
     def _insert(self, items: ItemColumns, kept: list[int], change: AppliedChange) -> None:
         self._insert_spaces(set(items.spaces))

@@ -1,0 +1,70 @@
+"""`sfsc quality`: how well each width searches, and measuring it on the gallery's own images."""
+
+from typing import Any, Self
+
+from pydantic import model_validator
+from pydantic_settings import CliToggleFlag
+from rich.console import Console
+from rich.table import Table
+
+from sfsc_service.cli.remote import ServiceCommand
+from sfsc_service.settings import setting
+
+__all__ = ["Quality"]
+
+
+class Quality(ServiceCommand):
+    """Print how well each width finds what each width stored, as a running service knows it, in points of mAP.
+
+    example: sfsc quality
+    example: sfsc quality --measure --field identity
+    """
+
+    measure: CliToggleFlag[bool] = setting(
+        False, "flag", "ask the service to measure it on images of its own gallery, when it is idle"
+    )
+    field: str | None = setting(
+        None, "field of metadata", "what names the thing that an image shows; unset: as the service is set"
+    )
+    forget: CliToggleFlag[bool] = setting(
+        False, "flag", "forget what was measured: the bundle's own figures are in force again"
+    )
+
+    @model_validator(mode="after")
+    def _check_choice(self) -> Self:
+        if self.measure and self.forget:
+            raise ValueError("measure, forget: only one of them may be given")
+        if self.field is not None and not self.measure:
+            raise ValueError("field: may be given only with measure")
+        return self
+
+    def run(self) -> None:
+        """Print the matrix and who says so. Raises ServiceError."""
+        with self.client() as client:
+            if self.measure:
+                document = client.measure_quality(field=self.field)
+            else:
+                document = client.forget_quality() if self.forget else client.quality()
+        if self.as_json:
+            self.print_json(document)
+        else:
+            _print(dict(document))
+
+
+def _print(document: dict[str, Any]) -> None:
+    quality, mixed = document["quality"], document["quality"]["mixed"]
+    table = Table("query", *(f"gallery {width}" for width in quality["widths"]), "mixed", "rank-1, mixed")
+    for at, width in enumerate(quality["widths"]):
+        points = [f"{one:.2f}" for one in (*quality["mean_ap"][at], mixed["mean_ap"][at], mixed["rank1"][at])]
+        table.add_row(width, *points)
+    console = Console()
+    console.print(table)
+    measured = document["measured"]
+    when = "by the bundle" if measured is None else f"measured {measured['measured']}, {measured['items']} items"
+    size = f"{quality['queries']} queries, {quality['gallery']} images"
+    console.print(f"{when}: {quality['dataset']}, {quality['protocol']}; {size}", markup=False)
+    if document["state"] != "resting":
+        progress = f": {document['embedded']} of {document['drawn']} images" if document["drawn"] else ""
+        console.print(f"a measurement is {document['state']}{progress}", markup=False)
+    if document["failure"] is not None:
+        console.print(f"the last measurement failed: {document['failure']}", markup=False)

@@ -1,0 +1,76 @@
+"""The quality that was measured on the gallery's own images, kept in the data folder: `quality.json`.
+
+It is valid for the graphs that it was measured with. A file that is damaged, or of other graphs, is ignored.
+"""
+
+import logging
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sfsc_bundle.atomic_file import write_file
+from sfsc_bundle.broken_rule import first_broken_rule
+from sfsc_bundle.manifest import Manifest, Quality
+
+__all__ = ["MeasuredQuality", "QualityFile"]
+
+NAME = "quality.json"
+LARGEST_BYTES = 2**20
+
+log = logging.getLogger(__name__)
+
+
+class MeasuredQuality(BaseModel):
+    """A quality and how it came about.
+
+    `graphs`: their digests by width. `items`: those that the gallery had then. `field`: the metadata that named
+    what an image shows; None: queries were near copies.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = 1
+    graphs: dict[str, str]
+    measured: datetime
+    items: int = Field(ge=0)
+    field: str | None
+    quality: Quality
+
+
+def graphs_of(manifest: Manifest) -> dict[str, str]:
+    """The digests of a bundle's graphs by width."""
+    return {submodel.name: submodel.sha256 for submodel in manifest.submodels}
+
+
+class QualityFile:
+    """The file of one data folder."""
+
+    def __init__(self, data: Path) -> None:
+        self.path = data / NAME
+
+    def read(self, manifest: Manifest) -> MeasuredQuality | None:
+        """What was measured with these graphs; None where nothing was. Raises nothing."""
+        try:
+            if not self.path.exists():
+                return None
+            if self.path.stat().st_size > LARGEST_BYTES:
+                raise ValueError(f"more than {LARGEST_BYTES} bytes")
+            found = MeasuredQuality.model_validate_json(self.path.read_bytes())
+        except (OSError, ValueError) as error:
+            reason = first_broken_rule(error) if isinstance(error, ValidationError) else error
+            log.warning("ignoring %s, the bundle's own quality is in force: %s", self.path, reason)
+            return None
+        if found.graphs != graphs_of(manifest) or found.quality.widths != manifest.widths:
+            log.info("ignoring %s, which was measured with other graphs", self.path)
+            return None
+        return found
+
+    def write(self, measured: MeasuredQuality) -> None:
+        """Replace the file. Raises OSError."""
+        write_file(self.path, measured.model_dump_json(indent=1).encode())
+
+    def delete(self) -> None:
+        """Remove the file, if there is one. Raises OSError."""
+        self.path.unlink(missing_ok=True)
