@@ -1,6 +1,7 @@
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -11,14 +12,18 @@ from sfsc_service.store.embedded.store import EmbeddedStore
 from sfsc_service.store.protocol import Store
 from tests.service.store.making import DIMENSION, OLD_SPACE, SPACE
 
-Opener = Callable[[Path], Store]
 
-# Every implementation is listed here and in COMMIT_BREAKERS, and is held to the whole contract.
-IMPLEMENTATIONS: dict[str, Opener] = {
-    "embedded": partial(
-        EmbeddedStore, space=SPACE, dimension=DIMENSION, compatible_with=[OLD_SPACE], seal_rows=40
-    ),
-}
+class Opener(Protocol):
+    """Opens the store at a place; opening the same place again, after `close`, finds what was there."""
+
+    def __call__(
+        self,
+        place: Path,
+        *,
+        space: str = SPACE,
+        dimension: int = DIMENSION,
+        compatible_with: Collection[str] = (OLD_SPACE,),
+    ) -> Store: ...
 
 
 class Breaker(Protocol):
@@ -39,20 +44,41 @@ def break_sqlite_commits(*, reaches_disk: bool) -> Iterator[None]:
         yield
 
 
-COMMIT_BREAKERS: dict[str, Breaker] = {"embedded": break_sqlite_commits}
+def copy_of(place: Path) -> Path:
+    """Another place with what a crash would leave of the store at this one, which is open."""
+    return Path(shutil.copytree(place, place.with_name("after-a-crash")))
+
+
+@dataclass(frozen=True)
+class Implementation:
+    open: Opener
+    break_commits: Breaker
+    crash: Callable[[Path], Path]
+
+
+def open_embedded(
+    place: Path, *, space: str = SPACE, dimension: int = DIMENSION, compatible_with: Collection[str] = (OLD_SPACE,)
+) -> Store:
+    return EmbeddedStore(place, space, dimension, compatible_with, seal_rows=40)
+
+
+# Every implementation is listed here, and is held to the whole contract.
+IMPLEMENTATIONS = {"embedded": Implementation(open_embedded, break_sqlite_commits, copy_of)}
 
 
 @pytest.fixture(params=IMPLEMENTATIONS, scope="session")
-def opener(request: pytest.FixtureRequest) -> Opener:
-    """Opens the store at a place; opening the same place again, after `close`, finds what was there."""
+def implementation(request: pytest.FixtureRequest) -> Implementation:
     return IMPLEMENTATIONS[request.param]
 
 
+@pytest.fixture(scope="session")
+def opener(implementation: Implementation) -> Opener:
+    return implementation.open
+
+
 @pytest.fixture
-def break_commits(request: pytest.FixtureRequest) -> Breaker:
-    """Of the implementation that `opener` opens."""
-    name: str = request.node.callspec.params["opener"]
-    return COMMIT_BREAKERS[name]
+def break_commits(implementation: Implementation) -> Breaker:
+    return implementation.break_commits
 
 
 @pytest.fixture

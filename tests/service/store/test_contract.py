@@ -1,6 +1,5 @@
 """The contract of protocol.py, for every implementation."""
 
-import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +28,7 @@ from sfsc_service.store.protocol import (
     VectorChange,
 )
 from tests.service.store.agreement import assert_agrees, assert_hits_agree, walk
-from tests.service.store.conftest import Breaker, Opener
+from tests.service.store.conftest import Breaker, Implementation, Opener
 from tests.service.store.making import DIMENSION, OLD_SPACE, SPACE, make_item, make_items, unit_vectors
 from tests.service.store.oracle import Oracle
 
@@ -179,15 +178,15 @@ def test_too_many_hits_altogether_are_refused(store: Store) -> None:
 
 @pytest.mark.parametrize("reaches_disk", [False, True])
 def test_a_change_whose_commit_failed_may_have_happened_and_may_be_repeated(
-    opener: Opener, break_commits: Breaker, tmp_path: Path, reaches_disk: bool
+    implementation: Implementation, tmp_path: Path, reaches_disk: bool
 ) -> None:
     """Also after a crash every item is as it was or as the call wanted it, and repeating settles which."""
     oracle, items = Oracle(), make_items(5)
     changed = [make_item("new", 1), replace(items[0], metadata={"changed": True})]
-    store = opener(tmp_path / "store")
+    store = implementation.open(tmp_path / "store")
     store.upsert(items)
     oracle.upsert(items)
-    with break_commits(reaches_disk=reaches_disk):
+    with implementation.break_commits(reaches_disk=reaches_disk):
         with pytest.raises(errors.OutcomeUnknownError) as caught:
             store.upsert(changed)
         assert caught.value.code == "outcome_unknown"
@@ -195,9 +194,9 @@ def test_a_change_whose_commit_failed_may_have_happened_and_may_be_repeated(
         assert_agrees(store, oracle)
         assert store.upsert(changed) == oracle.upsert(changed)
         assert_agrees(store, oracle)
-    shutil.copytree(tmp_path / "store", tmp_path / "after-a-crash")
+    left = implementation.crash(tmp_path / "store")
     store.close()
-    store = opener(tmp_path / "after-a-crash")
+    store = implementation.open(left)
     found = store.get(["new", items[0].id])
     assert [item and item.metadata for item in found] in ([None, items[0].metadata], [c.metadata for c in changed])
     store.upsert(changed)
@@ -376,6 +375,23 @@ def test_closing_and_opening_again_finds_everything(opener: Opener, tmp_path: Pa
         assert store.upsert(items) == oracle.upsert(items)
         assert store.delete([f"i{turn}"]) == oracle.delete([f"i{turn}"])
         store.close()
+
+
+@pytest.mark.parametrize(
+    ("space", "dimension", "compatible_with"),
+    [("space-z", DIMENSION, [SPACE]), (OLD_SPACE, DIMENSION, []), (SPACE, DIMENSION + 1, [OLD_SPACE])],
+)
+def test_a_gallery_is_not_opened_for_what_cannot_share_it(
+    store: Store, opener: Opener, tmp_path: Path, space: str, dimension: int, compatible_with: list[str]
+) -> None:
+    """The first lacks the space of an item, the second the space that the gallery was made for."""
+    store.upsert([make_item("b", space=OLD_SPACE)])
+    store.close()
+    with pytest.raises(errors.FolderMismatchError):
+        opener(tmp_path / "store", space=space, dimension=dimension, compatible_with=compatible_with)
+    again = opener(tmp_path / "store", space="space-c", compatible_with=[SPACE, OLD_SPACE])
+    assert again.count() == 1
+    again.close()
 
 
 def test_a_closed_store_says_so_and_closes_again_quietly(store: Store) -> None:
