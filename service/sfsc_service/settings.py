@@ -170,8 +170,9 @@ class Settings(BaseSettings):
     )
     heal: HealTarget = setting(
         "full",
-        "off, full or a width",
-        "the width to which items are embedded again, while the service is idle, if their width was chosen by it",
+        "width",
+        "the width to which items are embedded again, while the service is idle, if their width was chosen by it; "
+        "full: the widest; off: none are",
     )
     quality: QualityTiming = setting(
         "asked",

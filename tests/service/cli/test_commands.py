@@ -230,8 +230,11 @@ def test_every_setting_stands_in_the_help_with_unit_default_and_variable(command
         default = "unset" if field.default is None else field.default
         option = str(field.validation_alias or name)
         if command in REMOTE:
-            positional = name in ("source", "query", "id", "bundle")
-            named = name.upper() if positional else f"{'-' if name == 'k' else '--'}{option}"
+            positional = name in ("source", "query", "id", "ids", "bundle") or (command, name) == (
+                "patch",
+                "metadata",
+            )
+            named = name.upper() if positional else f"{'-' if name == 'k' else '--'}{option.replace('_', '-')}"
             assert f"{named} " in shown
             assert field.description in shown
             assert positional or f"[env: SFSC_{option.upper()}]" in shown

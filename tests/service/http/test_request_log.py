@@ -45,7 +45,7 @@ def test_a_fault_in_a_thread_of_the_store_is_logged_under_the_id_of_its_request(
             seen.append(REQUEST_ID.get())
             raise RuntimeError("broken")
 
-        live.service.gallery._search = broken  # type: ignore[method-assign, assignment]
+        live.service.gallery._filtered_hits = broken  # type: ignore[method-assign, assignment]
         image = draw_image(1)
         headers = {"Content-Type": "image/jpeg", "X-Request-ID": "mine"}
         assert live.http.post('/search?filter={"camera":1}', content=image, headers=headers).status_code == 500

@@ -67,7 +67,7 @@ def test_an_error_that_nobody_foresaw_tells_nothing_of_the_inside(
     def broken(*_: object) -> None:
         raise RuntimeError("secret path /etc/passwd")
 
-    weak.service.gallery._search = broken  # type: ignore[method-assign, assignment]
+    weak.service.gallery._filtered_hits = broken  # type: ignore[method-assign, assignment]
     answer = weak.post_image("/search", draw_image(1), filter='{"camera": 1}')
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
     assert answer.headers["content-type"] == "application/problem+json"
