@@ -32,11 +32,14 @@ lint: $(VENV)/.ready ## run ruff, mypy --strict and import-linter
 	$(BIN)/lint-imports
 
 # Tests in two processes. The browser leaves an event loop in its own, where tests that start one would fail.
-IN_TWO := -m "not slow and not containers and not browser" --numprocesses 2 --dist loadfile
+# Two processes take time from each other; what fails beside another is run once more by itself, and that counts.
+IN_TWO = $(1) -m pytest $(CHOSEN) --numprocesses 2 --dist loadfile $(2) || \
+	{ test $$? -eq 1 && $(1) -m pytest $(CHOSEN) --last-failed --last-failed-no-failures none $(2); }
+CHOSEN := -m "not slow and not containers and not browser"
 
 test: $(VENV)/.ready lint ## install everything into .venv, lint, run the tests (at most 12 minutes on two cores)
 	tests/system/browser.sh
-	$(BIN)/python -m pytest $(IN_TWO)
+	$(call IN_TWO,$(BIN)/python)
 	$(BIN)/python -m pytest -m "browser and not slow"
 
 test-slow: $(VENV)/.ready ## run the tests that take longer than a minute each
@@ -44,7 +47,7 @@ test-slow: $(VENV)/.ready ## run the tests that take longer than a minute each
 
 test-serving: $(SERVE)/.ready ## run the tests of bundle and service in .venv-serve, where torch is not installed
 	$(SERVE)/bin/pip install --quiet --editable '.[service,cpu,client,otel,dev]'
-	$(SERVE)/bin/python -m pytest $(IN_TWO) tests/bundle tests/service
+	$(call IN_TWO,$(SERVE)/bin/python,tests/bundle tests/service)
 
 $(LOWEST)/.ready: pyproject.toml $(VENV)/.ready
 	$(PYTHON) -m venv $(LOWEST)
@@ -54,7 +57,7 @@ $(LOWEST)/.ready: pyproject.toml $(VENV)/.ready
 	touch $@
 
 test-lowest: $(LOWEST)/.ready ## run the same tests with the oldest dependencies that pyproject.toml allows
-	$(LOWEST)/bin/python -m pytest $(IN_TWO) tests/bundle tests/service
+	$(call IN_TWO,$(LOWEST)/bin/python,tests/bundle tests/service)
 
 test-containers: $(VENV)/.ready ## build the images and run docker-compose.yml on a Docker engine
 	$(BIN)/python -m pytest -m containers tests/system
