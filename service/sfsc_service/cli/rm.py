@@ -11,6 +11,8 @@ from sfsc_service.settings import setting
 
 __all__ = ["Remove"]
 
+MAX_IDS = 1000
+
 
 class Remove(ServiceCommand):
     """Remove items by their ids, or all that meet a filter, from the gallery of a running service.
@@ -36,13 +38,19 @@ class Remove(ServiceCommand):
                 client.delete(self.ids[0])
                 removed: str | int = self.ids[0]
             elif self.ids:
-                removed = client.delete_many(self.ids)["removed"]
+                removed = _remove_all(client, self.ids)
             else:
                 removed = _remove_matching(client, parsed(self.filter) or {})
         if self.as_json:
             self.print_json({"removed": removed})
         else:
             print(f"removed {removed}" if isinstance(removed, str) else f"removed {removed} items")
+
+
+def _remove_all(client: Client, ids: list[str]) -> int:
+    """Remove in calls of so many as one may name."""
+    parts = (ids[start : start + MAX_IDS] for start in range(0, len(ids), MAX_IDS))
+    return sum(client.delete_many(part)["removed"] for part in parts)
 
 
 def _remove_matching(client: Client, filter: dict[str, object]) -> int:

@@ -222,7 +222,7 @@ class Routes:
 
     @Route
     def delete_many(self, ids: Sequence[str]) -> Prepared[DeletedAnswer]:
-        """Remove at most 10,000 items by their ids; those that are not there are passed over."""
+        """Remove at most 1,000 items by their ids; those that are not there are passed over."""
         content = json.dumps({"ids": list(ids)}).encode()
         read = _answer(DeletedAnswer)
         return Call("DELETE", "/items", read, {}, content, "application/json", repeat="if refused")

@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 MAX_NUMBERS = 8192
-MAX_EXCLUDED = 1000
+MAX_IDS = 1000
 MAX_BASE64 = 4 * 4 * MAX_NUMBERS // 3 + 4
 HOUR_MS = 3_600_000.0
 
@@ -203,7 +203,7 @@ class SearchOptions(VectorOptions):
         -1.0, ge=-1, le=1, allow_inf_nan=False, description="the least score of a hit"
     )
     filter: dict[str, Any] | None = Field(None, description='such as {"colour": "red"}')
-    exclude: Annotated[list[ItemId], Field(max_length=MAX_EXCLUDED, fail_fast=True)] = Field(
+    exclude: Annotated[list[ItemId], Field(max_length=MAX_IDS, fail_fast=True)] = Field(
         default=[], description="ids of items that are no hits"
     )
     group_by: Annotated[str, Field(min_length=1, max_length=MAX_FIELD_LENGTH)] | None = Field(
@@ -321,7 +321,7 @@ class DeleteItemsOptions(_Request):
     """Options of DELETE /items; exactly one of `filter` and `ids`."""
 
     filter: dict[str, Any] | None = Field(None, description='remove what meets it, such as {"colour": "red"}')
-    ids: Annotated[list[ItemId], Field(max_length=MAX_ITEMS, fail_fast=True)] | None = Field(
+    ids: Annotated[list[ItemId], Field(max_length=MAX_IDS, fail_fast=True)] | None = Field(
         None, description="remove these items, if they are there"
     )
     limit: Annotated[int, BeforeValidator(_number)] = Field(
