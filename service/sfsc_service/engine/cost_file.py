@@ -11,18 +11,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import onnxruntime
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from sfsc_bundle.atomic_file import write_file
-from sfsc_bundle.broken_rule import first_broken_rule
 from sfsc_bundle.machine import processor
 from sfsc_bundle.manifest import Manifest
 from sfsc_service.engine.costs import Measured
+from sfsc_service.engine.saved_file import read_saved
 
 __all__ = ["CostFile", "fingerprint"]
 
 NAME = "costs.json"
-LARGEST_BYTES = 2**20
 
 log = logging.getLogger(__name__)
 
@@ -56,15 +55,8 @@ class CostFile:
 
     def read(self) -> dict[str, dict[int, Measured]] | None:
         """Costs per width and batch size; None if there is no file with this fingerprint. Raises nothing."""
-        try:
-            if not self.path.exists():
-                return None
-            if self.path.stat().st_size > LARGEST_BYTES:
-                raise ValueError(f"more than {LARGEST_BYTES} bytes")
-            saved = _SavedCosts.model_validate_json(self.path.read_bytes())
-        except (OSError, ValueError) as error:
-            reason = first_broken_rule(error) if isinstance(error, ValidationError) else error
-            log.warning("ignoring %s, costs will be measured again: %s", self.path, reason)
+        saved = read_saved(self.path, _SavedCosts, "costs will be measured again")
+        if saved is None:
             return None
         changed = [name for name, value in self._fingerprint.items() if saved.fingerprint.get(name) != value]
         if changed or saved.costs.keys() != self._fingerprint["graphs"].keys():

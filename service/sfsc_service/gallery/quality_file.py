@@ -8,16 +8,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from sfsc_bundle.atomic_file import write_file
-from sfsc_bundle.broken_rule import first_broken_rule
 from sfsc_bundle.manifest import Manifest, Quality
+from sfsc_service.engine.saved_file import read_saved
 
 __all__ = ["MeasuredQuality", "QualityFile"]
 
 NAME = "quality.json"
-LARGEST_BYTES = 2**20
 
 log = logging.getLogger(__name__)
 
@@ -52,15 +51,8 @@ class QualityFile:
 
     def read(self, manifest: Manifest) -> MeasuredQuality | None:
         """What was measured with these graphs; None where nothing was. Raises nothing."""
-        try:
-            if not self.path.exists():
-                return None
-            if self.path.stat().st_size > LARGEST_BYTES:
-                raise ValueError(f"more than {LARGEST_BYTES} bytes")
-            found = MeasuredQuality.model_validate_json(self.path.read_bytes())
-        except (OSError, ValueError) as error:
-            reason = first_broken_rule(error) if isinstance(error, ValidationError) else error
-            log.warning("ignoring %s, the bundle's own quality is in force: %s", self.path, reason)
+        found = read_saved(self.path, MeasuredQuality, "the bundle's own quality is in force")
+        if found is None:
             return None
         if found.graphs != graphs_of(manifest) or found.quality.widths != manifest.widths:
             log.info("ignoring %s, which was measured with other graphs", self.path)

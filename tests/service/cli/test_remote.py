@@ -7,10 +7,8 @@ import json
 import os
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -200,34 +198,6 @@ def test_the_data_folder_of_a_service_is_refused(service: Live, sfsc: Command) -
     done = sfsc("add", data)
     assert done.returncode == 1
     assert "is the data folder of a service" in done.stderr
-
-
-@pytest.fixture
-def stranger() -> Iterator[str]:
-    """Another program, which answers every request with the same JSON."""
-
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b'{"hello": "world"}')
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-@pytest.mark.parametrize("words", [["widths"], ["count"], ["ls"], ["get", "a"], ["add", "PHOTOS"]])
-def test_another_program_on_the_port_is_said_to_be_one(stranger: str, photos: Path, words: list[str]) -> None:
-    done = run(*(photos if word == "PHOTOS" else word for word in words), SFSC_URL=stranger)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (f'sfsc: another program answers at {stranger}: status 200, \'{{"hello": "world"}}\'\n')
 
 
 def test_a_width_that_the_service_lacks_is_an_error_before_anything_is_sent(
