@@ -19,7 +19,7 @@ from sfsc_service.http.bounded_request import BodyMemory
 from sfsc_service.http.edge import Edge
 from sfsc_service.http.fast_path import FastPath
 from sfsc_service.http.keys import KeyEntry, KeyRing
-from sfsc_service.http.openapi import add_keys, shared_schemas
+from sfsc_service.http.openapi import add_head_problem, add_keys, shared_schemas
 from sfsc_service.http.parsing import Parsing
 from sfsc_service.http.problems import add_error_handlers
 from sfsc_service.http.raw_path_route import RawPathRoute
@@ -134,6 +134,7 @@ class _App(FastAPI):
         """The OpenAPI document, which FastAPI builds on first use."""
         document = super().openapi()
         document["components"]["schemas"] |= shared_schemas()
+        add_head_problem(document)
         if self.state.keys.asked_for:
             add_keys(document, self.routes)
         return document

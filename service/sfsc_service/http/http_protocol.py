@@ -7,7 +7,7 @@
   altogether, nothing but writing tells: while a call runs for long, interim responses are written (100 Continue,
   which every client of HTTP/1.1 must skip), and the system then says if nobody is there.
 - Once a connection is lost, the running call is told, though others wait behind it.
-- What is no HTTP gets a problem response, but never within the response of a running call.
+- What is no HTTP gets a problem response, and so does too long a head, but never within a running call's response.
 
 It uses what uvicorn does not document: tests/service/http/test_uvicorn_contract.py names all of it.
 """
@@ -27,10 +27,14 @@ __all__ = ["ABORT", "INTERIM", "Cause", "HttpProtocol", "raw_response"]
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 256
 """Of one request, trailers included."""
+HEAD_RULE = f"head: must have at most {MAX_HEAD_BYTES} bytes and {MAX_HEADERS} headers, found more"
 MAX_PIPELINED = 16
 PROBES_S = (0.5, 0.05, 0.5, 1.0, 2.0, 4.0)
 """Seconds from one interim response to the next, the last of them again and again. Where the client has gone, the
 first one makes its system say so, and the second one fails."""
+LINGER_S, LINGER_BYTES = 1.0, 16 * 1024 * 1024
+"""How long, and how much, of what still comes is discarded after the last response: closing at once would take it
+from a client that writes first and reads then."""
 INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 Cause = Literal["too_many", "no_head", "long_head", "pipelined", "unread"]
@@ -45,17 +49,19 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin with a new connection."""
         super().connection_made(transport)
-        self._overhead = 0
+        self._overhead = self._discarded = 0
         self._at_eof = False
         self._probes = 0
         self._next_probe: asyncio.TimerHandle | None = None
+        self._lingering: asyncio.TimerHandle | None = None
         self._running: RequestResponseCycle | None = None
         self.flow = _Flow(transport, self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget a connection that is gone."""
-        if self._next_probe is not None:
-            self._next_probe.cancel()
+        for timer in (self._next_probe, self._lingering):
+            if timer is not None:
+                timer.cancel()
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
@@ -63,20 +69,28 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Receive bytes of a head, of a body, or of both."""
+        if self._lingering is not None:
+            self._discarded += len(data)
+            if self._discarded > LINGER_BYTES:
+                self.transport.abort()
+            return
         self._progress = False
         self._received = len(data)
         super().data_received(data)
         self._overhead = 0 if self._progress else self._overhead + len(data)
-        if self._overhead > MAX_HEAD_BYTES and not self.transport.is_closing():
+        if self._overhead > MAX_HEAD_BYTES and not self._is_closing:
             self.drop("long_head")
 
-    def drop(self, cause: Cause) -> None:  # noqa: ARG002 - for those who count
-        """Close the connection because a bound was broken."""
-        self.transport.close()
+    def drop(self, cause: Cause) -> None:
+        """Close the connection because a bound was broken; say so where the client waits for a response."""
+        if cause == "long_head" and self._is_free:
+            self._respond_last(Problem("head_too_large", HEAD_RULE))
+        else:
+            self.transport.close()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Stay open for the responses to requests that have come whole."""
-        if self.cycle is None or self.cycle.more_body or self._is_idle:
+        if self._lingering is not None or self.cycle is None or self.cycle.more_body or self._is_idle:
             return False
         self._at_eof = True
         self.cycle.keep_alive = False  # of the last request: its response is the last one
@@ -126,10 +140,29 @@ class HttpProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words
         """Respond to what is no HTTP; say nothing where a response is under way."""
-        if not self.transport.is_closing() and (self.cycle is None or self._is_idle):
-            problem = Problem("invalid_request", "request: must be HTTP/1.1, found something else")
-            self.transport.write(raw_response(problem))
-        self.transport.close()
+        if self._lingering is not None:
+            return
+        if self._is_free:
+            self._respond_last(Problem("invalid_request", "request: must be HTTP/1.1, found something else"))
+        else:
+            self.transport.close()
+
+    def _respond_last(self, problem: Problem) -> None:
+        """Respond, and close the connection once the client has closed it, or after a while."""
+        self.transport.write(raw_response(problem))
+        if self.transport.can_write_eof():
+            self._lingering = self.loop.call_later(LINGER_S, self.transport.close)
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    @property
+    def _is_closing(self) -> bool:
+        return self.transport.is_closing() or self._lingering is not None
+
+    @property
+    def _is_free(self) -> bool:
+        return not self._is_closing and (self.cycle is None or self._is_idle)
 
     @property
     def _is_idle(self) -> bool:

@@ -15,6 +15,7 @@ from sfsc_service.http.response_schemas import ProblemResponse
 from sfsc_service.http.schemas import BulkItem, BulkLine, CropBox, SearchBody
 
 __all__ = [
+    "add_head_problem",
     "add_keys",
     "bulk_request",
     "image_content",
@@ -43,6 +44,14 @@ ONLY_IN_BODIES = ("vector",)
 def shared_schemas() -> dict[str, Any]:
     """The schemas that routes refer to by name without FastAPI knowing of it."""
     return {model.__name__: _schema_of(model) for model in (ProblemResponse, BulkLine, CropBox, SearchBody)}
+
+
+def add_head_problem(document: dict[str, Any]) -> None:
+    """Say in a document what every operation answers to a head that is too large."""
+    (status, described), *_ = problems(STATUS["head_too_large"][0]).items()
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            operation["responses"][str(status)] = described
 
 
 def add_keys(document: dict[str, Any], routes: Sequence[BaseRoute]) -> None:
