@@ -68,7 +68,7 @@ def go(folder, data):
             lambda recipe: read_folder(data, recipe.data, recipe.seed),
             folder / "runs",
             folder / "results",
-            "test",
+            ["test"],
             QUIET,
             RunOptions(threads=1, workers=0, checkpoint_every=2),
         )
@@ -149,6 +149,18 @@ def test_a_new_generation_is_measured_against_the_old_one_too(results):
     assert generations["widths"] == ["old/0.5", "old/1.0", "new/0.5", "new/1.0"]
     old = [cell for row in read_result(results[4]).mean_ap for cell in row]
     assert [cell for row in generations["mean_ap"][:2] for cell in row[:2]] == pytest.approx(old)
+
+
+@pytest.mark.usefixtures("results")
+def test_a_finished_run_is_evaluated_on_both_splits(folder, small_data, tmp_path):
+    runs = folder / "runs/sfsc-seed0"
+    shutil.copytree(runs, tmp_path / "runs/sfsc-seed0")
+    words = ["sweep", folder / "sweep.toml", "--data", small_data, "--only", "sfsc-seed0", "--split", "both"]
+    run_command([*words, "--out", tmp_path / "runs", "--results", tmp_path / "results"])
+    for part in ("validation", "test"):
+        found = json.loads((tmp_path / f"results/sfsc-seed0-{part}.json").read_text())
+        assert found["figures"][0]["name"].endswith(f", {part}")
+        assert found["data"]["weights_sha256"] == open_run(runs).weights_sha256
 
 
 def test_settings_of_a_run_come_after_those_of_all(folder, tmp_path):

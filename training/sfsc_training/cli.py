@@ -20,6 +20,7 @@ from sfsc_training.cli_options import (
     CORES,
     DataFolder,
     DeviceOption,
+    OneOrBothSplits,
     Replace,
     SplitName,
     Threads,
@@ -265,7 +266,7 @@ def sweep(
             metavar="GLOB", help="only the runs with a matching name, such as *-seed0; processes can share a list"
         ),
     ] = "*",
-    split: SplitName = "test",
+    split: OneOrBothSplits = "test",
     threads: Threads = CORES,
     workers: Workers = 1,
     device: DeviceOption = "cpu",
@@ -278,8 +279,9 @@ def sweep(
     if not planned:
         raise RecipeError(f"--only: no run of {file} has a name that matches {only}")
     options = RunOptions(threads, workers, device=device)
+    splits = ("validation", "test") if split == "both" else (split,)
     for path in run_sweep(
-        planned, lambda recipe: read_for_recipe(data, recipe, console), runs, results, split, console, options
+        planned, lambda recipe: read_for_recipe(data, recipe, console), runs, results, splits, console, options
     ):
         console.print(f"result: {path}")
 

@@ -12,6 +12,7 @@ __all__ = [
     "CORES",
     "DataFolder",
     "DeviceOption",
+    "OneOrBothSplits",
     "Replace",
     "RunFolder",
     "SplitName",
@@ -35,6 +36,10 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="run folder that 
 SplitName = Annotated[
     Literal["test", "validation"],
     typer.Option(help="identities to evaluate on; use validation for choices, test once they are made"),
+]
+OneOrBothSplits = Annotated[
+    Literal["test", "validation", "both"],
+    typer.Option("--split", help="identities to evaluate on, as in `evaluate`; both: a result for each"),
 ]
 Threads = Annotated[int, typer.Option(metavar="N", min=1, help="processor cores to compute on; default: all")]
 Workers = Annotated[int, typer.Option(metavar="N", min=0, help="processes that prepare batches; 0: only this one")]

@@ -107,7 +107,7 @@ def run_sweep(
     read: Callable[[Recipe], Dataset],
     runs: Path,
     results: Path,
-    split: str,
+    splits: Sequence[str],
     console: Console,
     options: RunOptions,
 ) -> Iterator[Path]:
@@ -118,18 +118,18 @@ def run_sweep(
     Args:
         read: the data set of a recipe.
         runs: folder for the run folders.
-        results: folder for the results, one JSON per run.
-        split: test or validation.
+        results: folder for the results, one JSON per run and split.
+        splits: test, validation or both.
     """
     results.mkdir(parents=True, exist_ok=True)
     taught = {plan.teacher for plan in planned}
     for plan in planned:
         dataset = read(plan.recipe)
-        path = results / f"{plan.folder}-{split}.json"
-        needed = plan.folder in taught and not _finished(runs / plan.folder, plan.recipe)
-        if _is_result(path, plan, dataset) and not needed:
-            console.print(f"{plan.folder}: the result exists already ({path})")
-            yield path
+        paths = {split: results / f"{plan.folder}-{split}.json" for split in splits}
+        missing = {split: path for split, path in paths.items() if not _is_result(path, plan, dataset)}
+        if not missing and (plan.folder not in taught or _finished(runs / plan.folder, plan.recipe)):
+            console.print(f"{plan.folder}: the result exists already ({', '.join(map(str, paths.values()))})")
+            yield from paths.values()
             continue
         began = time.monotonic()
         teacher = None if plan.teacher is None else runs / plan.teacher
@@ -141,8 +141,10 @@ def run_sweep(
             older = open_run(teacher, device=options.device)
         run = align_trained(runs / plan.folder, usable, options.device, console, older)
         write_arithmetic(run, len(usable.train.paths), teacher)
-        write_json(path, _document(plan, run, dataset, split, console, options, time.monotonic() - began))
-        yield path
+        seconds = time.monotonic() - began
+        for split, path in missing.items():
+            write_json(path, _document(plan, run, dataset, split, console, options, seconds))
+        yield from paths.values()
 
 
 def _folder(name: str, seed: int) -> str:
