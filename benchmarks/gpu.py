@@ -1,20 +1,23 @@
-"""Every check and timing on a GPU in one run of half an hour.
+"""Every check and timing on a GPU, in three parts; about eight minutes.
 
-    pip install '.[service,gpu]'
-    python benchmarks/gpu.py                  # SFSC_DEVICE=cuda: runner, index, their parity with the CPU, timings
+    python benchmarks/gpu.py                  # all parts whose packages are there
+    python benchmarks/gpu.py --part runner    # a bundle's networks: parity with the CPU, images per second
+    python benchmarks/gpu.py --part search    # extra `gpu`: the index, its parity with the CPU, timings
     python benchmarks/gpu.py --part training  # extra `training`: cost of a step, bfloat16 against float32
     python benchmarks/gpu.py --device cpu     # the same path without a GPU, at toy size; the tests run this
 
-A check that fails ends with a sentence and exit code 1; nothing is written then.
+A part whose package is missing says so and is left out. A check that fails ends with a sentence and exit code 1;
+nothing is written then.
 """
 
 import argparse
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Literal, assert_never, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -22,60 +25,68 @@ import numpy.typing as npt
 from result_file import Figure, write_result
 from sfsc_bundle.errors import SfscError
 from sfsc_bundle.folder import Bundle, open_bundle
-from sfsc_bundle.runner import Device, make_runner
-from sfsc_service.store.embedded.index.faiss_rows import HostRows, make_index
-from sfsc_service.store.errors import StoreError
+
+if TYPE_CHECKING:
+    from sfsc_service.store.embedded.index.faiss_rows import HostRows
 
 BUCKETS = (1, 8, 32, 128)
 PARITY = 0.999
 Floats = npt.NDArray[np.float32]
+Device = Literal["cpu", "cuda"]
+Part = Literal["runner", "search", "training"]
 
 
 def main() -> None:
     """Check, time, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--part", choices=("serving", "training"), default="serving")
+    parser.add_argument("--device", choices=get_args(Device), default="cuda")
+    parser.add_argument("--part", choices=get_args(Part), help="this part alone")
     parser.add_argument("--bundle", type=Path, default=Path("models/demo"))
     parser.add_argument("--vectors", type=int, default=200_000, help="rows of the index")
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--dry", action="store_true", help="check and print, write nothing")
     arguments = parser.parse_args()
-    try:
-        if arguments.part == "training":
-            figures, data = training(arguments.device, arguments.repeats), {}
-        else:
-            figures, data = serving(arguments.bundle, arguments.device, arguments.vectors, arguments.repeats)
-    except (SfscError, StoreError, AssertionError) as error:
-        sys.exit(f"gpu.py: {error}")
-    for figure in figures:
-        print(f"{figure.name:60} {figure.value:12.4g} {figure.unit:10} {figure.goal or ''} {figure.met}")
-    if not arguments.dry:
-        name = f"gpu_{arguments.device}" + ("_training" if arguments.part == "training" else "")
-        print("written to", write_result(name, figures, {"device": arguments.device, **data}, seed=0))
+    done = 0
+    for part in get_args(Part) if arguments.part is None else (arguments.part,):
+        try:
+            figures = figures_of(part, arguments)
+        except ModuleNotFoundError as error:
+            print(f"{part}: left out, {error.name} is not installed")
+            continue
+        except (SfscError, RuntimeError, AssertionError) as error:
+            sys.exit(f"gpu.py: {error}")
+        done += 1
+        for figure in figures:
+            print(f"{figure.name:60} {figure.value:12.4g} {figure.unit:10} {figure.goal or ''} {figure.met}")
+        if not arguments.dry:
+            name = f"gpu_{arguments.device}_{part}"
+            print("written to", write_result(name, figures, {"device": device_name(arguments.device)}, seed=0))
+    if not done:
+        sys.exit("gpu.py: no part could run")
 
 
-def serving(folder: Path, device: Device, vectors: int, repeats: int) -> tuple[list[Figure], dict[str, Any]]:
-    """Check and time every width of a bundle, and the index, on the device."""
-    bundle = open_bundle(folder)
-    figures = [*networks(bundle, device, repeats), *index(bundle.manifest.dimension, device, vectors, repeats)]
-    return figures, {"bundle": bundle.manifest.name}
+def figures_of(part: Part, arguments: argparse.Namespace) -> list[Figure]:
+    """Run one part. Raises ModuleNotFoundError where a package that it needs is not installed."""
+    device, repeats = arguments.device, arguments.repeats
+    match part:
+        case "runner":
+            return networks(open_bundle(arguments.bundle), device, repeats)
+        case "search":
+            dimension = open_bundle(arguments.bundle).manifest.dimension
+            return index(dimension, device, arguments.vectors, repeats)
+        case "training":
+            import gpu_training  # torch is not installed where only the service is
 
-
-def training(device: Device, repeats: int) -> list[Figure]:
-    """Steps and short runs on the device; on the CPU at toy size."""
-    import gpu_training  # torch is not installed where only the service is
-    from sfsc_training.errors import TrainingError
-
-    try:
-        size = gpu_training.WHOLE if device == "cuda" else gpu_training.TOY
-        return gpu_training.training(device, size, repeats)
-    except (TrainingError, RuntimeError) as error:
-        sys.exit(f"gpu.py: {error}")
+            size = gpu_training.WHOLE if device == "cuda" else gpu_training.TOY
+            return gpu_training.training(device, size, repeats)
+        case _:
+            assert_never(part)
 
 
 def networks(bundle: Bundle, device: Device, repeats: int) -> list[Figure]:
     """Every width in every bucket on the device: cosine with the CPU's vectors, and images per second."""
+    from sfsc_bundle.runner import make_runner  # needs onnxruntime
+
     size = bundle.manifest.preprocessing
     shape = (max(BUCKETS), size.height, size.width, 3)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
@@ -94,6 +105,15 @@ def networks(bundle: Bundle, device: Device, repeats: int) -> list[Figure]:
 
 def index(dimension: int, device: Device, rows: int, repeats: int) -> list[Figure]:
     """The device's index against the CPU's: same neighbours, and how long a search takes."""
+    from sfsc_service.store.errors import StoreError  # needs faiss
+
+    try:
+        return _index(dimension, device, rows, repeats)
+    except StoreError as error:
+        raise RuntimeError(str(error)) from error
+
+
+def _index(dimension: int, device: Device, rows: int, repeats: int) -> list[Figure]:
     random = np.random.default_rng(0)
     vectors = unit(random.standard_normal((rows, dimension), dtype=np.float32))
     queries = unit(random.standard_normal((64, dimension), dtype=np.float32))
@@ -111,11 +131,21 @@ def index(dimension: int, device: Device, rows: int, repeats: int) -> list[Figur
     return figures
 
 
-def filled(vectors: Floats, device: Device) -> HostRows:
+def filled(vectors: Floats, device: Device) -> "HostRows":
     """An index with all rows."""
+    from sfsc_service.store.embedded.index.faiss_rows import make_index
+
     rows = make_index(vectors.shape[1], device, threads=2)
     rows.add(vectors)
     return rows
+
+
+def device_name(device: Device) -> str:
+    """What the device calls itself."""
+    if device == "cpu":
+        return device
+    words = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def unit(vectors: Floats) -> Floats:

@@ -1,7 +1,8 @@
 """The training side of gpu.py: what a step costs on the device, and whether bfloat16 costs accuracy.
 
 Steps of resnet18 and resnet50 at 128 pixels in both precisions against plain passes, and images per second; then
-a run on rendered vehicles in each precision, the same recipe, seed and steps, scored on other vehicles.
+a run of the first network on rendered vehicles in each precision, the same recipe, seed and steps, scored on other
+vehicles.
 """
 
 from collections.abc import Mapping
@@ -40,7 +41,7 @@ class Size:
 
 
 WHOLE = Size(
-    {"resnet18": {"backbone": "resnet18"}, "resnet50": {"backbone": "resnet50"}}, 128, 128, (2000, 200), 3000
+    {"resnet18": {"backbone": "resnet18"}, "resnet50": {"backbone": "resnet50"}}, 128, 128, (400, 100), 800
 )
 TOY = Size(
     {"toy": {"backbone": "resnet10t", "arguments": {"stem_type": "", "channels": [8, 8, 16, 16]}}},
@@ -68,8 +69,8 @@ def training(device: str, size: Size, repeats: int) -> list[Figure]:
             recipe = parse_recipe({"name": "step", **each.recipe, "optimiser": optimiser})
             figures += timing(each, recipe, repeats, device)
     with TemporaryDirectory() as place:
-        for name, network in size.networks.items():
-            figures += accuracy(name, network, device, size, Path(place))
+        name, network = next(iter(size.networks.items()))
+        figures += accuracy(name, network, device, size, Path(place))
     return figures
 
 
