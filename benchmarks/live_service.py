@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-__all__ = ["free_port", "launched", "profiled", "serving", "wait_ready"]
+__all__ = ["free_port", "launched", "profiled", "serving", "wait_idle", "wait_ready"]
 
 BIN = Path(sys.executable).parent
 COMMAND = (BIN / "sfsc",)
@@ -64,6 +64,22 @@ def launched(
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(60)
+
+
+def wait_idle(process: int, limit_s: float = 300) -> None:
+    """Wait until a service has done its work of a start, such as the check of its store: 10 s without CPU."""
+    deadline, quiet = time.monotonic() + limit_s, 0
+    used = _cpu_s(process)
+    while quiet < 10 and time.monotonic() < deadline:
+        time.sleep(1)
+        before, used = used, _cpu_s(process)
+        quiet = quiet + 1 if used - before < 0.05 else 0
+
+
+def _cpu_s(process: int) -> float:
+    """Seconds of CPU time that a process has used."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def wait_ready(

@@ -19,7 +19,7 @@ import faiss
 import numpy as np
 import orjson
 
-from live_service import launched
+from live_service import launched, wait_idle
 from load import post
 from result_file import Figure, write_result
 from sfsc_bundle.folder import open_bundle
@@ -133,7 +133,10 @@ def approximate(
 
 
 def over_http(folder: Path, queries: Float32, space: str, products_ms: dict[int, float]) -> list[Figure]:
-    """Answers a second to clients that send the next search as soon as they have an answer."""
+    """Answers a second to clients that send the next search as soon as they have an answer.
+
+    The service has checked its store and loaded the fields for filters by then.
+    """
     with tempfile.TemporaryDirectory() as work:
         bodies = []
         for number, query in enumerate(queries):
@@ -142,7 +145,8 @@ def over_http(folder: Path, queries: Float32, space: str, products_ms: dict[int,
             bodies.append(path)
         figures = []
         settings = {"SFSC_DATA": str(folder), "SFSC_LOG_LEVEL": "warning", "SFSC_QUEUE_MS": "20000"}
-        with launched(BUNDLE, Path(work), **settings) as (client, _):
+        with launched(BUNDLE, Path(work), **settings) as (client, process):
+            wait_idle(process)
             url = f"{client.base_url}/search"
             for clients in (1, *CLIENTS):
                 rate = post(url, bodies, SECONDS, kind="application/json", clients=clients).per_second

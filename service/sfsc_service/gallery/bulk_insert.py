@@ -18,8 +18,10 @@ from sfsc_service.store.protocol import Item, Outcome
 
 __all__ = ["FailedItem", "upsert_many"]
 
-WINDOW_ITEMS = 64
+WINDOW_IMAGES = 64
 WINDOW_BYTES = 32 * 2**20
+WINDOW_ITEMS = 1024
+"""Vectors need no network, and one transaction for many of them waits for the disk once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +43,17 @@ async def upsert_many(
     still be answered before the service ends.
     """
     window: list[NewItem | FailedItem] = []
-    size = 0
+    images = size = 0
     try:
         async for item in items:
             if not go_on():
                 problem = Problem("shutting_down", "the service is shutting down and takes no further items")
                 item = FailedItem(item.id, problem)
             window.append(item)
-            size += len(item.source) if isinstance(item, NewItem) and isinstance(item.source, bytes) else 0
-            if len(window) >= WINDOW_ITEMS or size >= WINDOW_BYTES:
-                full, window, size = window, [], 0
+            if isinstance(item, NewItem) and isinstance(item.source, bytes):
+                images, size = images + 1, size + len(item.source)
+            if images >= WINDOW_IMAGES or size >= WINDOW_BYTES or len(window) >= WINDOW_ITEMS:
+                full, window, images, size = window, [], 0, 0
                 for outcome in await _upsert_window(gallery, full):
                     yield outcome
     except BaseException as error:

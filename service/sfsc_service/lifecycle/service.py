@@ -134,6 +134,7 @@ def _open_store(settings: Settings, manifest: Manifest, metrics: Metrics) -> Sto
                 threads=settings.thread_count,
                 quantisation=None if settings.search == "exact" else settings.search,
                 filter_memory_bytes=settings.filter_memory_bytes,
+                nice=settings.nice,
             )
         case _:
             assert_never(settings.store)

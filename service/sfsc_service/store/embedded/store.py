@@ -104,7 +104,8 @@ class EmbeddedStore:
         observe: told of work in the background that was done, with its seconds; called by the store's threads.
         quantisation: of the vectors that approximate searches scan; None: every search is exact.
         approximate_rows: with fewer items, every search is exact.
-        filter_memory_bytes: about what the columns that filters are judged by may take.
+        filter_memory_bytes: about what the columns that filters are judged by may take; `nice`: added to the
+            niceness of the thread that loads them.
 
     Raises:
         StoreLockedError: another process has the folder open.
@@ -129,6 +130,7 @@ class EmbeddedStore:
         quantisation: Quantisation | None = None,
         approximate_rows: int = 50_000,
         filter_memory_bytes: int = 2**28,
+        nice: int = 0,
     ) -> None:
         self._folder = Path(folder)
         self._dimension = dimension
@@ -153,7 +155,7 @@ class EmbeddedStore:
                 self._approximate = ApproximateSearch(self._index, quantisation, threads, approximate_rows)
                 parts.callback(self._approximate.close)
             self._start_threads(parts, queue_timeout_s, seal_rows)
-            self._filters.start(wait=self._is_small)
+            self._filters.start(wait=self._is_small, nice=nice)
             parts.callback(self._filters.close)
             self._reads = Reads(
                 self._index, self._filters, self._readers, self._committer.commit_lock, self._damage

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sfsc_bundle.thread_priority import lower_priority
 from sfsc_service.store.embedded.changes import Int64
 from sfsc_service.store.embedded.damage import Damage
 from sfsc_service.store.embedded.index.vector_index import VectorIndex
@@ -95,6 +96,7 @@ class BackgroundCheck:
         self._reader.close()
 
     def _run(self) -> None:
+        lower_priority(19)  # only idle cores
         try:
             found = name_damaged_rows(self._reader, self._damage, lambda: self._closing)
             self._index.drop(found.damaged)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sfsc_bundle.thread_priority import lower_priority
 from sfsc_service.store.embedded.changes import Int64, Versions
 from sfsc_service.store.embedded.columns.table import ColumnTable, read_fields
 from sfsc_service.store.embedded.index.allowed import Allowed
@@ -39,17 +40,19 @@ class FilterIndex:
         self._lock = ReadWriteLock()
         self._table = ColumnTable(memory_bytes)
         self._loaded = self._failed = self._closing = False
-        self._loader = threading.Thread(target=self._load, name="sfsc-store-columns", daemon=True)
+        self._loader: threading.Thread | None = None
 
-    def start(self, *, wait: bool) -> None:
-        """Load the columns, in the background unless `wait` is set."""
+    def start(self, *, wait: bool, nice: int) -> None:
+        """Load the columns, in the background unless `wait` is set; `nice`: added to its niceness."""
+        self._loader = threading.Thread(target=self._load, args=(nice,), name="sfsc-store-columns", daemon=True)
         self._loader.start()
         if wait:
             self._loader.join()
 
     def close(self) -> None:
         self._closing = True
-        self._loader.join()
+        if self._loader is not None:
+            self._loader.join()
 
     @property
     def loaded(self) -> bool:
@@ -81,7 +84,8 @@ class FilterIndex:
             except Exception as error:
                 self._give_up(error)
 
-    def _load(self) -> None:
+    def _load(self, nice: int) -> None:
+        lower_priority(nice)  # as searches have, which it must not outrun
         began, last = time.monotonic(), 0
         try:
             while not (self._loaded or self._closing or self._failed):
