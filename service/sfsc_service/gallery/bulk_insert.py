@@ -50,8 +50,8 @@ async def upsert_many(
                 problem = Problem("shutting_down", "the service is shutting down and takes no further items")
                 item = FailedItem(item.id, problem)
             window.append(item)
-            if isinstance(item, NewItem) and isinstance(item.source, bytes):
-                images, size = images + 1, size + len(item.source)
+            image = _image_of(item)
+            images, size = images + (image is not None), size + len(image or b"")
             if images >= WINDOW_IMAGES or size >= WINDOW_BYTES or len(window) >= WINDOW_ITEMS:
                 full, window, images, size = window, [], 0, 0
                 for outcome in await _upsert_window(gallery, full):
@@ -62,6 +62,10 @@ async def upsert_many(
         raise
     for outcome in await _upsert_window(gallery, window):
         yield outcome
+
+
+def _image_of(item: NewItem | FailedItem) -> bytes | None:
+    return item.source if isinstance(item, NewItem) and isinstance(item.source, bytes) else None
 
 
 def _says_that_nobody_waits(error: BaseException) -> bool:
@@ -79,7 +83,11 @@ class _Prepared:
 
 async def _upsert_window(gallery: Gallery, window: list[NewItem | FailedItem]) -> list[UpsertedItem | FailedItem]:
     progress = WindowProgress()
-    entries = await asyncio.gather(*(_prepare(gallery, item, progress) for item in window))
+    images = (item for item in window if _image_of(item) is not None)
+    embedded = iter(await asyncio.gather(*(_prepare(gallery, item, progress) for item in images)))
+    entries = [
+        await _prepare(gallery, item, progress) if _image_of(item) is None else next(embedded) for item in window
+    ]
     committed = iter(await _commit(gallery, [entry.item for entry in entries if isinstance(entry, _Prepared)]))
     return [entry if isinstance(entry, FailedItem) else _outcome(entry, next(committed)) for entry in entries]
 

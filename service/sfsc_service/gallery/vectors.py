@@ -28,6 +28,10 @@ def unit_vector(sent: Sequence[float] | str, dimension: int, parameter: str = "v
         raise Problem(
             "dimension_mismatch", f"{parameter}: must have {dimension} numbers, found {len(values)}", parameter
         )
+    with np.errstate(over="ignore", invalid="ignore"):
+        square = float(np.dot(values, values))
+    if abs(square - 1.0) <= UNIT:  # as almost all are; the checks below take longer than that
+        return values.astype(np.float32)
     if not np.isfinite(values).all():
         at = int(np.flatnonzero(~np.isfinite(values))[0])
         raise Problem(

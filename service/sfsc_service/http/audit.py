@@ -2,6 +2,7 @@
 
 import ipaddress
 import logging
+from functools import lru_cache
 from types import TracebackType
 from typing import Self
 
@@ -39,19 +40,23 @@ class AuditedWrite:
 
 def log_write(request: Request, action: str, id: str | None, outcome: str) -> None:
     """Log one write."""
+    if not log.isEnabledFor(logging.INFO):
+        return
+    client = request.client
     log.info(
         "%s at %s: %s item %r: %s",
         caller_of(request).name,
-        _address(request),
+        _address("" if client is None else client.host),
         action,
         id,
         outcome,
     )
 
 
-def _address(request: Request) -> str:
+@lru_cache(64)
+def _address(host: str) -> str:
     """The caller's address, which a trusted proxy may have passed on from a header that the caller wrote."""
     try:
-        return str(ipaddress.ip_address("" if request.client is None else request.client.host))
+        return str(ipaddress.ip_address(host))
     except ValueError:
         return "an unknown address"
