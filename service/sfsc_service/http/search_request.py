@@ -14,7 +14,6 @@ from sfsc_service.gallery.hit_selection import Grouping, HitSelection
 from sfsc_service.http.query_source import budget_of, caller_vector, crop_of, refuse_budget, require_one
 from sfsc_service.http.responses import hits_json, query_json
 from sfsc_service.http.schemas import SearchOptions
-from sfsc_service.lifecycle.service import Service
 from sfsc_service.store.filters.operands import read_field
 from sfsc_service.store.protocol import MAX_PAGE
 
@@ -42,14 +41,13 @@ class SearchRequest:
         )
 
     async def run(
-        self, service: Service, collection: str, arrival: Arrival, used_ms: float = 0.0
+        self, gallery: Gallery, collection: str, arrival: Arrival, used_ms: float = 0.0
     ) -> tuple[Query, Found[bytes]]:
-        """The query and its hits in a collection, as JSON.
+        """The query and its hits in the gallery of a collection, as JSON.
 
         Args:
             used_ms: what has passed of the caller's deadline before `arrival`.
         """
-        gallery = service.collections.gallery(collection)
         query = await self._query(gallery, arrival, used_ms)
         options, selection = self._options, self._selection
         render = partial(hits_json, collection=collection, encoding=options.encoding, grouping=selection.grouping)
