@@ -45,9 +45,13 @@ class EmbeddedStores:
 
     def names(self) -> list[str]:
         try:
-            return collection_names(self._folder)
+            found = collection_names(self._folder)
+            others = {path.name for path in (self._folder / COLLECTIONS).glob("[!.]*")}.difference(found[1:])
         except OSError as error:
             raise StoreFailedError(f"the collections cannot be listed: {error}") from error
+        for name in sorted(others):
+            _log.warning("%s/%s is left alone: it is no folder with the name of a collection", COLLECTIONS, name)
+        return found
 
     def open(self, name: str, space: str, dimension: int, compatible_with: Collection[str]) -> Store:
         folder = collection_folder(self._folder, name)

@@ -37,7 +37,7 @@ def test_a_collection_is_a_data_folder_of_its_own(tmp_path: Path) -> None:
     EmbeddedStore(tmp_path, SPACE, DIMENSION).close()
 
 
-def test_names_that_are_none_are_left_alone(tmp_path: Path) -> None:
+def test_names_that_are_none_are_left_alone_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("lost+found", "default", "cars.bak", "-x"):
         (tmp_path / COLLECTIONS / name).mkdir(parents=True)
     (tmp_path / COLLECTIONS / "file").touch()
@@ -45,6 +45,7 @@ def test_names_that_are_none_are_left_alone(tmp_path: Path) -> None:
     assert list(stores.by_name) == ["default"]
     stores.close()
     assert len(list((tmp_path / COLLECTIONS).iterdir())) == 5
+    assert "collections/cars.bak is left alone" in caplog.text
 
 
 def fail(*_: Any) -> None:
