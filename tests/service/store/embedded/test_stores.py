@@ -1,7 +1,9 @@
 """The collections in one data folder: made, removed and found, whatever fails in between."""
 
 import logging
+import os
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +125,15 @@ def test_a_collection_of_another_space_is_named_and_nothing_stays_open(
         opened(tmp_path)
     EmbeddedStore(tmp_path, SPACE, DIMENSION).close()
     assert (tmp_path / COLLECTIONS / "cars" / DATABASE).exists()
+
+
+def test_what_a_collection_costs_is_as_documented(tmp_path: Path) -> None:
+    stores = opened(tmp_path)
+    threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    for n in range(4):
+        assert stores.create(f"c{n}", 9)
+        stores.by_name[f"c{n}"].upsert([make_item("x")])
+    assert threading.active_count() - threads <= 4 * 2
+    assert len(os.listdir("/proc/self/fd")) - files <= 4 * 12
+    stores.close()
+    assert threading.active_count() <= threads
