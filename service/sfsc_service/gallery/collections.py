@@ -74,9 +74,10 @@ class Collections:
         """
         async with self._turn:
             created = await self._stages.writers.run(self._stores.create, name, self._settings.max_collections)
-            if created:
+            if name not in self._galleries:
                 self._galleries[name] = self._gallery(self._stores.by_name[name])
-                log.info("made the collection %s", name)
+        if created:
+            log.info("made the collection %s", name)
         return created
 
     async def delete(self, name: str) -> None:

@@ -34,7 +34,7 @@ FIRST_MS = 1.0
 
 
 class Wanted(NamedTuple):
-    """For how many hits which store is searched, whether exactly, and whether hits have their vectors."""
+    """How many hits a search is for, in which store, whether it must be exact, and whether hits have vectors."""
 
     k: int
     store: Store

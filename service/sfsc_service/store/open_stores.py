@@ -88,7 +88,7 @@ class OpenStores:
     def remove(self, name: str) -> None:
         """Finish the calls under way in a store, close it and delete all that it holds.
 
-        Raises StoreFailedError: it could not be deleted; it is not open any more, and the next start opens it.
+        Raises StoreFailedError: it could not be deleted. It is closed until `create` or a start opens it.
         """
         with self._changing:
             rest = dict(self._open)
