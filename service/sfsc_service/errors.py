@@ -3,8 +3,9 @@
 StartError       the service cannot start with these settings; the command prints the message and exits with 1
 Problem          a request is refused; `code` is stable and stands in the answer
     the request is wrong      invalid_parameter invalid_json invalid_request unknown_width unknown_space
-                              unknown_model contradictory_limits not_found item_not_found method_not_allowed
-                              unsupported_media_type head_too_large body_too_large body_stalled
+                              unknown_model contradictory_limits not_found item_not_found
+                              collection_not_found method_not_allowed unsupported_media_type
+                              head_too_large body_too_large body_stalled
     the caller may not        key_missing key_unknown scope_missing quota_exceeded foreign_host foreign_origin
     the image is wrong        the codes of sfsc_bundle.errors.ImageError
     the store refuses         the codes of sfsc_service.store.errors
@@ -30,6 +31,7 @@ Code = Literal[
     "contradictory_limits",
     "not_found",
     "item_not_found",
+    "collection_not_found",
     "method_not_allowed",
     "unsupported_media_type",
     "head_too_large",
@@ -46,6 +48,7 @@ Code = Literal[
     "image_too_many_pixels",
     "image_damaged",
     "crop_outside",
+    "collection_invalid",
     "id_invalid",
     "space_mismatch",
     "dimension_mismatch",
@@ -87,6 +90,7 @@ STATUS: dict[Code, tuple[int, str]] = {
     "contradictory_limits": (422, "The limits contradict each other"),
     "not_found": (404, "Nothing exists at this address"),
     "item_not_found": (404, "The gallery has no such item"),
+    "collection_not_found": (404, "The service has no such collection"),
     "method_not_allowed": (405, "The method is not allowed here"),
     "unsupported_media_type": (415, "The body's media type is not accepted here"),
     "head_too_large": (431, "The request's head is too large"),
@@ -103,6 +107,7 @@ STATUS: dict[Code, tuple[int, str]] = {
     "image_too_many_pixels": (413, "The image has too many pixels"),
     "image_damaged": (422, "The image is damaged"),
     "crop_outside": (422, "The crop is not within the image"),
+    "collection_invalid": (422, "The name of the collection breaks a rule"),
     "id_invalid": (422, "The id breaks a rule"),
     "space_mismatch": (422, "The gallery does not hold this embedding space"),
     "dimension_mismatch": (422, "The vector has another dimension than the gallery"),

@@ -61,7 +61,6 @@ class Metrics:
             self.cost_ratio,
             self.failed_batches,
             self.searches,
-            self.items,
         )
         for width in manifest.widths:
             self.embeddings.labels(width, "requested")
@@ -81,11 +80,12 @@ class Metrics:
         """The label of a width: "other" where the bundle lacks it, because callers bring vectors of any width."""
         return width if width in self._widths else "other"
 
-    def set_items(self, composition: Mapping[str, int]) -> None:
-        """Set the number of items per width, as the gallery counts them."""
+    def set_items(self, compositions: Mapping[str, Mapping[str, int]]) -> None:
+        """Set the number of items per width in every collection."""
         self.items.clear()
-        for width, count in composition.items():
-            self.items.labels(self.width_label(width)).inc(count)
+        for collection, composition in compositions.items():
+            for width, count in composition.items():
+                self.items.labels(collection, self.width_label(width)).inc(count)
 
     def set_quality(self, quality: Quality, measured: datetime | None) -> None:
         """Set the quality in force; `measured`: when it was measured on the gallery, None for the bundle's own."""
@@ -206,8 +206,8 @@ class Metrics:
         )
         self.items = Gauge(
             "sfsc_gallery_items",
-            "Items in the gallery, by the width of their vector",
-            ["width"],
+            "Items, by their collection and the width of their vector",
+            ["collection", "width"],
             registry=registry,
         )
 
@@ -222,12 +222,12 @@ class Metrics:
         )
         self.store_rows = Gauge(
             "sfsc_store_rows",
-            "Vectors in the store: live, and dead ones, whose items were deleted or replaced",
+            "Vectors in the stores of all collections: live, and dead ones, whose items were deleted or replaced",
             ["state"],
             registry=registry,
         )
         self.store_log_bytes = Gauge(
-            "sfsc_store_log_bytes", "Bytes of the database's write-ahead log", registry=registry
+            "sfsc_store_log_bytes", "Bytes of the write-ahead logs of all databases", registry=registry
         )
         self.store_vector_files = Gauge(
             "sfsc_store_vector_files", "Files that hold the vectors: segments and logs", registry=registry

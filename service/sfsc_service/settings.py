@@ -207,6 +207,13 @@ class Settings(BaseSettings):
     max_k: int = setting(1024, "hits", "the largest k of a search", ge=1, le=1_000_000)
     max_images: int = setting(64, "images", "the most images in one call of /embed", ge=1, le=10_000)
     max_items: int = setting(10_000, "items", "the most items in one bulk call", ge=1, le=1_000_000)
+    max_collections: int = setting(
+        16,
+        "collections",
+        "the most collections, `default` among them; each has files, threads and memory of its own",
+        ge=1,
+        le=1000,
+    )
     max_image_bytes: int = setting(20 * 2**20, "bytes", "the largest encoded image", ge=64, le=32 * 2**20)
     max_image_pixels: int = setting(
         64_000_000,
@@ -241,7 +248,8 @@ class Settings(BaseSettings):
     filter_memory_bytes: int = setting(
         256 * 2**20,
         "bytes",
-        "memory that fields of metadata may take, for quick filters; the database is asked about one without room",
+        "memory that fields of metadata may take in each collection, for quick filters; the database is asked "
+        "about one without room",
         ge=2**20,
         le=2**40,
     )

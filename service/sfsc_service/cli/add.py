@@ -7,7 +7,7 @@ from pydantic_settings import CliPositionalArg, CliToggleFlag
 from rich.console import Console
 
 from sfsc_service.cli.image_files import ORIGIN, ImageFiles, find_images, origin_of
-from sfsc_service.cli.remote import ServiceCommand
+from sfsc_service.cli.remote import GalleryCommand
 from sfsc_service.cli.upload import UploadReport, upload
 from sfsc_service.client import Client
 from sfsc_service.errors import StartError
@@ -16,7 +16,7 @@ from sfsc_service.settings import Width, setting
 __all__ = ["Add"]
 
 
-class Add(ServiceCommand):
+class Add(GalleryCommand):
     """Add the images of a folder or a CSV file to the gallery of a running service.
 
     An image's id is its path relative to the folder, and the folder that it lies in is its metadata `identity`.

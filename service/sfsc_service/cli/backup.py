@@ -17,6 +17,8 @@ __all__ = ["Backup"]
 class Backup(PrintingCommand):
     """Copy the data folder of a service, which may run: items, vectors and images as they are at one moment.
 
+    Collections are copied one after the other.
+
     On the same file system, images and segments are hard links, which take no space of their own.
 
     example: sfsc backup data backups/monday
@@ -30,6 +32,8 @@ class Backup(PrintingCommand):
         with storage_errors(), counting(Console(stderr=True), "images") as progress:
             copied = copy_folder(self.data, self.target, progress)
         if self.as_json:
-            self.print_json({"items": copied.items, "images": copied.images, "to": str(self.target)})
+            self.print_json({**copied._asdict(), "to": str(self.target)})
         else:
-            print(f"{copied.items} items and {copied.images} images are in {self.target}")
+            what = f"{copied.items} items and {copied.images} images"
+            of = f" of {copied.collections} collections" if copied.collections > 1 else ""
+            print(f"{what}{of} are in {self.target}")

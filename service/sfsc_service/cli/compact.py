@@ -24,9 +24,10 @@ class Compact(PrintingCommand):
 
     def run(self) -> None:
         """Compact. Raises StoreError."""
-        with storage_errors(), locked(self.data):
-            found = compact_folder(self.data)
+        with storage_errors(), locked(self.data) as folders:
+            found = [compact_folder(folder) for folder in folders.values()]
+        before, after = sum(one.before for one in found), sum(one.after for one in found)
         if self.as_json:
-            self.print_json({"bytes_before": found.before, "bytes_after": found.after})
+            self.print_json({"bytes_before": before, "bytes_after": after})
         else:
-            print(f"database and vectors have {found.after} bytes, before {found.before}")
+            print(f"database and vectors have {after} bytes, before {before}")

@@ -1,12 +1,12 @@
 """`sfsc count`: how many items the gallery of a running service holds."""
 
-from sfsc_service.cli.remote import JsonObject, ServiceCommand, parsed
+from sfsc_service.cli.remote import GalleryCommand, JsonObject, parsed
 from sfsc_service.settings import setting
 
 __all__ = ["Count"]
 
 
-class Count(ServiceCommand):
+class Count(GalleryCommand):
     """Count the items in the gallery of a running service, in all and by the width that embedded them.
 
     example: sfsc count
@@ -21,7 +21,10 @@ class Count(ServiceCommand):
             if self.filter is not None:
                 self._print_matching(client.count(filter=parsed(self.filter)))
                 return
-            gallery = client.widths()["gallery"]
+            if self.collection is None:
+                gallery = client.widths()["gallery"]
+            else:
+                gallery = dict(client.collection(self.collection))
         if self.as_json:
             self.print_json(gallery)
             return

@@ -1,12 +1,12 @@
 """`sfsc duplicates`: pairs of items of a running service that are near to each other."""
 
-from sfsc_service.cli.remote import JsonObject, ServiceCommand, parsed
+from sfsc_service.cli.remote import GalleryCommand, JsonObject, parsed
 from sfsc_service.settings import setting
 
 __all__ = ["Duplicates"]
 
 
-class Duplicates(ServiceCommand):
+class Duplicates(GalleryCommand):
     """Find pairs of items in the gallery of a running service that look alike.
 
     Every item is searched with, so this takes as long as so many searches.

@@ -2,7 +2,7 @@
 
 import importlib.util
 from collections.abc import Collection, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from sfsc_service.errors import StartError
@@ -11,27 +11,29 @@ from sfsc_service.store.embedded.lock import FolderLock
 from sfsc_service.store.embedded.opening import DATABASE
 from sfsc_service.store.embedded.sqlite.schema import DatabaseError
 from sfsc_service.store.embedded.store import EmbeddedStore
+from sfsc_service.store.embedded.stores import collection_folder, collection_names
 from sfsc_service.store.errors import DatabaseLostError, FolderMismatchError, StoreFailedError
 
 __all__ = ["check_pyarrow", "locked", "opened", "storage_errors"]
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep every other process from opening the store of a folder.
+def locked(data: Path) -> Iterator[dict[str, Path]]:
+    """Keep every other process from opening the stores of a data folder; the folders of its collections.
 
     Raises:
         StoreLockedError: one has it open.
         DatabaseLostError: there is no store.
     """
-    if not (folder / DATABASE).is_file():
-        raise DatabaseLostError(f"folder: {folder} must hold a gallery; found no {DATABASE} in it")
-    lock = FolderLock(folder)
-    try:
-        lock.hold(folder / DATABASE)
-        yield
-    finally:
-        lock.release()
+    folders = {name: collection_folder(data, name) for name in collection_names(data)}
+    with ExitStack() as locks:
+        for folder in folders.values():
+            if not (folder / DATABASE).is_file():
+                raise DatabaseLostError(f"folder: {folder} must hold a gallery; found no {DATABASE} in it")
+            lock = FolderLock(folder)
+            locks.callback(lock.release)
+            lock.hold(folder / DATABASE)
+        yield folders
 
 
 @contextmanager

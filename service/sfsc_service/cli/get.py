@@ -6,14 +6,14 @@ from pathlib import Path
 from pydantic_settings import CliPositionalArg
 from rich.console import Console
 
-from sfsc_service.cli.remote import ServiceCommand
+from sfsc_service.cli.remote import GalleryCommand
 from sfsc_service.errors import StartError
 from sfsc_service.settings import setting
 
 __all__ = ["Get"]
 
 
-class Get(ServiceCommand):
+class Get(GalleryCommand):
     """Show one item of a running service; with --image, write its image to a file.
 
     example: sfsc get cat/1.jpg

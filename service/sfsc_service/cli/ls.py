@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from sfsc_service.cli.remote import JsonObject, ServiceCommand, parsed
+from sfsc_service.cli.remote import GalleryCommand, JsonObject, parsed
 from sfsc_service.settings import setting
 
 __all__ = ["List"]
@@ -15,7 +15,7 @@ __all__ = ["List"]
 PAGE = 1000
 
 
-class List(ServiceCommand):
+class List(GalleryCommand):
     """List the items in the gallery of a running service, in the order of their ids.
 
     example: sfsc ls

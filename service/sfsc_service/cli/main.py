@@ -43,6 +43,7 @@ COMMANDS = {
     "count": "count:Count",
     "widths": "widths:Widths",
     "quality": "quality:Quality",
+    "collections": "collections:CollectionList",
 }
 """Module and class of each command; only the one that runs is imported, because all of them take half a second."""
 INTERRUPTED = 130

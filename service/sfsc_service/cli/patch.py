@@ -2,13 +2,13 @@
 
 from pydantic_settings import CliPositionalArg
 
-from sfsc_service.cli.remote import JsonObject, ServiceCommand, parsed
+from sfsc_service.cli.remote import GalleryCommand, JsonObject, parsed
 from sfsc_service.settings import setting
 
 __all__ = ["Patch"]
 
 
-class Patch(ServiceCommand):
+class Patch(GalleryCommand):
     """Change the metadata of an item of a running service; its image and its vector stay as they are.
 
     Members of METADATA replace those of the item, and remove them where they are null.

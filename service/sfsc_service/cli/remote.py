@@ -9,7 +9,7 @@ from sfsc_service.cli.printing import PrintingCommand
 from sfsc_service.client import Client
 from sfsc_service.settings import setting
 
-__all__ = ["JsonObject", "ServiceCommand", "parsed"]
+__all__ = ["GalleryCommand", "JsonObject", "ServiceCommand", "parsed"]
 
 
 def parsed(text: str | None) -> dict[str, Any] | None:
@@ -44,3 +44,13 @@ class ServiceCommand(PrintingCommand):
     def client(self) -> Client:
         """A client of the service; to be closed."""
         return Client(self.url)
+
+
+class GalleryCommand(ServiceCommand):
+    """The options of every command that is about one gallery of a running service."""
+
+    collection: str | None = setting(None, "name", "the collection whose items are meant; unset: default")
+
+    def client(self) -> Client:
+        """A client of the service, for the collection; to be closed."""
+        return Client(self.url, collection=self.collection)

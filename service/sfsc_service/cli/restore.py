@@ -11,6 +11,7 @@ from sfsc_service.cli.printing import PrintingCommand
 from sfsc_service.settings import setting
 from sfsc_service.store.embedded.backup import check_target, copy_folder
 from sfsc_service.store.embedded.check import check_folder
+from sfsc_service.store.embedded.stores import collection_folder, collection_names
 from sfsc_service.store.errors import StoreFailedError
 
 __all__ = ["Restore"]
@@ -30,13 +31,16 @@ class Restore(PrintingCommand):
         with storage_errors():
             check_target(self.data)
             with counting(Console(stderr=True), "checked") as progress:
-                report = check_folder(self.backup, progress)
-            if not report.whole:
+                folders = [collection_folder(self.backup, name) for name in collection_names(self.backup)]
+                whole = all(check_folder(folder, progress).whole for folder in folders)
+            if not whole:
                 raise StoreFailedError(
                     f"{self.backup} is damaged and was not restored; `sfsc check {self.backup}` says what is"
                 )
             copied = copy_folder(self.backup, self.data)
         if self.as_json:
-            self.print_json({"items": copied.items, "images": copied.images, "to": str(self.data)})
+            self.print_json({**copied._asdict(), "to": str(self.data)})
         else:
-            print(f"{copied.items} items and {copied.images} images are in {self.data}")
+            what = f"{copied.items} items and {copied.images} images"
+            of = f" of {copied.collections} collections" if copied.collections > 1 else ""
+            print(f"{what}{of} are in {self.data}")

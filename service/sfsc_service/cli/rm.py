@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import model_validator
 from pydantic_settings import CliPositionalArg
 
-from sfsc_service.cli.remote import JsonObject, ServiceCommand, parsed
+from sfsc_service.cli.remote import GalleryCommand, JsonObject, parsed
 from sfsc_service.client import Client
 from sfsc_service.settings import setting
 
@@ -14,7 +14,7 @@ __all__ = ["Remove"]
 MAX_IDS = 1000
 
 
-class Remove(ServiceCommand):
+class Remove(GalleryCommand):
     """Remove items by their ids, or all that meet a filter, from the gallery of a running service.
 
     example: sfsc rm cat/1.jpg

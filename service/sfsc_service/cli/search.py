@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from sfsc_service.cli.hits_page import write_page
-from sfsc_service.cli.remote import JsonObject, ServiceCommand, parsed
+from sfsc_service.cli.remote import GalleryCommand, JsonObject, parsed
 from sfsc_service.client import Client
 from sfsc_service.client.answers import SearchAnswer
 from sfsc_service.client.arguments import HitArguments
@@ -22,7 +22,7 @@ from sfsc_service.settings import Width, setting
 __all__ = ["Search"]
 
 
-class Search(ServiceCommand):
+class Search(GalleryCommand):
     """Search the gallery of a running service with an image, or with one of its items.
 
     QUERY is the path of an image where such a file exists, and else the id of an item.

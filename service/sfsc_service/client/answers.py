@@ -3,10 +3,15 @@
 Fields are those of http/response_schemas.py (a test compares them); the service may add further ones.
 """
 
+from collections.abc import Callable
 from typing import Any, NotRequired, TypedDict
+
+import httpx
 
 __all__ = [
     "BulkItemAnswer",
+    "CollectionAnswer",
+    "DeletedAnswer",
     "EmbedAnswer",
     "EmbeddingAnswer",
     "HitAnswer",
@@ -19,6 +24,7 @@ __all__ = [
     "SearchResultAnswer",
     "WidthAnswer",
     "WidthsAnswer",
+    "answer_reader",
 ]
 
 
@@ -139,6 +145,15 @@ class DeletedAnswer(TypedDict):
     remaining: int
 
 
+class CollectionAnswer(TypedDict):
+    """A collection, and how many items it has; `approximate` is None where every search in it is exact."""
+
+    name: str
+    items: int
+    widths: dict[str, int]
+    approximate: dict[str, Any] | None
+
+
 class QualityAnswer(TypedDict):
     """How well each width searches; `measured` is None where the bundle is the source."""
 
@@ -167,3 +182,15 @@ class WidthsAnswer(TypedDict):
     heal: dict[str, Any]
     demo_load: bool
     limits: dict[str, int]
+
+
+def answer_reader(kind: Any) -> Callable[[httpx.Response], Any]:
+    """How to read an answer of one of these kinds; another program's JSON is refused."""
+
+    def read(response: httpx.Response) -> Any:
+        document = response.json()
+        if not isinstance(document, dict) or not kind.__required_keys__ <= document.keys():
+            raise ValueError("not the answer of this service")
+        return document
+
+    return read

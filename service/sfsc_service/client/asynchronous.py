@@ -32,10 +32,11 @@ class AsyncClient(Routes):
         *,
         embed_with: str | PathLike[str] | None = None,
         width: str | float | None = None,
+        collection: str | None = None,
         api_key: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._device = device_embedder(embed_with, width)
+        self._device, self._collection = device_embedder(embed_with, width), collection
         self._http = httpx.AsyncClient(
             base_url=base_url,
             timeout=timeout_s,
@@ -101,6 +102,6 @@ class AsyncClient(Routes):
 
     async def _try(self, call: Call[T]) -> CallOutcome:
         try:
-            return await self._http.send(call.request(self._http))
+            return await self._http.send(call.request(self._http, self._collection))
         except httpx.TransportError as error:
             return error

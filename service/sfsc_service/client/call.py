@@ -8,6 +8,7 @@ import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
+from urllib.parse import quote
 
 import httpx
 
@@ -24,11 +25,15 @@ __all__ = [
     "Steps",
     "Stream",
     "next_call",
+    "quoted",
 ]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 S = TypeVar("S")
+
+OF_A_GALLERY = ("/items", "/search")
+"""How the paths of calls begin that are there for every collection."""
 
 Repeat = Literal["always", "if refused", "never"]
 """When a call may be sent again; `always` includes lost connections, `if refused` means that nothing was done."""
@@ -46,11 +51,14 @@ class Call(Generic[T]):
     media_type: str | None = None
     repeat: Repeat = "always"
 
-    def request(self, client: httpx.Client | httpx.AsyncClient) -> httpx.Request:
-        """The request, relative to a client's base URL."""
+    def request(self, client: httpx.Client | httpx.AsyncClient, collection: str | None) -> httpx.Request:
+        """The request, relative to a client's base URL; one to a gallery is about this collection."""
+        path = self.path
+        if collection is not None and path.startswith(OF_A_GALLERY):
+            path = f"/collections/{quoted(collection)}{path}"
         headers = {} if self.media_type is None else {"Content-Type": self.media_type}
         params = dict(self.params) or None
-        return client.build_request(self.method, self.path, params=params, content=self.content, headers=headers)
+        return client.build_request(self.method, path, params=params, content=self.content, headers=headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +168,15 @@ class Pipeline(_Iterating[P, T, Iterator[Call[Batch[T]]]]):
 
     def _begin(self, client: Any, prepared: Iterator[Call[Batch[T]]]) -> Any:
         return client.pipe(prepared)
+
+
+def quoted(segment: str) -> str:
+    """A part of a path, percent-encoded.
+
+    Refusing it is up to the service, also if it is not UTF-8, or is one of the two that an address would swallow.
+    """
+    found = quote(segment, safe="", errors="surrogatepass")
+    return found.replace(".", "%2E") if segment in (".", "..") else found
 
 
 def next_call(steps: Steps[T], previous: Batch[T] | None) -> Call[Batch[T]] | None:

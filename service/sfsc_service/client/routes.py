@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, cast
-from urllib.parse import quote
 
 import httpx
 
@@ -24,6 +23,7 @@ from sfsc_service.client.answers import (
     SearchAnswer,
     SearchResultAnswer,
     WidthsAnswer,
+    answer_reader,
 )
 from sfsc_service.client.arguments import (
     BudgetArguments,
@@ -33,7 +33,19 @@ from sfsc_service.client.arguments import (
     VectorArguments,
     split_search,
 )
-from sfsc_service.client.call import Answered, Batch, Call, Pipeline, Prepared, Repeat, Route, Steps, Stream
+from sfsc_service.client.call import (
+    Answered,
+    Batch,
+    Call,
+    Pipeline,
+    Prepared,
+    Repeat,
+    Route,
+    Steps,
+    Stream,
+    quoted,
+)
+from sfsc_service.client.collections import CollectionRoutes
 from sfsc_service.client.images import ImageSource, as_base64, encoded
 
 if TYPE_CHECKING:
@@ -52,7 +64,7 @@ AS_JSON = ("filter", "metadata", "exclude")
 """Options that travel as JSON where the others travel as text."""
 
 
-class Routes:
+class Routes(CollectionRoutes):
     """The methods of both clients.
 
     An image is encoded bytes, the path of a file, or an image of Pillow's. Options are those of docs/api.md; one
@@ -78,8 +90,8 @@ class Routes:
             return Answered(self._device.answer(images, given))
         if several:
             document = {"image": [as_base64(one) for one in images], **_members(given)}
-            return _json("POST", "/embed", document, _answer(EmbedAnswer))
-        return _image("POST", "/embed", images[0], given, _answer(EmbedAnswer))
+            return _json("POST", "/embed", document, answer_reader(EmbedAnswer))
+        return _image("POST", "/embed", images[0], given, answer_reader(EmbedAnswer))
 
     @Route
     def search(
@@ -94,7 +106,7 @@ class Routes:
         """Search with one of: an image, an item's id, a vector (with its `width` and `space`)."""
         embedding, hits = split_search(options)
         further = {"id": id, "vector": vector, "filter": filter, **hits}
-        return self._with_image("POST", "/search", image, embedding, further, _answer(SearchAnswer))
+        return self._with_image("POST", "/search", image, embedding, further, answer_reader(SearchAnswer))
 
     @Pipeline
     def search_many(
@@ -141,7 +153,7 @@ class Routes:
     ) -> Prepared[PutAnswer]:
         """Insert or replace an item, from an image or a vector (with its `width` and `space`)."""
         further = {"vector": vector, "metadata": metadata}
-        return self._with_image("PUT", _path(id), image, options, further, _answer(PutAnswer))
+        return self._with_image("PUT", _path(id), image, options, further, answer_reader(PutAnswer))
 
     @Pipeline
     def put_many(
@@ -181,7 +193,7 @@ class Routes:
     @Route
     def get(self, id: str, *, vectors: bool = False) -> Prepared[ItemAnswer]:
         """One item, with its embedding if `vectors` is set."""
-        return _get(_path(id), _answer(ItemAnswer), {"vectors": vectors})
+        return _get(_path(id), answer_reader(ItemAnswer), {"vectors": vectors})
 
     @Route
     def image(self, id: str) -> Prepared[bytes]:
@@ -201,7 +213,7 @@ class Routes:
     @Route
     def patch(self, id: str, metadata: Mapping[str, Any]) -> Prepared[ItemAnswer]:
         """Merge into an item's metadata; members that are None are removed. Returns the item as it is then."""
-        return _json("PATCH", _path(id), {"metadata": metadata}, _answer(ItemAnswer))
+        return _json("PATCH", _path(id), {"metadata": metadata}, answer_reader(ItemAnswer))
 
     @Route
     def delete(self, id: str) -> Prepared[None]:
@@ -218,34 +230,34 @@ class Routes:
     def delete_matching(self, filter: Mapping[str, Any], *, limit: int = 1000) -> Prepared[DeletedAnswer]:
         """Remove at most `limit` items that meet a filter."""
         params = _texts({"filter": filter, "limit": limit})
-        return Call("DELETE", "/items", _answer(DeletedAnswer), params, repeat="if refused")
+        return Call("DELETE", "/items", answer_reader(DeletedAnswer), params, repeat="if refused")
 
     @Route
     def delete_many(self, ids: Sequence[str]) -> Prepared[DeletedAnswer]:
         """Remove at most 1,000 items by their ids; those that are not there are passed over."""
         content = json.dumps({"ids": list(ids)}).encode()
-        read = _answer(DeletedAnswer)
+        read = answer_reader(DeletedAnswer)
         return Call("DELETE", "/items", read, {}, content, "application/json", repeat="if refused")
 
     @Route
     def widths(self) -> Prepared[WidthsAnswer]:
         """The widths that the service offers, what they cost, and what the gallery is made of."""
-        return _get("/widths", _answer(WidthsAnswer), {})
+        return _get("/widths", answer_reader(WidthsAnswer), {})
 
     @Route
     def quality(self) -> Prepared[QualityAnswer]:
         """How well each width searches, by the bundle or measured on the gallery's own images."""
-        return _get("/quality", _answer(QualityAnswer), {})
+        return _get("/quality", answer_reader(QualityAnswer), {})
 
     @Route
     def measure_quality(self, *, field: str | None = None) -> Prepared[QualityAnswer]:
         """Ask for a measurement on the gallery's own images; `field` of the metadata names what they show."""
-        return Call("POST", "/quality", _answer(QualityAnswer), _without_none({"field": field}))
+        return Call("POST", "/quality", answer_reader(QualityAnswer), _without_none({"field": field}))
 
     @Route
     def forget_quality(self) -> Prepared[QualityAnswer]:
         """Forget what was measured."""
-        return Call("DELETE", "/quality", _answer(QualityAnswer))
+        return Call("DELETE", "/quality", answer_reader(QualityAnswer))
 
     def _with_image(
         self,
@@ -343,18 +355,6 @@ def _lines_call(path: str, lines: list[bytes], repeat: Repeat) -> Call[Batch[Any
     return Call("POST", path, _results, {}, b"".join(lines), "application/x-ndjson", repeat)
 
 
-def _answer(kind: Any) -> Callable[[httpx.Response], Any]:
-    """How to read an answer of one of the kinds of answers.py; another program's JSON is refused."""
-
-    def read(response: httpx.Response) -> Any:
-        document = response.json()
-        if not isinstance(document, dict) or not kind.__required_keys__ <= document.keys():
-            raise ValueError("not the answer of this service")
-        return document
-
-    return read
-
-
 def _page(response: httpx.Response) -> Batch[ItemAnswer]:
     document = response.json()
     return Batch(document["items"], document["next"])
@@ -395,6 +395,4 @@ def _without_none(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _path(id: str) -> str:
-    # Refusing an id is up to the service, also one that is not UTF-8 or that an address would swallow.
-    quoted = quote(id, safe="", errors="surrogatepass")
-    return f"/items/{quoted.replace('.', '%2E') if id in ('.', '..') else quoted}"
+    return f"/items/{quoted(id)}"

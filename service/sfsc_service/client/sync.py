@@ -28,6 +28,7 @@ class Client(Routes):
         timeout_s: of one call.
         embed_with: a bundle's folder; images are then embedded on this device, and only vectors are sent.
         width: the width to embed with on this device.
+        collection: the one that calls about items and searches are about; None: `default`.
         api_key: sent with every call; None: what the variable SFSC_API_KEY holds, if anything.
         transport: how requests travel, where not over a connection of httpx's own.
     """
@@ -39,10 +40,11 @@ class Client(Routes):
         *,
         embed_with: str | PathLike[str] | None = None,
         width: str | float | None = None,
+        collection: str | None = None,
         api_key: str | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._device = device_embedder(embed_with, width)
+        self._device, self._collection = device_embedder(embed_with, width), collection
         self._http = httpx.Client(
             base_url=base_url,
             timeout=timeout_s,
@@ -106,6 +108,6 @@ class Client(Routes):
 
     def _try(self, call: Call[T]) -> CallOutcome:
         try:
-            return self._http.send(call.request(self._http))
+            return self._http.send(call.request(self._http, self._collection))
         except httpx.TransportError as error:
             return error

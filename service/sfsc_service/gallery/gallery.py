@@ -8,8 +8,6 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from sfsc_bundle.crop import Crop
-from sfsc_service.engine.blocking_calls import BlockingCalls
-from sfsc_service.engine.bounded_stage import BoundedStage
 from sfsc_service.engine.embedder import Arrival, EmbeddedImage, Embedder
 from sfsc_service.engine.networks import Vector
 from sfsc_service.engine.policy import Budget, Reason
@@ -18,7 +16,8 @@ from sfsc_service.errors import Problem
 from sfsc_service.gallery.grouped_search import grouped_hits
 from sfsc_service.gallery.hit_selection import HitSelection
 from sfsc_service.gallery.near_duplicates import DuplicatesPage, NearDuplicates
-from sfsc_service.gallery.search_stage import SearchStage, Wanted
+from sfsc_service.gallery.search_stage import Wanted
+from sfsc_service.gallery.stages import GalleryStages
 from sfsc_service.gallery.vectors import unit_vector
 from sfsc_service.metrics import Metrics
 from sfsc_service.settings import Settings
@@ -27,7 +26,6 @@ from sfsc_service.store.protocol import (
     ApproximateStatus,
     EncodedImage,
     Filter,
-    Float32,
     Hit,
     Item,
     Outcome,
@@ -40,14 +38,6 @@ from sfsc_service.store.protocol import (
 __all__ = ["ClientVector", "Found", "Gallery", "NewItem", "Query", "UpsertedItem"]
 
 T = TypeVar("T")
-
-FILTERED = 2
-"""Threads for searches with a filter: a short one should not wait for a long one."""
-PARALLEL_COMMITS = 16
-CLOSE_S = 1.0
-"""Seconds that closing waits for searches; by then, requests that were to be answered have been."""
-READERS = 2
-"""Threads that look up items, which takes well under a millisecond each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,23 +102,15 @@ class Found(Generic[T]):
 
 
 class Gallery:
-    """The store behind the networks. Every method raises Problem, ImageError or StoreError."""
+    """One store behind the networks. Every method raises Problem, ImageError or StoreError."""
 
-    def __init__(self, store: Store, embedder: Embedder, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self, store: Store, embedder: Embedder, stages: GalleryStages, settings: Settings, metrics: Metrics
+    ) -> None:
         self._store, self._embedder, self._metrics = store, embedder, metrics
         self._slo_ms = settings.slo_ms
-        self._searches = SearchStage(
-            self._search_many, settings.queue_ms, settings.nice, metrics.search_batch.observe
-        )
-        # Filters may cost a thousand times what other searches do, which so do not wait behind them.
-        self._filtered = BoundedStage("filter", FILTERED, settings.queue_ms, settings.nice)
-        # A call takes a second, and its caller makes the next one at once: so there is one at a time.
-        self._duplicates = BoundedStage("duplicates", 1, settings.queue_ms, settings.nice)
-        self._lookups = BoundedStage("lookup", READERS, settings.queue_ms)
-        self._writers = BlockingCalls("write", PARALLEL_COMMITS, 1024)
-        metrics.search_backlog.set_function(
-            lambda: max(self._searches.backlog_ms, self._filtered.backlog_ms) / 1000
-        )
+        self._searches, self._filtered, self._duplicates = stages.searches, stages.filtered, stages.duplicates
+        self._lookups, self._writers = stages.lookups, stages.writers
 
     def composition(self) -> dict[str, int]:
         """Items per width. Never waits."""
@@ -227,7 +209,7 @@ class Gallery:
             deadline = arrival.at + choice.deadline_ms / 1000
         with self._embedder.activity:
             if filter is None and selection.grouping is None:
-                wanted = Wanted(selection.fetched, exact, selection.vectors)
+                wanted = Wanted(selection.fetched, self._store, exact, selection.vectors)
                 answer, exact = await self._searches.run(
                     due, deadline, query.vector, wanted, lambda nearest: render(selection.choose(nearest))
                 )
@@ -291,19 +273,6 @@ class Gallery:
     async def delete_matching(self, filter: Filter, limit: int) -> list[str]:
         """Remove at most `limit` items that meet a filter; their ids."""
         return await self._writers.run(self._store.delete_matching, filter, limit)
-
-    def close(self) -> None:
-        """Finish what was accepted and close the store."""
-        self._searches.close(CLOSE_S)
-        for stage in (self._filtered, self._duplicates, self._lookups):
-            stage.close()
-        self._writers.close()
-        self._store.close()
-
-    def _search_many(self, vectors: Float32, wanted: Wanted) -> tuple[list[list[Hit]], bool]:
-        if wanted.exact:
-            return self._store.search(vectors, wanted.k, with_vectors=wanted.vectors), True
-        return self._store.search_approximately(vectors, wanted.k, with_vectors=wanted.vectors)
 
     def _filtered_hits(self, vector: Vector, selection: HitSelection, filter: Filter | None) -> list[Hit]:
         def nearest(among: Filter | None, count: int) -> list[Hit]:

@@ -12,6 +12,7 @@ Invariants:
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import Counter
@@ -24,7 +25,8 @@ from sfsc_service.engine.embedder import Embedder
 from sfsc_service.errors import Problem, StartError
 from sfsc_service.gallery.idle import IdleWork
 from sfsc_service.metrics import HEAL_OUTCOMES, HealOutcome, Metrics
-from sfsc_service.store.errors import StoreError
+from sfsc_service.store.errors import StoreClosedError, StoreError
+from sfsc_service.store.open_stores import OpenStores
 from sfsc_service.store.protocol import Store, StoredItem, VectorChange
 
 __all__ = ["HealProgress", "Healer", "check_heal_target"]
@@ -68,14 +70,16 @@ def check_heal_target(wanted: str, manifest: Manifest) -> None:
 
 
 class Healer:
-    """Heals the items of one store.
+    """Heals the items of all collections.
 
     Args:
         wanted: off, full, or the width to heal to.
     """
 
-    def __init__(self, store: Store, embedder: Embedder, idle: IdleWork, wanted: str, metrics: Metrics) -> None:
-        self._store, self._embedder, self._idle, self._metrics = store, embedder, idle, metrics
+    def __init__(
+        self, stores: OpenStores, embedder: Embedder, idle: IdleWork, wanted: str, metrics: Metrics
+    ) -> None:
+        self._stores, self._embedder, self._idle, self._metrics = stores, embedder, idle, metrics
         self._wanted = wanted
         self._unchecked = 0
         self._healing = False
@@ -132,15 +136,20 @@ class Healer:
         narrower = () if target is None else manifest.widths[: manifest.widths.index(target)]
         began, healed = time.monotonic(), self._counts["healed"]
         found = self._numbers(narrower)
-        if target is not None and any(found):
-            self._healing, self._unchecked = True, sum(found)
-            await self._heal_all(manifest, narrower, target)
+        unchecked = sum(map(sum, found.values()))
+        if target is not None and unchecked:
+            self._healing, self._unchecked = True, unchecked
+            for store in self._stores.by_name.values():
+                with contextlib.suppress(StoreClosedError):  # its collection was removed
+                    await self._heal_all(store, manifest, narrower, target)
         self._healing, self._unchecked, self._failure = False, 0, None
         # After a pass that healed something the numbers differ, so another one looks at what came meanwhile.
         rest_s = 0.0 if self._counts["healed"] > healed else REST * (time.monotonic() - began)
         await self._rest(manifest, narrower, found, rest_s)
 
-    async def _rest(self, manifest: Manifest, narrower: tuple[str, ...], found: list[int], least_s: float) -> None:
+    async def _rest(
+        self, manifest: Manifest, narrower: tuple[str, ...], found: dict[str, list[int]], least_s: float
+    ) -> None:
         """Wait until there may be something to heal, but for `least_s` in any case."""
         began = time.monotonic()
         while (rested := time.monotonic() - began) < PASS_EVERY_S:
@@ -149,24 +158,27 @@ class Healer:
                 return
             await asyncio.sleep(LOOK_EVERY_S)
 
-    def _numbers(self, widths: tuple[str, ...]) -> list[int]:
-        composition = self._store.composition()
-        return [composition.get(width, 0) for width in widths]
+    def _numbers(self, widths: tuple[str, ...]) -> dict[str, list[int]]:
+        """The items of these widths, by collection."""
+        compositions = self._stores.compositions().items()
+        return {name: [composition.get(width, 0) for width in widths] for name, composition in compositions}
 
-    async def _heal_all(self, manifest: Manifest, narrower: tuple[str, ...], target: str) -> None:
+    async def _heal_all(self, store: Store, manifest: Manifest, narrower: tuple[str, ...], target: str) -> None:
         cursor = None
         while manifest is self._embedder.manifest:
-            page = await self._idle.call(self._store.page, cursor, PAGE, {"$width": {"$in": list(narrower)}})
+            page = await self._idle.call(store.page, cursor, PAGE, {"$width": {"$in": list(narrower)}})
             changes = []
             for item in page.items:
-                made = await self._attempt(item, manifest, target) if self._is_wanted(item, manifest) else None
+                made = (
+                    await self._attempt(store, item, manifest, target) if self._is_wanted(item, manifest) else None
+                )
                 if isinstance(made, _Unhealed):
                     self._leave(item, made)
                 elif made is not None:
                     changes.append(made)
                 self._unchecked = max(0, self._unchecked - 1)
             if changes:
-                for replaced in await self._idle.call(self._store.replace_vectors, changes):
+                for replaced in await self._idle.call(store.replace_vectors, changes):
                     self._count("healed" if replaced else "changed")
             if page.cursor is None:
                 return
@@ -181,11 +193,11 @@ class Healer:
         )
 
     async def _attempt(
-        self, item: StoredItem, manifest: Manifest, target: str
+        self, store: Store, item: StoredItem, manifest: Manifest, target: str
     ) -> "VectorChange | _Unhealed | None":
         """The item's vector at the target width, or why it has none; None where another bundle is served now."""
         try:
-            image = await self._idle.call(self._store.image, item.id)
+            image = await self._idle.call(store.image, item.id)
             if image is None or image.digest != item.image_digest:
                 return _Unhealed("changed")
             again = await self._idle.embed(image.data, item.width)
@@ -196,6 +208,8 @@ class Healer:
             wider = await self._idle.embed(image.data, target)
         except ImageError:
             return _Unhealed("unreadable", for_good=True)
+        except StoreClosedError:
+            raise
         except StoreError:  # of this image alone, as the item was read; a fault of the store ends the next call
             log.exception("the image of the item %r cannot be read, so the item is not healed now", item.id)
             return _Unhealed("unreadable")

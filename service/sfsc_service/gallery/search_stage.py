@@ -14,7 +14,7 @@ import numpy as np
 
 from sfsc_service.engine.batcher import Batcher, BatcherLimits, BatchRun
 from sfsc_service.engine.networks import Vector
-from sfsc_service.store.protocol import Float32, Hit
+from sfsc_service.store.protocol import Float32, Hit, Store
 
 __all__ = ["MAX_BATCH", "SMALL_K", "SearchStage", "Wanted", "plan_searches"]
 
@@ -34,9 +34,10 @@ FIRST_MS = 1.0
 
 
 class Wanted(NamedTuple):
-    """How many hits a search is for, whether it must be exact, and whether hits have their vectors."""
+    """How many hits a search is for, in which store, whether it must be exact, and whether hits have vectors."""
 
     k: int
+    store: Store
     exact: bool
     vectors: bool = False
 
@@ -53,8 +54,8 @@ class _WaitingSearch:
 def plan_searches(waiting: Sequence[Wanted], _now: float = 0.0, _idle: int = 1) -> tuple[Wanted, list[int]]:
     """The next batch: what it is searched for, and the positions of its members in `waiting`.
 
-    A batch is searched for the hits of its greediest member, so none is in it that wants less than half of them,
-    but for small k.
+    A batch searches one store for the hits of its greediest member, so none is in it that wants less than half of
+    them, but for small k.
     """
     first = waiting[0]
     most = max(first.k, SMALL_K)

@@ -3,6 +3,7 @@
 A refusal must cost less than an answer: under overload most requests are refused, many of them again and again.
 """
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ __all__ = ["Admission", "Refusal"]
 EMBEDDING = {b"/embed": "/embed", b"/v1/embeddings": "/v1/embeddings"}
 """Routes that embed whatever they are sent, by their paths."""
 SEARCH, ITEM = b"/search", b"/items/"
+IN_COLLECTION = re.compile(rb"/collections/[^/]+(?=/)")
 IMAGES = (b"image/", b"multipart/form-data")
 """How the media types of bodies begin that hold an image; JSON may hold a vector, which needs no network."""
 CACHE_S = 0.05
@@ -96,8 +98,11 @@ def _embedding_route(method: str, path: bytes, headers: Headers) -> str | None:
     """The path template of a request that certainly needs a network; None for any other."""
     if method == "POST" and path in EMBEDDING:
         return EMBEDDING[path]
+    prefix = ""
+    if (collection := IN_COLLECTION.match(path)) is not None:
+        prefix, path = "/collections/{collection}", path[collection.end() :]
     if (method == "POST" and path == SEARCH) or (method == "PUT" and path.startswith(ITEM)):
         kind = next((value for name, value in headers if name == b"content-type"), b"").lower()
         if kind.startswith(IMAGES):
-            return "/search" if method == "POST" else "/items/{id}"
+            return prefix + ("/search" if method == "POST" else "/items/{id}")
     return None

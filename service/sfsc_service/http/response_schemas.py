@@ -14,6 +14,8 @@ __all__ = [
     "BulkResponse",
     "BulkResult",
     "ChosenWidth",
+    "CollectionResponse",
+    "CollectionsResponse",
     "DuplicatePair",
     "DuplicatesResponse",
     "EmbedResponse",
@@ -181,6 +183,21 @@ class DeletedResponse(_Response):
 
     removed: int
     remaining: int
+
+
+class CollectionResponse(_Response):
+    """A collection: how many items it has, also by width, and how approximate searches in it are made."""
+
+    name: str
+    items: int
+    widths: dict[str, int]
+    approximate: dict[str, Any] | None
+
+
+class CollectionsResponse(_Response):
+    """All collections, by name."""
+
+    collections: list[CollectionResponse]
 
 
 class Sample(_Response):

@@ -11,6 +11,7 @@ from sfsc_service.gallery.gallery import Query
 from sfsc_service.gallery.grouped_search import group_of
 from sfsc_service.gallery.hit_selection import Grouping, cosine
 from sfsc_service.gallery.vectors import encode_vector
+from sfsc_service.store.collections import DEFAULT
 from sfsc_service.store.protocol import Hit, StoredItem
 
 __all__ = ["hits_json", "image_link", "item_json", "json_response", "query_json", "server_timing", "timing"]
@@ -40,28 +41,29 @@ def server_timing(times: dict[str, float], embedded: list[EmbeddedImage]) -> dic
     return {"Server-Timing": ", ".join(metrics)}
 
 
-def image_link(id: str) -> str:
+def image_link(id: str, collection: str) -> str:
     """The path of an item's image, relative to the service's root."""
-    return f"items/{quote(id, safe='')}/image"
+    path = f"items/{quote(id, safe='')}/image"
+    return path if collection == DEFAULT else f"collections/{collection}/{path}"
 
 
-def hits_json(hits: list[Hit], encoding: str, grouping: Grouping | None) -> bytes:
-    """Hits as a JSON list; `encoding`: of their vectors, where they have them."""
-    documents = [hit_json(hit, encoding) for hit in hits]
+def hits_json(hits: list[Hit], collection: str, encoding: str, grouping: Grouping | None) -> bytes:
+    """Hits in a collection as a JSON list; `encoding`: of their vectors, where they have them."""
+    documents = [hit_json(hit, collection, encoding) for hit in hits]
     if grouping is not None:
         for hit, document in zip(hits, documents, strict=True):
             document["group"] = group_of(hit, grouping)
     return orjson.dumps(documents, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def hit_json(hit: Hit, encoding: str) -> dict[str, Any]:
+def hit_json(hit: Hit, collection: str, encoding: str) -> dict[str, Any]:
     """One hit; its metadata, which is JSON already, is not parsed."""
     document = {
         "id": hit.id,
         "score": cosine(hit.score),
         "width": hit.width,
         "metadata": orjson.Fragment(hit.metadata_json),
-        "image": image_link(hit.id) if hit.image_digest else None,
+        "image": image_link(hit.id, collection) if hit.image_digest else None,
     }
     if hit.vector is not None:
         document["embedding"] = encode_vector(hit.vector, encoding)
@@ -73,14 +75,14 @@ def query_json(query: Query, arrival: Arrival) -> dict[str, Any]:
     return {"width": query.width, "reason": query.reason, "budget_met": query.budget_met(arrival)}
 
 
-def item_json(item: StoredItem, encoding: str | None) -> dict[str, Any]:
-    """An item, with its vector unless `encoding` is None."""
+def item_json(item: StoredItem, collection: str, encoding: str | None) -> dict[str, Any]:
+    """An item of a collection, with its vector unless `encoding` is None."""
     document: dict[str, Any] = {
         "id": item.id,
         "space": item.space,
         "width": item.width,
         "metadata": item.metadata,
-        "image": image_link(item.id) if item.image_digest else None,
+        "image": image_link(item.id, collection) if item.image_digest else None,
         "image_sha256": item.image_digest,
     }
     if encoding is not None:

@@ -8,13 +8,12 @@ import orjson
 
 from sfsc_service.engine.embedder import Arrival
 from sfsc_service.errors import Problem
-from sfsc_service.gallery.gallery import Found, Query
+from sfsc_service.gallery.gallery import Found, Gallery, Query
 from sfsc_service.gallery.grouped_search import MAX_GROUPS
 from sfsc_service.gallery.hit_selection import Grouping, HitSelection
 from sfsc_service.http.query_source import budget_of, caller_vector, crop_of, refuse_budget, require_one
 from sfsc_service.http.responses import hits_json, query_json
 from sfsc_service.http.schemas import SearchOptions
-from sfsc_service.lifecycle.service import Service
 from sfsc_service.store.filters.operands import read_field
 from sfsc_service.store.protocol import MAX_PAGE
 
@@ -41,34 +40,32 @@ class SearchRequest:
             image=image is not None, vector=options.vector is not None, id=options.id is not None
         )
 
-    async def run(self, service: Service, arrival: Arrival, used_ms: float = 0.0) -> tuple[Query, Found[bytes]]:
-        """The query and its hits, as JSON.
+    async def run(
+        self, gallery: Gallery, collection: str, arrival: Arrival, used_ms: float = 0.0
+    ) -> tuple[Query, Found[bytes]]:
+        """The query and its hits in the gallery of a collection, as JSON.
 
         Args:
             used_ms: what has passed of the caller's deadline before `arrival`.
         """
-        query = await self._query(service, arrival, used_ms)
+        query = await self._query(gallery, arrival, used_ms)
         options, selection = self._options, self._selection
-        render = partial(hits_json, encoding=options.encoding, grouping=selection.grouping)
-        return query, await service.gallery.search(
-            query, selection, options.filter, render, arrival, exact=options.exact
-        )
+        render = partial(hits_json, collection=collection, encoding=options.encoding, grouping=selection.grouping)
+        return query, await gallery.search(query, selection, options.filter, render, arrival, exact=options.exact)
 
-    async def _query(self, service: Service, arrival: Arrival, used_ms: float) -> Query:
+    async def _query(self, gallery: Gallery, arrival: Arrival, used_ms: float) -> Query:
         options = self._options
         if self.image is not None:
             budget = budget_of(options)
             if budget.deadline_ms is not None:
                 budget = replace(budget, deadline_ms=max(budget.deadline_ms - used_ms, LEAST_MS))
             filtered = options.filter is not None or options.group_by is not None
-            return await service.gallery.query_image(
-                self.image, crop_of(options), budget, arrival, filtered=filtered
-            )
+            return await gallery.query_image(self.image, crop_of(options), budget, arrival, filtered=filtered)
         if self._source == "vector":
-            return service.gallery.query_vector(caller_vector(options))
+            return gallery.query_vector(caller_vector(options))
         refuse_budget(options, "id")
         assert options.id is not None
-        return await service.gallery.query_item(options.id)
+        return await gallery.query_item(options.id)
 
 
 def answer_json(query: Query, found: Found[bytes], arrival: Arrival) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from sfsc_service.lifecycle.canary import canary_image
 from sfsc_service.metrics import Metrics
 from sfsc_service.store.errors import StoreClosedError, StoreFailedError
 from sfsc_service.store.fault import FaultCause, StoreFault
-from sfsc_service.store.protocol import Store
+from sfsc_service.store.open_stores import OpenStores
 
 __all__ = ["Health"]
 
@@ -40,12 +40,16 @@ log = logging.getLogger(__name__)
 
 
 class Health:
-    """The health of one embedder and one store. `further_notes`: what others have for `notes`; never waits."""
+    """The health of one embedder and of all stores. `further_notes`: what others have for `notes`; never waits."""
 
     def __init__(
-        self, embedder: Embedder, store: Store, metrics: Metrics, further_notes: Callable[[], list[str]] = list
+        self,
+        embedder: Embedder,
+        stores: OpenStores,
+        metrics: Metrics,
+        further_notes: Callable[[], list[str]] = list,
     ) -> None:
-        self._embedder, self._store, self._metrics = embedder, store, metrics
+        self._embedder, self._stores, self._metrics = embedder, stores, metrics
         self._further_notes = further_notes
         self._trimmed = -math.inf  # the first round gives back the memory that the start has freed
         self._passed: float | None = None
@@ -65,7 +69,7 @@ class Health:
         reasons = []
         if not self._embedder.batcher.worker_pool.alive:
             reasons += self._lost_workers() or ["the batch workers are not supervised any more"]
-        if not self._store.alive:
+        if not self._stores.alive:
             reasons.append("the store can take no more changes")
         return reasons
 
@@ -80,7 +84,7 @@ class Health:
 
         Workers that were lost, items that are damaged, and what `further_notes` says.
         """
-        return [*self._lost_workers(), *self._store.faults, *self._further_notes()]
+        return [*self._lost_workers(), *self._stores.faults, *self._further_notes()]
 
     def _lost_workers(self) -> list[str]:
         """Those that were replaced; the reasons of `not_alive` once too many were lost."""
@@ -120,11 +124,11 @@ class Health:
             self._metrics.store_fault.labels(cause).set(found)
 
     def _look(self) -> StoreFault | None:
-        found = self._store.fault()
+        found = self._stores.fault()
         if found is not None and found.cause == "folder_gone":
             return found
         with contextlib.suppress(StoreFailedError):  # it may go between the two looks
-            sizes = self._store.sizes()
+            sizes = self._stores.sizes()
             self._metrics.store_rows.labels("live").set(sizes.live_rows)
             self._metrics.store_rows.labels("dead").set(sizes.dead_rows)
             self._metrics.store_log_bytes.set(sizes.log_bytes)

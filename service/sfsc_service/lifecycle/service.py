@@ -4,6 +4,7 @@ import asyncio
 import logging
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import assert_never
 
 import numpy as np
@@ -15,6 +16,7 @@ from sfsc_service.engine.memory_budget import MemoryBudget, memory_budget
 from sfsc_service.engine.networks import check_device, open_networks
 from sfsc_service.engine.threads import split_threads
 from sfsc_service.errors import Problem, StartError
+from sfsc_service.gallery.collections import Collections
 from sfsc_service.gallery.gallery import Gallery
 from sfsc_service.gallery.heal import Healer, check_heal_target
 from sfsc_service.gallery.idle import IdleWork
@@ -24,8 +26,10 @@ from sfsc_service.lifecycle.health import Health
 from sfsc_service.lifecycle.swap import Swap
 from sfsc_service.metrics import Metrics
 from sfsc_service.settings import Settings
+from sfsc_service.store.collections import DEFAULT, Stores
 from sfsc_service.store.embedded.store import EmbeddedStore
-from sfsc_service.store.protocol import Store
+from sfsc_service.store.embedded.stores import EmbeddedStores
+from sfsc_service.store.open_stores import OpenStores
 
 __all__ = ["Service", "open_service"]
 
@@ -44,7 +48,8 @@ class Service:
     memory: MemoryBudget
     metrics: Metrics
     embedder: Embedder
-    gallery: Gallery
+    stores: OpenStores
+    collections: Collections
     health: Health
     swap: Swap
     idle_work: IdleWork
@@ -56,21 +61,26 @@ class Service:
         """That of the bundle being served."""
         return self.embedder.manifest
 
+    @property
+    def gallery(self) -> Gallery:
+        """That of the collection `default`."""
+        return self.collections.default
+
     async def run(self) -> None:
         """Do what the service does by itself, for ever."""
         await asyncio.gather(self.health.watch(), self.healer.run(), self.quality.run())
 
     def close(self) -> None:
-        """Finish what was admitted, then release everything; the store last, because all work ends there."""
+        """Finish what was admitted, then release everything; the stores last, because all work ends there."""
         self.health.close()
         self.swap.close()
         self.idle_work.close()
         self.embedder.close(CLOSE_S)
-        self.gallery.close()
+        self.collections.close()
 
 
 def open_service(settings: Settings, metrics: Metrics | None = None) -> Service:
-    """Open networks, store, embedder and gallery, in this order. Blocks while files are read and costs measured.
+    """Open networks, stores, embedder, galleries, in this order. Blocks while files are read and costs measured.
 
     Raises:
         BundleError, DeviceError, StoreError: as their packages say.
@@ -89,24 +99,29 @@ def open_service(settings: Settings, metrics: Metrics | None = None) -> Service:
         raise StartError(problem.detail) from problem
     metrics.announce(networks.manifest)
     with ExitStack() as close_on_error:
-        store = _open_store(settings, networks.manifest, metrics)
-        close_on_error.callback(store.close)
+        manifest = networks.manifest
+        stores = OpenStores(
+            _stores(settings, metrics), manifest.space, manifest.dimension, manifest.compatible_with
+        )
+        close_on_error.callback(stores.close)
         # The first search pays for what only the first one needs; no request should.
-        store.search(np.eye(1, store.dimension, dtype=np.float32), 1)
+        stores.default.search(np.eye(1, manifest.dimension, dtype=np.float32), 1)
         memory = memory_budget(settings.memory_bytes)
         settings = _within(memory, settings)
         embedder = Embedder(networks, workers, settings, metrics, memory.decoding)
         close_on_error.callback(embedder.close, CLOSE_S)
-        gallery = Gallery(store, embedder, settings, metrics)
+        collections = Collections(stores, embedder, settings, metrics)
         idle_work = IdleWork(embedder, settings.nice)
-        healer = Healer(store, embedder, idle_work, settings.heal, metrics)
-        quality = QualityMeter(store, embedder, idle_work, settings, metrics)
-        health = Health(embedder, store, metrics, lambda: [*healer.notes(), *quality.notes()])
-        swap = Swap(settings, embedder, store, metrics)
-        _log_opened(networks.manifest, store)
+        healer = Healer(stores, embedder, idle_work, settings.heal, metrics)
+        quality = QualityMeter(stores.default, embedder, idle_work, settings, metrics)
+        health = Health(embedder, stores, metrics, lambda: [*healer.notes(), *quality.notes()])
+        swap = Swap(settings, embedder, stores, metrics)
+        _log_opened(manifest, stores)
         _log_limits(memory, settings)
         close_on_error.pop_all()
-    return Service(settings, memory, metrics, embedder, gallery, health, swap, idle_work, healer, quality)
+    return Service(
+        settings, memory, metrics, embedder, stores, collections, health, swap, idle_work, healer, quality
+    )
 
 
 def _within(memory: MemoryBudget, settings: Settings) -> Settings:
@@ -121,14 +136,11 @@ def _within(memory: MemoryBudget, settings: Settings) -> Settings:
     )
 
 
-def _open_store(settings: Settings, manifest: Manifest, metrics: Metrics) -> Store:
+def _stores(settings: Settings, metrics: Metrics) -> Stores:
     match settings.store:
         case "embedded":
-            return EmbeddedStore(
-                settings.data,
-                manifest.space,
-                manifest.dimension,
-                manifest.compatible_with,
+            open_store = partial(
+                EmbeddedStore,
                 device=settings.device,
                 observe=lambda work, seconds: metrics.store_seconds.labels(work).observe(seconds),
                 threads=settings.thread_count,
@@ -136,18 +148,22 @@ def _open_store(settings: Settings, manifest: Manifest, metrics: Metrics) -> Sto
                 filter_memory_bytes=settings.filter_memory_bytes,
                 nice=settings.nice,
             )
+            return EmbeddedStores(settings.data, open_store)
         case _:
             assert_never(settings.store)
 
 
-def _log_opened(manifest: Manifest, store: Store) -> None:
+def _log_opened(manifest: Manifest, stores: OpenStores) -> None:
     log.info(
         "opened bundle %s, space %s, widths %s; the gallery has %d items",
         manifest.name,
         manifest.space,
         " ".join(manifest.widths),
-        store.count(),
+        stores.default.count(),
     )
+    for name, store in stores.by_name.items():
+        if name != DEFAULT:
+            log.info("the collection %s has %d items", name, store.count())
 
 
 def _log_limits(memory: MemoryBudget, settings: Settings) -> None:

@@ -2,9 +2,9 @@
 
 Invariants:
 - The old bundle serves until the new one is open, has embedded the canary image at every width, is warmed up at
-  every (width, batch size) and accepted by the store; an error before that leaves everything as it was.
-- The new bundle must be able to share the gallery, by the store's rule for opening a folder; the space being
-  served counts as one that the gallery holds, because requests of it are still under way.
+  every (width, batch size) and accepted by all stores; an error before that leaves everything as it was.
+- The new bundle must be able to share every collection, by the store's rule for opening a folder; the space being
+  served counts as one that they hold, because requests of it are still under way.
 - One swap runs at a time.
 """
 
@@ -22,7 +22,7 @@ from sfsc_service.lifecycle.canary import check_networks
 from sfsc_service.metrics import Metrics
 from sfsc_service.settings import Settings
 from sfsc_service.store.errors import OpenRefusedError, StoreError
-from sfsc_service.store.protocol import Store
+from sfsc_service.store.open_stores import OpenStores
 
 __all__ = ["Swap"]
 
@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 class Swap:
     """Reads the bundle folder of the settings again and serves what it finds."""
 
-    def __init__(self, settings: Settings, embedder: Embedder, store: Store, metrics: Metrics) -> None:
-        self._settings, self._embedder, self._store, self._metrics = settings, embedder, store, metrics
+    def __init__(self, settings: Settings, embedder: Embedder, stores: OpenStores, metrics: Metrics) -> None:
+        self._settings, self._embedder, self._stores, self._metrics = settings, embedder, stores, metrics
         self._turn = asyncio.Lock()
         self._pool = BlockingCalls("swap", 1, 1)
         self._closing = False
@@ -82,5 +82,5 @@ class Swap:
         if self._closing:
             raise Problem("shutting_down", "the service is shutting down")
         manifest = networks.manifest
-        self._store.adopt(manifest.space, manifest.dimension, manifest.compatible_with)
+        self._stores.adopt(manifest.space, manifest.dimension, manifest.compatible_with)
         return networks

@@ -2,6 +2,7 @@
 
 StoreError                        all of them; a `code` never changes, a message may
 ├── InvalidInputError             what the caller sent breaks a rule; nothing was written
+│   ├── InvalidCollectionError    collection_invalid
 │   ├── InvalidIdError            id_invalid
 │   ├── SpaceMismatchError        space_mismatch
 │   ├── DimensionMismatchError    dimension_mismatch
@@ -31,6 +32,7 @@ __all__ = [
     "DeviceUnavailableError",
     "DimensionMismatchError",
     "FolderMismatchError",
+    "InvalidCollectionError",
     "InvalidCursorError",
     "InvalidFilterError",
     "InvalidIdError",
@@ -69,6 +71,10 @@ class InvalidInputError(StoreError):
         self.rule = rule
         self.found = found
         self.position = position
+
+
+class InvalidCollectionError(InvalidInputError):
+    code = "collection_invalid"
 
 
 class InvalidIdError(InvalidInputError):

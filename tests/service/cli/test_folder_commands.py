@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,10 @@ from sfsc_service.cli.check import Check
 from sfsc_service.cli.compact import Compact
 from sfsc_service.cli.restore import Restore
 from sfsc_service.store import errors
+from sfsc_service.store.embedded import backup as backup_module
 from sfsc_service.store.embedded.store import EmbeddedStore
+from sfsc_service.store.embedded.stores import EmbeddedStores
+from sfsc_service.store.open_stores import OpenStores
 from tests.service.store.making import DIMENSION, SPACE, make_item
 
 
@@ -22,7 +26,7 @@ def backup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     store = EmbeddedStore(data, SPACE, DIMENSION)
     store.upsert([make_item("a", 1, image=True), make_item("b", 2)])
     Backup(data=data, target=target, json=True).run()
-    assert json.loads(capsys.readouterr().out) == {"items": 2, "images": 1, "to": str(target)}
+    assert json.loads(capsys.readouterr().out) == {"items": 2, "images": 1, "collections": 1, "to": str(target)}
     with pytest.raises(errors.StoreLockedError, match="is in use by process"):
         Check(data=data).run()
     store.close()
@@ -66,3 +70,63 @@ def test_a_folder_without_a_gallery_is_refused_and_stays_as_it_is(tmp_path: Path
         with pytest.raises(errors.DatabaseLostError, match="must hold a gallery"):
             command.run()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_collections_are_copied_checked_repaired_and_made_smaller_with_the_folder_that_has_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served, target, data = tmp_path / "served", tmp_path / "backup", tmp_path / "data"
+    stores = OpenStores(EmbeddedStores(served, EmbeddedStore), SPACE, DIMENSION, ())
+    for name in ("bikes", "cars", "gone"):
+        stores.create(name, 9)
+        stores.by_name[name].upsert([make_item(name, 1, image=True)])
+    copy = backup_module._copy_gallery
+
+    def remove_meanwhile(source: Path, *further: Any) -> Any:
+        if source.name == "gone":
+            stores.remove("gone")
+        return copy(source, *further)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backup_module, "_copy_gallery", remove_meanwhile)
+        Backup(data=served, target=target).run()
+    assert capsys.readouterr().out == f"2 items and 2 images of 3 collections are in {target}\n"
+    assert not (target / "collections" / "gone").exists()
+    with pytest.raises(errors.StoreLockedError):
+        Check(data=served / "collections" / "bikes").run()
+    stores.close()
+    Restore(backup=target, data=data).run()
+    Compact(data=data).run()
+    stores = OpenStores(EmbeddedStores(data, EmbeddedStore), SPACE, DIMENSION, ())
+    assert stores.compositions() == {"default": {}, "bikes": {"0.5": 1}, "cars": {"0.5": 1}}
+    assert stores.by_name["cars"].image("cars") is not None
+    with pytest.raises(errors.StoreLockedError):
+        Check(data=data).run()
+    stores.close()
+    for place in (target, data):
+        (image,) = (place / "collections" / "cars" / "images").glob("??/??/*")
+        image.write_bytes(b"damaged")
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="1"):
+        Check(data=data, json=True).run()
+    document = json.loads(capsys.readouterr().out)
+    assert (document["whole"], document["findings"]) == (False, [])
+    assert {name: one["whole"] for name, one in document["collections"].items()} == {"bikes": True, "cars": False}
+    with pytest.raises(errors.StoreFailedError, match="was not restored"):
+        Restore(backup=target, data=tmp_path / "again").run()
+    Check(data=data, repair=True).run()
+    assert "collection cars:\n1 items" in capsys.readouterr().out
+    Check(data=data).run()
+
+
+def test_a_backup_that_fails_in_a_collection_leaves_nothing(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    stores = OpenStores(EmbeddedStores(data, EmbeddedStore), SPACE, DIMENSION, ())
+    stores.create("cars", 2)
+    stores.by_name["cars"].upsert([make_item("a", 1, image=True)])
+    (image,) = (data / "collections" / "cars" / "images").glob("??/??/*")
+    image.unlink()
+    with pytest.raises(errors.StoreFailedError, match="collections/cars lacks 1 images"):
+        Backup(data=data, target=tmp_path / "backup").run()
+    stores.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]

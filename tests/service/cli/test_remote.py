@@ -19,7 +19,7 @@ from sfsc_service.cli.add import Add
 from sfsc_service.client import Client
 from sfsc_service.settings import Settings
 from sfsc_service.store.embedded.opening import DATABASE
-from tests.service.command import ENVIRONMENT, SFSC, run
+from tests.service.command import ENVIRONMENT, SFSC, one_sentence, run
 from tests.service.images import draw_image
 from tests.service.live import Live, running
 
@@ -379,3 +379,20 @@ def test_ls_get_rm_count_and_widths(sfsc: Command, photos: Path, tmp_path: Path)
     assert "a measurement is asked" in asked
     assert report(sfsc("quality", "--forget", "--json"))["state"] == "resting"
     assert "measure, forget: only one of them may be given" in sfsc("quality", "--measure", "--forget").stderr
+
+
+def test_commands_work_in_the_collection_that_is_named(service: Live, sfsc: Command, photos: Path) -> None:
+    made = sfsc("collections", "--create", "bikes", "--json")
+    assert [(one["name"], one["items"]) for one in json.loads(made.stdout)] == [("bikes", 0), ("default", 0)]
+    assert sfsc("add", photos, "--collection", "bikes").returncode == 0
+    assert (items(service), sfsc("count").stdout) == ({}, "0\n")
+    assert sfsc("count", SFSC_COLLECTION="bikes").stdout.startswith("4\n")
+    listed = json.loads(sfsc("ls", "--collection", "bikes", "--json").stdout)
+    assert [item["id"] for item in listed] == ["4.JPG", "cat/1.jpg", "cat/2.jpg", "dog/old/3.png"]
+    found = sfsc("search", "cat/1.jpg", "--collection", "bikes", "-k", 1, "--json")
+    assert json.loads(found.stdout)["hits"][0]["id"] in [item["id"] for item in listed[2:]] + ["4.JPG"]
+    assert "bikes" in sfsc("collections").stdout
+    assert "bikes" not in sfsc("collections", "--delete", "bikes").stdout
+    missing = sfsc("ls", "--collection", "bikes")
+    assert missing.returncode == 1
+    assert "found 'bikes'" in one_sentence(missing)

@@ -39,6 +39,35 @@ def device(house: Live, tiny: Bundle, request: pytest.FixtureRequest) -> Iterato
         yield made
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_client_of_a_collection_works_in_it_and_sees_no_other(house: Live, client: Any, kind: str) -> None:
+    assert client.create_collection("bikes") == {"name": "bikes", "items": 0, "widths": {}, "approximate": None}
+    with opened(kind, house.url, collection="bikes") as bikes:
+        bikes.put("only", draw_image(1), width="1.0")
+        assert [result["status"] for result in bikes.put_many([{"id": "b", "image": draw_image(2)}])] == [200]
+        assert bikes.search(id="only", include_self=True, k=1)["hits"][0]["image"] == (
+            "collections/bikes/items/only/image"
+        )
+        assert [len(one["hits"]) for one in bikes.search_many([{"id": "only"}])] == [1]
+        assert bikes.patch("only", {"n": 1})["metadata"] == bikes.get("only")["metadata"] == {"n": 1}
+        assert bikes.image("only") == draw_image(1)
+        assert [item["id"] for item in bikes.items()] == ["b", "only"]
+        assert bikes.count(filter={"n": 1}) == len(list(bikes.duplicates(min_score=-1))) == 1
+        assert bikes.embed(draw_image(1), width="0.25")["results"][0]["width"] == "0.25"
+        assert bikes.ready()
+        assert bikes.delete_many(["b"])["removed"] == 1
+        assert "bikes" in [one["name"] for one in bikes.collections()]
+    with pytest.raises(ServiceError) as missing:
+        client.get("only")
+    assert missing.value.code == "item_not_found"
+    assert client.collection("bikes")["items"] == 1
+    client.delete_collection("bikes")
+    for name, code in (("bikes", "collection_not_found"), ("..", "collection_not_found")):
+        with opened(kind, house.url, collection=name) as gone, pytest.raises(ServiceError) as refused:
+            gone.get("only")
+        assert refused.value.code == code
+
+
 def test_the_whole_round(client: Any) -> None:
     assert client.ready()
     assert [width["width"] for width in client.widths()["widths"]] == ["0.25", "0.5", "0.75", "1.0"]
@@ -273,6 +302,7 @@ def test_a_device_needs_a_bundle_and_one_of_its_widths(tiny: Bundle, options: di
 @pytest.mark.parametrize(
     ("answer", "schema"),
     [
+        (answers.CollectionAnswer, response_schemas.CollectionResponse),
         (answers.WidthAnswer, response_schemas.ChosenWidth),
         (answers.EmbeddingAnswer, response_schemas.EmbedResult),
         (answers.EmbedAnswer, response_schemas.EmbedResponse),

@@ -19,8 +19,8 @@ from sfsc_bundle.folder import Bundle
 from sfsc_service.engine.arrival import Arrival
 from sfsc_service.engine.blocking_calls import BlockingCalls
 from sfsc_service.engine.threads import split_threads
-from sfsc_service.gallery.gallery import FILTERED, READERS
 from sfsc_service.gallery.hit_selection import HitSelection
+from sfsc_service.gallery.stages import FILTERED, READERS
 from sfsc_service.settings import Settings
 from sfsc_service.store.embedded.index import faiss_rows
 from sfsc_service.store.protocol import Item

@@ -140,6 +140,21 @@ def test_a_fault_of_the_store_is_told_and_gone_when_it_is_over(
     wait(lambda: live.http.get("/livez").json()["notes"] == [])
 
 
+def test_items_of_every_collection_are_healed_and_one_that_goes_meanwhile_is_passed_over(live: Live) -> None:
+    for name in ("cars", "gone"):
+        assert live.http.put(f"/collections/{name}").status_code == 201
+    with live.service.embedder.activity:
+        for base in ("/collections/gone", "/collections/cars", ""):
+            assert live.put_image(f"{base}/items/a", draw_image(1), **NARROW).json()["width"] == "0.25"
+        wait(lambda: progress(live)["state"] == "paused")
+        assert live.http.delete("/collections/gone").status_code == 204
+    wait(lambda: live.http.get("/collections/cars").json()["widths"] == {"1.0": 1})
+    wait(lambda: stored(live, "a").width == "1.0")
+    wait(lambda: progress(live)["state"] == "done")
+    assert progress(live)["items"]["healed"] == 2
+    assert live.http.get("/livez").json()["notes"] == []
+
+
 @pytest.mark.parametrize(("heal", "width"), [("off", "0.25"), ("0.5", "0.5")])
 def test_the_setting_says_how_far(healing: Settings, heal: str, width: str) -> None:
     with running(healing.model_copy(update={"heal": heal})) as live:

@@ -28,7 +28,7 @@ def test_the_reason_of_its_width_is_stored_with_an_item(settings: Settings) -> N
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
 def test_damaged_items_are_named_by_the_health_of_a_service_that_is_alive(settings: Settings, path: str) -> None:
     with running(settings) as live:
-        live.service.health._store._damage.add({1: "a", 2: "b"}, "vectors")  # type: ignore[attr-defined]
+        live.service.stores.default._damage.add({1: "a", 2: "b"}, "vectors")  # type: ignore[attr-defined]
         health = live.http.get(path)
         assert health.status_code == 200
         assert health.json()["notes"] == [

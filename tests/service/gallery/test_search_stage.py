@@ -4,16 +4,18 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 import pytest
 
 from sfsc_service.errors import Problem
 from sfsc_service.gallery.search_stage import MAX_BATCH, SMALL_K, SearchStage, Wanted, plan_searches
-from sfsc_service.store.protocol import Float32, Hit
+from sfsc_service.store.protocol import Float32, Hit, Store
 
 START_TIMEOUT_S = 30.0
-ONE = Wanted(1, exact=False)
+STORE, OTHER_STORE = cast(Store, "one store"), cast(Store, "another store")
+ONE = Wanted(1, STORE, exact=False)
 
 
 class Searched:
@@ -65,7 +67,7 @@ def test_what_waits_is_searched_in_one_call_and_each_gets_its_own_hits(searched:
         busy = await occupied(stage, searched)
         wanted = {1: 3, 2: 1, 3: SMALL_K}
         waiting = [
-            asyncio.create_task(stage.run(0.0, None, vector(n), Wanted(k, exact=False), ids))
+            asyncio.create_task(stage.run(0.0, None, vector(n), Wanted(k, STORE, exact=False), ids))
             for n, k in wanted.items()
         ]
         await asyncio.sleep(0)
@@ -78,24 +80,28 @@ def test_what_waits_is_searched_in_one_call_and_each_gets_its_own_hits(searched:
         stage.close(START_TIMEOUT_S)
 
     asyncio.run(main())
-    assert searched.calls == [([0.0], ONE), ([1.0, 2.0, 3.0], Wanted(SMALL_K, exact=False))]
+    assert searched.calls == [([0.0], ONE), ([1.0, 2.0, 3.0], Wanted(SMALL_K, STORE, exact=False))]
     assert sizes == [1, 3]
 
 
 def test_a_batch_has_members_that_want_about_as_many_hits() -> None:
     def plan(*wanted: int) -> tuple[int, list[int]]:
-        planned, members = plan_searches([Wanted(k, exact=True) for k in wanted])
-        assert planned == Wanted(planned.k, exact=True)
+        planned, members = plan_searches([Wanted(k, STORE, exact=True) for k in wanted])
+        assert planned == Wanted(planned.k, STORE, exact=True)
         return planned.k, members
 
     assert plan(*[5] * 200) == (5, list(range(MAX_BATCH)))
     assert plan(5, 1024, SMALL_K, SMALL_K + 1) == (SMALL_K, [0, 2])
     assert plan(1000, 5, 500, 499, 1001, 1000) == (1000, [0, 2, 5])
     assert plan(1_000_000, 1_000_000) == (1_000_000, [0])
-    either = [Wanted(5, exact=exact) for exact in (False, True, False)]
+    either = [Wanted(5, STORE, exact=exact) for exact in (False, True, False)]
     assert plan_searches(either) == (either[0], [0, 2])
-    with_vectors = [Wanted(1000, exact=True, vectors=vectors) for vectors in (True, False, True, True, True, True)]
+    with_vectors = [
+        Wanted(1000, STORE, exact=True, vectors=vectors) for vectors in (True, False, True, True, True, True)
+    ]
     assert plan_searches(with_vectors) == (with_vectors[0], [0, 2, 3, 4])
+    of_stores = [Wanted(5, store, exact=True) for store in (STORE, OTHER_STORE, STORE)]
+    assert plan_searches(of_stores) == (of_stores[0], [0, 2])
 
 
 def test_an_answer_that_cannot_be_made_concerns_its_caller_alone(searched: Searched) -> None:

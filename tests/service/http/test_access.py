@@ -42,11 +42,21 @@ NEEDED = {
     "PUT /items/{id}": "write",
     "PATCH /items/{id}": "write",
     "DELETE /items/{id}": "write",
+    "GET /collections": "read",
+    "GET /collections/{collection}": "read",
+    "PUT /collections/{collection}": "admin",
+    "DELETE /collections/{collection}": "admin",
     "GET /metrics": "metrics",
     "GET /livez": "health",
     "GET /readyz": "health",
 }
-"""What the API's routes need. All others are pages and documents, which are files of the package."""
+NEEDED |= {
+    call.replace(" /", " /collections/{collection}/"): needed
+    for call, needed in NEEDED.items()
+    if "/search" in call or "/items" in call
+}
+"""What the API's routes need; those of a gallery are there for every collection, too. All others are pages and
+documents, which are files of the package."""
 UNROUTED = ("/nowhere", "/x//embed", "/embed/", "/items/", "/%65mbed", "/metrics/", "/%6detrics", "/livez/x")
 
 

@@ -34,7 +34,7 @@ def test_invented_widths_of_a_compatible_space_share_one_series(settings: Settin
             assert [response.status_code for response in search_and_put(number)] == [200, 200]
         assert series(live) == before
         assert live.metric("sfsc_searches_total", width="other") == INVENTED
-        assert live.metric("sfsc_gallery_items", width="other") == INVENTED
+        assert live.metric("sfsc_gallery_items", collection="default", width="other") == INVENTED
         widths = live.http.get("/widths").json()["gallery"]["widths"]
         assert len(widths) == INVENTED, "what the gallery holds is told in full elsewhere"
 

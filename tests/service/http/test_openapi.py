@@ -53,6 +53,10 @@ OPERATIONS = [
     "POST /items",
     "POST /v1/embeddings",
     "GET /v1/models",
+    "GET /collections",
+    "GET /collections/{collection}",
+    "PUT /collections/{collection}",
+    "DELETE /collections/{collection}",
     "GET /samples",
     "GET /samples/{name}",
     "GET /widths",
@@ -63,6 +67,11 @@ OPERATIONS = [
     "GET /readyz",
     "GET /metrics",
 ]
+
+IN_COLLECTIONS = [
+    one.replace(" /", " /collections/{collection}/") for one in OPERATIONS if "/search" in one or "/items" in one
+]
+"""The same endpoints for every collection, described alike."""
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +93,22 @@ def document(writable: Live) -> schemathesis.BaseSchema:
 
 def test_no_operation_is_left_out(document: schemathesis.BaseSchema) -> None:
     named = {f"{one.ok().method.upper()} {one.ok().path}" for one in document.get_all_operations()}
-    assert named == set(OPERATIONS)
+    assert named == {*OPERATIONS, *IN_COLLECTIONS}
+
+
+def test_routes_in_a_collection_are_described_as_those_without_one(live: Live) -> None:
+    paths = live.http.get("/openapi.json").json()["paths"]
+    for operation in IN_COLLECTIONS:
+        method, path = operation.split()
+        found = paths[path][method.lower()]
+        wanted = paths[path.removeprefix("/collections/{collection}")][method.lower()]
+        name = next(one for one in found["parameters"] if one["name"] == "collection")
+        assert (name["in"], name["required"]) == ("path", True)
+        found["parameters"].remove(name)
+        assert found["responses"].keys() == wanted["responses"].keys() | {"404", "422"}
+        for member in ("tags", "summary", "requestBody"):
+            assert found.get(member) == wanted.get(member)
+        assert found["parameters"] == wanted.get("parameters", [])
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

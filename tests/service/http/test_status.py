@@ -59,7 +59,7 @@ def test_metrics_count_by_width(live: Live) -> None:
 
 def test_every_width_has_its_series_and_the_gallery_is_counted(live: Live) -> None:
     for width in WIDTHS:
-        assert live.metric("sfsc_gallery_items", width=width) == ITEMS / 4
+        assert live.metric("sfsc_gallery_items", collection="default", width=width) == ITEMS / 4
         assert live.metric("sfsc_compute_seconds_bucket", le="+Inf", width=width) >= 1
     assert live.metric("sfsc_ready") == 1.0
 

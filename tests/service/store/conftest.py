@@ -2,13 +2,16 @@ import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
+from sfsc_service.store.collections import Stores
 from sfsc_service.store.embedded.sqlite.writer import DatabaseWriter
 from sfsc_service.store.embedded.store import EmbeddedStore
+from sfsc_service.store.embedded.stores import EmbeddedStores
 from sfsc_service.store.protocol import Store
 from tests.service.store.making import DIMENSION, OLD_SPACE, SPACE
 
@@ -51,7 +54,10 @@ def copy_of(place: Path) -> Path:
 
 @dataclass(frozen=True)
 class Implementation:
+    """`stores`: where the stores of several collections are; opening the same place again finds what was there."""
+
     open: Opener
+    stores: Callable[[Path], Stores]
     break_commits: Breaker
     crash: Callable[[Path], Path]
 
@@ -62,8 +68,12 @@ def open_embedded(
     return EmbeddedStore(place, space, dimension, compatible_with, seal_rows=40)
 
 
+def embedded_stores(place: Path) -> Stores:
+    return EmbeddedStores(place, partial(EmbeddedStore, seal_rows=40))
+
+
 # Every implementation is listed here, and is held to the whole contract.
-IMPLEMENTATIONS = {"embedded": Implementation(open_embedded, break_sqlite_commits, copy_of)}
+IMPLEMENTATIONS = {"embedded": Implementation(open_embedded, embedded_stores, break_sqlite_commits, copy_of)}
 
 
 @pytest.fixture(params=IMPLEMENTATIONS, scope="session")

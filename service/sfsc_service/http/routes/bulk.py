@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 
 from sfsc_service.engine.embedder import Arrival
 from sfsc_service.errors import Problem
@@ -23,6 +23,7 @@ from sfsc_service.http.audit import log_write
 from sfsc_service.http.auth import caller_of
 from sfsc_service.http.base64_image import decode_image
 from sfsc_service.http.bulk_results import bulk_response, failure_json
+from sfsc_service.http.collection import gallery_of
 from sfsc_service.http.disconnect import DisconnectWatch, UploadWatch
 from sfsc_service.http.form import FilePart, Form
 from sfsc_service.http.json_document import Body, read_object
@@ -57,7 +58,7 @@ PER_IMAGE = ("metadata", "crop")
 """Fields of a form that stand beside each image."""
 
 
-def add_routes(app: FastAPI) -> None:
+def add_routes(app: FastAPI | APIRouter) -> None:
     """Add the route to an application."""
     app.add_api_route(
         "/items",
@@ -94,7 +95,7 @@ async def _put_all(request: Request, items: AsyncIterator[NewItem | FailedItem],
     service: Service = request.app.state.service
     begun: list[str | None] = []
     outcomes = upsert_many(
-        service.gallery, _noted(items, caller_of(request), begun), lambda: not service.health.draining
+        gallery_of(request), _noted(items, caller_of(request), begun), lambda: not service.health.draining
     )
     results: list[dict[str, Any]] = []
     try:

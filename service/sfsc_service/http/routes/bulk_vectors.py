@@ -14,6 +14,7 @@ from sfsc_service.gallery.vectors import unit_rows, unit_vector
 from sfsc_service.http.arrow_items import ArrowItems, read_arrow
 from sfsc_service.http.audit import log_write
 from sfsc_service.http.bulk_results import bulk_response, failure_json
+from sfsc_service.http.collection import gallery_of
 from sfsc_service.http.disconnect import DisconnectWatch
 from sfsc_service.http.json_document import read_object
 from sfsc_service.http.query_source import caller_vector
@@ -32,7 +33,7 @@ async def put_vectors(request: Request, common: dict[str, Any], arrival: Arrival
     """Store the items of a body; each has an outcome. Raises Problem before any is stored."""
     service: Service = request.app.state.service
     origin = caller_vector(validate(VectorOptions, {**common, "vector": [1.0]}))
-    service.gallery.check_origin(origin.width, origin.space)
+    gallery_of(request).check_origin(origin.width, origin.space)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -83,7 +84,7 @@ async def _store(
 ) -> list[dict[str, Any]]:
     items = [entry for entry in prepared if isinstance(entry, Item)]
     try:
-        outcomes = iter(await _commit(service, items))
+        outcomes = iter(await _commit(request, service, items))
     except BaseException:
         for item in items:
             log_write(request, "put", item.id, "outcome_unknown")
@@ -97,11 +98,11 @@ async def _store(
     return results
 
 
-async def _commit(service: Service, items: list[Item]) -> list[Outcome | Exception]:
+async def _commit(request: Request, service: Service, items: list[Item]) -> list[Outcome | Exception]:
     if service.health.draining:
         return [Problem("shutting_down", "the service is shutting down and takes no further items")] * len(items)
     try:
-        return await service.gallery.commit(items) if items else []
+        return await gallery_of(request).commit(items) if items else []
     except (Problem, StoreError) as error:
         return [error] * len(items)
 

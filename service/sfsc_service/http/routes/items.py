@@ -3,13 +3,14 @@
 from functools import partial
 from typing import Annotated
 
-from fastapi import FastAPI, Path, Request, Response
+from fastapi import APIRouter, FastAPI, Path, Request, Response
 
 from sfsc_service.gallery.gallery import NewItem
 from sfsc_service.http.access import needs
 from sfsc_service.http.arrival import arrival_of
-from sfsc_service.http.audit import AuditedWrite, log_write
+from sfsc_service.http.audit import AuditedWrite, audited_item, log_write
 from sfsc_service.http.auth import caller_of
+from sfsc_service.http.collection import collection_of, gallery_of
 from sfsc_service.http.disconnect import DisconnectWatch
 from sfsc_service.http.openapi import image_content, image_request, json_request, problems, query_parameters
 from sfsc_service.http.query_source import budget_of, caller_vector, crop_of, require_one
@@ -49,13 +50,13 @@ MERGE_PATCH = "application/merge-patch+json"
 Id = Annotated[ItemId, Path(description="1 to 256 characters; percent-encoded, slashes too")]
 
 
-def add_routes(app: FastAPI) -> None:
+def add_routes(app: FastAPI | APIRouter) -> None:
     """Add the routes to an application."""
     _add_routes_of_one(app)
     _add_routes_of_many(app)
 
 
-def _add_routes_of_one(app: FastAPI) -> None:
+def _add_routes_of_one(app: FastAPI | APIRouter) -> None:
     app.add_api_route(
         "/items/{id}",
         _put,
@@ -112,7 +113,7 @@ def _add_routes_of_one(app: FastAPI) -> None:
     )
 
 
-def _add_routes_of_many(app: FastAPI) -> None:
+def _add_routes_of_many(app: FastAPI | APIRouter) -> None:
     app.add_api_route(
         "/items",
         _delete_items,
@@ -148,8 +149,7 @@ def _add_routes_of_many(app: FastAPI) -> None:
 @needs("write")
 async def _put(request: Request, id: Id) -> Response:
     arrival = arrival_of(request)
-    service: Service = request.app.state.service
-    with AuditedWrite(request, "put", id) as write:
+    with AuditedWrite(request, "put", audited_item(request, id)) as write:
         parsed = await read_request(request, ItemOptions)
         caller_of(request).count_images(len(parsed.images))
         options = parsed.options
@@ -158,7 +158,7 @@ async def _put(request: Request, id: Id) -> Response:
         else:
             new = NewItem(id, caller_vector(options), metadata=options.metadata)
         async with DisconnectWatch(request):
-            stored = await service.gallery.upsert(new, arrival)
+            stored = await gallery_of(request).upsert(new, arrival)
         write.outcome = "created" if stored.created else "replaced"
     embedded = [] if stored.query.embedded is None else [stored.query.embedded]
     times = timing(arrival, embedded)
@@ -176,28 +176,25 @@ async def _put(request: Request, id: Id) -> Response:
 @needs("read")
 async def _get(request: Request, id: Id) -> Response:
     options = validate(GetItemOptions, query_options(request))
-    service: Service = request.app.state.service
-    item = await service.gallery.get(id)
-    return json_response(item_json(item, options.encoding if options.vectors else None))
+    item = await gallery_of(request).get(id)
+    return json_response(item_json(item, collection_of(request), options.encoding if options.vectors else None))
 
 
 @needs("write")
 async def _patch(request: Request, id: Id) -> Response:
-    service: Service = request.app.state.service
-    with AuditedWrite(request, "patch", id) as write:
+    with AuditedWrite(request, "patch", audited_item(request, id)) as write:
         if (kind := media_type(request)) not in (MERGE_PATCH, "application/json"):
             raise unsupported_media_type(kind, f"{MERGE_PATCH} or application/json")
         patch = await read_json_body(request, partial(validate, ItemPatch))
-        item = await service.gallery.patch(id, patch.metadata)
+        item = await gallery_of(request).patch(id, patch.metadata)
         write.outcome = "replaced"
-    return json_response(item_json(item, None))
+    return json_response(item_json(item, collection_of(request), None))
 
 
 @needs("write")
 async def _delete(request: Request, id: Id) -> Response:
-    service: Service = request.app.state.service
-    with AuditedWrite(request, "delete", id) as write:
-        await service.gallery.delete(id)
+    with AuditedWrite(request, "delete", audited_item(request, id)) as write:
+        await gallery_of(request).delete(id)
         write.outcome = "removed"
     return Response(status_code=204)
 
@@ -205,7 +202,7 @@ async def _delete(request: Request, id: Id) -> Response:
 @needs("write")
 async def _delete_items(request: Request) -> Response:
     options = await read_options(request, DeleteItemsOptions)
-    gallery = request.app.state.service.gallery
+    gallery = gallery_of(request)
     require_one(filter=options.filter is not None, ids=options.ids is not None)
     if options.filter is not None:
         removed = await gallery.delete_matching(options.filter, options.limit)
@@ -220,8 +217,7 @@ async def _delete_items(request: Request) -> Response:
 @needs("read")
 async def _count(request: Request) -> Response:
     options = validate(CountOptions, query_options(request))
-    service: Service = request.app.state.service
-    return json_response({"count": await service.gallery.count(options.filter)})
+    return json_response({"count": await gallery_of(request).count(options.filter)})
 
 
 @needs("read")
@@ -229,7 +225,7 @@ async def _image(request: Request, id: Id) -> Response:
     arrival = arrival_of(request)
     side = validate(ImageOptions, query_options(request)).preview
     service: Service = request.app.state.service
-    image = await service.gallery.image(id)
+    image = await gallery_of(request).image(id)
     headers = {
         "Cache-Control": "no-cache",
         "Content-Security-Policy": "default-src 'none'; sandbox",
@@ -247,7 +243,7 @@ async def _image(request: Request, id: Id) -> Response:
 @needs("read")
 async def _page(request: Request) -> Response:
     options = validate(ListItemsOptions, query_options(request))
-    service: Service = request.app.state.service
-    page = await service.gallery.page(options.cursor, options.limit, options.filter)
+    page = await gallery_of(request).page(options.cursor, options.limit, options.filter)
     encoding = options.encoding if options.vectors else None
-    return json_response({"items": [item_json(item, encoding) for item in page.items], "next": page.cursor})
+    items = [item_json(item, collection_of(request), encoding) for item in page.items]
+    return json_response({"items": items, "next": page.cursor})

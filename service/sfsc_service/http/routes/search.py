@@ -1,10 +1,11 @@
 """POST /search: images, vectors or items' ids in; hits of every width out."""
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 
 from sfsc_service.http.access import needs
 from sfsc_service.http.arrival import arrival_of
 from sfsc_service.http.auth import caller_of
+from sfsc_service.http.collection import collection_of, gallery_of
 from sfsc_service.http.disconnect import DisconnectWatch
 from sfsc_service.http.ndjson_body import NDJSON
 from sfsc_service.http.openapi import image_request, lines_content, problems
@@ -14,12 +15,11 @@ from sfsc_service.http.responses import json_response, server_timing, timing
 from sfsc_service.http.routes.search_many import search_many
 from sfsc_service.http.schemas import SearchBody, SearchOptions
 from sfsc_service.http.search_request import SearchRequest, answer_json
-from sfsc_service.lifecycle.service import Service
 
 __all__ = ["add_routes"]
 
 
-def add_routes(app: FastAPI) -> None:
+def add_routes(app: FastAPI | APIRouter) -> None:
     """Add the route to an application."""
     app.add_api_route(
         "/search",
@@ -39,14 +39,14 @@ def add_routes(app: FastAPI) -> None:
 @needs("read")
 async def _search(request: Request) -> Response:
     arrival = arrival_of(request)
-    service: Service = request.app.state.service
+    gallery, settings = gallery_of(request), request.app.state.service.settings
     if media_type(request) in NDJSON:
         return await search_many(request, arrival)
     parsed = await read_request(request, SearchOptions)
     caller_of(request).count_images(len(parsed.images))
-    search = SearchRequest(parsed.options, next(iter(parsed.images), None), service.settings.max_k)
+    search = SearchRequest(parsed.options, next(iter(parsed.images), None), settings.max_k)
     async with DisconnectWatch(request):
-        query, found = await search.run(service, arrival)
+        query, found = await search.run(gallery, collection_of(request), arrival)
     embedded = [] if query.embedded is None else [query.embedded]
     times = timing(arrival, embedded, search=found.took_ms)
     return json_response(

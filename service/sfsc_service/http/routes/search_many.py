@@ -17,6 +17,7 @@ from sfsc_service.gallery.bulk_retries import WindowProgress, retried
 from sfsc_service.http.auth import caller_of
 from sfsc_service.http.base64_image import decode_image
 from sfsc_service.http.bulk_results import problem_json
+from sfsc_service.http.collection import collection_of, gallery_of
 from sfsc_service.http.disconnect import UploadWatch
 from sfsc_service.http.json_document import Body, read_object
 from sfsc_service.http.ndjson_body import parsed_lines
@@ -60,6 +61,7 @@ async def search_many(request: Request, arrival: Arrival) -> Response:
 class _Searches:
     def __init__(self, request: Request, arrival: Arrival) -> None:
         self._service: Service = request.app.state.service
+        self._gallery, self._collection = gallery_of(request), collection_of(request)
         self._caller = caller_of(request)
         self._arrival = arrival
         self._answer_bytes = 0
@@ -86,7 +88,7 @@ class _Searches:
             rule = f"the hits of a call may have at most {MAX_ANSWER_BYTES} bytes"
             raise Problem("limit_exceeded", f"queries: {rule}, found more before this one", "queries")
         arrival = Arrival.now(bulk=True)
-        query, found = await search.run(self._service, arrival, used_ms=self._arrival.elapsed_ms)
+        query, found = await search.run(self._gallery, self._collection, arrival, used_ms=self._arrival.elapsed_ms)
         self._answer_bytes += len(found.answer)
         return {"status": 200, **answer_json(query, found, arrival)}
 

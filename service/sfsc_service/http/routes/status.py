@@ -134,5 +134,5 @@ def _health(reasons: list[str], notes: list[str]) -> Response:
 @needs("metrics")
 async def _metrics(request: Request) -> Response:
     service: Service = request.app.state.service
-    service.metrics.set_items(service.gallery.composition())
+    service.metrics.set_items(service.stores.compositions())
     return Response(service.metrics.render(), media_type=CONTENT_TYPE_LATEST)

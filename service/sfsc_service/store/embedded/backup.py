@@ -1,8 +1,8 @@
 """Copy a data folder while the store that has it open goes on.
 
-The copy is that of one moment: the database as SQLite's online backup takes it, and then every file that its rows
-need. What was replaced or deleted between those two steps may be gone already; then both are repeated. Only what
-is new is copied again, so each round is shorter than the one before.
+The copy of each collection is that of one moment: the database as SQLite's online backup takes it, and then every
+file that its rows need. What was replaced or deleted between those two steps may be gone already; then both are
+repeated. Only what is new is copied again, so each round is shorter than the one before.
 
 - Images and segments never change under their name: on the same file system, the copy has hard links to them.
 - The copy appears under its name when it is complete and durable; a kill leaves `.NAME.partial`, which the next
@@ -13,7 +13,7 @@ import errno
 import os
 import shutil
 from collections.abc import Collection, Iterable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +24,9 @@ from sfsc_service.store.embedded.acknowledged import AcknowledgedMark
 from sfsc_service.store.embedded.check import Progress, open_reader
 from sfsc_service.store.embedded.opening import ACKNOWLEDGED, DATABASE, IMAGES, SEGMENTS
 from sfsc_service.store.embedded.segments.inventory import take_inventory
-from sfsc_service.store.errors import OpenRefusedError, StoreFailedError
+from sfsc_service.store.embedded.sqlite.schema import DatabaseError
+from sfsc_service.store.embedded.stores import collection_folder, collection_names
+from sfsc_service.store.errors import OpenRefusedError, StoreError, StoreFailedError
 
 __all__ = ["CopiedFolder", "check_target", "copy_folder"]
 
@@ -33,7 +35,15 @@ _SYNCED_AT_ONCE = 1_000
 
 
 class CopiedFolder(NamedTuple):
-    """How many items and images a copy has, and up to which change."""
+    """How many items and images a copy has in all its collections, and how many these are."""
+
+    items: int
+    images: int
+    collections: int
+
+
+class _CopiedGallery(NamedTuple):
+    """How many items and images the copy of one collection has, and up to which change."""
 
     items: int
     images: int
@@ -54,7 +64,9 @@ def check_target(target: Path) -> None:
 
 
 def copy_folder(source: Path, target: Path, progress: Progress = lambda _done, _total: None) -> CopiedFolder:
-    """Copy the gallery in the folder `source` to `target`, a new or an empty folder.
+    """Copy the galleries of all collections in the folder `source` to `target`, a new or an empty folder.
+
+    A collection that is removed meanwhile may be left out, and one that is made meanwhile is.
 
     Raises:
         DatabaseLostError, FolderMismatchError: `source` is no gallery of this version.
@@ -63,9 +75,32 @@ def copy_folder(source: Path, target: Path, progress: Progress = lambda _done, _
         OSError, DatabaseError: a file cannot be read or written.
     """
     check_target(target)
-    open_reader(source).close()
-    target.parent.mkdir(parents=True, exist_ok=True)
     staged = target.with_name(f".{target.name}.partial")
+    names = collection_names(source)[1:]
+    with ExitStack() as delete_on_error:
+        delete_on_error.callback(shutil.rmtree, staged, ignore_errors=True)
+        default = _copy_gallery(source, staged, progress)
+        others = [_copy_unless_removed(source, staged, name, progress) for name in names]
+        _put_in_place(staged, target)
+        delete_on_error.pop_all()
+    copied = [default, *(one for one in others if one is not None)]
+    return CopiedFolder(sum(one.items for one in copied), sum(one.images for one in copied), len(copied))
+
+
+def _copy_unless_removed(source: Path, target: Path, name: str, progress: Progress) -> _CopiedGallery | None:
+    folder, copy = collection_folder(source, name), collection_folder(target, name)
+    try:
+        return _copy_gallery(folder, copy, progress)
+    except (StoreError, OSError, DatabaseError):
+        if folder.exists():
+            raise
+        shutil.rmtree(copy, ignore_errors=True)
+        return None
+
+
+def _copy_gallery(source: Path, staged: Path, progress: Progress) -> _CopiedGallery:
+    """Copy one collection; raises as `copy_folder`."""
+    open_reader(source).close()
     shutil.rmtree(staged, ignore_errors=True)
     for name in (IMAGES, SEGMENTS):
         (staged / name).mkdir(parents=True)
@@ -73,17 +108,16 @@ def copy_folder(source: Path, target: Path, progress: Progress = lambda _done, _
     for _ in range(_ROUNDS):
         copied, missing = _copy_round(source, staged, progress)
         if not missing.images and not missing.vectors:
-            _finish(staged, target, copied)
+            _finish(staged, copied)
             return copied
         if before is not None and (missing.images & before.images or missing.vectors & before.vectors):
             break  # no row can lack the same file in two moments, unless it is damaged
         before = missing
-    shutil.rmtree(staged)
     found = f"{len(missing.images)} images and {len(missing.vectors)} vectors"
     raise StoreFailedError(f"{source} lacks {found} that its items need; `sfsc check {source}` names them")
 
 
-def _copy_round(source: Path, staged: Path, progress: Progress) -> tuple[CopiedFolder, _Needed]:
+def _copy_round(source: Path, staged: Path, progress: Progress) -> tuple[_CopiedGallery, _Needed]:
     """Copy the database as it is now, and what its rows need and the copy does not have yet."""
     for path in staged.glob(f"{DATABASE}*"):
         path.unlink()
@@ -95,7 +129,7 @@ def _copy_round(source: Path, staged: Path, progress: Progress) -> tuple[CopiedF
     images = _copy_images(source / IMAGES, staged / IMAGES, digests, progress)
     found = take_inventory(staged / SEGMENTS, meta["dimension"], meta["gallery"], meta["last_sequence"])
     vectors = known[~np.isin(known, found.sequences)]
-    copied = CopiedFolder(len(known), len(digests), meta["last_sequence"])
+    copied = _CopiedGallery(len(known), len(digests), meta["last_sequence"])
     return copied, _Needed(frozenset(images), frozenset(vectors.tolist()))
 
 
@@ -141,8 +175,8 @@ def _link(source: Path, target: Path) -> None:
         unfinished.rename(target)
 
 
-def _finish(staged: Path, target: Path, copied: CopiedFolder) -> None:
-    """Remove images of earlier rounds, make everything durable, and put the copy in its place."""
+def _finish(staged: Path, copied: _CopiedGallery) -> None:
+    """Remove images of earlier rounds, and make the files durable."""
     with closing(open_reader(staged)) as reader:
         digests = set(reader.image_digests())
     for path in (staged / IMAGES).glob("??/??/*"):
@@ -154,6 +188,10 @@ def _finish(staged: Path, target: Path, copied: CopiedFolder) -> None:
     mark.set(copied.last_sequence)
     mark.close()
     sync([staged / DATABASE, staged / ACKNOWLEDGED])
+
+
+def _put_in_place(staged: Path, target: Path) -> None:
+    """Make the folders durable, and give the copy its name."""
     _sync_folders([path for path in staged.rglob("*") if path.is_dir()])
     sync([staged])
     if target.exists():

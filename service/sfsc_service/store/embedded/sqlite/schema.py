@@ -35,7 +35,7 @@ DatabaseError = sqlite3.Error
 
 SCHEMA_VERSION = 2
 COLLECTION = "default"
-"""The collection of every item."""
+"""What the column holds in every row: a database has the items of one collection, and its folder tells which."""
 
 ROW_COLUMNS = (
     "sequence",

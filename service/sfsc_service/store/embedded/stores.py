@@ -1,0 +1,105 @@
+"""The embedded stores of all collections in one data folder.
+
+the folder itself       the collection `default`
+collections/NAME        every other one, each a data folder like any other
+collections/.removed-…  what is left of one that was removed; the next start deletes it
+"""
+
+import logging
+import shutil
+import uuid
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from sfsc_bundle.atomic_file import sync
+from sfsc_service.store.collections import DEFAULT, check_collection_name
+from sfsc_service.store.errors import InvalidCollectionError, StoreFailedError
+from sfsc_service.store.protocol import Store
+
+__all__ = ["COLLECTIONS", "EmbeddedStores", "collection_folder", "collection_names"]
+
+COLLECTIONS = "collections"
+_REMOVED = ".removed-"
+
+_log = logging.getLogger(__name__)
+
+
+def collection_folder(folder: Path, name: str) -> Path:
+    """The data folder of a collection. Raises InvalidCollectionError."""
+    check_collection_name(name)
+    return folder if name == DEFAULT else folder / COLLECTIONS / name
+
+
+def collection_names(folder: Path) -> list[str]:
+    """The collections in a data folder, `default` first. Raises OSError."""
+    collections = folder / COLLECTIONS
+    found = sorted(path.name for path in collections.iterdir() if path.is_dir()) if collections.exists() else []
+    return [DEFAULT, *(name for name in found if name != DEFAULT and _is_name(name))]
+
+
+class EmbeddedStores:
+    """Implements collections.Stores; `open_store` opens the store of a data folder, as EmbeddedStore does."""
+
+    def __init__(self, folder: Path, open_store: Callable[[Path, str, int, Collection[str]], Store]) -> None:
+        self._folder, self._open_store = folder, open_store
+
+    def names(self) -> list[str]:
+        try:
+            found = collection_names(self._folder)
+            others = {path.name for path in (self._folder / COLLECTIONS).glob("[!.]*")}.difference(found[1:])
+        except OSError as error:
+            raise StoreFailedError(f"the collections cannot be listed: {error}") from error
+        for name in sorted(others):
+            _log.warning("%s/%s is left alone: it is no folder with the name of a collection", COLLECTIONS, name)
+        return found
+
+    def open(self, name: str, space: str, dimension: int, compatible_with: Collection[str]) -> Store:
+        folder = collection_folder(self._folder, name)
+        new = name != DEFAULT and not folder.exists()
+        try:
+            store = self._open_store(folder, space, dimension, compatible_with)
+            if name == DEFAULT:
+                self._delete_removed()
+            elif new:
+                _make_durable(store, [self._folder, folder.parent])
+        except BaseException:
+            if new:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return store
+
+    def remove(self, name: str) -> None:
+        removed = self._folder / COLLECTIONS / f"{_REMOVED}{uuid.uuid4().hex}"
+        try:
+            collection_folder(self._folder, name).rename(removed)
+            sync([removed.parent])
+        except OSError as error:
+            raise StoreFailedError(f"the collection {name} cannot be deleted: {error.strerror}") from error
+        _delete(removed)
+
+    def _delete_removed(self) -> None:
+        for path in (self._folder / COLLECTIONS).glob(f"{_REMOVED}*"):
+            _delete(path)
+
+
+def _make_durable(store: Store, folders: Collection[Path]) -> None:
+    try:
+        sync(folders)
+    except OSError as error:
+        store.close()
+        raise StoreFailedError(f"the collection cannot be made: {error.strerror}") from error
+
+
+def _delete(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        _log.warning("what is left of a removed collection stays in %s until the next start: %s", folder, error)
+
+
+def _is_name(name: str) -> bool:
+    try:
+        check_collection_name(name)
+    except InvalidCollectionError:
+        return False
+    return True
