@@ -235,6 +235,11 @@ class Metrics:
         self.store_free_bytes = Gauge(
             "sfsc_store_free_bytes", "Free bytes on the disk of the data folder", registry=registry
         )
+        self.store_columns_failed = Gauge(
+            "sfsc_store_columns_failed",
+            "1 where the columns that filters are judged by failed: until the next start, the database is asked",
+            registry=registry,
+        )
 
     def _add_idle(self, registry: CollectorRegistry) -> None:
         """What the service does by itself while it is idle."""

@@ -134,6 +134,7 @@ class Health:
             self._metrics.store_log_bytes.set(sizes.log_bytes)
             self._metrics.store_vector_files.set(sizes.vector_files)
             self._metrics.store_free_bytes.set(sizes.free_bytes)
+            self._metrics.store_columns_failed.set(sizes.columns_failed)
         return found
 
     async def check(self) -> None:

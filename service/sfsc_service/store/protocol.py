@@ -194,6 +194,7 @@ class StoreSizes:
 
     `log_bytes`: of the database's log. `live_rows`, `dead_rows`: vectors in use, and those that were deleted or
     replaced and not given back yet. `vector_files`: the files that hold them. `free_bytes`: left on the disk.
+    `columns_failed`: whether filters ask the database, which takes longer, because its columns in memory failed.
     """
 
     log_bytes: int
@@ -201,6 +202,7 @@ class StoreSizes:
     dead_rows: int
     vector_files: int
     free_bytes: int
+    columns_failed: bool = False
 
 
 StoreWork = Literal["commit", "merge"]

@@ -108,9 +108,12 @@ def test_an_unknown_address(live: Live) -> None:
     assert live.http.get("/items/").status_code == 404
 
 
-def test_metrics_have_the_sizes_of_the_store(live: Live) -> None:
+def test_metrics_have_the_sizes_of_the_store(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     until(lambda: live.metric("sfsc_store_rows", state="live") >= ITEMS)
     assert live.metric("sfsc_store_vector_files") >= 1
     assert live.metric("sfsc_store_free_bytes") > 0
     assert live.metric("sfsc_store_log_bytes") >= 0
+    assert live.metric("sfsc_store_columns_failed") == 0
+    monkeypatch.setattr(live.service.gallery._store._filters, "_failed", True)
+    until(lambda: live.metric("sfsc_store_columns_failed") == 1)
     assert live.metric("sfsc_store_seconds_count", work="commit") >= ITEMS

@@ -257,6 +257,7 @@ class EmbeddedStore:
                 dead_rows=max(0, rows - live),
                 vector_files=self._segments.file_count,
                 free_bytes=self._reserve.free_bytes,
+                columns_failed=self._filters.failed,
             )
 
     def adopt(self, space: str, dimension: int, compatible_with: Collection[str]) -> None:

@@ -130,12 +130,27 @@ def test_what_has_no_room_in_memory_is_asked_of_the_database(
 
 def test_columns_that_fail_are_used_no_more(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     pair.upsert([item(n) for n in range(20)])
+    assert not pair.store.sizes().columns_failed
 
     def fail(*_: Any) -> None:
         raise MemoryError
 
     monkeypatch.setattr(ColumnTable, "append", fail)
     pair.upsert([item(n, turn=1) for n in range(10, 30)])
+    assert not any(pair.judged())
+    assert pair.store.sizes().columns_failed
+    pair.agree()
+
+
+def test_columns_that_cannot_be_loaded_are_told(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair.upsert([item(n) for n in range(20)])
+
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("sfsc_service.store.embedded.columns.filter_index.read_fields", fail)
+    pair.reopen()
+    assert pair.store.sizes().columns_failed
     assert not any(pair.judged())
     pair.agree()
 

@@ -58,6 +58,11 @@ class FilterIndex:
     def loaded(self) -> bool:
         return self._loaded and not self._failed
 
+    @property
+    def failed(self) -> bool:
+        """Whether the database is asked from now on, until the next start; never waits."""
+        return self._failed
+
     @contextmanager
     def unchanged(self) -> Iterator[None]:
         """Keep changes out."""
