@@ -49,10 +49,12 @@ def make_tiny_bundle(
     space: str = "tiny-space",
     compatible_with: Sequence[str] = (),
     nan_widths: Sequence[str] = (),
+    turn: float = 0.0,
 ) -> Bundle:
     """Write a bundle of `size`×`size` images and `dimension` outputs to `folder` and return it.
 
-    The networks of `nan_widths` give NaN for any image.
+    The networks of `nan_widths` give NaN for any image. Those of narrow widths turn their vectors by `turn`, so
+    that an alignment helps: 0 not at all, 1 far from those of the full width.
     Another seed gives another projection (let it go with another `space`). Replaces what is there.
     """
     names = tuple(canonical_width(width) for width in widths)
@@ -62,7 +64,8 @@ def make_tiny_bundle(
     for name in names:
         noise = rng.standard_normal(shared.shape)
         matrix = np.full_like(noise, np.nan) if name in nan_widths else noise
-        graphs[name] = _graph(shared + 0.3 * (1.0 - float(name)) * matrix, size, dimension)
+        projection = shared + 0.3 * (1.0 - float(name)) * matrix
+        graphs[name] = _graph(projection @ _rotation(turn * (1.0 - float(name)), dimension), size, dimension)
     manifest = Manifest(
         name="tiny",
         space=space,
@@ -84,6 +87,14 @@ def make_tiny_bundle(
     )
     files = {f"w{name}.onnx": graph for name, graph in graphs.items()}
     return write_bundle(folder, manifest, files, replace=True)
+
+
+def _rotation(turn: float, dimension: int) -> np.ndarray:
+    """An orthogonal matrix, the farther from the identity the larger `turn` is."""
+    random = np.random.default_rng(dimension).standard_normal((dimension, dimension))
+    skew = turn * (random - random.T)
+    identity = np.eye(dimension)
+    return np.linalg.solve(identity + skew, identity - skew)  # Cayley's transform
 
 
 def _graph(matrix: np.ndarray, size: int, dimension: int) -> bytes:

@@ -322,6 +322,11 @@ class Manifest(_Model):
         """The names of the submodels, ascending."""
         return tuple(submodel.name for submodel in self.submodels)
 
+    @property
+    def graphs(self) -> dict[str, str]:
+        """The digests of the submodels by name, ascending."""
+        return {submodel.name: submodel.sha256 for submodel in self.submodels}
+
     def submodel(self, width: str) -> Submodel:
         """Return the submodel of this name. Raises KeyError where the bundle has none."""
         for submodel in self.submodels:

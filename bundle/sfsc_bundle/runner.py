@@ -14,6 +14,7 @@ import onnxruntime
 
 from sfsc_bundle.errors import BundleError, DeviceError
 from sfsc_bundle.folder import Bundle
+from sfsc_bundle.linear_maps import apply_map
 
 __all__ = ["INPUT", "OUTPUT", "Device", "Runner", "make_runner"]
 
@@ -22,10 +23,17 @@ INPUT, OUTPUT = "images", "embeddings"
 
 
 class Runner:
-    """A session of one graph whose names, shapes and types are those of the manifest."""
+    """A session of one graph whose names, shapes and types are those of the manifest.
 
-    def __init__(self, session: Any, height: int, width: int, dimension: int) -> None:
+    Args:
+        map: what embeddings are multiplied by, float32 [D, D]; None: nothing.
+    """
+
+    def __init__(
+        self, session: Any, height: int, width: int, dimension: int, map: npt.NDArray[np.float32] | None = None
+    ) -> None:
         self._session = session
+        self._map = map
         self._shape = (height, width, 3)
         self.dimension = dimension
 
@@ -39,15 +47,23 @@ class Runner:
             wanted = "n×" + "×".join(map(str, self._shape))
             raise ValueError(f"images must be uint8 {wanted}, found {images.dtype} {images.shape}")
         embeddings: npt.NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: images})[0]
-        return embeddings
+        return embeddings if self._map is None else apply_map(embeddings, self._map)
 
 
-def make_runner(bundle: Bundle, width: str, *, device: Device = "cpu", threads: int = 1) -> Runner:
+def make_runner(
+    bundle: Bundle,
+    width: str,
+    *,
+    device: Device = "cpu",
+    threads: int = 1,
+    map: npt.NDArray[np.float32] | None = None,
+) -> Runner:
     """Open the graph of a width and check it against the manifest.
 
     Args:
         width: canonical name of a width of the bundle.
         threads: threads that onnxruntime may use for one call.
+        map: what embeddings are multiplied by, float32 [D, D].
 
     Raises:
         BundleError: onnxruntime refuses the graph, or names, shapes or types differ from the manifest.
@@ -58,7 +74,7 @@ def make_runner(bundle: Bundle, width: str, *, device: Device = "cpu", threads: 
     manifest = bundle.manifest
     height, columns = manifest.preprocessing.height, manifest.preprocessing.width
     _check_signature(path, session, [height, columns, 3], manifest.dimension)
-    return Runner(session, height, columns, manifest.dimension)
+    return Runner(session, height, columns, manifest.dimension, map)
 
 
 def _open_session(path: Path, device: Device, threads: int) -> Any:

@@ -23,7 +23,7 @@ HealOutcome = Literal["healed", "changed", "differs", "unreadable", "failed"]
 """What became of an item that was to be embedded again. changed: it was changed meanwhile; differs: its image does
 not give its vector; unreadable: its image cannot be read; failed: the network gave no vector."""
 HEAL_OUTCOMES = get_args(HealOutcome)
-IdleTask = Literal["heal", "quality"]
+IdleTask = Literal["heal", "quality", "align"]
 """What the service does by itself while it is idle."""
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -72,6 +72,7 @@ class Metrics:
             (self.swaps, ("done", "refused", "failed")),
             (self.heal_items, HEAL_OUTCOMES),
             (self.idle_failures, get_args(IdleTask)),
+            (self.align_items, ("converted", "changed")),
         ):
             for label in labels:
                 counter.labels(label)
@@ -263,6 +264,20 @@ class Metrics:
         self.quality_measured = Gauge(
             "sfsc_quality_measured_timestamp_seconds",
             "When the quality in force was measured on the gallery's own images; 0 where it is the bundle's",
+            registry=registry,
+        )
+        self.aligned = Gauge(
+            "sfsc_aligned", "1 while an alignment on the gallery's own images is in force", registry=registry
+        )
+        self.align_items = Counter(
+            "sfsc_align_items",
+            "Items whose vector was to be brought into the space in force, by outcome",
+            ["outcome"],
+            registry=registry,
+        )
+        self.align_unchecked = Gauge(
+            "sfsc_align_unchecked_items",
+            "Items that the conversion of stored vectors has not looked at yet",
             registry=registry,
         )
         self.idle_failures = Counter(

@@ -18,17 +18,17 @@ a bias in the last row: they are fitted to rows and targets less their means, f 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, assert_never
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import orthogonal_procrustes, solve
 from threadpoolctl import threadpool_limits
 
+from sfsc_bundle.linear_maps import Doubles, Moments, apply_map, unit_length
 from sfsc_bundle.mixed_gallery import evaluate_mixed_gallery
-from sfsc_bundle.retrieval import Labels
+from sfsc_bundle.retrieval import Floats, Labels
 from sfsc_training.errors import AlignmentError
 
 __all__ = [
@@ -47,8 +47,6 @@ __all__ = [
     "require_images",
 ]
 
-Doubles = npt.NDArray[np.float64]
-Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Embeddings = Mapping[str, Floats]
 """Width → embeddings float32 [n, D′] of the same images, D′ = D but in foreign networks; widths ascend."""
@@ -128,11 +126,11 @@ class Fitter:
         self._base = self._moments(bottom, bottom.full)
         self._labelled = labelled
 
-    def _moments(self, sample: Sample, goal: Floats) -> dict[str, "_Moments"]:
-        return {width: _Moments.of(rows, goal, bias=self._bias) for width, rows in sample.embeddings.items()}
+    def _moments(self, sample: Sample, goal: Floats) -> dict[str, Moments]:
+        return {width: Moments.of(rows, goal, bias=self._bias) for width, rows in sample.embeddings.items()}
 
     @cached_property
-    def _ridge(self) -> dict[str, "_Moments"]:
+    def _ridge(self) -> dict[str, Moments]:
         return self._moments(self._labelled, centroids(self._labelled.full, self._labelled.identity))
 
     def fit(self, method: Method) -> dict[str, Floats]:
@@ -176,12 +174,7 @@ def align(embeddings: Embeddings, maps: Maps) -> dict[str, Floats]:
     Raises:
         KeyError: a width has no map.
     """
-    return {width: _unit(_mapped(rows, maps[width])) for width, rows in embeddings.items()}
-
-
-def _mapped(rows: Floats, values: Floats) -> Floats:
-    found: Floats = rows @ values if len(values) == rows.shape[1] else rows @ values[:-1] + values[-1]
-    return found
+    return {width: apply_map(rows, maps[width]) for width, rows in embeddings.items()}
 
 
 def centroids(embeddings: Floats, identity: Ints | None) -> Floats:
@@ -197,12 +190,7 @@ def centroids(embeddings: Floats, identity: Ints | None) -> Floats:
         raise AlignmentError(f"a ridge map needs images of at least 2 identities, found {len(names)}")
     sums = np.zeros((len(names), embeddings.shape[1]), np.float64)
     np.add.at(sums, number, embeddings)
-    return _unit(sums.astype(np.float32))[number]
-
-
-def _unit(rows: Floats) -> Floats:
-    scaled: Floats = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return scaled
+    return unit_length(sums.astype(np.float32))[number]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -250,50 +238,3 @@ def choose(fitter: Fitter, validation: Validation, candidates: Sequence[Method] 
             if found > best.after:
                 best = Choice(method, raw, found)
     return best
-
-
-@dataclass(frozen=True, eq=False)
-class _Moments:
-    """FᵀF [D′, D′] and FᵀT [D′, D] of n rows F and their targets T: all that a closed form has to know of them.
-
-    For a map with a bias, both are of rows and targets less their means; else there are no means.
-    """
-
-    gram: Doubles
-    cross: Doubles
-    count: int
-    means: tuple[Doubles, Doubles] | None = None
-    solved: dict[float, Doubles] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, rows: Floats, targets: Floats, *, bias: bool = False) -> "_Moments":
-        wide, goal, means = rows.astype(np.float64), targets.astype(np.float64), None
-        if bias:
-            means = wide.mean(axis=0), goal.mean(axis=0)
-            wide, goal = wide - means[0], goal - means[1]
-        return cls(wide.T @ wide, wide.T @ goal, len(rows), means)
-
-    @property
-    def unchanged(self) -> Doubles:
-        """The map that leaves the embeddings as they are; D′ = D."""
-        size = len(self.gram)
-        return np.eye(size if self.means is None else size + 1, size)
-
-    @cached_property
-    def rotation(self) -> Doubles:
-        """The orthogonal R that minimises ‖F R − T‖, which depends on FᵀT alone; D′ = D."""
-        found: Doubles = orthogonal_procrustes(np.eye(len(self.cross)), self.cross)[0]
-        return self._with_bias(found)
-
-    def ridge(self, strength: float) -> Doubles:
-        """(FᵀF + λ(n/D′) I)⁻¹ FᵀT."""
-        if strength not in self.solved:  # the candidates share few strengths, and a solution is of order D³
-            penalty = strength * self.count / len(self.gram) * np.eye(len(self.gram))
-            self.solved[strength] = self._with_bias(solve(self.gram + penalty, self.cross, assume_a="pos"))
-        return self.solved[strength]
-
-    def _with_bias(self, values: Doubles) -> Doubles:
-        if self.means is None:
-            return values
-        rows, targets = self.means
-        return np.vstack([values, targets - rows @ values])

@@ -8,6 +8,7 @@ from rich.console import Console
 from sfsc_bundle.progress import counting
 from sfsc_service.cli.folder import storage_errors
 from sfsc_service.cli.printing import PrintingCommand
+from sfsc_service.engine.alignment_file import ALIGNMENT_FILES
 from sfsc_service.settings import setting
 from sfsc_service.store.embedded.backup import copy_folder
 
@@ -30,7 +31,7 @@ class Backup(PrintingCommand):
     def run(self) -> None:
         """Copy. Raises StoreError."""
         with storage_errors(), counting(Console(stderr=True), "images") as progress:
-            copied = copy_folder(self.data, self.target, progress)
+            copied = copy_folder(self.data, self.target, progress, ALIGNMENT_FILES)
         if self.as_json:
             self.print_json({**copied._asdict(), "to": str(self.target)})
         else:

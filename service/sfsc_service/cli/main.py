@@ -44,6 +44,7 @@ COMMANDS = {
     "widths": "widths:Widths",
     "quality": "quality:Quality",
     "collections": "collections:CollectionList",
+    "align": "align:Align",
 }
 """Module and class of each command; only the one that runs is imported, because all of them take half a second."""
 INTERRUPTED = 130

@@ -8,6 +8,7 @@ from rich.console import Console
 from sfsc_bundle.progress import counting
 from sfsc_service.cli.folder import storage_errors
 from sfsc_service.cli.printing import PrintingCommand
+from sfsc_service.engine.alignment_file import ALIGNMENT_FILES
 from sfsc_service.settings import setting
 from sfsc_service.store.embedded.backup import check_target, copy_folder
 from sfsc_service.store.embedded.check import check_folder
@@ -37,7 +38,7 @@ class Restore(PrintingCommand):
                 raise StoreFailedError(
                     f"{self.backup} is damaged and was not restored; `sfsc check {self.backup}` says what is"
                 )
-            copied = copy_folder(self.backup, self.data)
+            copied = copy_folder(self.backup, self.data, beside=ALIGNMENT_FILES)
         if self.as_json:
             self.print_json({**copied._asdict(), "to": str(self.data)})
         else:

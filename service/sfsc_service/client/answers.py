@@ -9,6 +9,7 @@ from typing import Any, NotRequired, TypedDict
 import httpx
 
 __all__ = [
+    "AlignAnswer",
     "BulkItemAnswer",
     "CollectionAnswer",
     "DeletedAnswer",
@@ -163,6 +164,21 @@ class QualityAnswer(TypedDict):
     state: str
     embedded: int
     drawn: int
+    failure: str | None
+
+
+class AlignAnswer(TypedDict):
+    """The alignment on the gallery's own images; `fitted` is None where there is none."""
+
+    space: str
+    bundle_space: str
+    fitted: dict[str, Any] | None
+    in_force: bool
+    state: str
+    embedded: int
+    drawn: int
+    unchecked: int
+    converted: int
     failure: str | None
 
 

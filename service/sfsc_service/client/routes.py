@@ -19,7 +19,6 @@ from sfsc_service.client.answers import (
     ItemAnswer,
     PairAnswer,
     PutAnswer,
-    QualityAnswer,
     SearchAnswer,
     SearchResultAnswer,
     WidthsAnswer,
@@ -47,6 +46,7 @@ from sfsc_service.client.call import (
 )
 from sfsc_service.client.collections import CollectionRoutes
 from sfsc_service.client.images import ImageSource, as_base64, encoded
+from sfsc_service.client.own_images import OwnImagesRoutes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +64,7 @@ AS_JSON = ("filter", "metadata", "exclude")
 """Options that travel as JSON where the others travel as text."""
 
 
-class Routes(CollectionRoutes):
+class Routes(CollectionRoutes, OwnImagesRoutes):
     """The methods of both clients.
 
     An image is encoded bytes, the path of a file, or an image of Pillow's. Options are those of docs/api.md; one
@@ -243,21 +243,6 @@ class Routes(CollectionRoutes):
     def widths(self) -> Prepared[WidthsAnswer]:
         """The widths that the service offers, what they cost, and what the gallery is made of."""
         return _get("/widths", answer_reader(WidthsAnswer), {})
-
-    @Route
-    def quality(self) -> Prepared[QualityAnswer]:
-        """How well each width searches, by the bundle or measured on the gallery's own images."""
-        return _get("/quality", answer_reader(QualityAnswer), {})
-
-    @Route
-    def measure_quality(self, *, field: str | None = None) -> Prepared[QualityAnswer]:
-        """Ask for a measurement on the gallery's own images; `field` of the metadata names what they show."""
-        return Call("POST", "/quality", answer_reader(QualityAnswer), _without_none({"field": field}))
-
-    @Route
-    def forget_quality(self) -> Prepared[QualityAnswer]:
-        """Forget what was measured."""
-        return Call("DELETE", "/quality", answer_reader(QualityAnswer))
 
     def _with_image(
         self,

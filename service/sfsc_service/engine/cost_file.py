@@ -42,7 +42,7 @@ def fingerprint(manifest: Manifest, device: str, threads: int) -> dict[str, Any]
         "threads": threads,
         "onnxruntime": onnxruntime.__version__,
         "device": device,
-        "graphs": {submodel.name: submodel.sha256 for submodel in manifest.submodels},
+        "graphs": manifest.graphs,
     }
 
 

@@ -17,8 +17,10 @@ import onnxruntime
 from sfsc_bundle.errors import BundleError, DeviceError
 from sfsc_bundle.folder import Bundle, open_bundle
 from sfsc_bundle.runner import Device, make_runner
+from sfsc_service.engine.alignment_file import AlignmentFile
 from sfsc_service.engine.cost_file import CostFile, fingerprint
 from sfsc_service.engine.costs import BUCKETS, CostTable, measure
+from sfsc_service.engine.gallery_alignment import GalleryAlignment
 from sfsc_service.engine.policy import WidthCatalog
 from sfsc_service.errors import Problem
 
@@ -46,6 +48,10 @@ class Networks:
         floor_width: the narrowest width that the service may choose; None = the bundle's narrowest.
         threads: threads of one run.
         data: the folder of the cost file; costs measured earlier on this machine are preferred to a first run's.
+        alignment: of these graphs on the gallery's own images.
+
+    Attributes:
+        own: the manifest of the bundle as it is without the alignment.
 
     Raises:
         BundleError: a graph cannot be opened.
@@ -60,11 +66,20 @@ class Networks:
         device: Device,
         threads: int,
         data: Path | None = None,
+        alignment: GalleryAlignment | None = None,
     ) -> None:
-        self.manifest = bundle.manifest
+        self.own, self.alignment = bundle.manifest, alignment
+        self.manifest = self.own if alignment is None else alignment.manifest
         self.catalog = WidthCatalog.of(self.manifest, floor_width)
         self.runners = {
-            width: make_runner(bundle, width, device=device, threads=threads) for width in self.manifest.widths
+            width: make_runner(
+                bundle,
+                width,
+                device=device,
+                threads=threads,
+                map=None if alignment is None else alignment.map_of(width),
+            )
+            for width in self.manifest.widths
         }
         self.costs = CostTable(self.manifest.widths)
         self._file = None if data is None else CostFile(data, fingerprint(self.manifest, device, threads))
@@ -86,6 +101,15 @@ class Networks:
             vector if good else Problem("inference_failed", complaint)
             for vector, good in zip(vectors, usable, strict=True)
         ]
+
+    @property
+    def known_spaces(self) -> frozenset[str]:
+        """The spaces of which these networks have every width: the bundle's own and, if any, the aligned one."""
+        return frozenset({self.own.space} if self.alignment is None else {self.own.space, self.alignment.aligned})
+
+    def bring(self, vectors: Vector, width: str, space: str) -> tuple[Vector, str]:
+        """Vectors [n, D] of one width, brought into the space in force, and the space that they are then of."""
+        return (vectors, space) if self.alignment is None else self.alignment.bring(vectors, width, space)
 
     def measure(self, width: str, images: int, budget_s: float = MEASURE_S, runs: int = MEASURE_RUNS) -> None:
         """Measure what a batch costs, which also warms its size up."""
@@ -145,12 +169,17 @@ def open_networks(
 ) -> Networks:
     """Open the networks of a bundle folder, which another process may be replacing.
 
+    Args:
+        data: the folder of the cost file and of the gallery's alignment, which is applied.
+
     Raises:
-        BundleError: a graph cannot be opened, or the folder was replaced while it was read.
+        BundleError: a graph cannot be opened, the folder was replaced while it was read, or the gallery's
+            alignment cannot be read or is of other graphs.
         DeviceError, Problem: as `Networks`.
     """
     bundle = open_bundle(folder)
-    networks = Networks(bundle, floor_width, device, threads, data)
+    alignment = None if data is None else AlignmentFile(data).open(bundle.manifest)
+    networks = Networks(bundle, floor_width, device, threads, data, alignment)
     if open_bundle(folder).manifest != bundle.manifest:
         raise BundleError(f"{folder} was replaced while it was read")
     return networks

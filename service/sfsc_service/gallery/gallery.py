@@ -127,7 +127,7 @@ class Gallery:
             query = self.query_vector(new.source)
             return query, Item(new.id, query.space, query.width, query.vector, new.metadata)
         embedded = await self._embedder.embed(new.source, new.budget, arrival, {}, new.crop)
-        query = _query(embedded)
+        query = _embedded_query(embedded)
         image = EncodedImage(new.source, embedded.media_type)
         return query, Item(
             new.id, query.space, query.width, query.vector, new.metadata, image, reason=query.reason
@@ -166,26 +166,31 @@ class Gallery:
             self._metrics.deadlines.labels(self._embedder.catalog.floor, limit, "refused").inc()
             raise
         arrival = replace(arrival, after_ms=stage.predicted_ms)
-        return _query(await self._embedder.embed(data, budget, arrival, self.composition(), crop))
+        return _embedded_query(await self._embedder.embed(data, budget, arrival, self.composition(), crop))
 
     def query_vector(self, vector: ClientVector) -> Query:
         """A client's vector as a query; vector, width and space are checked."""
         self.check_origin(vector.width, vector.space)
-        return Query(unit_vector(vector.values, self._embedder.manifest.dimension), vector.width, vector.space)
+        values = unit_vector(vector.values, self._embedder.manifest.dimension)
+        return self._query(values, vector.width, vector.space)
 
     def check_origin(self, width: str, space: str) -> None:
         """Check where a client's vectors come from. Raises Problem: unknown_space, unknown_width."""
         if space not in (spaces := self._store.spaces):
             rule = f"must be one of {', '.join(sorted(spaces))}"
             raise Problem("unknown_space", f"space: {rule}, found {space[:100]!r}", "space")
-        manifest = self._embedder.manifest
-        if space == manifest.space and width not in (widths := manifest.widths):
+        networks = self._embedder.networks
+        if space in networks.known_spaces and width not in (widths := networks.manifest.widths):
             raise Problem("unknown_width", f"width: must be one of {', '.join(widths)}, found {width}", "width")
 
     async def query_item(self, id: str) -> Query:
         """A stored item as a query."""
         item = await self.get(id)
-        return Query(item.vector, item.width, item.space)
+        return self._query(item.vector, item.width, item.space)
+
+    def bring(self, vectors: Vector, width: str, space: str) -> tuple[Vector, str]:
+        """Unit vectors [n, D] of one width, brought into the space in force, and the space they are then of."""
+        return self._embedder.networks.bring(vectors, width, space)
 
     async def search(
         self,
@@ -274,6 +279,10 @@ class Gallery:
         """Remove at most `limit` items that meet a filter; their ids."""
         return await self._writers.run(self._store.delete_matching, filter, limit)
 
+    def _query(self, vector: Vector, width: str, space: str) -> Query:
+        (brought,), space = self.bring(vector[None], width, space)
+        return Query(brought, width, space)
+
     def _filtered_hits(self, vector: Vector, selection: HitSelection, filter: Filter | None) -> list[Hit]:
         def nearest(among: Filter | None, count: int) -> list[Hit]:
             return self._store.search(vector[None], count, among, with_vectors=selection.vectors)[0]
@@ -292,7 +301,7 @@ class Gallery:
         return [error or next(outcomes) for error in errors]
 
 
-def _query(embedded: EmbeddedImage) -> Query:
+def _embedded_query(embedded: EmbeddedImage) -> Query:
     return Query(embedded.vector, embedded.width, embedded.manifest.space, embedded)
 
 

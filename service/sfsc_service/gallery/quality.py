@@ -15,8 +15,9 @@ from typing import Literal
 from sfsc_bundle.manifest import Manifest, Quality
 from sfsc_service.engine.embedder import Embedder
 from sfsc_service.gallery.idle import IdleWork
-from sfsc_service.gallery.quality_file import MeasuredQuality, QualityFile, graphs_of
-from sfsc_service.gallery.quality_measurement import NotMeasurableError, QualityMeasurement
+from sfsc_service.gallery.quality_file import MeasuredQuality, QualityFile
+from sfsc_service.gallery.quality_measurement import QualityMeasurement
+from sfsc_service.gallery.sampled_images import NotMeasurableError
 from sfsc_service.metrics import Metrics
 from sfsc_service.settings import Settings
 from sfsc_service.store.errors import StoreFailedError
@@ -75,8 +76,8 @@ class QualityMeter:
             manifest.quality if measured is None else measured.quality,
             measured,
             self._state(),
-            0 if running is None else running.embedded,
-            0 if running is None else running.drawn,
+            0 if running is None else running.images.embedded,
+            0 if running is None else running.images.drawn,
             self._failure,
         )
 
@@ -137,10 +138,10 @@ class QualityMeter:
         self._tried_items, self._failure = items, None
         quality = await self._running.run()
         measured = MeasuredQuality(
-            graphs=graphs_of(manifest),
+            graphs=manifest.graphs,
             measured=datetime.now(UTC).replace(microsecond=0),
             items=items,
-            field=self._running.field,
+            field=self._running.images.field,
             quality=quality,
         )
         await self._idle.call(self._file.write, measured)

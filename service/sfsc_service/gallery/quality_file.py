@@ -38,11 +38,6 @@ class MeasuredQuality(BaseModel):
     quality: Quality
 
 
-def graphs_of(manifest: Manifest) -> dict[str, str]:
-    """The digests of a bundle's graphs by width."""
-    return {submodel.name: submodel.sha256 for submodel in manifest.submodels}
-
-
 class QualityFile:
     """The file of one data folder."""
 
@@ -54,7 +49,7 @@ class QualityFile:
         found = read_saved(self.path, MeasuredQuality, "the bundle's own quality is in force")
         if found is None:
             return None
-        if found.graphs != graphs_of(manifest) or found.quality.widths != manifest.widths:
+        if found.graphs != manifest.graphs or found.quality.widths != manifest.widths:
             log.info("ignoring %s, which was measured with other graphs", self.path)
             return None
         return found

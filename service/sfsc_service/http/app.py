@@ -25,6 +25,7 @@ from sfsc_service.http.problems import add_error_handlers
 from sfsc_service.http.raw_path_route import RawPathRoute
 from sfsc_service.http.request_log import RequestLog
 from sfsc_service.http.routes import (
+    align,
     bulk,
     collections,
     demo_load,
@@ -47,7 +48,21 @@ from sfsc_service.settings import Settings, listed
 __all__ = ["create_app"]
 
 DESCRIPTION = "Visual search in which model size is a per-request decision: several widths, one gallery."
-ROUTES = (embed, search, duplicates, items, bulk, collections, openai, status, quality, samples, swagger, ui)
+ROUTES = (
+    embed,
+    search,
+    duplicates,
+    items,
+    bulk,
+    collections,
+    openai,
+    status,
+    quality,
+    align,
+    samples,
+    swagger,
+    ui,
+)  # fmt: skip
 """Every module of routes/, in the order of the documentation; each has a function `add_routes(app)`."""
 
 

@@ -11,6 +11,7 @@ from sfsc_service.engine.policy import Reason
 from sfsc_service.http.schemas import Metadata
 
 __all__ = [
+    "AlignResponse",
     "BulkResponse",
     "BulkResult",
     "ChosenWidth",
@@ -242,6 +243,21 @@ class QualityResponse(_Response):
     state: Literal["resting", "asked", "measuring", "paused"]
     embedded: int
     drawn: int
+    failure: str | None
+
+
+class AlignResponse(_Response):
+    """The alignment on the gallery's own images, and what is under way; `fitted` is null where there is none."""
+
+    space: str
+    bundle_space: str
+    fitted: dict[str, Any] | None
+    in_force: bool
+    state: Literal["resting", "asked", "measuring", "converting", "paused"]
+    embedded: int
+    drawn: int
+    unchecked: int
+    converted: int
     failure: str | None
 
 

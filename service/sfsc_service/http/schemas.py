@@ -43,6 +43,7 @@ __all__ = [
     "ItemPatch",
     "ListItemsOptions",
     "Metadata",
+    "OwnImagesOptions",
     "SearchBody",
     "SearchOptions",
     "VectorOptions",
@@ -337,8 +338,8 @@ class ItemPatch(_Request):
     )
 
 
-class QualityOptions(_Request):
-    """Options of POST /quality."""
+class OwnImagesOptions(_Request):
+    """Options of POST /quality and POST /align."""
 
     field: str | None = Field(
         None,

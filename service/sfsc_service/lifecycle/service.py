@@ -16,6 +16,7 @@ from sfsc_service.engine.memory_budget import MemoryBudget, memory_budget
 from sfsc_service.engine.networks import check_device, open_networks
 from sfsc_service.engine.threads import split_threads
 from sfsc_service.errors import Problem, StartError
+from sfsc_service.gallery.align import Aligner
 from sfsc_service.gallery.collections import Collections
 from sfsc_service.gallery.gallery import Gallery
 from sfsc_service.gallery.heal import Healer, check_heal_target
@@ -55,6 +56,7 @@ class Service:
     idle_work: IdleWork
     healer: Healer
     quality: QualityMeter
+    aligner: Aligner
 
     @property
     def manifest(self) -> Manifest:
@@ -68,7 +70,7 @@ class Service:
 
     async def run(self) -> None:
         """Do what the service does by itself, for ever."""
-        await asyncio.gather(self.health.watch(), self.healer.run(), self.quality.run())
+        await asyncio.gather(self.health.watch(), self.healer.run(), self.quality.run(), self.aligner.run())
 
     def close(self) -> None:
         """Finish what was admitted, then release everything; the stores last, because all work ends there."""
@@ -114,14 +116,14 @@ def open_service(settings: Settings, metrics: Metrics | None = None) -> Service:
         idle_work = IdleWork(embedder, settings.nice)
         healer = Healer(stores, embedder, idle_work, settings.heal, metrics)
         quality = QualityMeter(stores.default, embedder, idle_work, settings, metrics)
-        health = Health(embedder, stores, metrics, lambda: [*healer.notes(), *quality.notes()])
         swap = Swap(settings, embedder, stores, metrics)
+        aligner = Aligner(stores, embedder, idle_work, settings, metrics, swap.run)
+        idle_tasks = (healer, quality, aligner)
+        health = Health(embedder, stores, metrics, lambda: [note for task in idle_tasks for note in task.notes()])
         _log_opened(manifest, stores)
         _log_limits(memory, settings)
         close_on_error.pop_all()
-    return Service(
-        settings, memory, metrics, embedder, stores, collections, health, swap, idle_work, healer, quality
-    )
+    return Service(settings, memory, metrics, embedder, stores, collections, health, swap, idle_work, *idle_tasks)
 
 
 def _within(memory: MemoryBudget, settings: Settings) -> Settings:

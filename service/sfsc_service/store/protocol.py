@@ -234,8 +234,8 @@ class Store(Protocol):
     def adopt(self, space: str, dimension: int, compatible_with: Collection[str]) -> None:
         """Expect new vectors of this space from now on; the present one must be among `compatible_with`.
 
-        Raises OpenRefusedError, as opening would, where they cannot share this gallery. Where it raises, `spaces`
-        stay as they were.
+        Other spaces that no item has any more are forgotten. Raises OpenRefusedError, as opening would, where they
+        cannot share this gallery. Where it raises, `spaces` stay as they were.
         """
 
     def check(self, items: Sequence[Item]) -> list[InvalidInputError | None]:

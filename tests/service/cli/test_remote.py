@@ -378,6 +378,10 @@ def test_ls_get_rm_count_and_widths(sfsc: Command, photos: Path, tmp_path: Path)
     assert "by the bundle: " in asked
     assert "a measurement is asked" in asked
     assert report(sfsc("quality", "--forget", "--json"))["state"] == "resting"
+    assert "not aligned: space " in sfsc("align").stdout
+    assert "not aligned: space " in sfsc("align", "--status").stdout
+    assert report(sfsc("align", "--undo", "--json"))["state"] == "resting"
+    assert "status, undo: only one of them may be given" in sfsc("align", "--status", "--undo").stderr
     assert "measure, forget: only one of them may be given" in sfsc("quality", "--measure", "--forget").stderr
 
 

@@ -16,9 +16,9 @@ from sfsc_bundle.folder import Bundle
 from sfsc_bundle.retrieval import Labels, cross_width
 from sfsc_service.client import Client
 from sfsc_service.engine.embedder import Embedder
+from sfsc_service.gallery.identity_sample import MAX_PER_IDENTITY, IdentitySample, identity_of
 from sfsc_service.gallery.near_copies import near_copy
 from sfsc_service.gallery.quality_file import QualityFile
-from sfsc_service.gallery.quality_sample import MAX_PER_IDENTITY, IdentitySample, identity_of
 from sfsc_service.settings import Settings
 from sfsc_service.store.protocol import EncodedImage, Item
 from tests.service.images import draw_image

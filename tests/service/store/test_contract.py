@@ -461,6 +461,15 @@ def test_after_adopting_a_space_that_is_left_out_is_refused(store: Store) -> Non
     store.upsert([make_item("a")])
 
 
+def test_adopting_forgets_a_space_that_no_item_has_any_more(store: Store) -> None:
+    store.upsert([make_item("b", space=OLD_SPACE)])
+    with pytest.raises(errors.OpenRefusedError):
+        store.adopt(SPACE, DIMENSION, [])
+    store.upsert([make_item("b")])
+    store.adopt(SPACE, DIMENSION, [])
+    assert store.spaces == {SPACE}
+
+
 def test_a_gallery_that_adopted_opens_with_the_successor_only(
     store: Store, opener: Opener, tmp_path: Path
 ) -> None:

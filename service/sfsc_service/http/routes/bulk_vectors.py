@@ -10,6 +10,7 @@ from fastapi import Request, Response
 
 from sfsc_service.engine.embedder import Arrival
 from sfsc_service.errors import Problem
+from sfsc_service.gallery.gallery import ClientVector, Gallery
 from sfsc_service.gallery.vectors import unit_rows, unit_vector
 from sfsc_service.http.arrow_items import ArrowItems, read_arrow
 from sfsc_service.http.audit import log_write
@@ -44,7 +45,7 @@ async def put_vectors(request: Request, common: dict[str, Any], arrival: Arrival
         for part in _parts(found):
             max_bytes = max_document_bytes(request)
             size = sum(len(text or "") for text in part.metadata)
-            prepared = await parsing(request).run(size, _prepare, part, origin.width, origin.space, max_bytes)
+            prepared = await parsing(request).run(size, _prepare, gallery_of(request), part, origin, max_bytes)
             results += await _store(request, service, prepared)
     return bulk_response(results, arrival)
 
@@ -55,9 +56,12 @@ def _parts(items: ArrowItems) -> Iterator[ArrowItems]:
         yield ArrowItems(items.ids[rows], items.vectors[rows], items.metadata[rows])
 
 
-def _prepare(part: ArrowItems, width: str, space: str, max_bytes: int) -> list[Item | tuple[str | None, Problem]]:
+def _prepare(
+    gallery: Gallery, part: ArrowItems, origin: ClientVector, max_bytes: int
+) -> list[Item | tuple[str | None, Problem]]:
     """The items that can be stored, and for each of the others its id and why not."""
-    vectors, bad = unit_rows(part.vectors)
+    unit, bad = unit_rows(part.vectors)
+    vectors, space = gallery.bring(unit, origin.width, origin.space)
     prepared = list[Item | tuple[str | None, Problem]]()
     for row, (item_id, text) in enumerate(zip(part.ids, part.metadata, strict=True)):
         try:
@@ -66,7 +70,7 @@ def _prepare(part: ArrowItems, width: str, space: str, max_bytes: int) -> list[I
             if bad[row]:
                 unit_vector(part.vectors[row].tolist(), part.vectors.shape[1])  # says what is wrong
             metadata = {} if text is None else _metadata(text, max_bytes)
-            prepared.append(Item(item_id, space, width, vectors[row], metadata))
+            prepared.append(Item(item_id, space, origin.width, vectors[row], metadata))
         except Problem as problem:
             prepared.append((item_id, problem))
     return prepared

@@ -10,7 +10,7 @@ from sfsc_service.http.openapi import problems, query_parameters
 from sfsc_service.http.request_body import query_options, validate
 from sfsc_service.http.response_schemas import QualityResponse
 from sfsc_service.http.responses import json_response
-from sfsc_service.http.schemas import QualityOptions
+from sfsc_service.http.schemas import OwnImagesOptions
 from sfsc_service.lifecycle.service import Service
 
 __all__ = ["add_routes", "measured_json"]
@@ -36,7 +36,7 @@ def add_routes(app: FastAPI) -> None:
         summary="Measure it on the gallery's own images, when the service is idle",
         response_model=None,
         responses={202: {"model": QualityResponse}, **problems(422)},
-        openapi_extra=query_parameters(QualityOptions),
+        openapi_extra=query_parameters(OwnImagesOptions),
     )
     app.add_api_route(
         "/quality",
@@ -56,7 +56,7 @@ async def _get(request: Request) -> Response:
 
 @needs("admin")
 async def _measure(request: Request) -> Response:
-    options = validate(QualityOptions, query_options(request))
+    options = validate(OwnImagesOptions, query_options(request))
     service: Service = request.app.state.service
     service.quality.ask(options.field)
     return _answer(request, 202)

@@ -9,6 +9,7 @@ repeated. Only what is new is copied again, so each round is shorter than the on
   copy to that name removes.
 """
 
+import contextlib
 import errno
 import os
 import shutil
@@ -63,10 +64,19 @@ def check_target(target: Path) -> None:
         raise OpenRefusedError(f"target: must be a new or an empty folder; {target} is there and is not empty")
 
 
-def copy_folder(source: Path, target: Path, progress: Progress = lambda _done, _total: None) -> CopiedFolder:
+def copy_folder(
+    source: Path,
+    target: Path,
+    progress: Progress = lambda _done, _total: None,
+    beside: Collection[str] = (),
+) -> CopiedFolder:
     """Copy the galleries of all collections in the folder `source` to `target`, a new or an empty folder.
 
     A collection that is removed meanwhile may be left out, and one that is made meanwhile is.
+
+    Args:
+        beside: patterns of names of further files, which others keep in the folder and which go with it. They are
+            copied before the items and again after them, so what the items need is in the copy.
 
     Raises:
         DatabaseLostError, FolderMismatchError: `source` is no gallery of this version.
@@ -79,8 +89,9 @@ def copy_folder(source: Path, target: Path, progress: Progress = lambda _done, _
     names = collection_names(source)[1:]
     with ExitStack() as delete_on_error:
         delete_on_error.callback(shutil.rmtree, staged, ignore_errors=True)
-        default = _copy_gallery(source, staged, progress)
+        default = _copy_gallery(source, staged, progress, beside)
         others = [_copy_unless_removed(source, staged, name, progress) for name in names]
+        _copy_beside(source, staged, beside)
         _put_in_place(staged, target)
         delete_on_error.pop_all()
     copied = [default, *(one for one in others if one is not None)]
@@ -98,12 +109,13 @@ def _copy_unless_removed(source: Path, target: Path, name: str, progress: Progre
         return None
 
 
-def _copy_gallery(source: Path, staged: Path, progress: Progress) -> _CopiedGallery:
+def _copy_gallery(source: Path, staged: Path, progress: Progress, beside: Collection[str] = ()) -> _CopiedGallery:
     """Copy one collection; raises as `copy_folder`."""
     open_reader(source).close()
     shutil.rmtree(staged, ignore_errors=True)
     for name in (IMAGES, SEGMENTS):
         (staged / name).mkdir(parents=True)
+    _copy_beside(source, staged, beside)
     before: _Needed | None = None
     for _ in range(_ROUNDS):
         copied, missing = _copy_round(source, staged, progress)
@@ -160,6 +172,13 @@ def _copy_images(source: Path, target: Path, digests: Collection[str], progress:
                 missing.append(digest)
         progress(number + 1, len(digests))
     return missing
+
+
+def _copy_beside(source: Path, target: Path, patterns: Iterable[str]) -> None:
+    for path in [path for pattern in patterns for path in source.glob(pattern)]:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(path, target / path.name)
+            sync([target / path.name])
 
 
 def _link(source: Path, target: Path) -> None:

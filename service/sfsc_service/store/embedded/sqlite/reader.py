@@ -135,7 +135,7 @@ class DatabaseReader:
         return dict(self._connection.execute("SELECT name, value FROM meta"))
 
     def spaces(self) -> list[str]:
-        """The spaces of all vectors, present and past."""
+        """The spaces of all vectors, and past ones that are not forgotten yet."""
         return [name for (name,) in self._connection.execute("SELECT name FROM spaces ORDER BY name")]
 
     def image_digests(self) -> list[str]:

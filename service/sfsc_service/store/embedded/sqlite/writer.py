@@ -40,6 +40,10 @@ _COLUMNS = ", ".join((*ROW_COLUMNS, "checksum"))
 _FIND = f"SELECT {_COLUMNS} FROM items WHERE collection = ? AND id IN (SELECT value FROM json_each(?))"
 _FIND_VERSIONS = f"SELECT {_COLUMNS} FROM items WHERE sequence IN (SELECT value FROM json_each(?))"
 _REMOVE = "DELETE FROM items WHERE sequence IN (SELECT value FROM json_each(?))"
+_FORGET_SPACES = """
+DELETE FROM spaces WHERE name NOT IN (SELECT value FROM json_each(?))
+AND NOT EXISTS (SELECT 1 FROM items WHERE space = name)
+"""
 _INSERT = f"INSERT INTO items ({_COLUMNS}) VALUES (?{', ?' * len(ROW_COLUMNS)})"
 # The write-ahead log is emptied at this size; while reads prevent it, again at each further step; at the largest
 # size, reads are made to wait.
@@ -192,6 +196,7 @@ class DatabaseWriter:
     def adopt(self, space: str, dimension: int, compatible_with: Collection[str]) -> AppliedChange:
         """Change the spaces, as `protocol.Store.adopt`. Raises FolderMismatchError."""
         spaces = frozenset({space, *compatible_with})
+        self._connection.execute(_FORGET_SPACES, (json.dumps(sorted(spaces)),))
         check_fit(self._connection, self._path, dimension, spaces)
         if self._state.space not in spaces:
             rule = f"must hold vectors of the space {' or '.join(sorted(spaces))} only"

@@ -1,4 +1,4 @@
-"""Which items the quality is measured on: a sample of identities, drawn in one pass over any number of items.
+"""Which items are measured on: a sample of identities, drawn in one pass over any number of items.
 
 An identity is in the sample if its hash is among the smallest, so all its items have been seen by the end of the
 pass: a hash that is too large once will never be small enough.
