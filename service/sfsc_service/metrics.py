@@ -290,7 +290,7 @@ class Metrics:
         self.bundle = Gauge("sfsc_bundle", "1 for the bundle being served", ["model", "space"], registry=registry)
         self.swaps = Counter(
             "sfsc_swaps",
-            "Bundle swaps on SIGHUP, by outcome (done, refused, failed)",
+            "Bundle swaps on SIGHUP or for an alignment, by outcome (done, refused, failed)",
             ["outcome"],
             registry=registry,
         )

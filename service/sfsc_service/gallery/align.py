@@ -33,7 +33,7 @@ from sfsc_service.gallery.sampled_images import NotMeasurableError, SampledImage
 from sfsc_service.gallery.vector_conversion import VectorConversion
 from sfsc_service.metrics import Metrics
 from sfsc_service.settings import Settings
-from sfsc_service.store.errors import StoreClosedError, StoreError, StoreFailedError
+from sfsc_service.store.errors import StoreClosedError, StoreFailedError
 from sfsc_service.store.open_stores import OpenStores
 
 __all__ = ["AlignStatus", "Aligner"]
@@ -169,10 +169,6 @@ class Aligner:
         while True:
             try:
                 await self._look()
-            except (StoreError, Problem) as error:
-                self._failure = str(error)
-                log.warning("the alignment of the gallery waits %g s after an error: %s", RETRY_S, error)
-                await asyncio.sleep(RETRY_S)
             except Exception as error:
                 self._failure = str(error) or type(error).__name__
                 self._metrics.idle_failures.labels("align").inc()

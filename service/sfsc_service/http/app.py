@@ -62,7 +62,7 @@ ROUTES = (
     samples,
     swagger,
     ui,
-)  # fmt: skip
+)
 """Every module of routes/, in the order of the documentation; each has a function `add_routes(app)`."""
 
 
