@@ -151,6 +151,24 @@ def test_widths_are_aligned_and_it_is_undone(live: Live, turned: Settings) -> No
     assert live.service.gallery._store.spaces == {OWN}
 
 
+def test_every_collection_follows(live: Live) -> None:
+    fill(live)
+    assert live.http.put("/collections/bikes").status_code in (200, 201)
+    old = embedding(live, 3, "0.25")
+    body = {"vector": old.tolist(), "width": "0.25", "space": OWN}
+    assert live.http.put("/collections/bikes/items/a", json=body).status_code == 200
+    store = live.service.stores.by_name["bikes"]
+    assert align(live)["in_force"]
+    (item,) = store.get(["a"])
+    assert item is not None
+    assert np.allclose(item.vector, embedding(live, 3, "0.25"), atol=1e-5)
+    assert undo(live)["fitted"] is None
+    (item,) = store.get(["a"])
+    assert item is not None
+    assert np.allclose(item.vector, old, atol=1e-5)
+    assert store.spaces == {OWN}
+
+
 def test_what_does_not_help_or_cannot_be_fitted_changes_nothing(
     live: Live, turned: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
