@@ -27,7 +27,7 @@ from sfsc_service.engine.embedder import Embedder
 from sfsc_service.engine.gallery_alignment import GalleryAlignment, digest_of_maps
 from sfsc_service.engine.networks import Networks
 from sfsc_service.errors import Problem
-from sfsc_service.gallery.fitted_maps import HELD_OUT, LEAST_GAIN, FittedMaps, fit_maps, sample_size
+from sfsc_service.gallery.fitted_maps import HELD_OUT, FittedMaps, fit_maps, sample_size
 from sfsc_service.gallery.idle import IdleWork
 from sfsc_service.gallery.sampled_images import NotMeasurableError, SampledImages
 from sfsc_service.gallery.vector_conversion import VectorConversion
@@ -244,10 +244,10 @@ class Aligner:
             found = await self._idle.call(fit_maps, await self._images.embed(networks.manifest))
         finally:
             self._images = None
-        if not found.maps or found.after < found.before + LEAST_GAIN:
+        if not found.helps:
             raise NotMeasurableError(
-                f"it would not help: mAP is {found.before:.2f} without maps and {found.after:.2f} with them, of "
-                f"{found.queries} queries in a gallery of mixed widths"
+                f"it would not help enough: mAP is {found.before:.2f} without maps and {found.after:.2f} with, "
+                f"of {found.queries} queries in a gallery of mixed widths"
             )
         return found
 

@@ -17,13 +17,14 @@ from sfsc_bundle.mixed_gallery import evaluate_mixed_gallery
 from sfsc_bundle.retrieval import Floats
 from sfsc_service.gallery.sampled_images import EmbeddedSample, NotMeasurableError
 
-__all__ = ["HELD_OUT", "LEAST_GAIN", "QUERIES", "FittedMaps", "fit_maps", "sample_size"]
+__all__ = ["HELD_OUT", "QUERIES", "FittedMaps", "fit_maps", "sample_size"]
 
 HELD_OUT, QUERIES, MIN_QUERIES = 500, 250, 20
 """Images that no map is fitted on, and queries among them, at most and at least."""
 FITTED, PER_DIMENSION = 1_000, 2
-LEAST_GAIN = 0.1
-"""Points of mAP that maps have to gain: less is not worth the rewriting of every narrow vector."""
+LEAST_GAIN, LEAST_GAIN_OF_COPIES = 0.1, 2.0
+"""Points of mAP that maps have to gain: less is not worth the rewriting of every narrow vector. With near copies
+it is more: they are alike in more than photographs of the same thing are, which a small gain may cost."""
 MOST_CONDITION = 1_000.0
 """Of a map; beyond, its inverse would not bring vectors back as they were."""
 DRAWS = 3
@@ -45,7 +46,7 @@ class FittedMaps:
 
     `strength`: λ of least squares (`Moments.near_rotation`). `images`: those that the maps were fitted on.
     `queries`: those that judged them. `before`, `after`: their mAP in a gallery of mixed widths, mean over the
-    query widths, without maps and with them.
+    query widths, without maps and with them. `helps`: whether they gain enough.
     """
 
     maps: dict[str, Floats]
@@ -55,6 +56,7 @@ class FittedMaps:
     queries: int
     before: float
     after: float
+    helps: bool
 
 
 def sample_size(dimension: int) -> int:
@@ -86,7 +88,8 @@ def fit_maps(sample: EmbeddedSample) -> FittedMaps:
         if (found := _score(judged.mapped(tried), chooses)) > best:
             best, chosen, maps = found, candidate, tried
     before, after = _score(judged, judges), _score(judged.mapped(maps), judges)
-    return FittedMaps(maps, *chosen, images - held, len(judges), before, after)
+    helps = after >= before + (LEAST_GAIN if judged.copies is None else LEAST_GAIN_OF_COPIES)
+    return FittedMaps(maps, *chosen, images - held, len(judges), before, after, helps)
 
 
 def _map(moments: Moments, method: Method, strength: float) -> Floats:

@@ -22,7 +22,7 @@ from tests.service.live import Live, running
 from tests.tiny_bundle import make_tiny_bundle
 
 WAIT_S = 60.0
-IMAGES = 90
+IMAGES = 66
 WIDTHS = ("0.25", "0.5", "1.0")
 OWN = "tiny-space"
 
@@ -176,9 +176,9 @@ def test_what_does_not_help_or_cannot_be_fitted_changes_nothing(
     names = fill(live)
     before = stored(live, names)
     with monkeypatch.context() as patch:
-        patch.setattr("sfsc_service.gallery.align.LEAST_GAIN", 100.0)
+        patch.setattr("sfsc_service.gallery.fitted_maps.LEAST_GAIN_OF_COPIES", 100.0)
         failure = align(live)["failure"]
-        assert failure.startswith("it would not help: mAP is ")
+        assert failure.startswith("it would not help enough: mAP is ")
     assert failure in live.http.get("/livez").json()["notes"][0]
     assert align(live, field="colour")["failure"].endswith("found 0")
     refused = live.http.post("/align", params={"field": "a..b"})
