@@ -241,7 +241,7 @@ class Aligner:
             raise NotMeasurableError("the bundle has one width, so there is nothing to align")
         self._images = self._sample(wish)
         try:
-            found = await self._idle.call(fit_maps, await self._images.embed(networks.manifest))
+            found = await fit_maps(await self._images.embed(networks.manifest), self._idle)
         finally:
             self._images = None
         if not found.helps:

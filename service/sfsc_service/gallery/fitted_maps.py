@@ -5,9 +5,10 @@ squares that keep it near to a rotation: so it has an inverse. Some images are h
 them is split in two: one half chooses the method, the other one judges it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Literal, assert_never
+from typing import Literal, ParamSpec, Protocol, TypeVar, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +38,15 @@ CANDIDATES: tuple[tuple[Method, float], ...] = (
     ("least-squares", 1.0),
 )
 """Methods and their strengths."""
+A = ParamSpec("A")
+T = TypeVar("T")
 Ints = npt.NDArray[np.int64]
+
+
+class IdleCalls(Protocol):
+    """What makes a blocking call in an idle moment."""
+
+    async def call(self, call: Callable[A, T], *args: A.args, **kwargs: A.kwargs) -> T: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,32 +73,45 @@ def sample_size(dimension: int) -> int:
     return HELD_OUT + max(FITTED, PER_DIMENSION * dimension)
 
 
-def fit_maps(sample: EmbeddedSample) -> FittedMaps:
-    """Fit, choose and judge. Raises NotMeasurableError: too few images."""
+async def fit_maps(sample: EmbeddedSample, idle: IdleCalls) -> FittedMaps:
+    """Fit, choose and judge, a step at a time, so that requests and the end of the service wait for one at most.
+
+    Raises NotMeasurableError: too few images.
+    """
     *narrow, full = sample.images
-    dimension, images = sample.images[full].shape[1], len(sample.identity)
+    fitted, judged = _split(sample)
+    queries = judged.queries(QUERIES)
+    if len(queries) < MIN_QUERIES:
+        raise NotMeasurableError(f"at least {MIN_QUERIES} images to search for are needed, found {len(queries)}")
+    moments = {w: await idle.call(Moments.of, fitted.images[w], fitted.images[full]) for w in narrow}
+    chooses, judges = queries[::2], queries[1::2]
+    best, chosen, maps = await idle.call(_score, judged, {}, chooses), CANDIDATES[0], dict[str, Floats]()
+    for candidate in CANDIDATES:
+        tried = {width: await idle.call(_map, one, *candidate) for width, one in moments.items()}
+        if any([await idle.call(_has_no_inverse, values) for values in tried.values()]):
+            continue
+        if (found := await idle.call(_score, judged, tried, chooses)) > best:
+            best, chosen, maps = found, candidate, tried
+    before, after = [await idle.call(_score, judged, used, judges) for used in ({}, maps)]
+    helps = after >= before + (LEAST_GAIN if judged.copies is None else LEAST_GAIN_OF_COPIES)
+    return FittedMaps(maps, *chosen, len(fitted.identity), len(judges), before, after, helps)
+
+
+def _split(sample: EmbeddedSample) -> tuple[EmbeddedSample, EmbeddedSample]:
+    """The images to fit maps on, and those that are held out. Raises NotMeasurableError: too few images."""
+    dimension, images = next(iter(sample.images.values())).shape[1], len(sample.identity)
     if images < (needed := max((3 * dimension - 1) // 2, 3 * MIN_QUERIES)):
         rule = f"at least {needed} images are needed for vectors of {dimension} numbers"
         raise NotMeasurableError(f"{rule}, found {images}")
     held = min(HELD_OUT, images // 3)
     while held < images and sample.identity[held] == sample.identity[held - 1]:
         held += 1  # what images show is either held out or fitted on
-    fitted, judged = sample.part(slice(held, None)), sample.part(slice(held))
-    queries = judged.queries(QUERIES)
-    if len(queries) < MIN_QUERIES:
-        raise NotMeasurableError(f"at least {MIN_QUERIES} images to search for are needed, found {len(queries)}")
-    moments = {width: Moments.of(fitted.images[width], fitted.images[full]) for width in narrow}
-    chooses, judges = queries[::2], queries[1::2]
-    best, chosen, maps = _score(judged, chooses), CANDIDATES[0], dict[str, Floats]()
-    for candidate in CANDIDATES:
-        tried = {width: _map(one, *candidate) for width, one in moments.items()}
-        if max(np.linalg.cond(values) for values in tried.values()) > MOST_CONDITION:
-            continue
-        if (found := _score(judged.mapped(tried), chooses)) > best:
-            best, chosen, maps = found, candidate, tried
-    before, after = _score(judged, judges), _score(judged.mapped(maps), judges)
-    helps = after >= before + (LEAST_GAIN if judged.copies is None else LEAST_GAIN_OF_COPIES)
-    return FittedMaps(maps, *chosen, images - held, len(judges), before, after, helps)
+    return sample.part(slice(held, None)), sample.part(slice(held))
+
+
+def _has_no_inverse(values: Floats) -> bool:
+    """Whether vectors that were multiplied could not be brought back accurately."""
+    return bool(np.linalg.cond(values) > MOST_CONDITION)
 
 
 def _map(moments: Moments, method: Method, strength: float) -> Floats:
@@ -102,7 +124,7 @@ def _map(moments: Moments, method: Method, strength: float) -> Floats:
             assert_never(method)
 
 
-def _score(sample: EmbeddedSample, queries: Ints) -> float:
-    """mAP of the queries in galleries of mixed widths, mean over the query widths."""
-    found = evaluate_mixed_gallery(*sample.searches(queries), draws=DRAWS, shares=())
+def _score(sample: EmbeddedSample, maps: dict[str, Floats], queries: Ints) -> float:
+    """mAP of the queries, with maps, in galleries of mixed widths, mean over the query widths."""
+    found = evaluate_mixed_gallery(*sample.mapped(maps).searches(queries), draws=DRAWS, shares=())
     return fmean(found.mean_ap)

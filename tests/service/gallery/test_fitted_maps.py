@@ -1,16 +1,28 @@
 """Maps are chosen and judged on images that they were not fitted on."""
 
+import asyncio
 from typing import Any
 
 import numpy as np
 import pytest
 
 from sfsc_bundle.linear_maps import apply_map, unit_length
-from sfsc_service.gallery.fitted_maps import fit_maps
+from sfsc_service.gallery.fitted_maps import FittedMaps, fit_maps
 from sfsc_service.gallery.sampled_images import EmbeddedSample, NotMeasurableError
 
 D, IMAGES, HELD = 8, 120, 40
 NOISE = 0.2
+
+
+class Now:
+    """Every moment is idle."""
+
+    async def call(self, call: Any, *args: Any) -> Any:
+        return call(*args)
+
+
+def fitted(made: EmbeddedSample) -> FittedMaps:
+    return asyncio.run(fit_maps(made, Now()))
 
 
 def sample(turn: float = 1.0, copies: bool = True, each: int = 1) -> EmbeddedSample:
@@ -30,7 +42,7 @@ def sample(turn: float = 1.0, copies: bool = True, each: int = 1) -> EmbeddedSam
 @pytest.mark.parametrize("copies", [True, False])
 def test_a_turned_width_is_turned_back(copies: bool) -> None:
     made = sample(copies=copies, each=1 if copies else 4)
-    found = fit_maps(made)
+    found = fitted(made)
     assert found.helps
     assert found.after > found.before + 10
     assert (found.images, list(found.maps)) == (IMAGES - HELD, ["0.5"])
@@ -42,13 +54,13 @@ def test_a_turned_width_is_turned_back(copies: bool) -> None:
 def test_nothing_is_fitted_on_what_judges() -> None:
     made, other = sample(), sample()
     other.images["0.5"][HELD - 1] = other.images["0.5"][0]
-    found, again = fit_maps(made), fit_maps(other)
+    found, again = fitted(made), fitted(other)
     assert (found.method, found.strength) == (again.method, again.strength)
     assert np.array_equal(found.maps["0.5"], again.maps["0.5"])
 
 
 def test_images_of_one_identity_are_all_held_out_or_none_is() -> None:
-    found = fit_maps(sample(copies=False, each=6))
+    found = fitted(sample(copies=False, each=6))
     assert found.images % 6 == 0
 
 
@@ -57,7 +69,7 @@ def test_widths_that_agree_are_left_alone() -> None:
     assert made.copies is not None
     images, copies = (dict.fromkeys(of, of["1.0"]) for of in (made.images, made.copies))
     alike = EmbeddedSample(made.identity, images, copies)
-    found = fit_maps(alike)
+    found = fitted(alike)
     assert not found.helps
 
 
@@ -65,6 +77,6 @@ def test_too_few_images_are_told() -> None:
     with pytest.raises(
         NotMeasurableError, match="at least 60 images are needed for vectors of 8 numbers, found 59"
     ):
-        fit_maps(sample().part(slice(59)))
+        fitted(sample().part(slice(59)))
     with pytest.raises(NotMeasurableError, match="at least 20 images to search for are needed, found 0"):
-        fit_maps(sample(copies=False))
+        fitted(sample(copies=False))
