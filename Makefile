@@ -68,10 +68,8 @@ $(MILVUS)/.ready:
 
 test-milvus: $(VENV)/.ready $(MILVUS)/.ready ## run the contract of the stores over a real Milvus (SFSC_MILVUS_URI: over yours)
 	SFSC_MILVUS_PYTHON=$(CURDIR)/$(MILVUS)/bin/python $(BIN)/python -m pytest tests/service/store -k '$(ON_MILVUS)'
-	SFSC_MILVUS_PYTHON=$(CURDIR)/$(MILVUS)/bin/python $(BIN)/python -m pytest \
-		tests/service/lifecycle/test_milvus_store.py -k '$(ON_MILVUS)'
 
-# What is refused before Milvus is asked is tested over milvus-lite alone. Two servers at once would want the same ports.
+# What is refused before Milvus is asked is tested over milvus-lite alone.
 ON_MILVUS := [milvus and not lite and not bad_item and not bad_call
 
 test-containers: $(VENV)/.ready ## build the images and run docker-compose.yml on a Docker engine

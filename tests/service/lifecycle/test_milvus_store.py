@@ -19,7 +19,7 @@ from sfsc_service.lifecycle.service import open_service
 from sfsc_service.settings import Settings
 from tests.service.images import draw_image
 from tests.service.live import Live, running
-from tests.service.store.milvus_galleries import lite_process, lite_server, need_pymilvus, real_process
+from tests.service.store.milvus_galleries import lite_process, lite_server, need_pymilvus
 
 PATIENCE_S = 20.0
 
@@ -74,21 +74,14 @@ def assert_unavailable(live: Live) -> None:
     assert live.post_image("/embed", draw_image(1)).status_code == 200
 
 
-PROCESSES = {"milvus-lite": lite_process}
-if "SFSC_MILVUS_PYTHON" in os.environ:
-    PROCESSES["milvus"] = real_process
-
-
-@pytest.mark.parametrize("kind", PROCESSES)
 def test_a_service_goes_on_when_its_milvus_has_hung_or_was_killed(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     need_pymilvus()
-    start = PROCESSES[kind]
     monkeypatch.setattr("sfsc_service.store.milvus.client._PROBE_S", 0.5)
     folder, port = tmp_path / "milvus", free_port()
     with ExitStack() as parts:
-        milvus = parts.enter_context(start(folder, port))
+        milvus = parts.enter_context(lite_process(folder, port))
         live = parts.enter_context(running(settings.model_copy(update={"store": f"milvus://127.0.0.1:{port}"})))
         assert live.put_image("/items/a", draw_image(1)).status_code == 200
 
@@ -103,7 +96,7 @@ def test_a_service_goes_on_when_its_milvus_has_hung_or_was_killed(
         os.kill(milvus, signal.SIGKILL)
         eventually(lambda: live.http.get("/readyz").status_code == 503)
         assert_unavailable(live)
-        parts.enter_context(start(folder, port))
+        parts.enter_context(lite_process(folder, port))
         eventually(lambda: live.http.get("/readyz").status_code == 200)
         assert {"a", "b"} <= set(found(live, draw_image(1)))
         assert live.put_image("/items/c", draw_image(3)).status_code == 200

@@ -78,29 +78,16 @@ def real_server(folder: Path) -> Iterator[str]:
     if address := os.environ.get("SFSC_MILVUS_URI"):
         yield address
         return
-    with _real_process(folder) as (port, _):
-        yield f"milvus://127.0.0.1:{port}/default"
-
-
-@contextmanager
-def real_process(folder: Path, port: int) -> Iterator[int]:
-    """The id of a process that is PyPI's Milvus with its data in a folder; it has ended when the block ends."""
-    with _real_process(folder, str(port)) as (_, pid):
-        yield pid
-
-
-@contextmanager
-def _real_process(folder: Path, *port: str) -> Iterator[tuple[int, int]]:
     script = Path(__file__).with_name("milvus_server.py")
-    command = [os.environ["SFSC_MILVUS_PYTHON"], str(script), str(folder), *port]
+    command = [os.environ["SFSC_MILVUS_PYTHON"], str(script), str(folder)]
     # In a session of its own, Ctrl-C does not stop it before the tests have ended.
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         assert process.stdout is not None
-        started = process.stdout.readline().split()
-        assert started, f"Milvus did not start; {folder / 'logs'} may say why"
-        yield int(started[0]), int(started[1])
+        port = process.stdout.readline().strip()
+        assert port, f"Milvus did not start; {folder / 'logs'} may say why"
+        yield f"milvus://127.0.0.1:{port}/default"
         assert process.stdin is not None
         process.stdin.close()
 
