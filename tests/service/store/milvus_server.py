@@ -1,4 +1,4 @@
-"""Run Milvus with its data in a folder, print its port, and stop when standard input ends; needs PyPI's `milvus`."""
+"""Run Milvus in a folder, print its port, and stop when standard input ends; needs PyPI's `milvus`."""
 
 import os
 import signal
