@@ -5,10 +5,11 @@ VENV   := .venv
 SERVE  := .venv-serve
 TRAIN  := .venv-train
 LOWEST := .venv-lowest
+MILVUS := .venv-milvus
 LOCK   := .venv-lock
 BIN    := $(VENV)/bin
 
-.PHONY: help test test-slow test-serving test-lowest test-containers lint lock pin-images demo figures house main-job \
+.PHONY: help test test-slow test-serving test-lowest test-milvus test-containers lint lock pin-images demo figures house main-job \
 	bench front-door overhead-against endurance attack fuzz mutation crash clean
 
 help: ## this list
@@ -17,7 +18,7 @@ help: ## this list
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[service,cpu,client,otel,training,tensorboard,weights,aggregators,dev]'
+	$(BIN)/pip install --quiet --editable '.[service,cpu,client,otel,milvus,training,tensorboard,weights,aggregators,dev]'
 	touch $@
 
 $(SERVE)/.ready: pyproject.toml
@@ -58,6 +59,18 @@ $(LOWEST)/.ready: pyproject.toml $(VENV)/.ready
 
 test-lowest: $(LOWEST)/.ready ## run the same tests with the oldest dependencies that pyproject.toml allows
 	$(call IN_TWO,$(LOWEST)/bin/python,tests/bundle tests/service)
+
+# An old server, which needs old packages: an environment of its own.
+$(MILVUS)/.ready:
+	$(PYTHON) -m venv $(MILVUS)
+	$(MILVUS)/bin/pip install --quiet --disable-pip-version-check 'milvus==2.3.5' 'setuptools<80'
+	touch $@
+
+test-milvus: $(VENV)/.ready $(MILVUS)/.ready ## run the contract of the stores over a real Milvus (SFSC_MILVUS_URI: over yours)
+	SFSC_MILVUS_PYTHON=$(CURDIR)/$(MILVUS)/bin/python $(BIN)/python -m pytest tests/service/store -k '$(ON_MILVUS)'
+
+# What is refused before Milvus is asked is tested over milvus-lite alone.
+ON_MILVUS := [milvus and not lite and not bad_item and not bad_call
 
 test-containers: $(VENV)/.ready ## build the images and run docker-compose.yml on a Docker engine
 	$(BIN)/python -m pytest -m containers tests/system
@@ -142,4 +155,4 @@ crash: $(VENV)/.ready ## kill the store, let its disk fail, flip bits: 2,000 rou
 	$(BIN)/python benchmarks/crash.py
 
 clean: ## remove environments and caches; keep runs, data and bundles
-	rm -rf $(VENV) $(SERVE) $(TRAIN) $(LOWEST) $(LOCK) .mypy_cache .ruff_cache .pytest_cache .hypothesis .mutation .crash
+	rm -rf $(VENV) $(SERVE) $(TRAIN) $(LOWEST) $(LOCK) $(MILVUS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .mutation .crash

@@ -29,7 +29,6 @@ LogLevel = Annotated[
     BeforeValidator(lambda level: level.lower() if isinstance(level, str) else level),
 ]
 LogFormat = Literal["console", "json"]
-StoreKind = Literal["embedded"]
 SearchKind = Literal["exact", "int8", "ivf"]
 QualityTiming = Literal["asked", "idle"]
 Width = Annotated[str, AfterValidator(canonical_width)]
@@ -68,6 +67,18 @@ def _heal_target(text: str) -> str:
 
 
 HealTarget = Annotated[str, AfterValidator(_heal_target)]
+
+
+def _store(text: str) -> str:
+    if text != "embedded" and not re.fullmatch(
+        r"milvus://([^:@/]+:[^@/]+@)?([\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}(/\w+)?", text
+    ):
+        # What was found is not told, as it may hold a password.
+        raise ValueError("must be embedded or milvus://[USER:PASSWORD@]HOST:PORT/DATABASE")
+    return text
+
+
+StoreName = Annotated[str, AfterValidator(_store)]
 HostNames = Annotated[str, AfterValidator(_host_names)]
 Origins = Annotated[str, AfterValidator(_origins)]
 Networks = Annotated[str, AfterValidator(_networks)]
@@ -102,7 +113,18 @@ class Settings(BaseSettings):
         "a listing whose queries the gallery page offers as samples; unset: gallery/gallery.json of the bundle",
     )
     data: Path = setting(Path("data"), "folder", "where the store keeps the gallery; created if it is missing")
-    store: StoreKind = setting("embedded", "store", "which store keeps the gallery: embedded, in this process")
+    store: StoreName = setting(
+        "embedded",
+        "store",
+        "which store keeps the gallery: embedded, in this process, or milvus://HOST:PORT/DATABASE, a Milvus that "
+        "several processes share (docs/scale.md); there USER:PASSWORD@ may stand before the host",
+        repr=False,
+    )
+    image_folder: Path | None = setting(
+        None,
+        "folder",
+        "where the images of a gallery in Milvus are, for all processes that share it; unset: images/ in `data`",
+    )
     search: SearchKind = setting(
         "exact",
         "kind of search",

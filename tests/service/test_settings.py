@@ -76,3 +76,18 @@ def test_the_log_level_is_known_in_any_case(level: str, monkeypatch: pytest.Monk
 def test_threads_are_as_many_as_cpus_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sfsc_service.settings.usable_cpus", lambda: 3)
     assert (Settings().thread_count, Settings(threads=5).thread_count) == (3, 5)
+
+
+@pytest.mark.parametrize("text", ["embedded", "milvus://db:19530/shop", "milvus://me:secret@[::1]:19530"])
+def test_a_store_is_embedded_or_a_milvus(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SFSC_STORE", text)
+    assert Settings().store == text
+    assert "secret" not in repr(Settings())
+
+
+@pytest.mark.parametrize(
+    "text", ["sqlite", "milvus://", "milvus://db/shop", "http://db:19530", "milvus://db:1/a/b"]
+)
+def test_another_store_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError, match="must be embedded or milvus://"):
+        Settings(store=text)

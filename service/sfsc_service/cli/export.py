@@ -1,4 +1,4 @@
-"""`sfsc export`: all items of a data folder as Parquet files."""
+"""`sfsc export`: all items of a gallery as Parquet files."""
 
 from pathlib import Path
 
@@ -6,7 +6,8 @@ from pydantic_settings import CliPositionalArg, CliToggleFlag
 from rich.console import Console
 
 from sfsc_bundle.progress import counting
-from sfsc_service.cli.folder import check_pyarrow, opened, storage_errors
+from sfsc_service.cli.any_store import PLACE, opened_store
+from sfsc_service.cli.folder import check_pyarrow, storage_errors
 from sfsc_service.cli.printing import PrintingCommand
 from sfsc_service.settings import setting
 from sfsc_service.store.parquet import MANIFEST, export_items
@@ -15,15 +16,16 @@ __all__ = ["Export"]
 
 
 class Export(PrintingCommand):
-    """Write all items of a data folder that no service has open, or of a backup, as Parquet files.
+    """Write all items of a data folder that no service has open, of a backup, or of Milvus, as Parquet files.
 
     Repeated after an interruption, it goes on where it was.
 
     example: sfsc export backups/monday exported --images
     """
 
-    data: CliPositionalArg[Path] = setting(..., "folder", "the data folder; also SFSC_DATA")
+    data: CliPositionalArg[str] = setting(..., "gallery", f"{PLACE}; also SFSC_DATA")
     to: CliPositionalArg[Path] = setting(..., "folder", "a new folder, or one of an interrupted export")
+    image_folder: Path | None = setting(None, "folder", "where the images of a gallery in Milvus are")
     images: CliToggleFlag[bool] = setting(False, "flag", "with the stored images")
 
     def run(self) -> None:
@@ -31,7 +33,7 @@ class Export(PrintingCommand):
         check_pyarrow()
         with (
             storage_errors(),
-            opened(self.data) as store,
+            opened_store(self.data, self.image_folder) as store,
             counting(Console(stderr=True), "exported") as progress,
         ):
             found = export_items(store, self.to, images=self.images, progress=progress)

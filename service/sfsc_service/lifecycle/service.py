@@ -5,7 +5,6 @@ import logging
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import assert_never
 
 import numpy as np
 
@@ -24,6 +23,8 @@ from sfsc_service.gallery.idle import IdleWork
 from sfsc_service.gallery.quality import QualityMeter
 from sfsc_service.lifecycle.canary import check_networks
 from sfsc_service.lifecycle.health import Health
+from sfsc_service.lifecycle.milvus_gallery import open_milvus
+from sfsc_service.lifecycle.one_store import OneStore
 from sfsc_service.lifecycle.swap import Swap
 from sfsc_service.metrics import Metrics
 from sfsc_service.settings import Settings
@@ -139,20 +140,25 @@ def _within(memory: MemoryBudget, settings: Settings) -> Settings:
 
 
 def _stores(settings: Settings, metrics: Metrics) -> Stores:
-    match settings.store:
-        case "embedded":
-            open_store = partial(
-                EmbeddedStore,
-                device=settings.device,
-                observe=lambda work, seconds: metrics.store_seconds.labels(work).observe(seconds),
-                threads=settings.thread_count,
-                quantisation=None if settings.search == "exact" else settings.search,
-                filter_memory_bytes=settings.filter_memory_bytes,
-                nice=settings.nice,
-            )
-            return EmbeddedStores(settings.data, open_store)
-        case _:
-            assert_never(settings.store)
+    if settings.store != "embedded":
+        return _milvus_stores(settings)
+    open_store = partial(
+        EmbeddedStore,
+        device=settings.device,
+        observe=lambda work, seconds: metrics.store_seconds.labels(work).observe(seconds),
+        threads=settings.thread_count,
+        quantisation=None if settings.search == "exact" else settings.search,
+        filter_memory_bytes=settings.filter_memory_bytes,
+        nice=settings.nice,
+    )
+    return EmbeddedStores(settings.data, open_store)
+
+
+def _milvus_stores(settings: Settings) -> Stores:
+    if settings.search != "exact":
+        raise StartError(f"search: must be exact where the store is Milvus, found {settings.search}")
+    images = settings.image_folder or settings.data / "images"
+    return OneStore(partial(open_milvus, settings.store, images))
 
 
 def _log_opened(manifest: Manifest, stores: OpenStores) -> None:

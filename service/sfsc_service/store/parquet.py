@@ -9,7 +9,8 @@ Invariants:
 - A part appears under its name when it is whole; an interrupted export goes on after the last whole part.
 - An export is finished when `export.json` is there: what it says of each part is compared by an import before any
   item is stored.
-- An import may be repeated: items that are there as the parts have them are left alone.
+- An import may be repeated: items that are there as the parts have them are left alone. Those that it stores are
+  read back and compared.
 
 Needs pyarrow, the extra `parquet`.
 """
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from sfsc_bundle.atomic_file import replacing, write_file
-from sfsc_service.store.errors import OpenRefusedError
+from sfsc_service.store.errors import OpenRefusedError, StoreFailedError
 from sfsc_service.store.protocol import EncodedImage, Item, Store, StoredItem
 
 __all__ = [
@@ -142,6 +143,9 @@ def _import(store: Store, items: list[Item], found: ImportedItems) -> None:
     wanted = [item for item, old in zip(items, present, strict=True) if old is None or not _same(item, old)]
     found.unchanged += len(items) - len(wanted)
     outcomes = store.upsert(wanted)
+    kept = store.get([item.id for item in wanted])
+    if different := sum(old is None or not _same(item, old) for item, old in zip(wanted, kept, strict=True)):
+        raise StoreFailedError(f"{different} items are not in the store as they were exported; import them again")
     created = sum(outcome == "created" for outcome in outcomes)
     found.created += created
     found.replaced += len(outcomes) - created

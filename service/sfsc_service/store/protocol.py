@@ -20,6 +20,19 @@
 - Images are optional: a store that keeps none ignores `Item.image`, and its `image_digest` and `image` are None.
 - All methods block, may be called from any thread and raise only StoreError; after `close`, StoreClosedError.
 - Methods that change or look up several items refuse more than MAX_ITEMS of them; an empty call is no error.
+
+A store that other processes may change as well differs in this:
+- A read may see a change that has not returned yet, and a later read may not.
+- "Every later call sees it" is said of calls in this process. What another process wrote is seen soon: by searches
+  and look-ups within a second or so, in `composition` and in the number of all items within half a minute.
+  Opening the store waits until everything that was written before is seen.
+- Outcomes, the answers of `delete` and what `created` keeps are as of a look just before the change; two processes
+  that insert one id at the same moment may both be told CREATED, and `composition` is wrong by it until it is
+  counted anew. `delete_matching` may remove an item that was replaced while the call ran.
+- `patch_metadata` and `replace_vectors` undo a change of the item that another process makes between their look at
+  it and their change.
+- A change of many items is made in parts; where one of them fails, OutcomeUnknownError tells.
+- `spaces` are those of this process: others may have adopted a successor already, whose items are found here, too.
 """
 
 import json
@@ -135,6 +148,13 @@ class StoredItem:
     image_digest: str | None
     reason: WidthReason
     created: datetime
+
+    def equals(self, other: "StoredItem") -> bool:
+        """Whether all fields are equal, and the vectors bit by bit."""
+        return self._scalars() == other._scalars() and self.vector.tobytes() == other.vector.tobytes()
+
+    def _scalars(self) -> tuple[object, ...]:
+        return self.id, self.space, self.width, self.metadata, self.image_digest, self.reason, self.created
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -290,7 +310,7 @@ class Store(Protocol):
         """None where every search is exact; never waits."""
 
     def count(self, filter: Filter | None = None) -> int:
-        """The number of items, or of those that meet a filter."""
+        """The number of items, as cheap as `composition`, or of those that meet a filter."""
 
     def composition(self) -> dict[str, int]:
         """The number of items per width; cheap enough to be asked at every request."""

@@ -36,10 +36,12 @@ from sfsc_service.store.protocol import (
     UNIT_TOLERANCE,
     Float32,
     Item,
+    VectorChange,
 )
 
 __all__ = [
     "CheckedItems",
+    "accepted_changes",
     "accepted_items",
     "check_count",
     "check_id",
@@ -92,6 +94,12 @@ def accepted_items(items: Sequence[Item], spaces: Collection[str], dimension: in
         if error is not None:
             raise error
     return checked
+
+
+def accepted_changes(changes: Sequence[VectorChange], spaces: Collection[str], dimension: int) -> Float32:
+    """The vectors of `changes`, float32 [n, D], little-endian; raises the first one's error, if any is refused."""
+    items = [Item(one.item.id, one.space, one.width, one.vector, {}) for one in changes]
+    return accepted_items(items, spaces, dimension).vectors
 
 
 def check_queries(vectors: Float32, dimension: int, k: int, items: int) -> Float32:

@@ -79,6 +79,5 @@ def assert_items_agree(store: Store, oracle: Oracle) -> None:
             item.metadata,
         )
         assert np.array_equal(found.vector.view(np.uint32), item.vector.view(np.uint32))
-        if isinstance(store, EmbeddedStore):
-            assert image_of(store, identifier) == item.image
-            assert (found.image_digest is None) == (item.image is None)
+        assert image_of(store, identifier) == item.image
+        assert (found.image_digest is None) == (item.image is None)

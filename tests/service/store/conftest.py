@@ -14,6 +14,15 @@ from sfsc_service.store.embedded.store import EmbeddedStore
 from sfsc_service.store.embedded.stores import EmbeddedStores
 from sfsc_service.store.protocol import Store
 from tests.service.store.making import DIMENSION, OLD_SPACE, SPACE
+from tests.service.store.milvus_galleries import (
+    HAS_REAL_SERVER,
+    Galleries,
+    break_queries,
+    break_upserts,
+    lite_server,
+    need_pymilvus,
+    real_server,
+)
 
 
 class Opener(Protocol):
@@ -54,12 +63,21 @@ def copy_of(place: Path) -> Path:
 
 @dataclass(frozen=True)
 class Implementation:
-    """`stores`: where the stores of several collections are; opening the same place again finds what was there."""
+    """`break_adopting`: makes `adopt` fail while inside. `release`: for after a test, its stores being closed.
+
+    `examples`: how often to try what depends on the order of calls; a real server takes half a minute for each.
+    `turns`: of a thread that writes while others do. `monotonic`: a change that a read has seen is seen by all
+    later ones, though it has not returned yet.
+    """
 
     open: Opener
-    stores: Callable[[Path], Stores]
     break_commits: Breaker
+    break_adopting: Callable[[], AbstractContextManager[None]]
     crash: Callable[[Path], Path]
+    release: Callable[[], None]
+    examples: int
+    turns: int
+    monotonic: bool
 
 
 def open_embedded(
@@ -73,17 +91,32 @@ def embedded_stores(place: Path) -> Stores:
 
 
 # Every implementation is listed here, and is held to the whole contract.
-IMPLEMENTATIONS = {"embedded": Implementation(open_embedded, embedded_stores, break_sqlite_commits, copy_of)}
+IMPLEMENTATIONS = ("embedded", "milvus-lite", *(["milvus"] if HAS_REAL_SERVER else []))
 
 
 @pytest.fixture(params=IMPLEMENTATIONS, scope="session")
-def implementation(request: pytest.FixtureRequest) -> Implementation:
-    return IMPLEMENTATIONS[request.param]
+def implementation(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Implementation]:
+    if request.param == "embedded":
+        broken = partial(break_sqlite_commits, reaches_disk=False)
+        yield Implementation(open_embedded, break_sqlite_commits, broken, copy_of, lambda: None, 25, 40, True)
+        return
+    need_pymilvus()
+    lite = request.param == "milvus-lite"
+    start, examples = (lite_server, 10) if lite else (real_server, 2)
+    with start(tmp_path_factory.mktemp("milvus")) as address:
+        galleries = Galleries(address)
+        yield Implementation(
+            galleries.open, break_upserts, break_queries, lambda place: place, galleries.release, examples, 8, lite
+        )
+        galleries.drop()
 
 
-@pytest.fixture(scope="session")
-def opener(implementation: Implementation) -> Opener:
-    return implementation.open
+@pytest.fixture
+def opener(implementation: Implementation) -> Iterator[Opener]:
+    yield implementation.open
+    implementation.release()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Every implementation keeps its collections apart, and all of them by the contract."""
+"""The embedded store keeps its collections apart, and all of them by the contract."""
 
 import tempfile
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from sfsc_service.store.errors import (
 )
 from sfsc_service.store.open_stores import OpenStores
 from tests.service.store.agreement import assert_items_agree
-from tests.service.store.conftest import Implementation
+from tests.service.store.conftest import embedded_stores
 from tests.service.store.making import DIMENSION, OLD_SPACE, SPACE, make_item
 from tests.service.store.oracle import Oracle
 from tests.service.store.test_contract_stateful import Machine
@@ -31,8 +31,8 @@ Placer = Callable[[Path], Stores]
 
 
 @pytest.fixture(scope="session")
-def stores_at(implementation: Implementation) -> Placer:
-    return implementation.stores
+def stores_at() -> Placer:
+    return embedded_stores
 
 
 def opened(stores: Stores) -> OpenStores:

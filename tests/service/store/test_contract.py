@@ -178,12 +178,12 @@ def test_too_many_hits_altogether_are_refused(store: Store) -> None:
 
 @pytest.mark.parametrize("reaches_disk", [False, True])
 def test_a_change_whose_commit_failed_may_have_happened_and_may_be_repeated(
-    implementation: Implementation, tmp_path: Path, reaches_disk: bool
+    implementation: Implementation, opener: Opener, tmp_path: Path, reaches_disk: bool
 ) -> None:
     """Also after a crash every item is as it was or as the call wanted it, and repeating settles which."""
     oracle, items = Oracle(), make_items(5)
     changed = [make_item("new", 1), replace(items[0], metadata={"changed": True})]
-    store = implementation.open(tmp_path / "store")
+    store = opener(tmp_path / "store")
     store.upsert(items)
     oracle.upsert(items)
     with implementation.break_commits(reaches_disk=reaches_disk):
@@ -196,7 +196,7 @@ def test_a_change_whose_commit_failed_may_have_happened_and_may_be_repeated(
         assert_agrees(store, oracle)
     left = implementation.crash(tmp_path / "store")
     store.close()
-    store = implementation.open(left)
+    store = opener(left)
     found = store.get(["new", items[0].id])
     assert [item and item.metadata for item in found] in ([None, items[0].metadata], [c.metadata for c in changed])
     store.upsert(changed)
@@ -215,9 +215,9 @@ def test_a_deletion_whose_commit_failed_may_have_happened(store: Store, break_co
     assert store.count() == 0
 
 
-def test_spaces_stay_as_they_were_where_adopting_fails(store: Store, break_commits: Breaker) -> None:
+def test_spaces_stay_as_they_were_where_adopting_fails(store: Store, implementation: Implementation) -> None:
     before = store.spaces
-    with break_commits(reaches_disk=False), pytest.raises(errors.StoreError):
+    with implementation.break_adopting(), pytest.raises(errors.StoreError):
         store.adopt("space-c", DIMENSION, [SPACE, OLD_SPACE])
     assert store.spaces == before
     store.upsert([make_item("a")])
@@ -538,23 +538,29 @@ def test_a_bad_vector_refuses_the_whole_call(store: Store) -> None:
     assert store.replace_vectors([]) == []
 
 
-def test_a_vector_of_an_older_version_is_never_seen_beside_writers(store: Store) -> None:
+def test_a_vector_of_an_older_version_is_never_seen_beside_writers(
+    store: Store, implementation: Implementation
+) -> None:
     """One thread turns every vector that it reads around, another writes versions; each is its own or turned."""
-    written, ended = unit_vectors(7, 100), threading.Event()
+    turned, ended = threading.Event(), threading.Event()
 
-    def turn() -> int:
-        turned = 0
+    def turn() -> None:
         while not ended.is_set():
             found = [item for item in read(store, "a") if item.width != "1.0"]
             changes = [VectorChange(item, SPACE, "1.0", -item.vector) for item in found]
-            turned += sum(store.replace_vectors(changes))
-        return turned
+            if any(store.replace_vectors(changes)):
+                turned.set()
 
     with ThreadPoolExecutor(1) as pool:
         turning = pool.submit(turn)
-        for vector in written:
-            store.upsert([replace(make_item("a"), width="0.5", vector=vector)])
-            (now,) = read(store, "a")
-            assert now.vector.tobytes() == (vector if now.width == "0.5" else -vector).tobytes()
-        ended.set()
-        assert turning.result(60) > 0
+        try:
+            for turns, vector in enumerate(unit_vectors(7, 1_000)):
+                if turned.is_set() and turns >= 4 * implementation.examples:
+                    break
+                store.upsert([replace(make_item("a"), width="0.5", vector=vector)])
+                (now,) = read(store, "a")
+                assert now.vector.tobytes() == (vector if now.width == "0.5" else -vector).tobytes()
+        finally:
+            ended.set()
+        turning.result(60)
+    assert turned.is_set()

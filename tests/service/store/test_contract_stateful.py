@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from sfsc_service.store.protocol import EncodedImage, Float32, Item, Store, VectorChange
 from tests.service.store.agreement import FILTERS, assert_items_agree, assert_search_agrees, walk
-from tests.service.store.conftest import Opener
+from tests.service.store.conftest import Implementation, Opener
 from tests.service.store.making import DIMENSION, OLD_SPACE, SPACE, WIDTHS
 from tests.service.store.oracle import Oracle
 
@@ -108,8 +108,11 @@ class Machine(RuleBasedStateMachine):
             self.folder.cleanup()
 
 
-def test_any_order_of_calls(opener: Opener) -> None:
+def test_any_order_of_calls(opener: Opener, implementation: Implementation) -> None:
     machine = type("Machine", (Machine,), {"opener": staticmethod(opener)})
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=25, stateful_step_count=30, deadline=None, print_blob=True)
+        machine,
+        settings=settings(
+            max_examples=implementation.examples, stateful_step_count=30, deadline=None, print_blob=True
+        ),
     )

@@ -43,18 +43,18 @@ def without_images(items: list[object]) -> list[object]:
 def test_what_was_exported_is_imported_as_it_was_and_once_only(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Export(data=data, to=tmp_path / "out", images=True).run()
+    Export(data=str(data), to=tmp_path / "out", images=True).run()
     assert capsys.readouterr().out.startswith(f"25 items and 13 images are in {tmp_path / 'out'};")
     assert len(list((tmp_path / "out").glob("part-*.parquet"))) == 3
     for said in ("25 created, 0 replaced, 0 unchanged", "0 created, 0 replaced, 25 unchanged"):
-        Import(source=tmp_path / "out", data=tmp_path / "copy").run()
+        Import(source=tmp_path / "out", data=str(tmp_path / "copy")).run()
         assert capsys.readouterr().out == f"{said}\n"
         assert everything(tmp_path / "copy") == everything(data)
 
 
 def test_without_images_everything_else_is_exported(data: Path, tmp_path: Path) -> None:
-    Export(data=data, to=tmp_path / "out").run()
-    Import(source=tmp_path / "out", data=tmp_path / "copy").run()
+    Export(data=str(data), to=tmp_path / "out").run()
+    Import(source=tmp_path / "out", data=str(tmp_path / "copy")).run()
     assert without_images(everything(tmp_path / "copy")) == without_images(everything(data))
     assert all(item[-1] is None for item in everything(tmp_path / "copy") if isinstance(item, tuple))
 
@@ -93,20 +93,20 @@ def test_interrupted_export_and_import_are_resumed(data: Path, tmp_path: Path) -
 
 def test_a_damaged_or_missing_part_stops_an_import_before_anything_is_stored(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    Export(data=data, to=out).run()
+    Export(data=str(data), to=out).run()
     with pytest.raises(errors.OpenRefusedError, match="must be a new folder"):
-        Export(data=data, to=out).run()
+        Export(data=str(data), to=out).run()
     part = out / "part-00001.parquet"
     content = bytearray(part.read_bytes())
     content[100] ^= 1
     part.write_bytes(content)
     with pytest.raises(errors.OpenRefusedError, match="not as it was exported; nothing was imported"):
-        Import(source=out, data=tmp_path / "copy").run()
+        Import(source=out, data=str(tmp_path / "copy")).run()
     assert everything(tmp_path / "copy") == []
 
 
 def test_items_of_a_foreign_space_are_not_imported(data: Path, tmp_path: Path) -> None:
-    Export(data=data, to=tmp_path / "out").run()
+    Export(data=str(data), to=tmp_path / "out").run()
     EmbeddedStore(tmp_path / "other", "space-z", DIMENSION).close()
     with pytest.raises(errors.FolderMismatchError, match="must hold vectors of the space space-a or space-b"):
-        Import(source=tmp_path / "out", data=tmp_path / "other").run()
+        Import(source=tmp_path / "out", data=str(tmp_path / "other")).run()

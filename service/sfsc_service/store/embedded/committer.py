@@ -17,7 +17,6 @@ from sfsc_service.store.embedded.changes import AppliedChange, Int64, merge
 from sfsc_service.store.embedded.columns.filter_index import FilterIndex
 from sfsc_service.store.embedded.damage import Damage
 from sfsc_service.store.embedded.images import ImageFolder
-from sfsc_service.store.embedded.in_flight import cause_of
 from sfsc_service.store.embedded.index.vector_index import VectorIndex
 from sfsc_service.store.embedded.recovery import fill_index
 from sfsc_service.store.embedded.reserve import DiskReserve
@@ -27,6 +26,7 @@ from sfsc_service.store.embedded.sqlite.schema import DatabaseError
 from sfsc_service.store.embedded.sqlite.writer import DatabaseWriter
 from sfsc_service.store.embedded.write_queue import WriteRequest
 from sfsc_service.store.errors import OutcomeUnknownError, StoreError, StoreFailedError
+from sfsc_service.store.in_flight import cause_of
 
 __all__ = ["Committer"]
 

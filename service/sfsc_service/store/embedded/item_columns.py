@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 from sfsc_service.store.embedded.changes import ItemColumns, VectorColumns
 from sfsc_service.store.protocol import Item, VectorChange
-from sfsc_service.store.validation import CheckedItems, accepted_items
+from sfsc_service.store.validation import CheckedItems, accepted_changes
 
 __all__ = ["changed_columns", "columns_of"]
 
@@ -25,6 +25,5 @@ def columns_of(items: Sequence[Item], checked: CheckedItems, digests: list[str |
 
 def changed_columns(changes: Sequence[VectorChange], spaces: Collection[str], dimension: int) -> VectorColumns:
     """The columns of `changes`. Raises InvalidInputError: one of them is refused."""
-    items = [Item(one.item.id, one.space, one.width, one.vector, {}) for one in changes]
-    checked = accepted_items(items, spaces, dimension)
-    return VectorColumns([one.space for one in changes], [one.width for one in changes], checked.vectors)
+    vectors = accepted_changes(changes, spaces, dimension)
+    return VectorColumns([one.space for one in changes], [one.width for one in changes], vectors)

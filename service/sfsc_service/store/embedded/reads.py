@@ -177,7 +177,7 @@ class Reads:
         current = {item.id: (row.sequence, item) for row, item in zip(rows, self._items(rows), strict=True)}
         found = (current.get(item.id) for item in items)
         numbers = (
-            now[0] if now is not None and _equal(now[1], item) else -1
+            now[0] if now is not None and now[1].equals(item) else -1
             for now, item in zip(found, items, strict=True)
         )
         return np.fromiter(numbers, np.int64, len(items))
@@ -251,11 +251,3 @@ def _item(row: ItemRow, vector: Float32) -> StoredItem:
     shown = Hit(row.id, row.space, row.width, row.metadata, row.image, 0.0)
     created = _EPOCH + timedelta(microseconds=row.created)
     return StoredItem(row.id, row.space, row.width, vector, shown.metadata, row.image, row.reason, created)
-
-
-def _equal(one: StoredItem, other: StoredItem) -> bool:
-    return _fields(one) == _fields(other) and one.vector.tobytes() == other.vector.tobytes()
-
-
-def _fields(item: StoredItem) -> tuple[object, ...]:
-    return item.id, item.space, item.width, item.metadata, item.image_digest, item.reason, item.created

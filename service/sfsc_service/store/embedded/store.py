@@ -35,7 +35,6 @@ from sfsc_service.store.embedded.committer import Committer
 from sfsc_service.store.embedded.conversion import convert_schema_1
 from sfsc_service.store.embedded.damage import Damage
 from sfsc_service.store.embedded.images import ImageFolder, digest_of
-from sfsc_service.store.embedded.in_flight import InFlightCalls
 from sfsc_service.store.embedded.index.approximate import ApproximateSearch
 from sfsc_service.store.embedded.index.quantised_rows import Quantisation
 from sfsc_service.store.embedded.index.vector_index import VectorIndex
@@ -51,18 +50,20 @@ from sfsc_service.store.embedded.opening import (
     check_database,
     new_gallery_number,
 )
-from sfsc_service.store.embedded.page_cursor import decode_cursor, encode_cursor
 from sfsc_service.store.embedded.probe import StoreProbe
 from sfsc_service.store.embedded.reads import Reads
 from sfsc_service.store.embedded.reserve import DiskReserve
 from sfsc_service.store.embedded.segments.folder import SegmentFolder
 from sfsc_service.store.embedded.sqlite.reader import ReaderPool
+from sfsc_service.store.embedded.sqlite.schema import DatabaseError
 from sfsc_service.store.embedded.sqlite.writer import DatabaseWriter
 from sfsc_service.store.embedded.verification import BackgroundCheck, check_before_serving
 from sfsc_service.store.embedded.write_queue import WriteQueue, WriteRequest
 from sfsc_service.store.errors import InvalidInputError, StoreError, StoreFailedError
 from sfsc_service.store.fault import StoreFault
 from sfsc_service.store.filters.language import parse
+from sfsc_service.store.in_flight import InFlightCalls
+from sfsc_service.store.page_cursor import decode_cursor, encode_cursor
 from sfsc_service.store.protocol import (
     MAX_ITEMS,
     MAX_PAGE,
@@ -135,7 +136,7 @@ class EmbeddedStore:
         self._folder = Path(folder)
         self._dimension = dimension
         self._observe = observe
-        self._calls = InFlightCalls()
+        self._calls = InFlightCalls((DatabaseError,))
         self._closing = threading.Lock()
         with ExitStack() as parts, self._calls.call(opening=True):
             self._folder.mkdir(parents=True, exist_ok=True)

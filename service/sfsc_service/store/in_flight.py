@@ -5,7 +5,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sfsc_service.store.embedded.sqlite.schema import DatabaseError
 from sfsc_service.store.errors import StoreClosedError, StoreFailedError
 
 __all__ = ["InFlightCalls", "cause_of"]
@@ -19,7 +18,10 @@ def cause_of(error: Exception) -> str:
 
 
 class InFlightCalls:
-    def __init__(self) -> None:
+    """`failures`: what storage raises when it fails, apart from errors of the system."""
+
+    def __init__(self, failures: tuple[type[Exception], ...] = ()) -> None:
+        self._failures: tuple[type[Exception], ...] = (*failures, OSError, MemoryError, RuntimeError)
         self._changed = threading.Condition()
         self._running = 0
         self._closed = False
@@ -33,7 +35,7 @@ class InFlightCalls:
 
         Raises:
             StoreClosedError: `close` was called before.
-            StoreFailedError: in place of any error of the database, the file system, memory or faiss.
+            StoreFailedError: in place of any error of the storage, the file system or memory.
         """
         with self._changed:
             if self._closed:
@@ -41,7 +43,7 @@ class InFlightCalls:
             self._running += 1
         try:
             yield
-        except (DatabaseError, OSError, MemoryError, RuntimeError) as error:
+        except self._failures as error:
             if not opening:
                 _log.error("a call of the store failed with %s: %s", type(error).__name__, error)
             cause = error if opening else cause_of(error)

@@ -1,0 +1,1 @@
+"""The store over Milvus: one collection, which any number of processes share."""

@@ -1,0 +1,120 @@
+"""The service over Milvus: the same routes, and answers while Milvus is away."""
+
+import importlib.util
+import os
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+import httpx
+import pytest
+
+from live_service import free_port
+from sfsc_service.errors import StartError
+from sfsc_service.lifecycle.service import open_service
+from sfsc_service.settings import Settings
+from tests.service.images import draw_image
+from tests.service.live import Live, running
+from tests.service.store.milvus_galleries import lite_process, lite_server, need_pymilvus
+
+PATIENCE_S = 20.0
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def found(live: Live, image: bytes, **options: str) -> list[str]:
+    answer = live.post_image("/search", image, **options)
+    assert answer.status_code == 200, answer.text
+    return [hit["id"] for hit in answer.json()["hits"]]
+
+
+def test_two_services_share_a_gallery(settings: Settings, tmp_path: Path) -> None:
+    need_pymilvus()
+    images = [draw_image(n) for n in range(4)]
+    with lite_server(tmp_path / "milvus") as address:
+        shared = {"store": address, "image_folder": tmp_path / "shared"}
+        first = settings.model_copy(update=shared)
+        second = settings.model_copy(update={**shared, "data": tmp_path / "other"})
+        with running(first) as one:
+            for n, image in enumerate(images):
+                answer = one.put_image(f"/items/i{n}", image, metadata=f'{{"n": {n}}}')
+                assert answer.status_code == 200, answer.text
+            assert found(one, images[2], filter='{"n": {"$gte": 1}}')[0] == "i2"
+            refused = one.http.put("/collections/other")
+            assert (refused.status_code, refused.json()["code"]) == (422, "collection_invalid")
+            with running(second) as two:
+                assert found(two, images[3])[0] == "i3"
+                assert two.http.get("/items/i1/image").content == images[1]
+                assert two.http.delete("/items/i0").status_code == 204
+                eventually(lambda: one.http.get("/items/i0").status_code == 404)
+
+
+def assert_unavailable(live: Live) -> None:
+    """Many requests at once: each is answered."""
+
+    def request(n: int) -> httpx.Response:
+        image = draw_image(n % 4)
+        return live.post_image("/search", image) if n % 2 else live.put_image(f"/items/refused-{n}", image)
+
+    with ThreadPoolExecutor(6) as pool:
+        for answer in pool.map(request, range(12)):
+            assert (answer.status_code, answer.json()["code"]) in ((503, "store_failed"), (503, "outcome_unknown"))
+            assert int(answer.headers["Retry-After"]) >= 1
+    assert live.http.get("/readyz").status_code == 503
+    assert live.http.get("/livez").status_code == 200
+    assert live.post_image("/embed", draw_image(1)).status_code == 200
+
+
+def test_a_service_goes_on_when_its_milvus_has_hung_or_was_killed(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need_pymilvus()
+    monkeypatch.setattr("sfsc_service.store.milvus.client._PROBE_S", 0.5)
+    folder, port = tmp_path / "milvus", free_port()
+    with ExitStack() as parts:
+        milvus = parts.enter_context(lite_process(folder, port))
+        live = parts.enter_context(running(settings.model_copy(update={"store": f"milvus://127.0.0.1:{port}"})))
+        assert live.put_image("/items/a", draw_image(1)).status_code == 200
+
+        os.kill(milvus, signal.SIGSTOP)
+        eventually(lambda: live.http.get("/readyz").status_code == 503)
+        assert_unavailable(live)
+        os.kill(milvus, signal.SIGCONT)
+        eventually(lambda: live.http.get("/readyz").status_code == 200)
+        assert found(live, draw_image(1))[0] == "a"
+        assert live.put_image("/items/b", draw_image(2)).status_code == 200
+
+        os.kill(milvus, signal.SIGKILL)
+        eventually(lambda: live.http.get("/readyz").status_code == 503)
+        assert_unavailable(live)
+        parts.enter_context(lite_process(folder, port))
+        eventually(lambda: live.http.get("/readyz").status_code == 200)
+        assert {"a", "b"} <= set(found(live, draw_image(1)))
+        assert live.put_image("/items/c", draw_image(3)).status_code == 200
+
+
+def test_without_pymilvus_the_start_names_the_extra(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+
+    def without(name: str, package: str | None = None) -> ModuleSpec | None:
+        return None if name == "pymilvus" else find(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", without)
+    with pytest.raises(StartError, match=r"pip install 'sfsc\[milvus\]'"):
+        open_service(settings.model_copy(update={"store": "milvus://127.0.0.1:1/default"}))
+
+
+def test_what_milvus_does_not_offer_is_refused_at_the_start(settings: Settings) -> None:
+    need_pymilvus()
+    update = {"store": "milvus://127.0.0.1:1/default", "search": "int8"}
+    with pytest.raises(StartError, match="search: must be exact where the store is Milvus"):
+        open_service(settings.model_copy(update=update))
