@@ -292,9 +292,8 @@ class EmbeddedStore:
         with self._calls.call():
             columns = changed_columns(changes, self._database.spaces, self._dimension)
             self._reserve.refuse_when_full()
-            versions = self._reads.versions_of([change.item for change in changes])
-            change = WriteRequest(lambda database: database.replace_vectors(versions, columns), len(changes))
-            return self._submit(change).existed
+            found = self._reads.versions_of([change.item for change in changes])
+            return self._submit(WriteRequest(lambda db: db.replace_vectors(found, columns), len(changes))).existed
 
     def delete(self, ids: Sequence[str]) -> list[bool]:
         with self._calls.call():
