@@ -93,7 +93,7 @@ class Aligner:
     ) -> None:
         self._stores, self._embedder, self._idle, self._metrics = stores, embedder, idle, metrics
         self._swap = swap
-        self._field = settings.quality_field
+        self._field, self._is_shared = settings.quality_field, settings.store != "embedded"
         self._file = AlignmentFile(settings.data)
         saved = self._file.read()
         self._asked, self._fitted = saved.asked, saved.fitted
@@ -131,10 +131,13 @@ class Aligner:
         """Align when the service is idle next; `field` names what an image shows, in the place of the settings.
 
         Raises:
-            Problem: already_aligned.
+            Problem: already_aligned, gallery_shared.
             InvalidFilterError: `field` cannot be the name of one.
             StoreFailedError: the wish cannot be kept.
         """
+        if self._is_shared:
+            rule = "a gallery in Milvus cannot be: the other services that share it would not know of it"
+            raise Problem("gallery_shared", f"alignment: {rule}")
         wish = AlignmentWish(field=self._field if field is None else field)
         self._sample(wish)
         async with self._turn:

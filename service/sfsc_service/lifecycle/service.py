@@ -100,6 +100,9 @@ def open_service(settings: Settings, metrics: Metrics | None = None) -> Service:
         check_heal_target(settings.heal, networks.manifest)
     except Problem as problem:
         raise StartError(problem.detail) from problem
+    if networks.alignment is not None and settings.store != "embedded":
+        rule = "must not hold an alignment where the store is Milvus: serve it embedded and call sfsc align --undo"
+        raise StartError(f"data: {settings.data} {rule}")
     metrics.announce(networks.manifest)
     with ExitStack() as close_on_error:
         manifest = networks.manifest

@@ -12,6 +12,7 @@ import pytest
 
 from sfsc_bundle.errors import BundleError
 from sfsc_service.client import Client
+from sfsc_service.errors import StartError
 from sfsc_service.gallery import vector_conversion
 from sfsc_service.lifecycle.service import open_service
 from sfsc_service.settings import Settings
@@ -318,6 +319,8 @@ def test_an_alignment_belongs_to_its_graphs_and_a_damaged_one_is_refused(turned:
     with pytest.raises(BundleError, match=r"cannot be read|sha256"):
         open_service(turned)
     maps.write_bytes(whole)
+    with pytest.raises(StartError, match="must not hold an alignment where the store is Milvus"):
+        open_service(turned.model_copy(update={"store": "milvus://127.0.0.1:1/default"}))
     with running(turned) as live:
         assert undo(live)["space"] == OWN
         make_tiny_bundle(turned.bundle, seed=4, space="next", compatible_with=[OWN])

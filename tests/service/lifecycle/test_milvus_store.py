@@ -51,6 +51,8 @@ def test_two_services_share_a_gallery(settings: Settings, tmp_path: Path) -> Non
             assert found(one, images[2], filter='{"n": {"$gte": 1}}')[0] == "i2"
             refused = one.http.put("/collections/other")
             assert (refused.status_code, refused.json()["code"]) == (422, "collection_invalid")
+            refused = one.http.post("/align")
+            assert (refused.status_code, refused.json()["code"]) == (409, "gallery_shared")
             with running(second) as two:
                 assert found(two, images[3])[0] == "i3"
                 assert two.http.get("/items/i1/image").content == images[1]
