@@ -22,14 +22,17 @@ WINDOW_IMAGES = 64
 WINDOW_BYTES = 32 * 2**20
 WINDOW_ITEMS = 1024
 """Vectors need no network, and one transaction for many of them waits for the disk once."""
+WINDOW_TEXT_BYTES = 2 * 2**20
+"""Python's objects take up to twenty times the bytes of the JSON that they were read from."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailedItem:
-    """An item that was not stored, with its id if it had one."""
+    """An item that was not stored, with its id if it had one; `text_bytes` as in NewItem."""
 
     id: str | None
     error: Exception
+    text_bytes: int = 0
 
 
 async def upsert_many(
@@ -43,7 +46,7 @@ async def upsert_many(
     still be answered before the service ends.
     """
     window: list[NewItem | FailedItem] = []
-    images = size = 0
+    images = size = text = 0
     try:
         async for item in items:
             if not go_on():
@@ -52,8 +55,10 @@ async def upsert_many(
             window.append(item)
             image = _image_of(item)
             images, size = images + (image is not None), size + len(image or b"")
-            if images >= WINDOW_IMAGES or size >= WINDOW_BYTES or len(window) >= WINDOW_ITEMS:
-                full, window, images, size = window, [], 0, 0
+            text += item.text_bytes
+            is_large = size >= WINDOW_BYTES or text >= WINDOW_TEXT_BYTES
+            if images >= WINDOW_IMAGES or is_large or len(window) >= WINDOW_ITEMS:
+                full, window, images, size, text = window, [], 0, 0, 0
                 for outcome in await _upsert_window(gallery, full):
                     yield outcome
     except BaseException as error:

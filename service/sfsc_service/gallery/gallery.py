@@ -53,7 +53,8 @@ class ClientVector:
 class NewItem:
     """An item to be inserted; `source` is an encoded image or a vector.
 
-    With a crop, the vector is that part's; the image is stored as it came, and the crop is not.
+    With a crop, the vector is that part's; the image is stored as it came, and the crop is not. `text_bytes`: how
+    long the JSON was that it was read from, apart from the image.
     """
 
     id: str
@@ -61,6 +62,7 @@ class NewItem:
     budget: Budget = field(default_factory=Budget)
     metadata: dict[str, Any] = field(default_factory=dict)
     crop: Crop | None = None
+    text_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

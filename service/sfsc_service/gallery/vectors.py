@@ -23,11 +23,10 @@ def unit_vector(sent: Sequence[float] | str, dimension: int, parameter: str = "v
     Raises:
         Problem: vector_invalid (not numbers, not finite, all zero), dimension_mismatch.
     """
+    if not isinstance(sent, str):
+        _check_dimension(len(sent), dimension, parameter)  # first: many numbers take long to convert
     values = _from_base64(sent, parameter) if isinstance(sent, str) else _from_numbers(sent, parameter)
-    if len(values) != dimension:
-        raise Problem(
-            "dimension_mismatch", f"{parameter}: must have {dimension} numbers, found {len(values)}", parameter
-        )
+    _check_dimension(len(values), dimension, parameter)
     with np.errstate(over="ignore", invalid="ignore"):
         square = float(np.dot(values, values))
     if abs(square - 1.0) <= UNIT:  # as almost all are; the checks below take longer than that
@@ -64,6 +63,12 @@ def encode_vector(vector: Vector, encoding: str) -> Vector | str:
     if encoding == "float":
         return vector
     return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
+
+
+def _check_dimension(found: int, dimension: int, parameter: str) -> None:
+    if found != dimension:
+        detail = f"{parameter}: must have {dimension} numbers, found {found}"
+        raise Problem("dimension_mismatch", detail, parameter)
 
 
 def _from_numbers(sent: Sequence[float], parameter: str) -> npt.NDArray[np.float64]:

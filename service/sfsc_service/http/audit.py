@@ -59,8 +59,11 @@ def _log(request: Request, action: str, subject: str, outcome: str) -> None:
 
 @lru_cache(64)
 def _address(host: str) -> str:
-    """The caller's address, which a trusted proxy may have passed on from a header that the caller wrote."""
+    """The caller's address, which a trusted proxy may have passed on from a header that the caller wrote.
+
+    Without the zone of an IPv6 address, which may be any text.
+    """
     try:
-        return str(ipaddress.ip_address(host))
+        return str(ipaddress.ip_address(host.partition("%")[0]))
     except ValueError:
         return "an unknown address"

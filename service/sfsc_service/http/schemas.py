@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     FailFast,
     Field,
+    Strict,
     WithJsonSchema,
     model_validator,
 )
@@ -98,7 +99,7 @@ Ms = Annotated[float, BeforeValidator(_number), Field(gt=0, le=HOUR_MS, allow_in
 Metadata = dict[str, Any]
 Encoding = Literal["float", "base64"]
 VectorField = (
-    Annotated[list[float], Field(min_length=1, max_length=MAX_NUMBERS, fail_fast=True)]
+    Annotated[list[Annotated[float, Strict()]], Field(min_length=1, max_length=MAX_NUMBERS, fail_fast=True)]
     | Annotated[str, Field(min_length=1, max_length=MAX_BASE64)]
 )
 SpaceName = Annotated[str, Field(min_length=1, max_length=100)]

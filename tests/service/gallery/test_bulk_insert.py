@@ -5,9 +5,15 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from sfsc_service.errors import Problem
-from sfsc_service.gallery.bulk_insert import FailedItem, upsert_many
+from sfsc_service.gallery.bulk_insert import (
+    WINDOW_IMAGES,
+    WINDOW_ITEMS,
+    WINDOW_TEXT_BYTES,
+    FailedItem,
+    upsert_many,
+)
 from sfsc_service.gallery.bulk_retries import ATTEMPTS
-from sfsc_service.gallery.gallery import NewItem
+from sfsc_service.gallery.gallery import ClientVector, NewItem
 from sfsc_service.store.protocol import Outcome
 
 TURN_S = 0.005
@@ -54,3 +60,32 @@ def test_a_queue_that_takes_nothing_refuses() -> None:
     found = inserted(gallery, 3)
     assert [outcome.error.code for outcome in found] == ["queue_full"] * 3
     assert gallery.tried == 3 * ATTEMPTS
+
+
+def committed_at_once(items: list[NewItem | FailedItem]) -> list[int]:
+    sizes = []
+
+    class Noting(SlowGallery):
+        async def commit(self, items: list[NewItem]) -> list[Outcome]:
+            sizes.append(len(items))
+            return await super().commit(items)
+
+    async def given() -> AsyncIterator[NewItem | FailedItem]:
+        for item in items:
+            yield item
+
+    async def count() -> int:
+        return len([one async for one in upsert_many(Noting(10**6), given())])  # type: ignore[arg-type]
+
+    assert asyncio.run(count()) == len(items)
+    return sizes
+
+
+def test_a_window_has_few_images_many_vectors_and_little_text() -> None:
+    vector = ClientVector([1.0], "1.0", "space")
+    assert committed_at_once([NewItem("x", b"image")] * 100) == [WINDOW_IMAGES, 100 - WINDOW_IMAGES]
+    assert committed_at_once([NewItem("x", vector)] * (WINDOW_ITEMS + 1)) == [WINDOW_ITEMS, 1]
+    long = WINDOW_TEXT_BYTES // 4
+    assert committed_at_once([NewItem("x", vector, text_bytes=long)] * 10) == [4, 4, 2]
+    wrong = FailedItem("x", Problem("invalid_json", "wrong"), text_bytes=long)
+    assert committed_at_once([wrong, NewItem("x", vector, text_bytes=3 * long), NewItem("x", vector)]) == [1, 1]

@@ -117,6 +117,7 @@ def test_items_of_a_bulk_call_whose_client_leaves_while_they_are_stored(
         ("6.6.6.6, 203.0.113.7", "203.0.113.7"),
         ("6.6.6.6, 203.0.113.7, 10.9.1.1", "203.0.113.7"),
         ("2001:db8::7", "2001:db8::7"),
+        ("fe80::1%x: put item 'forged': created", "fe80::1"),
         ("admin at 203.0.113.7: delete item 'x': removed", "an unknown address"),
     ],
 )

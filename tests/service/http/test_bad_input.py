@@ -186,7 +186,8 @@ class TestVectors:
     @pytest.mark.parametrize(
         "vector",
         [[], [1.0], [1.0] * 15, [1.0] * 17, [0.0] * 16, [1.0] * 9000, "", "AAAA", "not base64", "A" * 200_000, 5,
-         {}, [[1.0] * 16], ["a"] * 16, [None] * 16, [True] * 15],
+         {}, [[1.0] * 16], ["a"] * 16, [None] * 16, [True] * 15,
+         [True] * 16, ["1"] * 16],
     )  # fmt: skip
     def test_bad_vectors(self, live: Live, method: str, path: str, vector: Any) -> None:
         refused(live.http.request(method, path, json={"vector": vector, **VECTOR}), "vector")

@@ -137,15 +137,16 @@ async def _from_lines(request: Request, common: dict[str, Any]) -> AsyncIterator
 
 
 def _item_of_line(line: Body, common: dict[str, Any], max_document: int, max_bytes: int) -> NewItem | FailedItem:
-    item_id = None
+    item_id, text_bytes = None, len(line)
     try:
         fields = {**common, **read_object(line, max_document)}
         item_id = _reported_id(fields.get("id"))
         encoded = fields.pop("image", None)
         image = None if encoded is None else decode_image(encoded, "image")
-        return _new_item(validate(BulkItem, fields), image, max_bytes)
+        text_bytes -= 0 if encoded is None else len(encoded)
+        return _new_item(validate(BulkItem, fields), image, max_bytes, text_bytes)
     except Problem as problem:
-        return FailedItem(item_id, problem)
+        return FailedItem(item_id, problem, text_bytes)
 
 
 async def _from_form(
@@ -174,17 +175,17 @@ def _item_of_part(
     try:
         fields = {**common, **text_options(texts), "id": id}
         check_size(part.size, max_bytes)
-        return _new_item(validate(BulkItem, fields), part.data, max_bytes)
+        return _new_item(validate(BulkItem, fields), part.data, max_bytes, sum(len(text) for _, text in texts))
     except Problem as problem:
         return FailedItem(_reported_id(id), problem)
 
 
-def _new_item(options: BulkItem, image: bytes | None, max_bytes: int) -> NewItem:
+def _new_item(options: BulkItem, image: bytes | None, max_bytes: int, text_bytes: int) -> NewItem:
     if require_one(image=image is not None, vector=options.vector is not None) == "vector":
-        return NewItem(options.id, caller_vector(options), metadata=options.metadata)
+        return NewItem(options.id, caller_vector(options), metadata=options.metadata, text_bytes=text_bytes)
     assert image is not None
     check_size(len(image), max_bytes)
-    return NewItem(options.id, image, budget_of(options), options.metadata, crop_of(options))
+    return NewItem(options.id, image, budget_of(options), options.metadata, crop_of(options), text_bytes)
 
 
 def _per_image(options: list[tuple[str, str]], name: str, images: int) -> list[str]:

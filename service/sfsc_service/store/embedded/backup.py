@@ -98,15 +98,18 @@ def copy_folder(
     return CopiedFolder(sum(one.items for one in copied), sum(one.images for one in copied), len(copied))
 
 
-def _copy_unless_removed(source: Path, target: Path, name: str, progress: Progress) -> _CopiedGallery | None:
+def _copy_unless_removed(
+    source: Path, target: Path, name: str, progress: Progress, *, again: bool = True
+) -> _CopiedGallery | None:
+    """Copy a collection; where that fails, it may have been removed meanwhile, and made anew: `again` then."""
     folder, copy = collection_folder(source, name), collection_folder(target, name)
     try:
         return _copy_gallery(folder, copy, progress)
     except (StoreError, OSError, DatabaseError):
-        if folder.exists():
+        if folder.exists() and not again:
             raise
         shutil.rmtree(copy, ignore_errors=True)
-        return None
+    return _copy_unless_removed(source, target, name, progress, again=False) if folder.exists() else None
 
 
 def _copy_gallery(source: Path, staged: Path, progress: Progress, beside: Collection[str] = ()) -> _CopiedGallery:

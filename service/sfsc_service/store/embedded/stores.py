@@ -2,7 +2,10 @@
 
 the folder itself       the collection `default`
 collections/NAME        every other one, each a data folder like any other
-collections/.removed-…  what is left of one that was removed; the next start deletes it
+collections/.new-…      one that is being made: it gets its name once it is whole and durable
+collections/.removed-…  what is left of one that was removed
+
+The next start deletes what is left of the last two.
 """
 
 import logging
@@ -19,7 +22,7 @@ from sfsc_service.store.protocol import Store
 __all__ = ["COLLECTIONS", "EmbeddedStores", "collection_folder", "collection_names"]
 
 COLLECTIONS = "collections"
-_REMOVED = ".removed-"
+_NEW, _REMOVED = ".new-", ".removed-"
 
 _log = logging.getLogger(__name__)
 
@@ -55,18 +58,30 @@ class EmbeddedStores:
 
     def open(self, name: str, space: str, dimension: int, compatible_with: Collection[str]) -> Store:
         folder = collection_folder(self._folder, name)
-        new = name != DEFAULT and not folder.exists()
-        try:
+        if name == DEFAULT:
             store = self._open_store(folder, space, dimension, compatible_with)
-            if name == DEFAULT:
-                self._delete_removed()
-            elif new:
-                _make_durable(store, [self._folder, folder.parent])
+            self._delete_leftovers()
+            return store
+        new = not folder.exists()
+        try:
+            if new:
+                self._make(folder, space, dimension, compatible_with)
+            return self._open_store(folder, space, dimension, compatible_with)
         except BaseException:
             if new:
                 shutil.rmtree(folder, ignore_errors=True)
             raise
-        return store
+
+    def _make(self, folder: Path, space: str, dimension: int, compatible_with: Collection[str]) -> None:
+        new = folder.with_name(f"{_NEW}{uuid.uuid4().hex}")
+        try:
+            self._open_store(new, space, dimension, compatible_with).close()
+            new.rename(folder)
+            sync([self._folder, folder.parent])
+        except OSError as error:
+            raise StoreFailedError(f"the collection cannot be made: {error.strerror}") from error
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
 
     def remove(self, name: str) -> None:
         removed = self._folder / COLLECTIONS / f"{_REMOVED}{uuid.uuid4().hex}"
@@ -77,24 +92,17 @@ class EmbeddedStores:
             raise StoreFailedError(f"the collection {name} cannot be deleted: {error.strerror}") from error
         _delete(removed)
 
-    def _delete_removed(self) -> None:
-        for path in (self._folder / COLLECTIONS).glob(f"{_REMOVED}*"):
-            _delete(path)
-
-
-def _make_durable(store: Store, folders: Collection[Path]) -> None:
-    try:
-        sync(folders)
-    except OSError as error:
-        store.close()
-        raise StoreFailedError(f"the collection cannot be made: {error.strerror}") from error
+    def _delete_leftovers(self) -> None:
+        for beginning in (_NEW, _REMOVED):
+            for path in (self._folder / COLLECTIONS).glob(f"{beginning}*"):
+                _delete(path)
 
 
 def _delete(folder: Path) -> None:
     try:
         shutil.rmtree(folder)
     except OSError as error:
-        _log.warning("what is left of a removed collection stays in %s until the next start: %s", folder, error)
+        _log.warning("what is left of a collection stays in %s until the next start: %s", folder, error)
 
 
 def _is_name(name: str) -> bool:

@@ -14,6 +14,8 @@ from sfsc_service.store.embedded.backup import copy_folder
 from sfsc_service.store.embedded.check import check_folder
 from sfsc_service.store.embedded.compaction import compact_folder
 from sfsc_service.store.embedded.store import EmbeddedStore
+from sfsc_service.store.embedded.stores import EmbeddedStores
+from sfsc_service.store.open_stores import OpenStores
 from tests.service.store.agreement import assert_agrees, walk
 from tests.service.store.embedded.crash_child import carry_out, draw_operation, open_store
 from tests.service.store.making import DIMENSION, SPACE, make_item, make_items
@@ -86,6 +88,31 @@ def test_backups_beside_writers_have_whole_calls_and_all_that_their_items_need(t
         stop.set()
         writer.join()
         store.close()
+
+
+def test_backups_beside_collections_that_come_and_go_are_whole(tmp_path: Path) -> None:
+    stores, stop = (
+        OpenStores(EmbeddedStores(tmp_path / "data", EmbeddedStore), SPACE, DIMENSION, ()),
+        threading.Event(),
+    )
+    stores.default.upsert(make_items(5))
+
+    def come_and_go() -> None:
+        while not stop.is_set():
+            stores.create("cars", 9)
+            stores.by_name["cars"].upsert(make_items(3))
+            stores.remove("cars")
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        for number in range(30):
+            copied = copy_folder(tmp_path / "data", tmp_path / f"copy{number}")
+            assert copied.items in (5, 8)
+    finally:
+        stop.set()
+        thread.join()
+        stores.close()
 
 
 def test_a_backup_that_is_killed_leaves_no_backup_and_the_next_one_is_whole(tmp_path: Path) -> None:

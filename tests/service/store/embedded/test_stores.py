@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from sfsc_service.store.embedded import stores as stores_module
+from sfsc_service.store.embedded.backup import copy_folder
+from sfsc_service.store.embedded.check import check_folder
 from sfsc_service.store.embedded.opening import DATABASE
 from sfsc_service.store.embedded.store import EmbeddedStore
 from sfsc_service.store.embedded.stores import COLLECTIONS, EmbeddedStores
@@ -81,6 +83,17 @@ def test_a_removal_that_the_disk_refuses_removes_nothing(tmp_path: Path, monkeyp
     again = opened(tmp_path)
     assert again.by_name["cars"].count() == 1
     again.close()
+
+
+def test_a_collection_whose_making_was_killed_is_not_there(tmp_path: Path) -> None:
+    with_one_item(tmp_path).close()
+    (tmp_path / COLLECTIONS / "cars").rename(tmp_path / COLLECTIONS / ".new-0123")
+    assert check_folder(tmp_path).findings == []
+    assert copy_folder(tmp_path, tmp_path.with_name("copy")).items == 0
+    stores = opened(tmp_path)
+    assert list(stores.by_name) == ["default"]
+    assert list((tmp_path / COLLECTIONS).iterdir()) == []
+    stores.close()
 
 
 @pytest.mark.parametrize("failing", ["sync", "open"])
