@@ -65,6 +65,7 @@ def _print(document: dict[str, Any]) -> None:
     console.print(f"{when}: {quality['dataset']}, {quality['protocol']}; {size}", markup=False)
     if document["state"] != "resting":
         progress = f": {document['embedded']} of {document['drawn']} images" if document["drawn"] else ""
-        console.print(f"a measurement is {document['state']}{progress}", markup=False)
+        then = "it is made when there are no requests; `sfsc quality` shows it then"
+        console.print(f"a measurement is {document['state']}{progress}: {then}", markup=False)
     if document["failure"] is not None:
         console.print(f"the last measurement failed: {document['failure']}", markup=False)

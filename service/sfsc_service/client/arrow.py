@@ -15,9 +15,14 @@ ARROW = "application/vnd.apache.arrow.stream"
 def arrow_body(
     ids: Sequence[str], vectors: npt.NDArray[np.float32], metadata: Sequence[Mapping[str, Any] | None] | None
 ) -> bytes:
-    """Items, a row of `vectors` [n, D] each, as one body. Raises ValueError where the numbers of items differ."""
-    import pyarrow
+    """Items, a row of `vectors` [n, D] each, as one body.
 
+    Raises ValueError where the numbers of items differ, ModuleNotFoundError without the extra `parquet`.
+    """
+    try:
+        import pyarrow
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("many vectors are sent by pyarrow: pip install 'sfsc[parquet]'") from error
     if vectors.ndim != 2 or len(vectors) != len(ids) or (metadata is not None and len(metadata) != len(ids)):
         found = f"{len(ids)} ids, vectors of shape {list(vectors.shape)}"
         raise ValueError(

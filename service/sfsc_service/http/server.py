@@ -9,6 +9,7 @@ bundle is swapped once more afterwards; before the service serves the signal is 
 """
 
 import asyncio
+import errno
 import gc
 import logging
 import math
@@ -50,7 +51,8 @@ def bind(settings: Settings) -> socket.socket:
     except OSError as error:
         bound.close()
         where = f"{settings.host} port {settings.port}"
-        raise StartError(f"host, port: cannot listen on {where}: {error.strerror or error}") from error
+        advice = "; SFSC_PORT or --port choose another" if error.errno == errno.EADDRINUSE else ""
+        raise StartError(f"host, port: cannot listen on {where}: {error.strerror or error}{advice}") from error
     try:
         check_exposure(settings, bound.getsockname()[0])
     except StartError:
