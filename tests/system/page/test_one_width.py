@@ -39,6 +39,9 @@ def test_nothing_is_said_of_several_widths(one: GalleryPage, view: str) -> None:
     expect(one.page.locator("#matrix-reading")).to_contain_text(
         re.compile(r"The network scores \d+\.\d of 100 points of mAP\.")
     )
+    expect(one.page.locator("#matrix-source")).to_contain_text(
+        "sfsc quality --measure measures it on the images of this gallery."
+    )
     assert SEVERAL.findall(one.page.locator("body").inner_text()) == []
     expect(one.page.locator("input[type=range]:visible")).to_have_count(0)
     expect(one.page.locator(".meter:first-child .row")).to_have_count(1)

@@ -34,7 +34,8 @@ export class Heatmap {
     byId("matrix-source").textContent =
       `Measured ${measured ? `by this service on ${measured.measured.slice(0, 10)}, ` : "by the bundle, "}on ${quality.dataset} (${quality.protocol}): ` +
       `${plural(quality.queries, "query", "queries")}, ${plural(quality.gallery, "gallery image")}` +
-      `${this.facts.isSingle ? "" : `; ${mixing}`}.`;
+      `${this.facts.isSingle ? "" : `; ${mixing}`}.` +
+      `${measured ? "" : " sfsc quality --measure measures it on the images of this gallery."}`;
   }
 }
 
