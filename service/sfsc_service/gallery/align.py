@@ -224,11 +224,12 @@ class Aligner:
             await self._keep(self._file.write, networks.own, fitted, found.maps)
             self._fitted = fitted
             await self._switch()
-            self._asked = None
             if not self._in_force:
                 await self._keep(self._file.delete)
+                self._asked = None
                 self._failure = "the bundle could not be opened with the maps and goes on without; see the log"
                 return
+            self._asked = None
         log.info(
             "the widths were aligned on %d images: mAP %.2f before and %.2f after, of %d queries in a gallery of "
             "mixed widths; narrow vectors in the gallery follow",
