@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -120,20 +121,23 @@ class Galleries:
     def release(self) -> None:
         """Empty the collections of all places. To be called when their stores are closed."""
         for name in self._taken.values():
-            self._client().delete(name, filter='id > ""')
-            self._client().query(name, "", output_fields=["count(*)"], consistency_level="Strong")
+            self._client.delete(name, filter='id > ""')
+            self._client.query(name, "", output_fields=["count(*)"], consistency_level="Strong")
             self._free.append(name)
         self._taken.clear()
 
     def drop(self) -> None:
         """Drop all collections."""
         for name in [*self._taken.values(), *self._free]:
-            self._client().drop_collection(name)
+            self._client.drop_collection(name)
+        self._client.close()
 
+    @cached_property
     def _client(self) -> Any:
         from pymilvus import MilvusClient
 
-        return MilvusClient(self._address.replace("milvus", "http").removesuffix("/default"))
+        uri = self._address.replace("milvus", "http").removesuffix("/default")
+        return MilvusClient(uri, dedicated=True, grpc_options={"grpc.keepalive_permit_without_calls": 0})
 
 
 @contextmanager

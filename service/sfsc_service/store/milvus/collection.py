@@ -34,6 +34,8 @@ _GRPC_OPTIONS = {
     "grpc.initial_reconnect_backoff_ms": 500,
     # By default, a Milvus that was away for long is found again after two minutes.
     "grpc.max_reconnect_backoff_ms": 2_000,
+    # pymilvus pings every ten seconds for ever; servers with gRPC's defaults hang up on that ("too many pings").
+    "grpc.keepalive_permit_without_calls": 0,
 }
 _SCHEMA_VERSION = "1"
 _SCHEMA, _SPACE = "sfsc.schema", "sfsc.space"
