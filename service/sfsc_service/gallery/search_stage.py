@@ -24,9 +24,8 @@ MAX_BATCH = 64
 """Larger batches take a query hardly less time, and all their queries wait for it."""
 SMALL_K = 64
 """Searches for no more hits than this are made together, whatever their k."""
-MAX_BATCH_HITS = 65_536
-MAX_BATCH_VECTORS = 4_096
-"""As many hits with their vectors, which take far more memory."""
+MAX_BATCH_HITS = 4_096
+"""Their metadata, up to 16 KiB each, are in memory together; the same with vectors."""
 SMOOTHING = 0.1
 """The weight of one batch in the predicted time of the next ones."""
 FIRST_MS = 1.0
@@ -60,7 +59,7 @@ def plan_searches(waiting: Sequence[Wanted], _now: float = 0.0, _idle: int = 1) 
     first = waiting[0]
     most = max(first.k, SMALL_K)
     least = 0 if most == SMALL_K else most // 2
-    size = min(MAX_BATCH, max(1, (MAX_BATCH_VECTORS if first.vectors else MAX_BATCH_HITS) // most))
+    size = min(MAX_BATCH, max(1, MAX_BATCH_HITS // most))
     fitting = (at for at, one in enumerate(waiting) if least <= one.k <= most and one[1:] == first[1:])
     members = list(itertools.islice(fitting, size))
     return first._replace(k=max(waiting[at].k for at in members)), members
