@@ -67,13 +67,18 @@ def launched(
 
 
 def wait_idle(process: int, limit_s: float = 300) -> None:
-    """Wait until a service has done its work of a start, such as the check of its store: 10 s without CPU."""
+    """Wait until a service has done its work of a start, such as the check of its store: 10 s without CPU.
+
+    Raises SystemExit where it is never idle.
+    """
     deadline, quiet = time.monotonic() + limit_s, 0
     used = _cpu_s(process)
     while quiet < 10 and time.monotonic() < deadline:
         time.sleep(1)
         before, used = used, _cpu_s(process)
         quiet = quiet + 1 if used - before < 0.05 else 0
+    if quiet < 10:
+        sys.exit(f"the service was not idle for ten seconds within {limit_s:g} s")
 
 
 def _cpu_s(process: int) -> float:

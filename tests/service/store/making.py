@@ -32,3 +32,9 @@ def make_item(identifier: str, seed: int = 0, *, image: bool = False, space: str
 
 def make_items(count: int, first_seed: int = 0, prefix: str = "item") -> list[Item]:
     return [make_item(f"{prefix}-{i:05d}", first_seed + i) for i in range(count)]
+
+
+def shifted(length: float) -> Float32:
+    """A vector of this length."""
+    vector: Float32 = unit_vectors(1, 1)[0] * np.float32(length)
+    return vector

@@ -1,6 +1,5 @@
-"""The contract of protocol.py, for every implementation."""
+"""The contract of protocol.py, for every implementation: what changes, what is refused, what is found."""
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,16 +19,12 @@ from sfsc_service.store.protocol import (
     MAX_QUERIES,
     EncodedImage,
     Filter,
-    Float32,
-    Item,
     Outcome,
     Store,
-    StoredItem,
-    VectorChange,
 )
 from tests.service.store.agreement import assert_agrees, assert_hits_agree, walk
 from tests.service.store.conftest import Breaker, Implementation, Opener
-from tests.service.store.making import DIMENSION, OLD_SPACE, SPACE, make_item, make_items, unit_vectors
+from tests.service.store.making import DIMENSION, OLD_SPACE, make_item, make_items, shifted, unit_vectors
 from tests.service.store.oracle import Oracle
 
 
@@ -37,13 +32,12 @@ def nested(depth: int) -> dict[str, Any]:
     return {"a": nested(depth - 1)} if depth > 1 else {}
 
 
-def shifted(length: float) -> Float32:
-    vector: Float32 = unit_vectors(1, 1)[0] * np.float32(length)
-    return vector
-
-
 VECTOR = unit_vectors(1, 1)[0]
+
+
 DOCUMENTS: tuple[Filter | None, ...] = (None, {"$width": "0.5"}, {"seed": 1234})
+
+
 BAD_ITEMS: dict[str, tuple[dict[str, Any], type[errors.InvalidInputError]]] = {
     "empty id": ({"id": ""}, errors.InvalidIdError),
     "long id": ({"id": "x" * 257}, errors.InvalidIdError),
@@ -122,6 +116,8 @@ def test_what_stands_at_the_limits_is_taken(store: Store) -> None:
 
 
 Call = Callable[[Store], object]
+
+
 BAD_CALLS: dict[str, tuple[Call, type[errors.InvalidInputError]]] = {
     "too many items": (lambda s: s.upsert([make_item("a")] * (MAX_ITEMS + 1)), errors.LimitExceededError),
     "too many ids": (lambda s: s.get(["a"] * (MAX_ITEMS + 1)), errors.LimitExceededError),
@@ -213,17 +209,6 @@ def test_a_deletion_whose_commit_failed_may_have_happened(store: Store, break_co
     store.delete(["a"])
     assert store.get(["a"]) == [None]
     assert store.count() == 0
-
-
-def test_spaces_stay_as_they_were_where_adopting_fails(store: Store, implementation: Implementation) -> None:
-    before = store.spaces
-    with implementation.break_adopting(), pytest.raises(errors.StoreError):
-        store.adopt("space-c", DIMENSION, [SPACE, OLD_SPACE])
-    assert store.spaces == before
-    store.upsert([make_item("a")])
-    assert store.spaces == before, "the next commit must not bring them in"
-    with pytest.raises(errors.SpaceMismatchError):
-        store.upsert([make_item("c", space="space-c")])
 
 
 def test_empty_calls_are_no_errors(store: Store) -> None:
@@ -364,203 +349,3 @@ def test_what_the_caller_does_to_its_arrays_afterwards_changes_nothing(store: St
     assert np.array_equal(found.vector, wanted)
     assert found.metadata["seed"] == 0
     assert store.search(wanted[None], 1)[0][0].id == "a"
-
-
-def test_closing_and_opening_again_finds_everything(opener: Opener, tmp_path: Path) -> None:
-    oracle = Oracle()
-    for turn in range(4):
-        store = opener(tmp_path / "store")
-        assert_agrees(store, oracle)
-        items: list[Item] = [make_item(f"i{i}", 10 * turn + i, image=i % 2 == 0) for i in range(turn, turn + 12)]
-        assert store.upsert(items) == oracle.upsert(items)
-        assert store.delete([f"i{turn}"]) == oracle.delete([f"i{turn}"])
-        store.close()
-
-
-@pytest.mark.parametrize(
-    ("space", "dimension", "compatible_with"),
-    [("space-z", DIMENSION, [SPACE]), (OLD_SPACE, DIMENSION, []), (SPACE, DIMENSION + 1, [OLD_SPACE])],
-)
-def test_a_gallery_is_not_opened_for_what_cannot_share_it(
-    store: Store, opener: Opener, tmp_path: Path, space: str, dimension: int, compatible_with: list[str]
-) -> None:
-    """The first lacks the space of an item, the second the space that the gallery was made for."""
-    store.upsert([make_item("b", space=OLD_SPACE)])
-    store.close()
-    with pytest.raises(errors.FolderMismatchError):
-        opener(tmp_path / "store", space=space, dimension=dimension, compatible_with=compatible_with)
-    again = opener(tmp_path / "store", space="space-c", compatible_with=[SPACE, OLD_SPACE])
-    assert again.count() == 1
-    again.close()
-
-
-def test_a_closed_store_says_so_and_closes_again_quietly(store: Store) -> None:
-    store.upsert([make_item("a")])
-    store.close()
-    store.close()
-    calls: list[Callable[[], object]] = [
-        lambda: store.upsert([make_item("a")]),
-        lambda: store.check([]),
-        lambda: store.delete(["a"]),
-        lambda: store.get(["a"]),
-        lambda: store.page(),
-        lambda: store.search(unit_vectors(0, 1), 1),
-        lambda: store.count(),
-        lambda: store.count({"a": 1}),
-        lambda: store.delete_matching({"a": 1}, 1),
-        lambda: store.composition(),
-        lambda: store.image("a"),
-    ]
-    for call in calls:
-        with pytest.raises(errors.StoreClosedError):
-            call()
-    assert not store.alive
-
-
-def test_dimension_and_spaces_are_told(store: Store) -> None:
-    assert store.dimension == DIMENSION
-    assert store.spaces == {"space-a", OLD_SPACE}
-    assert store.alive
-
-
-def test_a_successors_space_is_adopted_beside_what_is_here(store: Store) -> None:
-    store.upsert([make_item("a"), make_item("b", space=OLD_SPACE)])
-    store.adopt("space-c", DIMENSION, [SPACE, OLD_SPACE])
-    assert store.spaces == {"space-c", SPACE, OLD_SPACE}
-    store.upsert([make_item("c", space="space-c"), make_item("late", space=SPACE)])
-    found = store.get(["a", "b", "c", "late"])
-    assert [found.space for found in found if found] == [SPACE, OLD_SPACE, "space-c", SPACE]
-
-
-@pytest.mark.parametrize(
-    ("space", "dimension", "compatible_with"),
-    [
-        ("space-c", DIMENSION, [SPACE]),  # the gallery has vectors of OLD_SPACE as well
-        ("space-c", DIMENSION, [OLD_SPACE]),  # new vectors so far are of SPACE
-        (OLD_SPACE, DIMENSION, []),
-        ("space-c", DIMENSION + 1, [SPACE, OLD_SPACE]),
-    ],
-)
-def test_what_cannot_share_the_gallery_is_not_adopted(
-    store: Store, space: str, dimension: int, compatible_with: list[str]
-) -> None:
-    store.upsert([make_item("b", space=OLD_SPACE)])
-    before = store.spaces
-    with pytest.raises(errors.OpenRefusedError):
-        store.adopt(space, dimension, compatible_with)
-    assert store.spaces == before
-    store.upsert([make_item("a"), make_item("c", space=OLD_SPACE)])
-    with pytest.raises(errors.SpaceMismatchError):
-        store.upsert([make_item("d", space="space-c")])
-
-
-def test_after_adopting_a_space_that_is_left_out_is_refused(store: Store) -> None:
-    store.adopt(SPACE, DIMENSION, [])
-    with pytest.raises(errors.SpaceMismatchError):
-        store.upsert([make_item("b", space=OLD_SPACE)])
-    store.upsert([make_item("a")])
-
-
-def test_adopting_forgets_a_space_that_no_item_has_any_more(store: Store) -> None:
-    store.upsert([make_item("b", space=OLD_SPACE)])
-    with pytest.raises(errors.OpenRefusedError):
-        store.adopt(SPACE, DIMENSION, [])
-    store.upsert([make_item("b")])
-    store.adopt(SPACE, DIMENSION, [])
-    assert store.spaces == {SPACE}
-
-
-def test_a_gallery_that_adopted_opens_with_the_successor_only(
-    store: Store, opener: Opener, tmp_path: Path
-) -> None:
-    store.adopt("space-c", DIMENSION, [SPACE, OLD_SPACE])
-    store.upsert([make_item("c", space="space-c")])
-    store.close()
-    with pytest.raises(errors.FolderMismatchError, match="space-c"):
-        opener(tmp_path / "store")
-
-
-def read(store: Store, *ids: str) -> list[StoredItem]:
-    return [item for item in store.get(ids) if item is not None]
-
-
-def test_another_vector_leaves_everything_else_of_an_item_as_it_was(store: Store) -> None:
-    store.upsert([replace(make_item("a", 1, image=True, space=OLD_SPACE), reason="load"), make_item("b", 2)])
-    (before,) = read(store, "a")
-    vector = unit_vectors(50, 1)[0]
-    assert store.replace_vectors([VectorChange(before, SPACE, "1.0", vector)]) == [True]
-    (after,) = read(store, "a")
-    assert (after.space, after.width, after.vector.tobytes()) == (SPACE, "1.0", vector.tobytes())
-    kept = ("metadata", "image_digest", "reason", "created")
-    assert [getattr(after, name) for name in kept] == [getattr(before, name) for name in kept]
-    assert store.search(vector[None], 1)[0][0].id == "a"
-    assert (store.image("a") is None) == (before.image_digest is None)
-
-
-OVERTAKEN: dict[str, Callable[[Store, Item], object]] = {
-    "deleted": lambda store, item: store.delete([item.id]),
-    "other metadata": lambda store, item: store.upsert([replace(item, metadata={"new": 1})]),
-    "other vector": lambda store, item: store.upsert([replace(item, vector=unit_vectors(9, 1)[0])]),
-    "other width": lambda store, item: store.upsert([replace(item, width="0.75")]),
-    "other reason": lambda store, item: store.upsert([replace(item, reason="requested")]),
-}
-
-
-@pytest.mark.parametrize("how", OVERTAKEN)
-def test_a_vector_is_never_replaced_in_an_item_that_has_changed_since_it_was_read(store: Store, how: str) -> None:
-    items = [replace(make_item(name, 1), reason="budget") for name in ("changed", "same")]
-    store.upsert(items)
-    found = read(store, "changed", "same")
-    OVERTAKEN[how](store, items[0])
-    newer = read(store, "changed")
-    vector = unit_vectors(50, 1)[0]
-    changes = [VectorChange(item, SPACE, "1.0", vector) for item in (*found, found[1])]
-    assert store.replace_vectors(changes) == [False, True, False]
-    for now, before in zip(read(store, "changed"), newer, strict=True):
-        assert (now.width, now.metadata, now.vector.tobytes()) == (
-            before.width,
-            before.metadata,
-            before.vector.tobytes(),
-        )
-
-
-def test_a_bad_vector_refuses_the_whole_call(store: Store) -> None:
-    store.upsert(make_items(2))
-    found = read(store, "item-00000", "item-00001")
-    good, bad = unit_vectors(3, 1)[0], shifted(float("nan"))
-    with pytest.raises(errors.InvalidVectorError):
-        store.replace_vectors(
-            [VectorChange(found[0], SPACE, "1.0", good), VectorChange(found[1], SPACE, "1.0", bad)]
-        )
-    with pytest.raises(errors.SpaceMismatchError):
-        store.replace_vectors([VectorChange(found[0], "space-z", "1.0", good)])
-    assert [item.width for item in read(store, "item-00000")] == [found[0].width]
-    assert store.replace_vectors([]) == []
-
-
-def test_a_vector_of_an_older_version_is_never_seen_beside_writers(
-    store: Store, implementation: Implementation
-) -> None:
-    """One thread turns every vector that it reads around, another writes versions; each is its own or turned."""
-    turned, ended = threading.Event(), threading.Event()
-
-    def turn() -> None:
-        while not ended.is_set():
-            found = [item for item in read(store, "a") if item.width != "1.0"]
-            changes = [VectorChange(item, SPACE, "1.0", -item.vector) for item in found]
-            if any(store.replace_vectors(changes)):
-                turned.set()
-
-    with ThreadPoolExecutor(1) as pool:
-        turning = pool.submit(turn)
-        try:
-            for turns, vector in enumerate(unit_vectors(7, 1_000)):
-                if turned.is_set() and turns >= 4 * implementation.examples:
-                    break
-                store.upsert([replace(make_item("a"), width="0.5", vector=vector)])
-                (now,) = read(store, "a")
-                assert now.vector.tobytes() == (vector if now.width == "0.5" else -vector).tobytes()
-        finally:
-            ended.set()
-        turning.result(60)
-    assert turned.is_set()

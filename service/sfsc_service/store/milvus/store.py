@@ -354,11 +354,17 @@ class MilvusStore:
     def _refresh(self) -> None:
         while not self._stop.wait(_REFRESH_S):
             try:
-                self._widths.refresh()
-                self._tidy_images()
-            except (StoreError, OSError) as error:
-                _log.warning("widths and unused images could not be looked through: %s", error)
-                self._client.probe()  # makes a Milvus that was restarted serve the collection again
+                self._refresh_once()
+            except Exception:  # without this thread, numbers by width would stay wrong for ever
+                _log.exception("widths and unused images could not be looked through")
+
+    def _refresh_once(self) -> None:
+        try:
+            self._widths.refresh()
+            self._tidy_images()
+        except (StoreError, OSError) as error:
+            _log.warning("widths and unused images could not be looked through: %s", error)
+            self._client.probe()  # makes a Milvus that was restarted serve the collection again
 
 
 def _outcomes(ids: Sequence[str], existing: set[str]) -> list[Outcome]:

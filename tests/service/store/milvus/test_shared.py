@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sfsc_service.store import errors
+from sfsc_service.store.milvus.width_counts import WidthCounts
 from sfsc_service.store.protocol import Store
 from tests.service.store.agreement import image_of
 from tests.service.store.making import OLD_SPACE, SPACE, make_item, make_items, unit_vectors
@@ -51,6 +52,17 @@ def test_what_one_process_writes_the_other_one_sees(pair: tuple[Store, Store]) -
     assert second.delete(["a"]) == [True]
     wait_until(lambda: first.get(["a"]) == [None])
     wait_until(lambda: first.composition() == {"1.0": 1})
+
+
+def test_looking_through_goes_on_after_an_error_that_nobody_expected(
+    pair: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = pair
+    with monkeypatch.context() as patch:
+        patch.setattr(WidthCounts, "refresh", lambda _: 1 // 0)
+        wait_until(lambda: caplog.text.count("ZeroDivisionError") >= 4)
+    first.upsert(make_items(5))
+    wait_until(lambda: second.count() == 5)
 
 
 def test_an_image_goes_when_no_item_refers_to_it_any_more(
