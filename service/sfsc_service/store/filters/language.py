@@ -30,6 +30,8 @@ __all__ = ["MAX_DEPTH", "MAX_TERMS", "MAX_VALUES", "parse"]
 MAX_DEPTH = 8
 MAX_TERMS = 64
 MAX_VALUES = 1_000
+_MAX_PARTS = 4_096
+"""More members and entries than a filter within the other bounds can have."""
 
 _RESERVED = {"$id": ItemField("id"), "$width": ItemField("width"), "$created": ItemField("created")}
 _JOINING = ("$and", "$or", "$not", *_RESERVED)
@@ -44,6 +46,7 @@ def parse(document: Any) -> Term:
         InvalidFilterError: it is not of the language, nested more than MAX_DEPTH deep, or has more than MAX_TERMS
             comparisons or MAX_VALUES values.
     """
+    _check_parts(document)
     term = _filter(document, "filter", 1)
     comparisons, values = _size(term)
     if comparisons > MAX_TERMS:
@@ -51,6 +54,19 @@ def parse(document: Any) -> Term:
     if values > MAX_VALUES:
         raise InvalidFilterError("filter", f"must have at most {MAX_VALUES} values", f"{values}")
     return term
+
+
+def _check_parts(document: Any) -> None:
+    """Refuse what is far too large before terms are made of it, which takes long."""
+    found, waiting = 0, [document]
+    while waiting:
+        part = waiting.pop()
+        inside = list(part.values()) if isinstance(part, dict) else part if isinstance(part, list) else []
+        found += len(inside)
+        if found > _MAX_PARTS:
+            rule = f"must have at most {MAX_TERMS} comparisons and {MAX_VALUES} values"
+            raise InvalidFilterError("filter", rule, f"more than {_MAX_PARTS} members and entries")
+        waiting += inside
 
 
 def _filter(document: Any, place: str, depth: int) -> Term:

@@ -123,6 +123,7 @@ REFUSED: list[tuple[Any, str]] = [
         {"a": {"$in": list(range(600))}, "b": {"$nin": list(range(600))}},
         "must have at most 1000 values; found 1200",
     ),
+    ({"$and": [{"$and": [{"a": 1}] * 64}] * 64}, "found more than 4096 members and entries"),
     # The language before this one.
     ({"match": {"colour": "red"}}, "filter.match: operator must be one of"),
     ({"and": [{"match": {"a": 1}}]}, "filter.and: must be a string"),
@@ -137,16 +138,28 @@ def test_what_is_not_of_the_language_is_refused_with_place_and_rule(document: An
     assert len(str(caught.value)) < 400
 
 
+def largest() -> Any:
+    """As many comparisons, each as deep, and as many values as may be: no filter has more parts."""
+    document: Any = {"$and": [{"$or": [{"a": {"$in": list(range(15))}}]} for _ in range(MAX_TERMS)]}
+    parts = document["$and"]
+    for part in parts:
+        inner: Any = part["$or"]
+        for _ in range(MAX_DEPTH - 5):
+            inner[0] = {"$or": [inner[0]]}
+    return document
+
+
 @pytest.mark.parametrize(
     "document",
     [
         nested(MAX_DEPTH),
         {f"f{n}": n for n in range(MAX_TERMS)},
         {"a": {"$in": list(range(MAX_VALUES))}},
+        largest(),
         {"a" * MAX_FIELD_LENGTH: "x" * MAX_VALUE_LENGTH},
         {"a": 2**63 - 1, "b": -(2**63)},
     ],
-    ids=["depth", "terms", "values", "lengths", "integers"],
+    ids=["depth", "terms", "values", "parts", "lengths", "integers"],
 )
 def test_what_is_just_within_a_limit_is_taken(document: Any) -> None:
     assert parse(document)
