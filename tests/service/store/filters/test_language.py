@@ -139,7 +139,7 @@ def test_what_is_not_of_the_language_is_refused_with_place_and_rule(document: An
 
 
 def largest() -> Any:
-    """As many comparisons, each as deep, and as many values as may be: no filter has more parts."""
+    """As many comparisons as may be, far nested, and almost as many values."""
     document: Any = {"$and": [{"$or": [{"a": {"$in": list(range(15))}}]} for _ in range(MAX_TERMS)]}
     parts = document["$and"]
     for part in parts:
