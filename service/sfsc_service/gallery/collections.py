@@ -51,8 +51,7 @@ class Collections:
         try:
             return self._galleries[name]
         except KeyError:
-            known = ", ".join(sorted(self._galleries))[:200]
-            rule = f"must be one of {known}; PUT /collections/NAME or `sfsc collections --create` makes a new one"
+            rule = "must be one that GET /collections (`sfsc collections`) lists; PUT (`--create`) makes a new one"
             found = f"collection: {rule}, found {name[:100]!r}"
             raise Problem("collection_not_found", found, "collection") from None
 
