@@ -144,7 +144,7 @@ attack: $(VENV)/.ready ## measure what hostile requests do to a service of 512 M
 fuzz: $(VENV)/.ready ## send 100,000 damaged requests, then fuzz the parsers (ten minutes; Linux; run again, it goes on)
 	$(BIN)/python benchmarks/fuzz.py
 	$(BIN)/pip install --quiet --editable '.[fuzz]'
-	for target in json form head; do \
+	for target in json form head arrow; do \
 		$(BIN)/python benchmarks/fuzz_parsers.py $$target -runs=100000 -timeout=5 -max_len=20000 || exit 1; \
 	done
 

@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of the code that reads requests, by atheris (extra `fuzz`).
 
-    python benchmarks/fuzz_parsers.py json -runs=100000      # json, form or head; libFuzzer's options follow
+    python benchmarks/fuzz_parsers.py json -runs=100000  # json, form, head or arrow; options of libFuzzer follow
 
 Input that is refused raises `Problem`. Any other exception is a fault, and so is input that takes longer than
 libFuzzer's `-timeout`.
@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import atheris
+import numpy as np
 
 with atheris.instrument_imports(include=["sfsc_service.http", "python_multipart", "uvicorn.protocols"]):
     import uvicorn
     from uvicorn.server import ServerState
 
+    from sfsc_service.client.arrow import arrow_body
     from sfsc_service.errors import Problem
+    from sfsc_service.http.arrow_items import read_arrow
     from sfsc_service.http.base64_image import decode_image
     from sfsc_service.http.form import read_form
     from sfsc_service.http.http_protocol import HttpProtocol
@@ -50,6 +53,12 @@ def read_parts(data: bytes) -> None:
 
     with contextlib.suppress(Problem):
         LOOP.run_until_complete(read_form(pieces(), content_type.decode("latin-1"), 4, 4, 1000, 1000))
+
+
+def read_items(data: bytes) -> None:
+    """A stream of vectors with four numbers each."""
+    with contextlib.suppress(Problem):
+        read_arrow(data, 4, 10)
 
 
 def read_head(data: bytes) -> None:
@@ -109,7 +118,7 @@ class _Transport(asyncio.Transport):
     def resume_reading(self) -> None: ...
 
 
-TARGETS = {"json": read_json, "form": read_parts, "head": read_head}
+TARGETS = {"json": read_json, "form": read_parts, "head": read_head, "arrow": read_items}
 SEEDS = {
     "json": [b'{"image": ["%b", "A\\/="], "metadata": {"n": [1, -2.5e3, null]}, "": "\\u00e9"}' % (300 * b"QUJD")],
     "form": [
@@ -122,6 +131,7 @@ SEEDS = {
         b"POST /a?b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1;a=b\r\nx\r\n0\r\nt: u\r\n\r\n",
         b"GET / HTTP/1.1\r\nContent-Length: 2\r\n\r\nxyGET / HTTP/1.0\r\nExpect: 100-continue\r\n\r\n",
     ],
+    "arrow": [arrow_body(["a", "b"], np.eye(4, dtype=np.float32)[:2], [{"n": 1}, None])],
 }
 
 

@@ -11,6 +11,15 @@ _SETS = Path(os.environ.get("SFSC_DATASETS", Path(__file__).parents[2] / "shared
 SKIPPED = 10
 """No exit code of pytest's own, so that running again what failed does not hide that something was skipped."""
 
+DIED = 11
+"""Likewise, so that the tests of a process that died are not taken for passed."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_handlecrashitem(crashitem: str) -> None:
+    """End the run: with `--dist loadfile`, xdist would wait for ever for what the dead process had left."""
+    pytest.exit(f"the process of {crashitem} died; what it had left did not run", returncode=DIED)
+
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -61,6 +61,8 @@ def _read(arrow: Any, body: bytes | bytearray, dimension: int, max_items: int) -
     first = next(iter(messages), None)
     if first is None:
         raise Problem("invalid_request", "body: must be an Arrow stream, found nothing", "body")
+    if first.type != "schema":  # read_schema takes any message for one, and reads memory that is not its own
+        raise Problem("invalid_request", f"body: must begin with a schema, found a {first.type}", "body")
     schema = arrow.ipc.read_schema(first)
     _check_schema(arrow, schema, dimension)
     parts, found = list[ArrowItems](), 0

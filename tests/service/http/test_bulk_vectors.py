@@ -182,6 +182,26 @@ def test_rows_are_brought_to_unit_length_as_single_vectors_are() -> None:
         assert np.allclose(unit[row], unit_vector(rows[row].tolist(), DIMENSION), atol=1e-7)
 
 
+def test_a_stream_must_begin_with_its_schema() -> None:
+    whole = arrow_body(["a", "b"], drawn(2), [None, None])
+    schema = next(iter(pa.ipc.MessageReader.open_stream(pa.py_buffer(whole)))).serialize()
+    assert whole.startswith(schema.to_pybytes())
+    with pytest.raises(Problem, match="must begin with a schema, found a record batch"):
+        read_arrow(whole[schema.size :], DIMENSION, 10)
+    with pytest.raises(Problem, match="must hold record batches, found a schema"):
+        read_arrow(schema.to_pybytes() + whole, DIMENSION, 10)
+
+
+@pytest.mark.parametrize("damage", [[(20, 2)], [(29, 3), (599, 2)], [(20, 0), (230, 4)], [(20, 128), (175, 0)]])
+def test_a_first_message_that_is_damaged_is_refused(damage: list[tuple[int, int]]) -> None:
+    """Some of these ended the process."""
+    body = bytearray(arrow_body(["a", "b", "c"], drawn(3), [{"n": 1}, None, {"x": "y"}]))
+    for place, value in damage:
+        body[place] = value
+    with pytest.raises(Problem, match="must"):
+        read_arrow(bytes(body), DIMENSION, 10)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=6))
 def test_a_damaged_stream_is_read_or_refused(damage: list[tuple[int, int]]) -> None:
