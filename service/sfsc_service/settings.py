@@ -20,9 +20,10 @@ from pydantic_settings import (
 from sfsc_bundle.image_formats import FormatName, available_formats
 from sfsc_bundle.machine import usable_cpus
 from sfsc_bundle.runner import Device
+from sfsc_bundle.text_form import text_form
 from sfsc_bundle.widths import canonical_width
 
-__all__ = ["LogFormat", "LogLevel", "Settings", "listed", "setting"]
+__all__ = ["LogFormat", "LogLevel", "Settings", "http_url", "listed", "setting"]
 
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"],
@@ -82,6 +83,11 @@ StoreName = Annotated[str, AfterValidator(_store)]
 HostNames = Annotated[str, AfterValidator(_host_names)]
 Origins = Annotated[str, AfterValidator(_origins)]
 Networks = Annotated[str, AfterValidator(_networks)]
+
+
+def http_url(example: str) -> AfterValidator:
+    """For `Annotated[str, …]`: the address of an HTTP server; who gives another text is shown the example."""
+    return text_form(r"https?://[^/].*", f"http:// or https:// and a host, such as {example}")
 
 
 def setting(default: Any, unit: str, description: str, **bounds: Any) -> Any:
@@ -308,11 +314,10 @@ class Settings(BaseSettings):
     shutdown_grace_s: float = setting(
         5.0, "s", "time that running requests have to finish after SIGTERM", ge=0, le=600
     )
-    otlp_url: str | None = setting(
+    otlp_url: Annotated[str, http_url("http://127.0.0.1:4318")] | None = setting(
         None,
         "URL",
         "the OTLP receiver (HTTP) that traces are sent to, such as http://127.0.0.1:4318; unset: no traces",
-        pattern="^https?://[^/]",
         max_length=2048,
     )
     log_level: LogLevel = setting("info", "level", "the least severe messages to log: debug, info, warning, error")
