@@ -74,8 +74,10 @@ def _store(text: str) -> str:
     if text != "embedded" and not re.fullmatch(
         r"milvus://([^:@/]+:[^@/]+@)?([\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}(/\w+)?", text
     ):
-        # What was found is not told, as it may hold a password.
-        raise ValueError("must be embedded or milvus://[USER:PASSWORD@]HOST:PORT/DATABASE")
+        raise ValueError(
+            "must be embedded or milvus://[USER:PASSWORD@]HOST:PORT/DATABASE; what was found is not shown: it may "
+            "hold a password"
+        )
     return text
 
 
@@ -326,7 +328,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _check_tls(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("tls_cert, tls_key: both or neither must be set")
+            found = "tls_cert" if self.tls_key is None else "tls_key"
+            raise ValueError(f"tls_cert, tls_key: both or neither must be set; found {found} alone")
         return self
 
     @classmethod

@@ -25,7 +25,7 @@ class CollectionList(ServiceCommand):
     @model_validator(mode="after")
     def _check_choice(self) -> Self:
         if self.create is not None and self.delete is not None:
-            raise ValueError("create, delete: only one of them may be given")
+            raise ValueError("only one of --create and --delete may be given; found both")
         return self
 
     def run(self) -> None:

@@ -184,7 +184,7 @@ def test_a_second_process_on_the_same_folder_is_refused_in_one_sentence(
         (["demo", "--bundle", "/nowhere"], 1, "/nowhere"),
         (["demo", "--bundle", "BUNDLE", "--images", "/nowhere"], 1, "/nowhere"),
         (["widths", "/nowhere"], 1, "/nowhere"),
-        (["collections", "--create", "a", "--delete", "a"], 2, "only one of them may be given"),
+        (["collections", "--create", "a", "--delete", "a"], 2, "--create and --delete may be given; found both"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_sentence(
