@@ -30,7 +30,7 @@ LogLevel = Annotated[
     BeforeValidator(lambda level: level.lower() if isinstance(level, str) else level),
 ]
 LogFormat = Literal["console", "json"]
-SearchKind = Literal["exact", "int8", "ivf"]
+SearchKind = Literal["exact", "int8", "ivf", "hnsw"]
 QualityTiming = Literal["asked", "idle"]
 Width = Annotated[str, AfterValidator(canonical_width)]
 
@@ -137,7 +137,8 @@ class Settings(BaseSettings):
         "exact",
         "kind of search",
         "how a gallery of 50,000 items or more is searched where `exact` is not asked for: exact; int8, a scan of "
-        "8-bit vectors; ivf, a scan of the nearest of many lists of them",
+        "8-bit vectors; ivf, a scan of the nearest of many lists of them. In Milvus it decides the index of a new "
+        "gallery of any size: exact, ivf or hnsw (docs/scale.md)",
     )
     host: str = setting("127.0.0.1", "address", "the address to listen on", min_length=1, max_length=255)
     port: int = setting(8000, "TCP port", "the port to listen on; 0: any free port", ge=0, le=65535)
