@@ -10,7 +10,7 @@ LOCK   := .venv-lock
 BIN    := $(VENV)/bin
 
 .PHONY: help test test-slow test-serving test-lowest test-milvus test-containers lint lock pin-images demo figures house main-job \
-	bench front-door overhead-against endurance attack fuzz mutation crash clean
+	bench front-door overhead-against endurance attack fuzz mutation crash milvus-crash clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -155,6 +155,9 @@ mutation: $(VENV)/.ready ## which changes of the code no test notices (an hour o
 
 crash: $(VENV)/.ready ## kill the store, let its disk fail, flip bits: 2,000 rounds (an hour; run it again to go on)
 	$(BIN)/python benchmarks/crash.py
+
+milvus-crash: $(VENV)/.ready $(MILVUS)/.ready ## kill a real Milvus under writes: 50 rounds (an hour; run it again to go on)
+	$(BIN)/python benchmarks/milvus_crash.py --python $(MILVUS)/bin/python
 
 clean: ## remove environments and caches; keep runs, data and bundles
 	rm -rf $(VENV) $(SERVE) $(TRAIN) $(LOWEST) $(LOCK) $(MILVUS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .mutation .crash
