@@ -84,7 +84,7 @@ export class Traffic {
       ["refused", perSecond(rate(before.refused, now.refused))],
       ["predicted wait", ms(now.queue_ms)],
     ];
-    if (!this.facts.isSingle) figures.push(["narrowed by", now.steps ? `${now.steps} of ${this.facts.widths.length - 1} widths` : "nothing"]);
+    if (!this.facts.isSingle) figures.push(["narrowed in the last batch by", now.steps ? `${now.steps} of ${this.facts.widths.length - 1} widths` : "nothing"]);
     byId("traffic-now").replaceChildren(
       el("ul", { class: "traffic-widths for-several" }, ...this.facts.widths.map((width) => el("li", {}, badge(width, `searched at width ${width}`), " ", perSecond(rates[width])))),
       el("dl", { class: "traffic-figures" }, ...figures.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
