@@ -32,7 +32,7 @@ QUIET = Console(quiet=True)
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The amount of work: networks by name, pixels, batch, identities to train and test on, steps; 0: no training."""
+    """The amount of work: networks by name, pixels, batch, identities to train and test on, steps (0: none)."""
 
     networks: Mapping[str, Mapping[str, Any]]
     pixels: int

@@ -191,10 +191,7 @@ def _width_gradients(
     def passes(images: Tensor, classes: Tensor, drawn: Tensor | None = None) -> dict[int, WidthLoss]:
         return width_passes(setup, images, classes, step, chosen, drawn, add=add)
 
-    if setup.graphs is None:
-        losses = passes(*inputs)
-    else:
-        losses = setup.graphs.run(passes, inputs, tuple(chosen))
+    losses = passes(*inputs) if setup.graphs is None else setup.graphs.run(passes, inputs, tuple(chosen))
     _check(setup.recipe, losses, step)
     return losses
 
