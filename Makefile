@@ -1,5 +1,5 @@
-# Every target sets up what it needs. Install by hand: Python 3.11; Chromium for the browser tests, unless apt-get
-# can be run as root, which installs it; wrk for the benchmarks that say so.
+# Every target sets up what it needs. Install by hand: Python 3.11; Chromium for the browser tests and nginx for the
+# proxy's, unless apt-get can be run as root, which installs them; wrk for the benchmarks that say so.
 PYTHON ?= python3
 VENV   := .venv
 SERVE  := .venv-serve
@@ -10,7 +10,7 @@ LOCK   := .venv-lock
 BIN    := $(VENV)/bin
 
 .PHONY: help test test-slow test-serving test-lowest test-milvus test-containers lint lock pin-images demo figures house main-job \
-	bench front-door overhead-against endurance attack fuzz mutation crash clean
+	bench front-door overhead-against endurance attack fuzz mutation crash milvus-crash clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -40,6 +40,7 @@ CHOSEN := -m "not slow and not containers and not browser"
 
 test: $(VENV)/.ready lint ## install everything into .venv, lint, run the tests (at most 12 minutes on two cores)
 	tests/system/browser.sh
+	tests/system/nginx.sh
 	$(call IN_TWO,$(BIN)/python)
 	$(BIN)/python -m pytest -m "browser and not slow"
 
@@ -85,6 +86,7 @@ $(LOCK)/.ready:
 
 lock: $(LOCK)/.ready ## write docker/lock/: the newest allowed packages that the images install, with their hashes
 	$(COMPILE) --extra service --extra cpu pyproject.toml --output-file docker/lock/service-cpu.txt
+	$(COMPILE) --extra service --extra cpu --extra milvus pyproject.toml --output-file docker/lock/service-milvus.txt
 	$(COMPILE) --extra service --extra gpu pyproject.toml --output-file docker/lock/service-gpu.txt
 	$(COMPILE) --extra training pyproject.toml --output-file docker/lock/training.txt
 	$(COMPILE) --group image-build --output-file docker/lock/build.txt
@@ -153,6 +155,9 @@ mutation: $(VENV)/.ready ## which changes of the code no test notices (an hour o
 
 crash: $(VENV)/.ready ## kill the store, let its disk fail, flip bits: 2,000 rounds (an hour; run it again to go on)
 	$(BIN)/python benchmarks/crash.py
+
+milvus-crash: $(VENV)/.ready $(MILVUS)/.ready ## kill a real Milvus under writes: 50 rounds (an hour; run it again to go on)
+	$(BIN)/python benchmarks/milvus_crash.py --python $(MILVUS)/bin/python
 
 clean: ## remove environments and caches; keep runs, data and bundles
 	rm -rf $(VENV) $(SERVE) $(TRAIN) $(LOWEST) $(LOCK) $(MILVUS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .mutation .crash

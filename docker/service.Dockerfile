@@ -1,6 +1,7 @@
 # The serving side. Build it from the root of the repository:
 #   docker build --file docker/service.Dockerfile --tag sfsc-service:cpu .
 #   docker build --file docker/service.Dockerfile --build-arg VARIANT=gpu --tag sfsc-service:gpu .
+#   docker build --file docker/service.Dockerfile --build-arg VARIANT=milvus --tag sfsc-service:milvus .
 
 # `make pin-images` adds the digest.
 ARG BASE=python:3.11-slim-bookworm
@@ -39,7 +40,7 @@ LABEL org.opencontainers.image.title="sfsc" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/sfsc /opt/sfsc
 COPY --chown=10001:10001 docker/healthcheck.py /app/
-RUN mkdir /data /models && chown 10001:10001 /data \
+RUN mkdir /data /models /shared-images && chown 10001:10001 /data /shared-images \
     && ln -s /opt/sfsc/lib/python3.*/site-packages/sfsc_service/demo /models/demo
 ENV PATH=/opt/sfsc/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -20,7 +20,7 @@ FOLDERS = {
 FILES = {
     "Makefile": "Sets up what it needs and runs tests, demo, benchmarks; `make help` lists the targets.",
     "pyproject.toml": "One distribution with extras; the settings of ruff, mypy, pytest and the import contracts.",
-    "docker-compose.yml": "The demo gallery and Prometheus; profiles `dashboards`, `gpu` and `training`.",
+    "docker-compose.yml": "The demo gallery and Prometheus; profiles `dashboards`, `gpu`, `milvus`, `training`.",
     "README.md": "What this is and how to use it.",
     "CHANGELOG.md": "What changed, for users.",
     "CONTRIBUTING.md": "The rules of the house.",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
+from sfsc_bundle.text_form import text_form
 from sfsc_bundle.widths import canonical_width
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Parity",
     "Preprocessing",
     "Quality",
+    "Sha256",
     "Submodel",
     "Trained",
 ]
@@ -30,8 +32,15 @@ __all__ = [
 SCHEMA_VERSION: Literal[2] = 2
 
 Width = Annotated[str, AfterValidator(canonical_width)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,94}\.onnx$")]
+Sha256 = Annotated[str, text_form(r"[0-9a-f]{64}", "a sha256: 64 hexadecimal digits, 0 to 9 and a to f")]
+FileName = Annotated[
+    str,
+    text_form(
+        r"[A-Za-z0-9][A-Za-z0-9._-]{0,94}\.onnx",
+        "a file name of at most 100 letters (A to Z), digits, ., _ or -, the first a letter or digit, with .onnx "
+        "at its end",
+    ),
+]
 Points = Annotated[float, Field(ge=0, le=100)]
 Share = Annotated[float, Field(ge=0, le=1)]
 MAX_COUNT = 2**53
@@ -41,7 +50,13 @@ Positive = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 Matrix = tuple[tuple[Points, ...], ...]
 
 
-BundleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+def _name(most: int) -> AfterValidator:
+    rule = f"1 to {most} letters (A to Z), digits, ., _ or -, the first a letter or digit"
+    return text_form(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{most - 1}}}", rule)
+
+
+BundleName = Annotated[str, _name(64)]
+SpaceName = Annotated[str, _name(100)]
 
 
 class _Model(BaseModel):
@@ -252,7 +267,7 @@ class Manifest(_Model):
 
     schema_version: Literal[2] = SCHEMA_VERSION
     name: BundleName
-    space: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="id of the embedding space")
+    space: SpaceName = Field(description="id of the embedding space")
     compatible_with: tuple[str, ...] = ()
     dimension: int = Field(ge=2, le=8192)
     preprocessing: Preprocessing

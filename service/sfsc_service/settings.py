@@ -20,16 +20,17 @@ from pydantic_settings import (
 from sfsc_bundle.image_formats import FormatName, available_formats
 from sfsc_bundle.machine import usable_cpus
 from sfsc_bundle.runner import Device
+from sfsc_bundle.text_form import text_form
 from sfsc_bundle.widths import canonical_width
 
-__all__ = ["LogFormat", "LogLevel", "Settings", "listed", "setting"]
+__all__ = ["LogFormat", "LogLevel", "Settings", "http_url", "listed", "setting"]
 
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"],
     BeforeValidator(lambda level: level.lower() if isinstance(level, str) else level),
 ]
 LogFormat = Literal["console", "json"]
-SearchKind = Literal["exact", "int8", "ivf"]
+SearchKind = Literal["exact", "int8", "ivf", "hnsw"]
 QualityTiming = Literal["asked", "idle"]
 Width = Annotated[str, AfterValidator(canonical_width)]
 
@@ -73,8 +74,10 @@ def _store(text: str) -> str:
     if text != "embedded" and not re.fullmatch(
         r"milvus://([^:@/]+:[^@/]+@)?([\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}(/\w+)?", text
     ):
-        # What was found is not told, as it may hold a password.
-        raise ValueError("must be embedded or milvus://[USER:PASSWORD@]HOST:PORT/DATABASE")
+        raise ValueError(
+            "must be embedded or milvus://[USER:PASSWORD@]HOST:PORT/DATABASE; what was found is not shown: it may "
+            "hold a password"
+        )
     return text
 
 
@@ -82,6 +85,11 @@ StoreName = Annotated[str, AfterValidator(_store)]
 HostNames = Annotated[str, AfterValidator(_host_names)]
 Origins = Annotated[str, AfterValidator(_origins)]
 Networks = Annotated[str, AfterValidator(_networks)]
+
+
+def http_url(example: str) -> AfterValidator:
+    """For `Annotated[str, …]`: the address of an HTTP server; who gives another text is shown the example."""
+    return text_form(r"https?://[^/].*", f"http:// or https:// and a host, such as {example}")
 
 
 def setting(default: Any, unit: str, description: str, **bounds: Any) -> Any:
@@ -129,7 +137,8 @@ class Settings(BaseSettings):
         "exact",
         "kind of search",
         "how a gallery of 50,000 items or more is searched where `exact` is not asked for: exact; int8, a scan of "
-        "8-bit vectors; ivf, a scan of the nearest of many lists of them",
+        "8-bit vectors; ivf, a scan of the nearest of many lists of them. In Milvus it decides the index of a new "
+        "gallery of any size: exact, ivf or hnsw (docs/scale.md)",
     )
     host: str = setting("127.0.0.1", "address", "the address to listen on", min_length=1, max_length=255)
     port: int = setting(8000, "TCP port", "the port to listen on; 0: any free port", ge=0, le=65535)
@@ -308,11 +317,10 @@ class Settings(BaseSettings):
     shutdown_grace_s: float = setting(
         5.0, "s", "time that running requests have to finish after SIGTERM", ge=0, le=600
     )
-    otlp_url: str | None = setting(
+    otlp_url: Annotated[str, http_url("http://127.0.0.1:4318")] | None = setting(
         None,
         "URL",
         "the OTLP receiver (HTTP) that traces are sent to, such as http://127.0.0.1:4318; unset: no traces",
-        pattern="^https?://[^/]",
         max_length=2048,
     )
     log_level: LogLevel = setting("info", "level", "the least severe messages to log: debug, info, warning, error")
@@ -321,7 +329,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _check_tls(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("tls_cert, tls_key: both or neither must be set")
+            found = "tls_cert" if self.tls_key is None else "tls_key"
+            raise ValueError(f"tls_cert, tls_key: both or neither must be set; found {found} alone")
         return self
 
     @classmethod

@@ -39,7 +39,7 @@ def broken(document: Any) -> BrokenRule:
 @pytest.mark.parametrize(
     ("document", "place", "sentence"),
     [
-        ([], (), "the document: must be a valid dictionary or instance of Whole, found a list of 0"),
+        ([], (), "the document: must be a valid dictionary or instance of Whole, found []"),
         ({}, ("parts",), "parts: is missing"),
         ({"parts": [{}, {"size": 0}]}, ("parts", "1", "size"), "must be greater than or equal to 1, found 0"),
         ({"parts": [{"colour": 1}]}, ("parts", "0", "colour"), "parts.0.colour: is not a known key"),
@@ -76,8 +76,12 @@ def test_very_many_errors_are_told_without_what_no_json_can_hold() -> None:
         ("it's", '"it\'s"'),
         ("x" * 61, f"'{'x' * 60}'…"),
         (b"\xff", r"b'\xff'"),
-        ({"a": 1}, "an object of 1"),
-        ([1, 2], "a list of 2"),
+        ({"a": 1, "b": ["x", {}]}, "{'a': 1, 'b': ['x', {}]}"),
+        ({n: n for n in range(9)}, "an object of 9"),
+        ({"a": "x" * 55}, "an object of 1"),
+        ([1, 2], "[1, 2]"),
+        ([0.5] * 9, "a list of 9"),
+        ([[[[1]]]], "[[[[…]]]]"),
         (np.zeros((2, 3), np.float32), "an array of float32 [2, 3]"),
         ((1, 2), "tuple"),
     ],
@@ -86,9 +90,9 @@ def test_values_are_shown_short(value: object, shown: str) -> None:
     assert describe_value(value) == shown
 
 
-def test_containers_are_not_entered() -> None:
+def test_containers_are_entered_to_a_small_depth() -> None:
     deep: Any = []
     for _ in range(10_000):
         deep = [deep]
-    assert describe_value(deep) == "a list of 1"
+    assert describe_value(deep) == "[[[[…]]]]"
     assert len(describe_value(json.loads('{"a": "' + "b" * 100_000 + '"}'))) < 100

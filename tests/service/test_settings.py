@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from sfsc_bundle.broken_rule import first_broken_rule
 from sfsc_service.settings import Settings, listed
 
 
@@ -86,8 +87,9 @@ def test_a_store_is_embedded_or_a_milvus(text: str, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    "text", ["sqlite", "milvus://", "milvus://db/shop", "http://db:19530", "milvus://db:1/a/b"]
+    "text", ["sqlite", "milvus://", "milvus://me:secret@db/shop", "http://db:19530", "milvus://db:1/a/b"]
 )
 def test_another_store_is_refused(text: str) -> None:
-    with pytest.raises(ValidationError, match="must be embedded or milvus://"):
+    with pytest.raises(ValidationError, match="must be embedded or milvus://") as caught:
         Settings(store=text)
+    assert "secret" not in str(first_broken_rule(caught.value))

@@ -93,7 +93,7 @@ def search(stack: Stack, image: bytes, width: str) -> list[dict]:
         return answer.raise_for_status().json()["hits"]
 
 
-@pytest.mark.parametrize("profile", ["gpu", "training", "dashboards"])
+@pytest.mark.parametrize("profile", ["gpu", "training", "dashboards", "milvus"])
 @pytest.mark.usefixtures("docker_engine")
 def test_every_compose_that_is_here_accepts_the_file(profile: str) -> None:
     for command in compose_commands():

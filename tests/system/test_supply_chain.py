@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 LOCKS = {
     "service-cpu": ("service", "cpu"),
+    "service-milvus": ("service", "cpu", "milvus"),
     "service-gpu": ("service", "gpu"),
     "training": ("training",),
     "build": (),
@@ -101,7 +102,11 @@ def test_an_image_is_pinned_where_its_registry_answers_and_left_where_not(checko
         assert done.stdout == f"python:3.11-slim-bookworm: pinned to {DIGEST}\n"
         assert [line.split(": left")[0] for line in done.stderr.splitlines()] == [
             "grafana/grafana:latest",
+            "milvusdb/milvus:v2.3.5",
+            "minio/minio:RELEASE.2023-03-20T20-16-18Z",
+            "nginx:1.29",
             "prom/prometheus:latest",
+            "quay.io/coreos/etcd:v3.5.5",
         ]
         for name in REFERENCES:
             pinned = before[name].replace("python:3.11-slim-bookworm\n", f"python:3.11-slim-bookworm@{DIGEST}\n")
@@ -112,6 +117,6 @@ def test_an_image_is_pinned_where_its_registry_answers_and_left_where_not(checko
 def test_nothing_is_invented_where_there_is_no_engine(checkout: Path) -> None:
     done = pin(checkout, None)
     assert done.returncode == 1
-    assert done.stderr.count("left as it is, because there is no command docker") == 3
+    assert done.stderr.count("left as it is, because there is no command docker") == 7
     for name in REFERENCES:
         assert (checkout / name).read_text() == (ROOT / name).read_text()

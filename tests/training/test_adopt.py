@@ -235,7 +235,7 @@ SMALL = ("--model", "small.onnx")
         ((*SMALL, "--base", "schema1", "--as", 0.25), "must be 2, found 1, of an older version"),
         ((*SMALL, "--base", "nowhere", "--as", 0.25), "nowhere is not a bundle"),
         ((*SMALL, "--to", "old"), "old already exists; give another folder, or replace it with --replace"),
-        ((*SMALL, "--to", "not a name"), "the folder of a bundle names it: must match pattern"),
+        ((*SMALL, "--to", "not a name"), "the folder of a bundle names it: must be 1 to 64 letters"),
         ((*SMALL, "--data", "nowhere"), "--data nowhere does not exist"),
         ((*SMALL, "--data", "lone"), "training needs at least 2 identities; found 1"),
         ((*SMALL, "--base", "old", "--as", 0.1, "--data", "few"), "needs at least 16 images"),

@@ -3,7 +3,9 @@
 The exit code is 2 where something is used wrongly, and 1 where the work failed.
 """
 
+import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from sfsc_training.checkpoint import read_checkpoint
+from sfsc_training import loop
+from sfsc_training.checkpoint import read_checkpoint, write_checkpoint
 from sfsc_training.cli import main
 from sfsc_training.config import load_recipe, packaged_recipes
 from sfsc_training.config.known_keys import known_keys, nearest_key
@@ -271,6 +274,31 @@ def test_a_full_disk_is_one_sentence_and_no_trained_run(say, small_recipe, photo
     assert "No space left on device" in error
     assert error.count("\n") == 1
     assert "is trained" not in said
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_ctrl_c_says_where_the_checkpoint_is_and_which_command_resumes(
+    say, small_recipe, photos, tmp_path, monkeypatch, written
+):
+    def interrupted(folder, checkpoint):
+        if written:
+            write_checkpoint(folder, checkpoint)
+        raise KeyboardInterrupt
+
+    run = tmp_path / "run of today"
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "write_checkpoint", interrupted)
+        code, _, error = say(*command(small_recipe, photos, "--out", run, "--checkpoint-every", 1, *SHORT))
+    assert (code, error.count("\n")) == (130, 1)
+    advice, _, resuming = error.rstrip().partition(" with: ")
+    place = f"; the checkpoint is {run}/checkpoint.pt; resume"
+    assert advice == f"sfsc-train: interrupted{place if written else ' before the first checkpoint; start again'}"
+    program, *words = shlex.split(resuming)
+    assert program == "sfsc-train"
+    assert say(*words)[0] == 0
+    assert read_checkpoint(run).step == 2
+    done = [json.loads(line)["step"] for line in (run / "history.jsonl").read_text().splitlines()]
+    assert done == ([0, 1] if written else [0, 0, 1])
 
 
 def test_the_recipe_for_photographs_holds_out_few_and_leaves_out_what_is_damaged():

@@ -17,6 +17,8 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+    except KeyboardInterrupt:  # the imports take seconds
+        sys.exit(130)
     run()
 
 

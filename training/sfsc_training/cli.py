@@ -1,6 +1,9 @@
 """The command `sfsc-train`: train, align, evaluate, export, adopt, sweep, report, tensorboard, recipes."""
 
+import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from importlib.metadata import version
 from pathlib import Path
@@ -59,6 +62,8 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich would take [teacher] and [[run]] in the help texts for markup
 )
 console = Console(markup=False, emoji=False)  # names of folders are no markup
+INTERRUPTED = 130
+"""What a shell reports for a command that Ctrl-C has ended."""
 
 
 def main() -> None:
@@ -167,11 +172,26 @@ def train(
         print_plan(loaded, dataset, data, folder, console, teacher)
         if not (folder / "checkpoint.pt").exists():
             print_time(loaded, dataset, console, options)
-    train_run(loaded, dataset, folder, console, options, teacher, images)
-    if not is_first():
-        return
-    _finish(folder, dataset, device, teacher, aligned=not no_align)
+    with _say_how_to_resume(folder):
+        train_run(loaded, dataset, folder, console, options, teacher, images)
+        if not is_first():
+            return
+        _finish(folder, dataset, device, teacher, aligned=not no_align)
     console.print(f"{loaded.name} is trained; next: sfsc-train evaluate {folder} --data {data}")
+
+
+@contextmanager
+def _say_how_to_resume(folder: Path) -> Iterator[None]:
+    """Answer Ctrl-C with where the checkpoint is and the command that resumes the run from it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not is_first():
+            sys.exit(INTERRUPTED)
+        path, command = folder / "checkpoint.pt", shlex.join(["sfsc-train", *sys.argv[1:]])
+        if path.exists():
+            _fail(f"interrupted; the checkpoint is {path}; resume with: {command}", INTERRUPTED)
+        _fail(f"interrupted before the first checkpoint; start again with: {command}", INTERRUPTED)
 
 
 def _finish(folder: Path, dataset: Dataset, device: Device, teacher: Path | None, *, aligned: bool) -> None:

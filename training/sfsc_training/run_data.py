@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from sfsc_bundle.atomic_file import write_file
 from sfsc_bundle.broken_rule import first_broken_rule
+from sfsc_bundle.manifest import Sha256
 from sfsc_training.data.dataset import Dataset
 from sfsc_training.data.division import Division, Part
 from sfsc_training.errors import CheckpointError
@@ -22,8 +23,6 @@ __all__ = ["Changes", "RunData", "changes_since", "read_run_data", "write_run_da
 
 _FILE = "data.json"
 
-
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Identity = Annotated[str, Field(min_length=1, max_length=4096)]
 
 

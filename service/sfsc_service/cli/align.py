@@ -31,9 +31,9 @@ class Align(ServiceCommand):
     @model_validator(mode="after")
     def _check_choice(self) -> Self:
         if self.status and self.undo:
-            raise ValueError("status, undo: only one of them may be given")
+            raise ValueError("only one of --status and --undo may be given; found both")
         if self.field is not None and (self.status or self.undo):
-            raise ValueError("field: must not be given with status or undo")
+            raise ValueError(f"--field must not be given with --status or --undo; found {self.field!r}")
         return self
 
     def run(self) -> None:

@@ -51,10 +51,10 @@ def _opened_in_milvus(address: str, images: Path, wanted: Manifest | None) -> St
         if wanted is None:
             raise DatabaseLostError("store: Milvus has no gallery at this address")
         (space, *others), dimension = wanted.spaces, wanted.dimension
-        return open_milvus(address, images, space, dimension, others)
+        return open_milvus(address, images, None, space, dimension, others)
     spaces, dimension = present
     further = set() if wanted is None else set(wanted.spaces)
     if further and not further & set(spaces):
         rule = f"must hold vectors of the space {' or '.join(sorted(further))}"
         raise FolderMismatchError(f"store: Milvus {rule}; found {', '.join(spaces)}")
-    return open_milvus(address, images, spaces[0], dimension, {*spaces[1:], *further})
+    return open_milvus(address, images, None, spaces[0], dimension, {*spaces[1:], *further})

@@ -3,10 +3,9 @@
 from typing import Self
 
 from pydantic import model_validator
-from rich.console import Console
-from rich.table import Table
 
 from sfsc_service.cli.remote import ServiceCommand
+from sfsc_service.cli.table import print_table
 from sfsc_service.settings import setting
 
 __all__ = ["CollectionList"]
@@ -25,7 +24,7 @@ class CollectionList(ServiceCommand):
     @model_validator(mode="after")
     def _check_choice(self) -> Self:
         if self.create is not None and self.delete is not None:
-            raise ValueError("create, delete: only one of them may be given")
+            raise ValueError("only one of --create and --delete may be given; found both")
         return self
 
     def run(self) -> None:
@@ -39,8 +38,12 @@ class CollectionList(ServiceCommand):
         if self.as_json:
             self.print_json(found)
             return
-        table = Table("collection", "items", "by width")
-        for one in found:
-            widths = ", ".join(f"{width}: {items}" for width, items in one["widths"].items())
-            table.add_row(one["name"], str(one["items"]), widths)
-        Console().print(table)
+        rows = [
+            (
+                one["name"],
+                str(one["items"]),
+                ", ".join(f"{width}: {items}" for width, items in one["widths"].items()),
+            )
+            for one in found
+        ]
+        print_table(("collection", "items", "by width"), rows, names="collection")

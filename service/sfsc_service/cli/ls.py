@@ -3,11 +3,8 @@
 import itertools
 import json
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Column, Table
-
 from sfsc_service.cli.remote import GalleryCommand, JsonObject, parsed
+from sfsc_service.cli.table import print_table
 from sfsc_service.settings import setting
 
 __all__ = ["List"]
@@ -33,8 +30,13 @@ class List(GalleryCommand):
         if self.as_json:
             self.print_json(items)
             return
-        table = Table(Column("id", overflow="fold"), "width", "image", "metadata")
-        for item in items:
-            metadata = json.dumps(item["metadata"], ensure_ascii=False)
-            table.add_row(escape(item["id"]), item["width"], "yes" if item["image"] else "no", escape(metadata))
-        Console().print(table)
+        rows = [
+            (
+                item["id"],
+                item["width"],
+                "yes" if item["image"] else "no",
+                json.dumps(item["metadata"], ensure_ascii=False),
+            )
+            for item in items
+        ]
+        print_table(("id", "width", "image", "metadata"), rows)

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 from pydantic_settings import CliSettingsSource, SettingsError
 
-from sfsc_bundle.broken_rule import first_broken_rule
+from sfsc_bundle.broken_rule import BrokenRule, first_broken_rule
 from sfsc_bundle.errors import SfscError
 from sfsc_service.errors import ServiceError, StartError
 from sfsc_service.store.errors import StoreError
@@ -69,7 +69,7 @@ def main() -> None:
     except PermissionError as error:
         _fail(f"{error.filename}: {error.strerror}", 1)
     except ValidationError as error:
-        _fail(str(first_broken_rule(error)), 2)
+        _fail(_told(first_broken_rule(error)), 2)
     except SettingsError as error:
         _fail(str(error), 2)
 
@@ -128,6 +128,19 @@ def _add_argument(parser: Any, *names: str, **options: Any) -> Any:
     if unit and names[0].startswith("-") and "{" not in options.get("metavar", "{"):
         options["metavar"] = "|".join(part.split()[-1] for part in unit[1].upper().split(" OR "))
     return parser.add_argument(*names, **options)
+
+
+def _told(broken: BrokenRule) -> str:
+    """The rule behind what the value was given by: its option, its variable, or the name of an argument."""
+    if not broken.place:
+        return broken.rule
+    name = broken.place[0]
+    option, variable = f"--{name.replace('_', '-')}", f"SFSC_{name.upper()}"
+    if any(word.split("=")[0] == option for word in sys.argv[1:]):
+        name = option
+    elif variable in os.environ:
+        name = variable
+    return f"{'.'.join((name, *broken.place[1:]))}: {broken.rule}"
 
 
 def _description(kind: type) -> str:

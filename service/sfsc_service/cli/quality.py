@@ -33,9 +33,9 @@ class Quality(ServiceCommand):
     @model_validator(mode="after")
     def _check_choice(self) -> Self:
         if self.measure and self.forget:
-            raise ValueError("measure, forget: only one of them may be given")
+            raise ValueError("only one of --measure and --forget may be given; found both")
         if self.field is not None and not self.measure:
-            raise ValueError("field: may be given only with measure")
+            raise ValueError(f"--field may be given only with --measure; found {self.field!r} without it")
         return self
 
     def run(self) -> None:

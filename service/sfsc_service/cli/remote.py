@@ -7,9 +7,11 @@ from pydantic import AfterValidator
 
 from sfsc_service.cli.printing import PrintingCommand
 from sfsc_service.client import Client
-from sfsc_service.settings import setting
+from sfsc_service.settings import http_url, setting
 
 __all__ = ["GalleryCommand", "JsonObject", "ServiceCommand", "parsed"]
+
+_LOCAL = "http://127.0.0.1:8000"
 
 
 def parsed(text: str | None) -> dict[str, Any] | None:
@@ -37,9 +39,7 @@ JsonObject = Annotated[str, AfterValidator(_checked)]
 class ServiceCommand(PrintingCommand):
     """The options of every command that calls a running service."""
 
-    url: str = setting(
-        "http://127.0.0.1:8000", "URL", "the address of the running service", pattern=r"^https?://[^/]"
-    )
+    url: Annotated[str, http_url(_LOCAL)] = setting(_LOCAL, "URL", "the address of the running service")
 
     def client(self) -> Client:
         """A client of the service; to be closed."""

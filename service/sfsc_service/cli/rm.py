@@ -28,7 +28,8 @@ class Remove(GalleryCommand):
     @model_validator(mode="after")
     def _check_choice(self) -> Self:
         if bool(self.ids) == (self.filter is not None):
-            raise ValueError("ids, filter: exactly one of them must be given")
+            found = "both" if self.ids else "neither"
+            raise ValueError(f"exactly one of IDS and --filter must be given; found {found}")
         return self
 
     def run(self) -> None:

@@ -7,12 +7,10 @@ import webbrowser
 from pathlib import Path
 
 from pydantic_settings import CliPositionalArg, CliToggleFlag
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Column, Table
 
 from sfsc_service.cli.hits_page import write_page
 from sfsc_service.cli.remote import GalleryCommand, JsonObject, parsed
+from sfsc_service.cli.table import print_table
 from sfsc_service.client import Client
 from sfsc_service.client.answers import SearchAnswer
 from sfsc_service.client.arguments import HitArguments
@@ -98,18 +96,17 @@ class Search(GalleryCommand):
         }
 
     def _print(self, answer: SearchAnswer) -> None:
-        table = Table(
-            "",
-            Column("id", overflow="fold"),
-            "score",
-            "width",
-            "metadata",
-            title=f"width {answer['query']['width']}",
-        )
-        for rank, hit in enumerate(answer["hits"], start=1 + self.offset):
-            metadata = json.dumps(hit["metadata"], ensure_ascii=False)
-            table.add_row(str(rank), escape(hit["id"]), f"{hit['score']:.3f}", hit["width"], escape(metadata))
-        Console().print(table)
+        rows = [
+            (
+                str(rank),
+                hit["id"],
+                f"{hit['score']:.3f}",
+                hit["width"],
+                json.dumps(hit["metadata"], ensure_ascii=False),
+            )
+            for rank, hit in enumerate(answer["hits"], start=1 + self.offset)
+        ]
+        print_table(("", "id", "score", "width", "metadata"), rows, title=f"width {answer['query']['width']}")
 
 
 def _image_of(client: Client, id: str) -> bytes | None:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sfsc_bundle.atomic_file import sync, write_file
 from sfsc_bundle.broken_rule import first_broken_rule
 from sfsc_bundle.errors import BundleError
-from sfsc_bundle.manifest import Manifest
+from sfsc_bundle.manifest import Manifest, Sha256
 from sfsc_bundle.retrieval import Floats
 from sfsc_service.engine.gallery_alignment import GalleryAlignment, digest_of_maps
 
@@ -48,7 +48,7 @@ class FittedAlignment(_Saved):
     `before`, `after`: mAP of the queries in a gallery of mixed widths, without the maps and with them.
     """
 
-    maps: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    maps: Sha256
     made: datetime
     field: str | None
     method: Literal["procrustes", "least-squares"]

@@ -16,7 +16,7 @@ from sfsc_service.gallery.gallery import Gallery, NewItem, Query, UpsertedItem
 from sfsc_service.store.errors import StoreError
 from sfsc_service.store.protocol import Item, Outcome
 
-__all__ = ["FailedItem", "upsert_many"]
+__all__ = ["WINDOW_TEXT_BYTES", "FailedItem", "upsert_many"]
 
 WINDOW_IMAGES = 64
 WINDOW_BYTES = 32 * 2**20

@@ -18,6 +18,7 @@ from sfsc_service.gallery.hit_selection import HitSelection
 from sfsc_service.gallery.near_duplicates import DuplicatesPage, NearDuplicates
 from sfsc_service.gallery.search_stage import Wanted
 from sfsc_service.gallery.stages import GalleryStages
+from sfsc_service.gallery.store_search import search_store
 from sfsc_service.gallery.vectors import unit_vector
 from sfsc_service.metrics import Metrics
 from sfsc_service.settings import Settings
@@ -206,7 +207,8 @@ class Gallery:
     ) -> Found[T]:
         """The selected hits, through `render` (in the searching thread).
 
-        Unless `exact`, hits may be missing where the store searches approximately; with filter or groups none are.
+        Unless `exact`, hits may be missing where the store searches approximately; with filter or groups none are,
+        unless it cannot search exactly at all.
         """
         started = time.monotonic()
         choice = None if query.embedded is None else query.embedded.choice
@@ -221,8 +223,8 @@ class Gallery:
                     due, deadline, query.vector, wanted, lambda nearest: render(selection.choose(nearest))
                 )
             else:
-                hits = partial(self._filtered_hits, query.vector, selection, filter)
-                answer, exact = await self._filtered.run(due, deadline, lambda: render(hits())), True
+                find = partial(self._filtered_hits, query.vector, selection, filter, exact)
+                answer, exact = await self._filtered.run(due, deadline, lambda: _rendered(render, *find()))
         ended = time.monotonic()
         record_step("search", started, ended, width=query.width)
         took_ms = 1000 * (ended - started)
@@ -285,13 +287,23 @@ class Gallery:
         (brought,), space = self.bring(vector[None], width, space)
         return Query(brought, width, space)
 
-    def _filtered_hits(self, vector: Vector, selection: HitSelection, filter: Filter | None) -> list[Hit]:
+    def _filtered_hits(
+        self, vector: Vector, selection: HitSelection, filter: Filter | None, exact: bool
+    ) -> tuple[list[Hit], bool]:
+        """The hits, and whether they are exactly the best ones."""
+        certain = True
+
         def nearest(among: Filter | None, count: int) -> list[Hit]:
-            return self._store.search(vector[None], count, among, with_vectors=selection.vectors)[0]
+            nonlocal certain
+            answers, exactly = search_store(
+                self._store, vector[None], count, among, exact=exact, with_vectors=selection.vectors
+            )
+            certain = certain and exactly
+            return answers[0]
 
         if selection.grouping is None:
-            return selection.choose(nearest(filter, selection.fetched))
-        return grouped_hits(nearest, selection, selection.grouping, filter)
+            return selection.choose(nearest(filter, selection.fetched)), certain
+        return grouped_hits(nearest, selection, selection.grouping, filter), certain
 
     def _commit(self, items: Sequence[Item]) -> list[Outcome | Exception]:
         try:
@@ -301,6 +313,10 @@ class Gallery:
         accepted = [item for item, error in zip(items, errors, strict=True) if error is None]
         outcomes = iter(self._store.upsert(accepted))
         return [error or next(outcomes) for error in errors]
+
+
+def _rendered(render: Callable[[list[Hit]], T], hits: list[Hit], exact: bool) -> tuple[T, bool]:
+    return render(hits), exact
 
 
 def _embedded_query(embedded: EmbeddedImage) -> Query:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sfsc_service.gallery.hit_selection import cosine
+from sfsc_service.gallery.store_search import search_store
 from sfsc_service.store.errors import InvalidCursorError
 from sfsc_service.store.protocol import Filter, Hit, Store, StoredItem
 
@@ -112,11 +113,8 @@ class NearDuplicates:
         pending, k = list(range(len(items))), FIRST_NEIGHBOURS
         while pending:
             queries = np.stack([items[at].vector for at in pending])
-            if self.filter is None and not self.exact:
-                answers, exact = store.search_approximately(queries, k)
-                found.exact = found.exact and exact
-            else:
-                answers = store.search(queries, k, self.filter)
+            answers, exact = search_store(store, queries, k, self.filter, exact=self.exact)
+            found.exact = found.exact and exact
             for at, hits in zip(pending, answers, strict=True):
                 near[at] = [hit for hit in hits if cosine(hit.score) >= self.min_score]
             pending = [at for at in pending if len(near[at]) == k]

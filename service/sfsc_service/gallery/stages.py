@@ -6,6 +6,7 @@ Predicted times are means over the calls of all of them.
 from sfsc_service.engine.blocking_calls import BlockingCalls
 from sfsc_service.engine.bounded_stage import BoundedStage
 from sfsc_service.gallery.search_stage import SearchStage, Wanted
+from sfsc_service.gallery.store_search import search_store
 from sfsc_service.metrics import Metrics
 from sfsc_service.settings import Settings
 from sfsc_service.store.protocol import Float32, Hit
@@ -43,6 +44,4 @@ class GalleryStages:
 
 
 def _search(vectors: Float32, wanted: Wanted) -> tuple[list[list[Hit]], bool]:
-    if wanted.exact:
-        return wanted.store.search(vectors, wanted.k, with_vectors=wanted.vectors), True
-    return wanted.store.search_approximately(vectors, wanted.k, with_vectors=wanted.vectors)
+    return search_store(wanted.store, vectors, wanted.k, exact=wanted.exact, with_vectors=wanted.vectors)

@@ -121,7 +121,7 @@ class BoundedConnection(HttpProtocol):
             if self._first_head is not None:
                 self.cycle.keep_alive = False
             return
-        self._progress = True
+        self.note_progress()
         if self.expect_100_continue:
             self._send_refusal(close=True)
 
@@ -129,7 +129,8 @@ class BoundedConnection(HttpProtocol):
         """Receive a part of a body; that of a refused request is discarded."""
         if self._refusal is None:
             super().on_body(body)
-        self._progress = True
+        else:
+            self.note_progress(len(body))
 
     def on_message_complete(self) -> None:
         """Answer a refused request: a client that sends all of its body first reads the response then."""

@@ -5,6 +5,7 @@ each request (matching, dependencies, exit stacks) is wasted on them and costs m
 request that does not match exactly goes on to FastAPI.
 """
 
+import re
 from collections.abc import Sequence
 
 from fastapi import Request
@@ -16,7 +17,10 @@ from sfsc_service.http.problems import HANDLED_ERRORS, error_response
 
 __all__ = ["FastPath"]
 
-FAST_PATHS = ("/embed", "/search")
+IN_COLLECTION = "/collections/{collection}/search"
+FAST_PATHS = ("/embed", "/search", IN_COLLECTION)
+SENT_IN_COLLECTION = re.compile(rb"/collections/([A-Za-z0-9_-]+)/search")
+"""The last of them, where nothing in it has to be decoded."""
 
 
 class FastPath:
@@ -25,7 +29,7 @@ class FastPath:
     def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> None:
         self._app = app
         self._routes = {
-            (method, route.path.encode()): route
+            (method, route.path if route.path == IN_COLLECTION else route.path.encode()): route
             for route in routes
             if isinstance(route, APIRoute) and route.path in FAST_PATHS
             for method in route.methods or ()
@@ -33,10 +37,14 @@ class FastPath:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        route = self._routes.get((scope.get("method", ""), scope.get("raw_path", b"")))
+        path: bytes = scope.get("raw_path", b"")
+        named = SENT_IN_COLLECTION.fullmatch(path)
+        route = self._routes.get((scope.get("method", ""), path if named is None else IN_COLLECTION))
         if route is None:
             await self._app(scope, receive, send)
             return
+        if named is not None:
+            scope["path_params"] = {"collection": named[1].decode()}
         scope["route"] = route  # the edge labels its metrics by it
         request = Request(scope, receive, send)
         try:

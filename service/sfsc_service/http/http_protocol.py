@@ -7,7 +7,8 @@
   altogether, nothing but writing tells: while a call runs for long, interim responses are written (100 Continue,
   which every client of HTTP/1.1 must skip), and the system then says if nobody is there.
 - Once a connection is lost, the running call is told, though others wait behind it.
-- What is no HTTP gets a problem response, and so does too long a head, but never within a running call's response.
+- What is no HTTP gets a problem response, but never within a running call's response. So does too long a head,
+  once the calls before it have theirs.
 
 It uses what uvicorn does not document: tests/service/http/test_uvicorn_contract.py names all of it.
 """
@@ -35,6 +36,7 @@ first one makes its system say so, and the second one fails."""
 LINGER_S, LINGER_BYTES = 1.0, 16 * 1024 * 1024
 """How long, and how much, of what still comes is discarded after the last response: closing at once would take it
 from a client that writes first and reads then."""
+EMPTY_LINE = b"\r\n\r\n"
 INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 Cause = Literal["too_many", "no_head", "long_head", "pipelined", "unread"]
@@ -54,6 +56,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._probes = 0
         self._next_probe: asyncio.TimerHandle | None = None
         self._lingering: asyncio.TimerHandle | None = None
+        self._last: Problem | None = None
+        """The response that follows those of the calls that run or wait, and is the last one."""
+        self._head_is_open = False
         self._running: RequestResponseCycle | None = None
         self.flow = _Flow(transport, self)
 
@@ -69,21 +74,25 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Receive bytes of a head, of a body, or of both."""
-        if self._lingering is not None:
+        if self._last is not None:
             self._discarded += len(data)
             if self._discarded > LINGER_BYTES:
                 self.transport.abort()
             return
         self._progress = False
         self._received = len(data)
+        self._body_bytes = self._bytes_of_last_body = 0
         super().data_received(data)
-        self._overhead = 0 if self._progress else self._overhead + len(data)
+        if not self._progress:
+            self._overhead += len(data)
+        else:
+            self._overhead = self._begun_head_bytes(data) if self._head_is_open else 0
         if self._overhead > MAX_HEAD_BYTES and not self._is_closing:
             self.drop("long_head")
 
     def drop(self, cause: Cause) -> None:
-        """Close the connection because a bound was broken; say so where the client waits for a response."""
-        if cause == "long_head" and self._is_free:
+        """Close the connection because a bound was broken; say so where it is a bound of a request's head."""
+        if cause == "long_head" and (self._is_free or not self.cycle.more_body):
             self._respond_last(Problem("head_too_large", HEAD_RULE))
         else:
             self.transport.close()
@@ -102,11 +111,13 @@ class HttpProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             self.drop("pipelined")
             raise ValueError("too many pipelined requests")  # ends the parser
+        self._head_is_open = True
+        self._bytes_of_last_body, self._body_bytes = self._body_bytes, 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Begin with a request's body."""
-        self._progress = True
+        self.note_progress()
         if self._overhead + self._received > MAX_HEAD_BYTES and self._head_bytes > MAX_HEAD_BYTES:
             self.drop("long_head")
             raise ValueError("the head is too long")
@@ -124,23 +135,30 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Receive a piece of a body."""
-        self._progress = True
+        self.note_progress(len(body))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """End a request, its trailers included."""
-        self._progress = True
+        self.note_progress()
         super().on_message_complete()
+
+    def note_progress(self, body_bytes: int = 0) -> None:
+        """Note that what comes is no head without end: one is complete, or bytes of a body have come."""
+        self._progress, self._head_is_open = True, False
+        self._body_bytes += body_bytes
 
     def on_response_complete(self) -> None:
         """End a call, and begin with the next one that waits."""
         if self.pipeline:
             self._running = self.pipeline[-1][0]
         super().on_response_complete()
+        if self._last is not None:
+            self._respond_last(self._last)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words
         """Respond to what is no HTTP; say nothing where a response is under way."""
-        if self._lingering is not None:
+        if self._is_closing:
             return
         if self._is_free:
             self._respond_last(Problem("invalid_request", "request: must be HTTP/1.1, found something else"))
@@ -148,7 +166,10 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _respond_last(self, problem: Problem) -> None:
-        """Respond, and close the connection once the client has closed it, or after a while."""
+        """Respond, once nothing runs, and close the connection once the client has closed it, or after a while."""
+        self._last = problem
+        if not self._is_free or self.transport.is_closing():
+            return
         self.transport.write(raw_response(problem))
         if self.transport.can_write_eof():
             self._lingering = self.loop.call_later(LINGER_S, self.transport.close)
@@ -158,11 +179,11 @@ class HttpProtocol(HttpToolsProtocol):
 
     @property
     def _is_closing(self) -> bool:
-        return self.transport.is_closing() or self._lingering is not None
+        return self.transport.is_closing() or self._last is not None
 
     @property
     def _is_free(self) -> bool:
-        return not self._is_closing and (self.cycle is None or self._is_idle)
+        return self.cycle is None or self._is_idle
 
     @property
     def _is_idle(self) -> bool:
@@ -171,6 +192,15 @@ class HttpProtocol(HttpToolsProtocol):
     @property
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+
+    def _begun_head_bytes(self, data: bytes) -> int:
+        """How many of the received bytes belong to a head that began among them, behind another request.
+
+        It is preceded by an empty line and the body of that request. Where there is such a line in the body, they
+        are taken for fewer.
+        """
+        before = data.rfind(EMPTY_LINE)
+        return len(data) - (before + len(EMPTY_LINE) if before >= 0 else 0) - self._bytes_of_last_body
 
     def _probe_later(self) -> None:
         delay = PROBES_S[min(self._probes, len(PROBES_S) - 1)]

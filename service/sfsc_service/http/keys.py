@@ -18,9 +18,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from sfsc_bundle.broken_rule import first_broken_rule
+from sfsc_bundle.manifest import Sha256
+from sfsc_bundle.text_form import text_form
 from sfsc_service.errors import Problem, StartError
 from sfsc_service.http.access import KeyScope
 from sfsc_service.http.quota import TokenBucket
@@ -34,13 +36,7 @@ DEFINITION = re.compile(r"""^[ \t]*\[?[ \t]*["']?([\w-]+)["']?[ \t]*(?:\]|=[ \t]
 log = logging.getLogger(__name__)
 
 
-def _checked_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
-        raise ValueError("must be 1 to 64 letters (A to Z), digits, _ or -")
-    return name
-
-
-KeyName = Annotated[str, AfterValidator(_checked_name)]
+KeyName = Annotated[str, text_form(r"[A-Za-z0-9_-]{1,64}", "1 to 64 letters (A to Z), digits, _ or -")]
 
 
 class KeyEntry(BaseModel):
@@ -48,7 +44,7 @@ class KeyEntry(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    sha256: Sha256
     scopes: tuple[KeyScope, ...] = Field(min_length=1)
     requests_per_s: float | None = Field(None, gt=0, allow_inf_nan=False)
     images_per_s: float | None = Field(None, gt=0, allow_inf_nan=False)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sfsc_service.errors import StartError
 from sfsc_service.store.milvus.address import MilvusAddress, read_address
+from sfsc_service.store.milvus.index_kind import MilvusSearch
 from sfsc_service.store.protocol import Store
 
 __all__ = ["SCHEME", "open_milvus", "spaces_in_milvus"]
@@ -14,12 +15,19 @@ SCHEME = "milvus://"
 _COLLECTION = "sfsc_gallery"
 
 
-def open_milvus(address: str, images: Path, space: str, dimension: int, compatible_with: Collection[str]) -> Store:
+def open_milvus(
+    address: str,
+    images: Path,
+    search: MilvusSearch | None,
+    space: str,
+    dimension: int,
+    compatible_with: Collection[str],
+) -> Store:
     """The store at milvus://…, as `MilvusStore` opens it. Raises StartError, StoreError."""
     _check_pymilvus()
     from sfsc_service.store.milvus.store import MilvusStore
 
-    return MilvusStore(_address(address), _COLLECTION, images, space, dimension, compatible_with)
+    return MilvusStore(_address(address), _COLLECTION, images, space, dimension, compatible_with, search=search)
 
 
 def spaces_in_milvus(address: str) -> tuple[list[str], int] | None:

@@ -111,7 +111,7 @@ def open_service(settings: Settings, metrics: Metrics | None = None) -> Service:
         )
         close_on_error.callback(stores.close)
         # The first search pays for what only the first one needs; no request should.
-        stores.default.search(np.eye(1, manifest.dimension, dtype=np.float32), 1)
+        stores.default.search_approximately(np.eye(1, manifest.dimension, dtype=np.float32), 1)
         memory = memory_budget(settings.memory_bytes)
         settings = _within(memory, settings)
         embedder = Embedder(networks, workers, settings, metrics, memory.decoding)
@@ -145,6 +145,8 @@ def _within(memory: MemoryBudget, settings: Settings) -> Settings:
 def _stores(settings: Settings, metrics: Metrics) -> Stores:
     if settings.store != "embedded":
         return _milvus_stores(settings)
+    if settings.search == "hnsw":
+        raise StartError("search: hnsw needs a gallery in Milvus; found store = embedded")
     open_store = partial(
         EmbeddedStore,
         device=settings.device,
@@ -158,10 +160,10 @@ def _stores(settings: Settings, metrics: Metrics) -> Stores:
 
 
 def _milvus_stores(settings: Settings) -> Stores:
-    if settings.search != "exact":
-        raise StartError(f"search: must be exact where the store is Milvus, found {settings.search}")
+    if settings.search == "int8":
+        raise StartError("search: must be exact, ivf or hnsw where the store is Milvus, found int8")
     images = settings.image_folder or settings.data / "images"
-    return OneStore(partial(open_milvus, settings.store, images))
+    return OneStore(partial(open_milvus, settings.store, images, settings.search))
 
 
 def _log_opened(manifest: Manifest, stores: OpenStores) -> None:

@@ -12,6 +12,7 @@ StoreError                        all of them; a `code` never changes, a message
 │   ├── InvalidImageError         picture_invalid
 │   ├── InvalidFilterError        filter_invalid
 │   ├── InvalidCursorError        cursor_invalid
+│   ├── ExactSearchUnavailableError   exact_unavailable
 │   └── LimitExceededError        limit_exceeded
 ├── OpenRefusedError              the store cannot be opened as asked
 │   ├── StoreLockedError          store_locked
@@ -31,6 +32,7 @@ __all__ = [
     "DatabaseLostError",
     "DeviceUnavailableError",
     "DimensionMismatchError",
+    "ExactSearchUnavailableError",
     "FolderMismatchError",
     "InvalidCollectionError",
     "InvalidCursorError",
@@ -111,6 +113,12 @@ class InvalidFilterError(InvalidInputError):
 
 class InvalidCursorError(InvalidInputError):
     code = "cursor_invalid"
+
+
+class ExactSearchUnavailableError(InvalidInputError):
+    """An exact search was asked of a store that can search approximately only."""
+
+    code = "exact_unavailable"
 
 
 class LimitExceededError(InvalidInputError):

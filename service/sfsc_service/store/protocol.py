@@ -11,6 +11,7 @@
   order of equal scores is the store's own.
 - `page` ascends by id, code point by code point. An item that is there throughout is listed exactly once,
   whatever else is written between two pages.
+- `search_approximately` may leave out any item, but the hits that it has are as those of `search`.
 - Vectors are returned bit for bit as they were given.
 - Items of any of `spaces` share one index; a vector of another space or dimension is refused. `adopt` changes
   `spaces` between two changes: items written before keep their space, later ones must be of one of the new spaces.
@@ -18,6 +19,7 @@
   `faults` names it until it is replaced or deleted.
 - `replace_vectors` never overwrites a newer version of an item than the one that its caller has read.
 - Images are optional: a store that keeps none ignores `Item.image`, and its `image_digest` and `image` are None.
+- A store that can only search approximately refuses every `search` with ExactSearchUnavailableError.
 - All methods block, may be called from any thread and raise only StoreError; after `close`, StoreClosedError.
 - Methods that change or look up several items refuse more than MAX_ITEMS of them; an empty call is no error.
 
@@ -192,7 +194,7 @@ class ApproximateStatus(NamedTuple):
     """How approximate searches are made.
 
     `rows`: vectors that they can find, 0 while they are still made exactly. `recall`: the share of the ten nearest
-    vectors that they find, measured with vectors of the gallery.
+    vectors that they find, measured with vectors of the gallery; None where it was not measured.
     """
 
     kind: str
@@ -301,9 +303,12 @@ class Store(Protocol):
         """
 
     def search_approximately(
-        self, vectors: Float32, k: int, *, with_vectors: bool = False
+        self, vectors: Float32, k: int, filter: Filter | None = None, *, with_vectors: bool = False
     ) -> tuple[list[list[Hit]], bool]:
-        """As `search` without a filter, but a hit may be missing; also whether the search was exact after all."""
+        """As `search`, but a hit may be missing; also whether the search was exact after all.
+
+        With a filter it is, unless the store refuses `search`.
+        """
 
     @property
     def approximate(self) -> ApproximateStatus | None:

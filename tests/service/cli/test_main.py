@@ -27,3 +27,27 @@ def test_a_folder_that_may_not_be_looked_into_is_named(
         main()
     assert end.value.code == 1
     assert capsys.readouterr().err == "sfsc: closed/data: Permission denied\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["ls"], "SFSC_URL: must be http:// or https:// and a host, such as http://127.0.0.1:8000, found 'x'"),
+        (["ls", "--url", "here"], "--url: must be http:// or https:// and a host, such as http://127.0.0.1:8000"),
+        (["serve"], "SFSC_OTLP_URL: must be http:// or https:// and a host, such as http://127.0.0.1:4318"),
+        (["ls", "--url=http://a", "--limit", "many"], "--limit: must be a valid integer"),
+        (["patch", "a", "[]"], "metadata: must be a JSON object, found "),
+    ],
+)
+def test_a_wrong_value_is_named_by_the_option_or_the_variable_that_it_was_given_by(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    monkeypatch.setenv("SFSC_URL", "http://127.0.0.1:9" if "patch" in words else "x")
+    monkeypatch.setenv("SFSC_OTLP_URL", "collector:4318")
+    monkeypatch.setattr(sys, "argv", ["sfsc", *words])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"sfsc: {said}")
+    assert error.count("\n") == 1

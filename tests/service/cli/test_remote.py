@@ -100,7 +100,7 @@ def test_ls_get_rm_count_and_widths(sfsc: Command, photos: Path, tmp_path: Path)
     }
     assert report(sfsc("patch", "cat/2.jpg", '{"colour": null}', "--json"))["id"] == "cat/2.jpg"
     assert sfsc("rm", "cat/2.jpg", "nobody", "cat/2.jpg").stdout == "removed 1 items\n"
-    assert "ids, filter: exactly one of them must be given" in sfsc("rm").stderr
+    assert "exactly one of IDS and --filter must be given; found neither" in sfsc("rm").stderr
     widths = sfsc("widths").stdout
     assert "GFLOP" in widths
     assert "items healed to width 1.0: " in widths
@@ -111,8 +111,8 @@ def test_ls_get_rm_count_and_widths(sfsc: Command, photos: Path, tmp_path: Path)
     assert "not aligned: space " in sfsc("align").stdout
     assert "not aligned: space " in sfsc("align", "--status").stdout
     assert report(sfsc("align", "--undo", "--json"))["state"] == "resting"
-    assert "status, undo: only one of them may be given" in sfsc("align", "--status", "--undo").stderr
-    assert "measure, forget: only one of them may be given" in sfsc("quality", "--measure", "--forget").stderr
+    assert "only one of --status and --undo may be given; found both" in sfsc("align", "--status", "--undo").stderr
+    assert "--measure and --forget may be given; found both" in sfsc("quality", "--measure", "--forget").stderr
 
 
 def test_commands_work_in_the_collection_that_is_named(service: Live, sfsc: Command, photos: Path) -> None:

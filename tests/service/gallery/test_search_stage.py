@@ -155,7 +155,7 @@ def test_the_queue_is_bounded_by_what_a_search_takes_in_a_batch(searched: Search
         return searched(queries, wanted)
 
     async def main() -> None:
-        stage = SearchStage(slow, 200.0, 0, lambda _: None)
+        stage = SearchStage(slow, 2_000.0, 0, lambda _: None)
         await asyncio.gather(*(stage.run(0.0, None, vector(n), ONE, ids) for n in range(40)))
         await occupied(stage, searched)
         waiting = [asyncio.create_task(stage.run(0.0, None, vector(n), ONE, ids)) for n in range(4_000)]

@@ -214,4 +214,4 @@ def test_a_certificate_that_cannot_be_used_is_refused(settings: Settings, tmp_pa
 def test_certificate_and_key_belong_together(tmp_path: Path) -> None:
     done = run("serve", tmp_path, "--tls-cert", tmp_path / "c.pem")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "tls_cert, tls_key: both or neither must be set" in done.stderr
+    assert "tls_cert, tls_key: both or neither must be set; found tls_cert alone" in done.stderr

@@ -6,14 +6,16 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.routing import APIRoute
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sfsc_service.errors import Problem
 from sfsc_service.http.app import create_app
 from sfsc_service.http.auth import Authentication
-from sfsc_service.http.fast_path import FAST_PATHS
+from sfsc_service.http.collection import collection_of
+from sfsc_service.http.fast_path import FAST_PATHS, FastPath
 from sfsc_service.settings import Settings
 from tests.service.images import draw_image
 from tests.service.live import JPEG, running
@@ -39,7 +41,8 @@ class Refusing:
 def paths(app: FastAPI) -> list[str]:
     """Every path of the route table, its parameters filled in, and some that no route has."""
     routed = [re.sub(r"\{\w+\}", "x", route.path) for route in app.routes if isinstance(route, APIRoute)]
-    assert {*FAST_PATHS, "/items/x/image", "/metrics", "/livez", "/", "/docs"} <= set(routed)
+    fast = {path.format(collection="x") for path in FAST_PATHS}
+    assert fast | {"/items/x/image", "/metrics", "/livez", "/", "/docs"} <= set(routed)
     return [*routed, *UNROUTED]
 
 
@@ -85,10 +88,37 @@ def test_middleware_sees_the_fast_paths_of_a_real_server(settings: Settings) -> 
     with running(settings, lambda app: app.add_middleware(_noting(seen))) as live:
         seen.clear()
         for path in FAST_PATHS:
+            path = path.format(collection="default")
             assert live.http.post(path, content=draw_image(1), headers=JPEG).status_code == 200
         assert live.http.post("/nowhere").status_code == 404
         assert live.http.get("/embed").status_code == 405
-    assert seen == ["/embed", "/search", "/nowhere", "/embed"]
+    assert seen == ["/embed", "/search", "/collections/default/search", "/nowhere", "/embed"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "answer"),
+    [
+        ("POST", "/search", "default"),
+        ("POST", "/collections/bikes/search", "bikes"),
+        ("POST", "/collections/b%69kes/search", "passed on"),
+        ("POST", "/collections/bikes/items/search", "passed on"),
+        ("GET", "/collections/bikes/search", "passed on"),
+    ],
+)
+def test_the_fast_path_knows_the_collection_of_a_search(method: str, path: str, answer: str) -> None:
+    routes = FastAPI()
+
+    @routes.post("/search")
+    @routes.post("/collections/{collection}/search")
+    async def search(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(collection_of(request))
+
+    async def ask() -> str:
+        transport = httpx.ASGITransport(FastPath(PlainTextResponse("passed on"), routes.routes))
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            return (await client.send(client.build_request(method, httpx.URL(f"http://service{path}")))).text
+
+    assert asyncio.run(ask()) == answer
 
 
 def _noting(seen: list[str]) -> Callable[[ASGIApp], ASGIApp]:

@@ -16,6 +16,9 @@ from tests.service.raw import connect, hear, request_head
 
 IMAGE = draw_image(1)
 EMBED = request_head("POST", "/embed?width=0.25", Content_Type="image/jpeg", Content_Length=len(IMAGE)) + IMAGE
+CHUNKED = request_head(
+    "POST", "/embed?width=0.25", Content_Type="image/jpeg", Transfer_Encoding="chunked"
+) + b"%x\r\n%b\r\n0\r\n\r\n" % (len(IMAGE), IMAGE)
 LIVEZ = request_head("GET", "/livez")
 
 
@@ -102,6 +105,38 @@ def test_a_head_without_end_behind_a_running_call_is_bounded(weak: Live, held: H
         connection.sendall(b"GET /livez HTTP/1.1\r\n")
         flood(connection, b"x-and-so-on: on\r\n")
     until(lambda: refused(weak, "long_head") == 1.0)
+
+
+@pytest.mark.parametrize(
+    "before", [LIVEZ, EMBED, CHUNKED, LIVEZ + EMBED], ids=["no body", "body", "chunks", "two requests"]
+)
+def test_a_head_that_begins_in_the_same_segment_as_a_whole_request_is_bounded(weak: Live, before: bytes) -> None:
+    with connect(weak) as connection:
+        connection.settimeout(8.0)  # far less than the head's time-out
+        connection.sendall(before + b"GET /livez HTTP/1.1\r\nx: " + b"y" * 70_000)
+        assert statuses(hear(connection)) == [b"200"] * before.count(b" HTTP/1.1\r\n") + [b"431"]
+    assert refused(weak, "long_head") == 1.0
+
+
+def test_a_head_too_long_behind_a_running_call_is_refused_after_its_response(weak: Live, held: Held) -> None:
+    with connect(weak) as connection:
+        connection.sendall(EMBED)
+        assert held.entered.wait(30)
+        connection.sendall(request_head("GET", "/livez", x="y" * 70_000) + LIVEZ)
+        until(lambda: refused(weak, "long_head") == 1.0)
+        held.release()
+        assert [status for status in statuses(hear(connection)) if status != b"100"] == [b"200", b"431"]
+
+
+def test_a_head_behind_a_long_body_is_no_long_head(weak: Live) -> None:
+    body = IMAGE + bytes(100_000)
+    head = request_head("POST", "/embed?width=0.25", Content_Type="image/jpeg", Content_Length=len(body))
+    with connect(weak) as connection:
+        connection.sendall(head + body + LIVEZ[:-2])
+        assert statuses(connection.recv(65_536)) == [b"200"]
+        connection.sendall(LIVEZ[-2:])
+        connection.shutdown(socket.SHUT_WR)
+        assert statuses(hear(connection))[-1] == b"200"
 
 
 @pytest.mark.usefixtures("held")

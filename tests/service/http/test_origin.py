@@ -195,8 +195,9 @@ def test_no_other_page_may_show_what_is_answered(live: Live) -> None:
 def test_prometheus_may_scrape_by_the_address_that_it_was_given(settings: Settings) -> None:
     """Its job asks the DNS for addresses and sends them as Host; only the one that it has reached is served."""
     job = yaml.safe_load((ROOT / "docker" / "prometheus.yml").read_text())["scrape_configs"][0]
-    (lookup,) = job["dns_sd_configs"]
+    lookup, *others = job["dns_sd_configs"]
     assert lookup["type"] == "A"
+    assert all({**other, "names": lookup["names"]} == lookup for other in others)
 
     async def scrape(host: str, reached: str) -> int:
         app = create_app(settings)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sfsc_service.gallery.bulk_retries import WindowProgress
 from sfsc_service.http.routes import search_many
 from tests.service.conftest import ITEMS, WIDTHS
 from tests.service.images import draw_image
@@ -101,6 +102,34 @@ def test_a_call_is_bounded_in_searches_and_in_its_answer(live: Live, monkeypatch
     statuses = [one["status"] for one in results(live, *[{"id": "item-1"}] * 12)]
     assert 0 < statuses.count(422) < len(statuses)
     assert statuses == sorted(statuses)
+
+
+def test_a_window_has_little_text(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    windows: list[WindowProgress] = []
+
+    class Noted(WindowProgress):
+        def __init__(self) -> None:
+            super().__init__()
+            windows.append(self)
+
+    monkeypatch.setattr(search_many, "WindowProgress", Noted)
+    line = json.dumps({**vector(live, 4), "filter": {"even": True}}).encode()
+    monkeypatch.setattr(search_many, "WINDOW_TEXT_BYTES", 2 * len(line))
+    assert [one["status"] for one in results(live, *[line] * 5)] == [200] * 5
+    assert len(windows) == 3
+    windows.clear()
+    long = {"image": image(3), "k": 1}
+    assert len(json.dumps(long)) > len(line)
+    assert [one["status"] for one in results(live, *[long] * 5)] == [200] * 5
+    assert len(windows) == 1, "images are no text"
+
+
+def test_an_answer_is_bounded_within_a_window_too(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_many, "MAX_ANSWER_BYTES", 3000)
+    found = results(live, *[{"id": "item-1"}] * 12)
+    size = len(json.dumps(found[0]["hits"], separators=(",", ":")))
+    assert sum(one["status"] == 200 for one in found) == 3000 // size + 1
+    assert found[-1]["code"] == "limit_exceeded"
 
 
 def test_an_empty_body_asks_nothing(live: Live) -> None:

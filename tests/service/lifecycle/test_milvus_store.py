@@ -115,8 +115,38 @@ def test_without_pymilvus_the_start_names_the_extra(settings: Settings, monkeypa
         open_service(settings.model_copy(update={"store": "milvus://127.0.0.1:1/default"}))
 
 
-def test_what_milvus_does_not_offer_is_refused_at_the_start(settings: Settings) -> None:
+@pytest.mark.parametrize(
+    ("store", "search", "refusal"),
+    [
+        ("milvus://127.0.0.1:1/default", "int8", "search: must be exact, ivf or hnsw where the store is Milvus"),
+        ("embedded", "hnsw", "search: hnsw needs a gallery in Milvus"),
+    ],
+)
+def test_a_search_that_the_store_does_not_offer_is_refused_at_the_start(
+    settings: Settings, store: str, search: str, refusal: str
+) -> None:
+    with pytest.raises(StartError, match=refusal):
+        open_service(settings.model_copy(update={"store": store, "search": search}))
+
+
+def test_where_no_search_is_exact_every_answer_says_so_and_one_that_must_be_is_refused(
+    settings: Settings, tmp_path: Path
+) -> None:
     need_pymilvus()
-    update = {"store": "milvus://127.0.0.1:1/default", "search": "int8"}
-    with pytest.raises(StartError, match="search: must be exact where the store is Milvus"):
-        open_service(settings.model_copy(update=update))
+    with (
+        lite_server(tmp_path / "milvus") as address,
+        running(settings.model_copy(update={"store": address, "search": "hnsw"})) as live,
+    ):
+        for n in range(3):
+            assert live.put_image(f"/items/i{n}", draw_image(n), metadata=f'{{"n": {n}}}').status_code == 200
+        for options in ({}, {"filter": '{"n": {"$gte": 1}}'}, {"group_by": "n"}):
+            answer = live.post_image("/search", draw_image(2), **options)
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["exact"] is False
+            refused = live.post_image("/search", draw_image(2), exact="true", **options)
+            assert (refused.status_code, refused.json()["code"]) == (422, "exact_unavailable")
+            assert refused.json()["parameter"] == "exact"
+        assert found(live, draw_image(2), filter='{"n": {"$gte": 1}}')[0] == "i2"
+        pairs = live.http.post("/search/duplicates", json={"min_score": -1})
+        assert (pairs.json()["exact"], len(pairs.json()["pairs"])) == (False, 3)
+        assert live.http.get("/widths").json()["gallery"]["approximate"]["kind"] == "hnsw"

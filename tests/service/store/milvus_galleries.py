@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from sfsc_service.store.milvus.index_kind import MilvusSearch
 from sfsc_service.store.protocol import Store
 from tests.service.store.making import DIMENSION, OLD_SPACE, SPACE
 
@@ -108,6 +109,7 @@ class Galleries:
         space: str = SPACE,
         dimension: int = DIMENSION,
         compatible_with: Collection[str] = (OLD_SPACE,),
+        search: MilvusSearch | None = None,
     ) -> Store:
         from sfsc_service.store.milvus.address import read_address
         from sfsc_service.store.milvus.store import MilvusStore
@@ -116,7 +118,25 @@ class Galleries:
             self._taken[place] = self._free.pop() if self._free else f"test_{uuid.uuid4().hex}"
         name = self._taken[place]
         address = read_address(self._address)
-        return MilvusStore(address, name, place / "images", space, dimension, compatible_with)
+        return MilvusStore(address, name, place / "images", space, dimension, compatible_with, search=search)
+
+    def build_index(self, place: Path) -> None:
+        """Have the index of a place made over all that is there, and used."""
+        name = self._taken[place]
+        self._client.flush(name)
+        deadline = time.monotonic() + START_S
+        while (found := self._client.describe_index(name, "vector"))["pending_index_rows"] or not found[
+            "indexed_rows"
+        ]:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        self._client.release_collection(name)
+        self._client.load_collection(name)
+
+    def drop_index(self, place: Path) -> None:
+        """Leave a place as a process does that is killed while it makes it."""
+        self._client.release_collection(self._taken[place])
+        self._client.drop_index(self._taken[place], "vector")
 
     def release(self) -> None:
         """Empty the collections of all places. To be called when their stores are closed."""

@@ -1,4 +1,7 @@
-"""Run Milvus in a folder, print its port, and stop when standard input ends; needs PyPI's `milvus`."""
+"""Run Milvus in a folder until standard input ends, at a port if one is given, and print its port.
+
+Needs PyPI's `milvus`.
+"""
 
 import os
 import signal
@@ -18,6 +21,8 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # an exception in the main
 threading.Thread(target=end_with_input, daemon=True).start()
 server = MilvusServer()
 server.set_base_dir(sys.argv[1])
+if len(sys.argv) > 2:
+    server.listen_port = int(sys.argv[2])
 try:
     server.start()
     print(server.listen_port, flush=True)

@@ -45,6 +45,7 @@ def test_nothing_is_said_of_several_widths(one: GalleryPage, view: str) -> None:
     assert SEVERAL.findall(one.page.locator("body").inner_text()) == []
     expect(one.page.locator("input[type=range]:visible")).to_have_count(0)
     expect(one.page.locator(".meter:first-child .row")).to_have_count(1)
+    expect(one.page.locator("#output .badge:visible")).to_have_count(0)
 
 
 def test_images_are_added_without_a_choice_of_width(one: GalleryPage) -> None:

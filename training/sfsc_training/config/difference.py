@@ -10,7 +10,6 @@ from sfsc_training.config.sections import NetworkSection
 __all__ = ["differences", "network_differences"]
 
 _SHOWN = 3
-_LONGEST = 60  # characters of a list
 _SHAPE = ("backbone", "arguments", "stem", "stem_stride", "image_channels", "dimension", "separate")
 
 
@@ -18,7 +17,7 @@ def differences(there: Recipe, here: Recipe) -> str:
     """The keys with different values, such as `optimiser.steps is 600 there and 900 here`."""
     old, new = dict(_flat(there.model_dump(mode="json"))), dict(_flat(here.model_dump(mode="json")))
     found = [
-        f"{key} is {_described(old.get(key))} there and {_described(new.get(key))} here"
+        f"{key} is {describe_value(old.get(key))} there and {describe_value(new.get(key))} here"
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key)
     ]
@@ -35,12 +34,6 @@ def _shape(recipe: Recipe) -> Recipe:
     """A recipe of defaults, but for what decides which weights a network has."""
     kept = {name: getattr(recipe.network, name) for name in _SHAPE}
     return Recipe(name="shape", method="any", widths=recipe.widths, network=NetworkSection(**kept))
-
-
-def _described(value: Any) -> str:
-    """A short list as it is, as that of the widths; anything else as `describe_value` does it."""
-    text = str(value)
-    return text if isinstance(value, list) and len(text) <= _LONGEST else describe_value(value)
 
 
 def _flat(document: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from sfsc_bundle.manifest import BundleName
 from sfsc_bundle.widths import canonical_width
 from sfsc_training.config.methods import METHODS
 from sfsc_training.config.sections import (
@@ -27,7 +28,7 @@ __all__ = ["Recipe"]
 class Recipe(Section):
     """One training run. Its method is pinned: see `METHODS`."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="of the run, in reports")
+    name: BundleName = Field(description="of the run, in reports")
     method: str = Field(
         "sfsc",
         description="a name from the table of methods fixes the settings of that method; any other name is free",

@@ -6,13 +6,14 @@ They are made window by window, with the low priority of bulk calls; the rest is
 import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import Request, Response
 
 from sfsc_bundle.errors import ImageError
 from sfsc_service.engine.embedder import Arrival
 from sfsc_service.errors import Problem
+from sfsc_service.gallery.bulk_insert import WINDOW_TEXT_BYTES
 from sfsc_service.gallery.bulk_retries import WindowProgress, retried
 from sfsc_service.http.auth import caller_of
 from sfsc_service.http.base64_image import decode_image
@@ -40,6 +41,14 @@ MAX_ANSWER_BYTES = 64 * 2**20
 SEARCH_ERRORS = (Problem, ImageError, StoreError)
 
 
+class _Line(NamedTuple):
+    """A search or why it is none; the bytes of its image, and of the rest of its line."""
+
+    search: SearchRequest | Exception
+    image_bytes: int = 0
+    text_bytes: int = 0
+
+
 async def search_many(request: Request, arrival: Arrival) -> Response:
     """Make the searches of a body."""
     searches = _Searches(request, arrival)
@@ -53,7 +62,7 @@ async def search_many(request: Request, arrival: Arrival) -> Response:
     results: list[dict[str, Any]] = []
     async with UploadWatch(request):
         async for window in _windows(parsed_lines(request, parse, "queries")):
-            results += await searches.search(window)
+            results += await searches.search([line.search for line in window])
     times = timing(arrival, [])
     return json_response({"results": results, "timing_ms": times}, headers=server_timing(times, []))
 
@@ -84,38 +93,42 @@ class _Searches:
     async def _search(self, search: SearchRequest) -> dict[str, Any]:
         if self._service.health.draining:
             raise Problem("shutting_down", "the service is shutting down and takes no further searches")
-        if self._answer_bytes > MAX_ANSWER_BYTES:
-            rule = f"the hits of a call may have at most {MAX_ANSWER_BYTES} bytes"
-            raise Problem("limit_exceeded", f"queries: {rule}, found more before this one", "queries")
+        self._check_answer()
         arrival = Arrival.now(bulk=True)
         query, found = await search.run(self._gallery, self._collection, arrival, used_ms=self._arrival.elapsed_ms)
+        self._check_answer()  # others of the window have ended meanwhile
         self._answer_bytes += len(found.answer)
         return {"status": 200, **answer_json(query, found, arrival)}
 
+    def _check_answer(self) -> None:
+        if self._answer_bytes > MAX_ANSWER_BYTES:
+            rule = f"the hits of a call may have at most {MAX_ANSWER_BYTES} bytes"
+            raise Problem("limit_exceeded", f"queries: {rule}, found more before this one", "queries")
 
-def _search_of_line(
-    line: Body, common: dict[str, Any], max_document: int, settings: Settings
-) -> SearchRequest | Exception:
+
+def _search_of_line(line: Body, common: dict[str, Any], max_document: int, settings: Settings) -> _Line:
+    text_bytes = len(line)
     try:
         fields = {**common, **read_object(line, max_document)}
         encoded = fields.pop("image", None)
         image = None if encoded is None else decode_image(encoded, "image")
-        check_size(0 if image is None else len(image), settings.max_image_bytes)
-        return SearchRequest(validate(SearchOptions, fields), image, settings.max_k)
+        text_bytes -= 0 if encoded is None else len(encoded)
+        image_bytes = 0 if image is None else len(image)
+        check_size(image_bytes, settings.max_image_bytes)
+        search = SearchRequest(validate(SearchOptions, fields), image, settings.max_k)
+        return _Line(search, image_bytes, text_bytes)
     except SEARCH_ERRORS as error:
-        return error
+        return _Line(error, 0, text_bytes)
 
 
-async def _windows(
-    searches: AsyncIterator[SearchRequest | Exception],
-) -> AsyncIterator[list[SearchRequest | Exception]]:
-    window: list[SearchRequest | Exception] = []
-    size = 0
-    async for search in searches:
-        window.append(search)
-        size += len(search.image or b"") if isinstance(search, SearchRequest) else 0
-        if len(window) >= WINDOW or size >= WINDOW_BYTES:
+async def _windows(lines: AsyncIterator[_Line | Problem]) -> AsyncIterator[list[_Line]]:
+    """Lines to be worked on together; a Problem takes the place of a body's rest."""
+    window: list[_Line] = []
+    async for line in lines:
+        window.append(_Line(line) if isinstance(line, Problem) else line)
+        images, text = sum(one.image_bytes for one in window), sum(one.text_bytes for one in window)
+        if len(window) >= WINDOW or images >= WINDOW_BYTES or text >= WINDOW_TEXT_BYTES:
             yield window
-            window, size = [], 0
+            window = []
     if window:
         yield window

@@ -20,3 +20,10 @@ export const gauge = (width) => el("span", { class: "gauge", "aria-hidden": "tru
 export function badge(width, label = `embedded at width ${width}`) {
   return el("span", { class: `badge ${colour(width)}`, title: label }, gauge(width), el("span", { class: "unseen" }, "width "), width);
 }
+
+/** The badge of an item; not shown where all have the one width that the service has. */
+export function itemBadge(width) {
+  const made = badge(width);
+  made.classList.toggle("for-several", known.length === 1 && known[0] === width);
+  return made;
+}

@@ -1,7 +1,7 @@
 /** One hit as a card, or small as a tile. */
 
 import { previewOf, showImage } from "./api.js";
-import { badge } from "./badge.js";
+import { itemBadge } from "./badge.js";
 import { el } from "./dom.js";
 import { score, short } from "./format.js";
 
@@ -42,7 +42,7 @@ export function tinyCard(query, hit, rank) {
   return el(
     "li",
     { class: "card tiny", data: { id: hit.id } },
-    el("div", { class: `frame ${kind ?? ""}` }, image(hit, label), badge(hit.width)),
+    el("div", { class: `frame ${kind ?? ""}` }, image(hit, label), itemBadge(hit.width)),
     el("p", { class: "line" }, el("span", { class: "score" }, score(hit.score)), verdict(kind)),
   );
 }
@@ -53,7 +53,7 @@ export function moreLikeThis(item, onPick) {
   const button = el(
     "button",
     { type: "button", class: "again", "aria-label": label },
-    el("span", { class: "frame" }, image(item, ""), badge(item.width)),
+    el("span", { class: "frame" }, image(item, ""), itemBadge(item.width)),
     el("span", { class: "more" }, "More like this"),
   );
   button.addEventListener("click", () => onPick(item.id));

@@ -61,7 +61,9 @@ class Reads:
     def search_approximately(
         self, approximate: ApproximateSearch | None, queries: Float32, k: int, with_vectors: bool
     ) -> tuple[list[list[Hit]], bool]:
-        """About the best hits for each of `queries` [n, D], n > 0, and whether they are exactly the best ones."""
+        """About the best hits for each of `queries` [n, D], and whether they are exactly the best ones."""
+        if not len(queries):
+            return [], True
 
         def attempt() -> tuple[list[list[Hit]], bool]:
             found = None if approximate is None else approximate.search(queries, k)

@@ -331,12 +331,12 @@ class EmbeddedStore:
             return self._reads.search(queries, k, term, with_vectors) if len(queries) else []
 
     def search_approximately(
-        self, vectors: Float32, k: int, *, with_vectors: bool = False
+        self, vectors: Float32, k: int, filter: Filter | None = None, *, with_vectors: bool = False
     ) -> tuple[list[list[Hit]], bool]:
+        if filter is not None:
+            return self.search(vectors, k, filter, with_vectors=with_vectors), True
         with self._calls.call():
             queries = self._checked_queries(vectors, k)
-            if not len(queries):
-                return [], True
             return self._reads.search_approximately(self._approximate, queries, k, with_vectors)
 
     @property

@@ -9,7 +9,7 @@ answered, or for `_OPEN_S` after the last attempt.
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -100,8 +100,14 @@ class CollectionClient:
                 )
             )
 
-    def search(self, queries: Float32, k: int, expression: str, fields: Sequence[str]) -> list[list[Row]]:
-        """The best k rows for each query: `entity` has the fields, `distance` the inner product."""
+    def search(
+        self, queries: Float32, k: int, expression: str, fields: Sequence[str], parameters: Mapping[str, Any]
+    ) -> list[list[Row]]:
+        """The best k rows for each query: `entity` has the fields, `distance` the inner product.
+
+        Args:
+            parameters: of the index.
+        """
         with self._reading():
             return [
                 list(hits)
@@ -111,7 +117,7 @@ class CollectionClient:
                     filter=expression,
                     limit=k,
                     output_fields=list(fields),
-                    search_params={"metric_type": "IP", "params": {}},
+                    search_params={"metric_type": "IP", "params": dict(parameters)},
                     timeout=self._timeout_s,
                 )
             ]

@@ -1,7 +1,7 @@
 """The collection of a gallery: its fields, and how it is made or checked at a start.
 
     id                       VARCHAR, the key
-    vector                   float32 [D], searched by inner product with a FLAT index: exactly
+    vector                   float32 [D], compared by inner product; index_kind.py says with which index
     space width reason       VARCHAR
     metadata                 VARCHAR, the JSON text as it was stored
     fields                   JSON, the metadata as filters read it, see filters/sort_keys.py
@@ -24,6 +24,7 @@ from sfsc_service.store.errors import FolderMismatchError, OpenRefusedError, Sto
 from sfsc_service.store.filters.milvus import one_of
 from sfsc_service.store.milvus.address import MilvusAddress
 from sfsc_service.store.milvus.client import MILVUS_ERRORS, CollectionClient, describe_error
+from sfsc_service.store.milvus.index_kind import IndexKind, MilvusSearch, check_index, index_for
 from sfsc_service.store.protocol import MAX_ID_LENGTH, MAX_METADATA_BYTES
 
 __all__ = ["MAX_FIELDS_BYTES", "check_spaces", "open_collection", "spaces_of"]
@@ -50,22 +51,32 @@ _TEXTS = {
 
 
 def open_collection(
-    address: MilvusAddress, name: str, space: str, dimension: int, spaces: Collection[str], timeout_s: float
-) -> CollectionClient:
-    """Connect, make the collection where there is none, and check that it fits.
+    address: MilvusAddress,
+    name: str,
+    space: str,
+    dimension: int,
+    spaces: Collection[str],
+    search: MilvusSearch | None,
+    timeout_s: float,
+) -> tuple[CollectionClient, IndexKind]:
+    """Connect, make the collection where there is none, and check that it fits; also which index it has.
+
+    Args:
+        search: what the index must be good for; None: for anything, and a new one is exact.
 
     Raises:
-        FolderMismatchError: it was made for another schema, dimension or space.
+        FolderMismatchError: it was made for another schema, dimension, space or kind of search.
         OpenRefusedError: Milvus has no such database, or does not let us in.
         StoreFailedError: Milvus does not answer.
     """
     with _opening(address, timeout_s) as (client, closing):
         if not client.has_collection(name, timeout=timeout_s):
-            _create(client, name, space, dimension, timeout_s)
+            _create(client, name, space, dimension, index_for(search or "exact"), timeout_s)
         _check_fit(client.describe_collection(name, timeout=timeout_s), address, dimension, spaces)
+        index = check_index(_index_type(client, name, index_for(search or "exact"), timeout_s), search)
         client.load_collection(name, timeout=timeout_s)
         closing.pop_all()
-    return CollectionClient(client, name, timeout_s)
+    return CollectionClient(client, name, timeout_s), index
 
 
 def spaces_of(address: MilvusAddress, name: str, timeout_s: float = 10.0) -> tuple[list[str], int] | None:
@@ -127,7 +138,9 @@ def _space(found: dict[str, Any]) -> str:
     return str((found.get("properties") or {}).get(_SPACE))
 
 
-def _create(client: MilvusClient, name: str, space: str, dimension: int, timeout_s: float) -> None:
+def _create(
+    client: MilvusClient, name: str, space: str, dimension: int, kind: IndexKind, timeout_s: float
+) -> None:
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     # Milvus counts bytes.
     schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=4 * MAX_ID_LENGTH)
@@ -136,13 +149,11 @@ def _create(client: MilvusClient, name: str, space: str, dimension: int, timeout
         schema.add_field(text, DataType.VARCHAR, max_length=length)
     schema.add_field("fields", DataType.JSON)
     schema.add_field("created", DataType.INT64)
-    index = client.prepare_index_params()
-    index.add_index("vector", index_type="FLAT", metric_type="IP")
     try:
         client.create_collection(
             name,
             schema=schema,
-            index_params=index,
+            index_params=_index_of(client, kind),
             consistency_level="Session",
             properties={_SCHEMA: _SCHEMA_VERSION, _SPACE: space},
             timeout=timeout_s,
@@ -150,6 +161,27 @@ def _create(client: MilvusClient, name: str, space: str, dimension: int, timeout
     except MilvusException:
         if not client.has_collection(name, timeout=timeout_s):
             raise
+
+
+def _index_of(client: MilvusClient, kind: IndexKind) -> Any:
+    index = client.prepare_index_params()
+    index.add_index("vector", index_type=kind.type, metric_type="IP", params=kind.built_with)
+    return index
+
+
+def _index_type(client: MilvusClient, name: str, kind: IndexKind, timeout_s: float) -> str:
+    """The type of the index; makes it where the process that made the collection has not, or not yet."""
+
+    def found() -> Any:
+        return client.describe_index(name, "vector", timeout=timeout_s)
+
+    if found() is None:
+        try:
+            client.create_index(name, _index_of(client, kind), timeout=timeout_s)
+        except MilvusException:
+            if found() is None:
+                raise
+    return str(found()["index_type"])
 
 
 def _check_fit(found: dict[str, Any], address: MilvusAddress, dimension: int, spaces: Collection[str]) -> None:

@@ -2,7 +2,7 @@
 
 Every process that opens the same collection and the same folder of images serves the same gallery. Beyond what a
 shared store does differently (protocol.py), k is at most MAX_K, and metadata are refused whose fields, as filters
-read them, take more than collection.MAX_FIELDS_BYTES.
+read them, take more than collection.MAX_FIELDS_BYTES. With the index HNSW no search is exact.
 
 Images that items no longer refer to are looked for in the background, every few seconds.
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sfsc_service.store.errors import (
+    ExactSearchUnavailableError,
     FolderMismatchError,
     InvalidInputError,
     LimitExceededError,
@@ -33,6 +34,7 @@ from sfsc_service.store.milvus.address import MilvusAddress
 from sfsc_service.store.milvus.collection import check_spaces, open_collection
 from sfsc_service.store.milvus.id_locks import IdLocks
 from sfsc_service.store.milvus.images import SharedImages, digest_of
+from sfsc_service.store.milvus.index_kind import MilvusSearch
 from sfsc_service.store.milvus.parts import Row
 from sfsc_service.store.milvus.rows import (
     HIT_FIELDS,
@@ -91,10 +93,12 @@ class MilvusStore:
         images: the folder of the images, which all processes of the gallery share.
         space: of new vectors; `compatible_with`: further spaces whose vectors may be here too.
         dimension: D of all vectors.
+        search: how `search_approximately` searches, which the index must be good for; None: exactly where the
+            index can, whichever there is. The index of a new collection is made for it.
         timeout_s: seconds that one call of Milvus may take.
 
     Raises:
-        FolderMismatchError: the collection was made for another space, dimension or schema.
+        FolderMismatchError: the collection was made for another space, dimension, schema or kind of search.
         OpenRefusedError: Milvus has no such database, or does not let us in.
         StoreFailedError: Milvus does not answer, or the folder of the images cannot be used.
     """
@@ -108,6 +112,7 @@ class MilvusStore:
         dimension: int,
         compatible_with: Collection[str] = (),
         *,
+        search: MilvusSearch | None = None,
         timeout_s: float = 10.0,
     ) -> None:
         self._address, self._dimension = address, dimension
@@ -120,7 +125,10 @@ class MilvusStore:
         """Held by a change from its look at the items until they are changed."""
         self._stop = threading.Event()
         with self._calls.call(opening=True):
-            self._client = open_collection(address, collection, space, dimension, self._spaces, timeout_s)
+            self._client, self._index = open_collection(
+                address, collection, space, dimension, self._spaces, search, timeout_s
+            )
+            self._search: MilvusSearch = search or ("hnsw" if self._index.exact is None else "exact")
             try:
                 self._client.count(strong=True)  # what was written before this process began is seen from now on
                 check_spaces(self._client, address, self._spaces)
@@ -277,6 +285,27 @@ class MilvusStore:
     def search(
         self, vectors: Float32, k: int, filter: Filter | None = None, *, with_vectors: bool = False
     ) -> list[list[Hit]]:
+        if self._index.exact is None:
+            rule = f"must be false, because the index {self._index.type} cannot be searched exactly"
+            raise ExactSearchUnavailableError("exact", rule, "true")
+        return self._search_with(self._index.exact, vectors, k, filter, with_vectors)
+
+    def search_approximately(
+        self, vectors: Float32, k: int, filter: Filter | None = None, *, with_vectors: bool = False
+    ) -> tuple[list[list[Hit]], bool]:
+        if self._search == "exact" or (filter is not None and self._index.exact is not None):
+            return self.search(vectors, k, filter, with_vectors=with_vectors), True
+        return self._search_with(self._index.about(k), vectors, k, filter, with_vectors), False
+
+    @property
+    def approximate(self) -> ApproximateStatus | None:
+        if self._search == "exact":
+            return None
+        return ApproximateStatus(self._search, sum(self._widths.now().values()), None)
+
+    def _search_with(
+        self, parameters: Mapping[str, Any], vectors: Float32, k: int, filter: Filter | None, with_vectors: bool
+    ) -> list[list[Hit]]:
         with self._calls.call():
             queries = check_queries(vectors, self._dimension, k, sum(self._widths.now().values()))
             if k > MAX_K:
@@ -287,17 +316,8 @@ class MilvusStore:
             return [
                 [hit_of(row) for row in found]
                 for first in range(0, len(queries), step)
-                for found in self._client.search(queries[first : first + step], k, expression, fields)
+                for found in self._client.search(queries[first : first + step], k, expression, fields, parameters)
             ]
-
-    def search_approximately(
-        self, vectors: Float32, k: int, *, with_vectors: bool = False
-    ) -> tuple[list[list[Hit]], bool]:
-        return self.search(vectors, k, with_vectors=with_vectors), True
-
-    @property
-    def approximate(self) -> ApproximateStatus | None:
-        return None
 
     def count(self, filter: Filter | None = None) -> int:
         with self._calls.call():

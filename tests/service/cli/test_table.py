@@ -1,0 +1,56 @@
+"""Tables of the commands: what folds where there is little room."""
+
+import json
+
+import pytest
+
+from sfsc_service.cli.table import print_table
+
+COLUMNS = ("", "id", "score", "metadata")
+METADATA = json.dumps({"identity": "cat", "camera": 3, "note": "seen in the evening near the northern gate"})
+SHORT, LONG = "photos/2026/cat/1.jpg", f"photos/{'of-a-long-name-' * 10}.jpg"
+
+
+def use_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    for name, value in {"FORCE_COLOR": "1", "TERM": "dumb", "COLUMNS": str(columns), "LINES": "25"}.items():
+        monkeypatch.setenv(name, value)
+
+
+def printed(ids: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    print_table(COLUMNS, [("9", one, "0.987", METADATA) for one in ids], title="width 1.0")
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("id", [SHORT, "with a space/[red]猫.jpg"])
+def test_other_columns_fold_where_ids_fit(
+    id: str, terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    if terminal:
+        use_terminal(monkeypatch, 80)
+    lines = printed([id, "a"], capsys)
+    assert sum(f" {id} " in line for line in lines) == 1
+    assert sum(" 0.987 " in line for line in lines) == 2
+    assert max(map(len, lines)) <= 80
+    assert len(lines) > 7, "the metadata have folded"
+
+
+def test_ids_are_whole_in_what_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert sum(f" {LONG} " in line for line in printed([SHORT, LONG], capsys)) == 1
+
+
+def test_ids_fold_in_a_narrow_terminal_and_lose_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use_terminal(monkeypatch, 60)
+    lines = printed([LONG], capsys)
+    assert max(map(len, lines)) <= 60
+    assert "".join(line.split("│")[2].strip() for line in lines if "│" in line) == LONG
+
+
+def test_a_table_without_rows_has_its_heads(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "metadata" in "".join(printed([], capsys))
