@@ -4,6 +4,7 @@
     python benchmarks/gpu.py --part runner    # a bundle's networks: parity with the CPU, images per second
     python benchmarks/gpu.py --part search    # extra `gpu`: the index, its parity with the CPU, timings
     python benchmarks/gpu.py --part training  # extra `training`: cost of a step, bfloat16 against float32
+    python benchmarks/gpu.py --part training --short  # of the network of omniglot28, in seconds
     python benchmarks/gpu.py --device cpu     # the same path without a GPU, at toy size; the tests run this
 
 A part whose package is missing says so and is left out. A check that fails ends with a sentence and exit code 1;
@@ -44,6 +45,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, default=Path("models/demo"))
     parser.add_argument("--vectors", type=int, default=200_000, help="rows of the index")
     parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--short", action="store_true", help="training: cost of a step of one small network only")
     parser.add_argument("--dry", action="store_true", help="check and print, write nothing")
     arguments = parser.parse_args()
     done = 0
@@ -77,7 +79,8 @@ def figures_of(part: Part, arguments: argparse.Namespace) -> list[Figure]:
         case "training":
             import gpu_training  # torch is not installed where only the service is
 
-            size = gpu_training.WHOLE if device == "cuda" else gpu_training.TOY
+            whole = gpu_training.SHORT if arguments.short else gpu_training.WHOLE
+            size = whole if device == "cuda" else gpu_training.TOY
             return gpu_training.training(device, size, repeats)
         case _:
             assert_never(part)

@@ -2,7 +2,8 @@
 
 Steps of resnet18 and resnet50 at 128 pixels in both precisions against plain passes, and images per second; then
 a run of the first network on rendered vehicles in each precision, the same recipe, seed and steps, scored on other
-vehicles.
+vehicles. Before that, losses with and without a CUDA graph are compared for what a graph must follow from step to
+step: weights, averaged weights, drawn widths.
 """
 
 from collections.abc import Mapping
@@ -22,16 +23,16 @@ from sfsc_training.evaluation import embed_split, evaluate_split
 from sfsc_training.loop import RunOptions, compute_gradients, train, update_weights
 from sfsc_training.run import open_run
 from sfsc_training.step_setup import prepare_steps
-from step import case, prepared, timing
+from step import SMALL, case, prepared, timing
 
-__all__ = ["TOY", "WHOLE", "Size", "training"]
+__all__ = ["SHORT", "TOY", "WHOLE", "Size", "training"]
 
 QUIET = Console(quiet=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The amount of work: networks by name, pixels, batch, identities to train and test on, steps."""
+    """The amount of work: networks by name, pixels, batch, identities to train and test on, steps (0: none)."""
 
     networks: Mapping[str, Mapping[str, Any]]
     pixels: int
@@ -43,6 +44,9 @@ class Size:
 WHOLE = Size(
     {"resnet18": {"backbone": "resnet18"}, "resnet50": {"backbone": "resnet50"}}, 128, 128, (400, 100), 800
 )
+SHORT = Size(
+    {"resnet10t": SMALL | {"arguments": {"stem_type": "", "channels": [32, 64, 128, 256]}}}, 28, 96, (868, 0), 0
+)
 TOY = Size(
     {"toy": {"backbone": "resnet10t", "arguments": {"stem_type": "", "channels": [8, 8, 16, 16]}}},
     64,
@@ -50,11 +54,20 @@ TOY = Size(
     (4, 2),
     2,
 )
+FOLLOWED: Mapping[str, Mapping[str, Any]] = {
+    "SFSC": {},
+    "averaged weights": {
+        "method": "averaged",
+        "loss": {"compatible": "soft-targets", "reference": "average"},
+        "optimiser": {"ema": 0.9},
+    },
+    "drawn widths": {"method": "drawn", "loss": {"contrastive": 0.5}},
+}
 
 
 def training(device: str, size: Size, repeats: int) -> list[Figure]:
     """All figures of the device, for steps and for accuracy."""
-    figures = [] if device == "cpu" else [parity(size)]
+    figures = [] if device == "cpu" else [parity(size, *each) for each in FOLLOWED.items()]
     for name, network in size.networks.items():
         for bf16 in (False, True):
             precision = "bfloat16" if bf16 else "float32"
@@ -68,20 +81,23 @@ def training(device: str, size: Size, repeats: int) -> list[Figure]:
             optimiser = {"batch": size.batch, "bf16": bf16}
             recipe = parse_recipe({"name": "step", **each.recipe, "optimiser": optimiser})
             figures += timing(each, recipe, repeats, device)
+    if not size.steps:
+        return figures
     with TemporaryDirectory() as place:
         name, network = next(iter(size.networks.items()))
         figures += accuracy(name, network, device, size, Path(place))
     return figures
 
 
-def parity(size: Size) -> Figure:
+def parity(size: Size, what: str, sections: Mapping[str, Any], device: str = "cuda") -> Figure:
     """The largest relative difference between losses of eight steps with and without a CUDA graph, in float32."""
     name, network = next(iter(size.networks.items()))
     each = case(name, {**network, "dimension": 256}, size.pixels, 32, 100)
-    recipe = parse_recipe({"name": "parity", **each.recipe, "optimiser": {"batch": 32, "bf16": False}})
+    optimiser = {"batch": 32, "bf16": False, **sections.get("optimiser", {})}
+    recipe = parse_recipe({"name": "parity", **each.recipe, **sections, "optimiser": optimiser})
     losses = []
     for graphs in (True, False):
-        state, part = prepared(each, recipe, "cuda")
+        state, part = prepared(each, recipe, device)
         setup = prepare_steps(state, recipe, None, World())
         setup = setup if graphs else replace(setup, graphs=None)
         setup.train_mode()
@@ -91,8 +107,8 @@ def parity(size: Size) -> Figure:
             update_weights(setup, step)
         losses.append(found)
     worst = max(abs(one[i] - other[i]) / other[i] for one, other in zip(*losses, strict=True) for i in one)
-    assert worst <= 1e-2, f"losses with and without a CUDA graph differ by {100 * worst:.2f} %"
-    return Figure(f"{name}: largest difference of a loss with a CUDA graph", worst, "share", "<= 0.01")
+    assert worst <= 1e-2, f"{what}: losses with and without a CUDA graph differ by {100 * worst:.2f} %"
+    return Figure(f"{name}, {what}: largest difference of a loss with a CUDA graph", worst, "share", "<= 0.01")
 
 
 def accuracy(name: str, network: Mapping[str, Any], device: str, size: Size, place: Path) -> list[Figure]:

@@ -46,11 +46,11 @@ def case(name: str, network: dict[str, object], pixels: int, batch: int, classes
     return Case(name, {"network": network, "data": data, "optimiser": {"batch": batch}}, classes)
 
 
-_SMALL = {"backbone": "resnet10t", "stem": "3x3", "stem_stride": 2, "image_channels": 1, "dimension": 256}
+SMALL = {"backbone": "resnet10t", "stem": "3x3", "stem_stride": 2, "image_channels": 1, "dimension": 256}
 CASES = (
     case(
         "resnet10t, 28 px, batch 96",
-        _SMALL | {"arguments": {"stem_type": "", "channels": [64, 128, 256, 512]}},
+        SMALL | {"arguments": {"stem_type": "", "channels": [64, 128, 256, 512]}},
         28,
         96,
         868,
@@ -60,7 +60,7 @@ CASES = (
 TOY = (
     case(
         "toy",
-        _SMALL | {"arguments": {"stem_type": "", "channels": [8, 8, 16, 16]}, "dimension": 16},
+        SMALL | {"arguments": {"stem_type": "", "channels": [8, 8, 16, 16]}, "dimension": 16},
         28,
         8,
         10,

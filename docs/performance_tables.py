@@ -11,7 +11,7 @@ __all__ = ["PERFORMANCE"]
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 # Ends of the names of the comparisons of methods, whose goals stand beside their tables.
-METHODS = ("_methods", "_long", "_short")
+METHODS = ("_methods", "_long", "_short", "_one_training")
 
 
 def result(name: str) -> Any:

@@ -124,6 +124,21 @@ def alignments(name: str) -> str:
     return table([*header, "mixed gallery − its row's mean, by query width"], rows)
 
 
+def one_training() -> str:
+    """The runs of one training against two, the best on validation identities first: means over the seeds."""
+    runs = result("omniglot28_one_training")["data"]["runs"]
+    rows = []
+    for label, run in sorted(runs.items(), key=lambda item: -item[1]["validation"]):
+        share = run["training_macs"] / runs["one-sfsc"]["training_macs"]
+        mixed = run["mixed"] if len(run["widths"]) > 1 else None
+        means = [f"{run['validation']:.1f}", *(spread(values) for values in (run["raw"], run["mean"], mixed))]
+        ends = {width: run["matrix"][place][place] for place, width in enumerate(run["widths"])}
+        tests = [f"{ends[width]:.1f}" if width in ends else "–" for width in ("0.25", "1.0")]
+        rows.append([f"`{label}`", f"{run['rate']:g}", str(run["steps"]), f"{share:.2f}", *means, *tests])
+    header = ["run", "rate", "steps", "arithmetic", "validation", "as trained", "aligned", "mixed gallery"]
+    return table([*header, "self-test 0.25", "1.0"], rows)
+
+
 def photo_trials() -> str:
     """The trials for the recipe photos: means over the draws."""
     found = {figure["name"]: figure["value"] for figure in result("photos_validation")["figures"]}
@@ -184,6 +199,8 @@ TABLES = {
     "generations-omniglot28": lambda: generations("omniglot28", "omniglot28-next"),
     "long-omniglot28": lambda: comparison("omniglot28_long"),
     "long-omniglot28-asked": lambda: asked("omniglot28_long"),
+    "one-training": one_training,
+    "one-training-asked": lambda: asked("omniglot28_one_training"),
     "short-omniglot28": lambda: comparison("omniglot28_short"),
     "packaged-omniglot28": lambda: comparison("omniglot28_packaged"),
     "aligned-omniglot28": lambda: alignments("omniglot28_packaged"),

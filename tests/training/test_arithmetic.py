@@ -84,11 +84,15 @@ def test_the_sweep_of_one_training_against_two_has_equal_arithmetic():
         spent[name] = before + sum(training_arithmetic(plan.recipe, 10_000))
     wanted = spent["one-sfsc-seed0"]
     twice = spent["two-frozen-soft-2000-seed0"]
-    apart = {"two-full-seed0", "two-full-2000-seed0", "two-frozen-soft-2000-seed0", "one-soft-half-of-two-seed0"}
+    halves = {name for name in spent if "-half-of-two" in name}
+    alone = {name for name in spent if name.startswith(("alone-0", "two-full"))}
+    twos = {"two-frozen-soft-2000-seed0", "two-frozen-soft-rate-4e-3-seed0"}
+    apart = twos | halves | alone
     assert {name: found / wanted for name, found in spent.items() if name not in apart} == pytest.approx(
         dict.fromkeys(spent.keys() - apart, 1.0), abs=1e-3
     )
-    assert spent["one-soft-half-of-two-seed0"] == pytest.approx(twice / 2, rel=1e-3)
+    assert {name: spent[name] for name in halves} == pytest.approx(dict.fromkeys(halves, twice / 2), rel=1e-3)
+    assert {spent[name] for name in twos} == {twice}
 
 
 def test_the_long_recipe_for_photographs_is_that_for_photographs_with_more_steps():

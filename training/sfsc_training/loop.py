@@ -182,17 +182,16 @@ def _width_gradients(
         number: of the micro-batch, among those of all processes.
         add: add to the gradients of the micro-batches before, instead of replacing those of the last step.
     """
-    device = setup.gradients.values.device
-    images, classes = (values.to(device, non_blocking=True) for values in batch)
-    drawn = draw(setup, len(classes), step, chosen, number)
+    drawn = draw(setup, len(batch[1]), step, chosen, number)
+    inputs = tuple(
+        values.to(setup.gradients.values.device, non_blocking=True)
+        for values in (batch if drawn is None else (*batch, drawn))
+    )
 
-    def passes(images: Tensor, classes: Tensor) -> dict[int, WidthLoss]:
+    def passes(images: Tensor, classes: Tensor, drawn: Tensor | None = None) -> dict[int, WidthLoss]:
         return width_passes(setup, images, classes, step, chosen, drawn, add=add)
 
-    if setup.graphs is None:
-        losses = passes(images, classes)
-    else:
-        losses = setup.graphs.run(passes, (images, classes), tuple(chosen))
+    losses = passes(*inputs) if setup.graphs is None else setup.graphs.run(passes, inputs, tuple(chosen))
     _check(setup.recipe, losses, step)
     return losses
 

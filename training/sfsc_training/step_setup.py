@@ -94,7 +94,7 @@ def prepare_steps(
     forward = torch.compile(functional_call) if compiled else functional_call
     regions = _regions(recipe, family, trained, shared, gradients.values)
     graphs = None
-    if _can_replay(recipe, teacher, world) and gradients.values.is_cuda and not compiled:
+    if _can_replay(recipe, world) and gradients.values.is_cuda and not compiled:
         graphs = StepGraphs[dict[int, WidthLoss]]([p for index in trained for p in widths[index].private])
     return StepSetup(
         recipe,
@@ -112,11 +112,9 @@ def prepare_steps(
     )
 
 
-def _can_replay(recipe: Recipe, teacher: Teacher | None, world: World) -> bool:
-    """Whether a step does the same as the last one with other images: no teacher, ramp, draw or second part."""
-    alone = teacher is None and world.size == 1 and recipe.optimiser.micro_batches == 1
-    moving = recipe.loss.evidential.anneal_steps or recipe.loss.contrastive or recipe.loss.reference == "average"
-    return alone and not moving
+def _can_replay(recipe: Recipe, world: World) -> bool:
+    """Whether a step does the same as the last one with other inputs: no ramp, and no second part or process."""
+    return world.size == 1 and recipe.optimiser.micro_batches == 1 and not recipe.loss.evidential.anneal_steps
 
 
 def _leading(family: Family, index: int) -> dict[str, Tensor]:
