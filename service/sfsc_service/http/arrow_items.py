@@ -5,17 +5,17 @@
     metadata   utf8, a JSON object each; may be null, or missing
 
 Invariants:
-- Nothing takes more memory than the body has bytes: compressed batches and dictionaries are refused before they
-  are read, and a batch is validated before its numbers are used.
+- Nothing takes much more memory than the body has bytes: what a message refers to is bounded before pyarrow reads
+  it (arrow_messages.py), and a batch is validated before its numbers are used.
 """
 
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sfsc_service.errors import Problem
+from sfsc_service.http.arrow_messages import messages_of
 from sfsc_service.store.protocol import Float32
 
 if TYPE_CHECKING:
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["ARROW", "ArrowItems", "read_arrow"]
 
 ARROW = "application/vnd.apache.arrow.stream"
-
-_HEADER, _COMPRESSION = 2, 3
-"""Numbers of fields in Arrow's tables Message and RecordBatch (Message.fbs)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,23 +49,20 @@ def read_arrow(body: bytes | bytearray, dimension: int, max_items: int) -> Arrow
         raise Problem("unsupported_media_type", detail, "Content-Type") from None
     try:
         return _read(pyarrow, body, dimension, max_items)
-    except (pyarrow.ArrowException, EOFError, OSError, ValueError, struct.error) as error:
+    except (pyarrow.ArrowException, EOFError, OSError, ValueError) as error:
         raise Problem("invalid_request", f"body: must be an Arrow stream: {str(error)[:200]}", "body") from error
 
 
 def _read(arrow: Any, body: bytes | bytearray, dimension: int, max_items: int) -> ArrowItems:
-    messages = arrow.ipc.MessageReader.open_stream(arrow.py_buffer(body))
-    first = next(iter(messages), None)
-    if first is None:
-        raise Problem("invalid_request", "body: must be an Arrow stream, found nothing", "body")
-    if first.type != "schema":  # read_schema takes any message for one, and reads memory that is not its own
-        raise Problem("invalid_request", f"body: must begin with a schema, found a {first.type}", "body")
-    schema = arrow.ipc.read_schema(first)
+    messages = messages_of(body)
+    schema = arrow.ipc.read_schema(_message(arrow, next(messages)))
     _check_schema(arrow, schema, dimension)
     parts, found = list[ArrowItems](), 0
-    for message in messages:
-        _check_message(message)
-        batch = arrow.ipc.read_record_batch(message, schema)
+    for number, data in enumerate(messages, start=1):
+        if number > max_items:
+            detail = f"batches: at most {max_items} in a request, found more; nothing was stored"
+            raise Problem("limit_exceeded", detail, "batches")
+        batch = arrow.ipc.read_record_batch(_message(arrow, data), schema)
         found += batch.num_rows
         if found > max_items:
             detail = f"items: at most {max_items} in a request, found more; nothing was stored"
@@ -81,6 +75,10 @@ def _read(arrow: Any, body: bytes | bytearray, dimension: int, max_items: int) -
         np.concatenate(vectors),
         [one for part in parts for one in part.metadata],
     )
+
+
+def _message(arrow: Any, data: memoryview) -> "pyarrow.Message":
+    return arrow.ipc.read_message(arrow.py_buffer(data))
 
 
 def _check_schema(arrow: Any, schema: "pyarrow.Schema", dimension: int) -> None:
@@ -99,30 +97,6 @@ def _check_schema(arrow: Any, schema: "pyarrow.Schema", dimension: int) -> None:
     if kind.list_size != dimension:
         detail = f"vector: must have {dimension} numbers, found {kind.list_size}"
         raise Problem("dimension_mismatch", detail, "vector")
-
-
-def _check_message(message: "pyarrow.Message") -> None:
-    """Refuse what would take more memory than its bytes, or refers to something else."""
-    if message.type != "record batch":
-        raise Problem("invalid_request", f"body: must hold record batches, found a {message.type}", "body")
-    data = memoryview(message.metadata)
-    root = _follow(data, 0)
-    header = _follow(data, root + _field(data, root, _HEADER))
-    if _field(data, header, _COMPRESSION):
-        raise Problem("invalid_request", "body: must not be compressed, found a compressed record batch", "body")
-
-
-def _follow(data: memoryview, at: int) -> int:
-    """The place that an offset of a flatbuffer leads to."""
-    return at + int(struct.unpack_from("<I", data, at)[0])
-
-
-def _field(data: memoryview, table: int, number: int) -> int:
-    """Where a field is within its table of a flatbuffer; 0 where it is not set."""
-    vtable = table - struct.unpack_from("<i", data, table)[0]
-    (size,) = struct.unpack_from("<H", data, vtable)
-    at = 4 + 2 * number
-    return int(struct.unpack_from("<H", data, vtable + at)[0]) if at < size else 0
 
 
 def _items_of(batch: "pyarrow.RecordBatch", dimension: int) -> ArrowItems:

@@ -1,5 +1,6 @@
 """POST /items with an Arrow stream: many vectors in one matrix, each with its own outcome."""
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -190,6 +191,65 @@ def test_a_stream_must_begin_with_its_schema() -> None:
         read_arrow(whole[schema.size :], DIMENSION, 10)
     with pytest.raises(Problem, match="must hold record batches, found a schema"):
         read_arrow(schema.to_pybytes() + whole, DIMENSION, 10)
+
+
+def batches(schema: pa.Schema, count: int, keys: int = 0) -> bytes:
+    """A stream of batches without rows, each with custom metadata."""
+    empty, sink = pa.RecordBatch.from_pylist([], schema), pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        for _ in range(count):
+            writer.write_batch(empty, custom_metadata={f"k{n}": "" for n in range(keys)})
+    return sink.getvalue().to_pybytes()
+
+
+def schema_of(keys: int = 0, **more: pa.DataType) -> pa.Schema:
+    columns = {"id": pa.string(), "vector": pa.list_(pa.float32(), DIMENSION)} | more
+    return pa.schema(columns, {f"k{n}": "" for n in range(keys)})
+
+
+COLUMN_OF_MANY_KEYS = pa.schema([pa.field("id", pa.string(), metadata={f"k{n}": "" for n in range(65)})])
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "detail"),
+    [
+        (batches(schema_of(), 10), None, ""),
+        (batches(schema_of(64), 1, 64), None, ""),
+        (batches(schema_of(), 11), "limit_exceeded", "batches: at most 10 in a request, found more"),
+        (batches(schema_of(65), 0), "limit_exceeded", "at most 64 keys in custom metadata .*, found 65"),
+        (batches(schema_of(), 1, 65), "limit_exceeded", "at most 64 keys in custom metadata .*, found 65"),
+        (batches(COLUMN_OF_MANY_KEYS, 0), "limit_exceeded", "at most 64 keys in custom metadata .*, found 65"),
+        (batches(schema_of(a=pa.string(), b=pa.string()), 0), "invalid_parameter", "metadata, found 4 columns"),
+        (batches(schema_of(**{"x" * 9000: pa.string()}), 0), "limit_exceeded", "metadata: at most 8192 bytes"),
+        (
+            batches(schema_of(metadata=pa.list_(pa.list_(pa.string()))), 0),
+            "invalid_parameter",
+            "columns: must be utf8, .* found a type of 1 nested types",
+        ),
+        (
+            batches(schema_of(metadata=pa.struct({"a": pa.string(), "b": pa.string()})), 0),
+            "invalid_parameter",
+            "columns: must be utf8, .* found a type of 2 nested types",
+        ),
+    ],
+)
+def test_what_arrow_would_copy_is_bounded_before_it_is_read(body: bytes, code: str | None, detail: str) -> None:
+    """Each entry may refer to the same bytes, which Arrow's library copies for each."""
+    if code is None:
+        assert not read_arrow(body, DIMENSION, 10).ids
+        return
+    with pytest.raises(Problem, match=detail) as refused:
+        read_arrow(body, DIMENSION, 10)
+    assert refused.value.code == code
+
+
+@given(st.data())
+@settings(max_examples=30, deadline=None)
+def test_a_stream_that_ends_early_is_refused_or_ends_between_its_messages(data: st.DataObject) -> None:
+    whole = arrow_body(["a", "b"], drawn(2), None)
+    length = data.draw(st.integers(0, len(whole) - 9))
+    with contextlib.suppress(Problem):
+        assert not read_arrow(whole[:length], DIMENSION, 10).ids
 
 
 @pytest.mark.parametrize("damage", [[(20, 2)], [(29, 3), (599, 2)], [(20, 0), (230, 4)], [(20, 128), (175, 0)]])
