@@ -102,7 +102,8 @@ class HttpProtocol(HttpToolsProtocol):
         if self._lingering is not None or self.cycle is None or self.cycle.more_body or self._is_idle:
             return False
         self._at_eof = True
-        self.cycle.keep_alive = False  # of the last request: its response is the last one
+        if self._last is None:
+            self.cycle.keep_alive = False  # of the last request: its response is the last one
         self._probe_later()
         return True
 

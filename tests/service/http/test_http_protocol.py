@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -118,12 +119,18 @@ def test_a_head_that_begins_in_the_same_segment_as_a_whole_request_is_bounded(we
     assert refused(weak, "long_head") == 1.0
 
 
-def test_a_head_too_long_behind_a_running_call_is_refused_after_its_response(weak: Live, held: Held) -> None:
+@pytest.mark.parametrize("half_closed", [False, True])
+def test_a_head_too_long_behind_a_running_call_is_refused_after_its_response(
+    weak: Live, held: Held, half_closed: bool
+) -> None:
     with connect(weak) as connection:
         connection.sendall(EMBED)
         assert held.entered.wait(30)
         connection.sendall(request_head("GET", "/livez", x="y" * 70_000) + LIVEZ)
         until(lambda: refused(weak, "long_head") == 1.0)
+        if half_closed:
+            connection.shutdown(socket.SHUT_WR)
+            time.sleep(0.05)  # nothing else tells that the service knows
         held.release()
         assert [status for status in statuses(hear(connection)) if status != b"100"] == [b"200", b"431"]
 
