@@ -13,12 +13,13 @@ from sfsc_bundle.described import describe_value
 __all__ = ["BrokenRule", "broken_rule", "first_broken_rule"]
 
 _FEW_ERRORS = 100
+_CHARACTERS = 60
 _SHOULD = re.compile(r"^\w+ should ")
 
 
 @dataclass(frozen=True, slots=True)
 class BrokenRule:
-    """`place`: keys and positions from the document's root, empty for the document itself."""
+    """`place`: keys and positions from the document's root, each cut to 60 characters; empty for the document."""
 
     place: tuple[str, ...]
     rule: str
@@ -43,7 +44,7 @@ def first_broken_rule(error: ValidationError) -> BrokenRule:
 
 def broken_rule(details: Mapping[str, Any], ignored: Sequence[str] = ()) -> BrokenRule:
     """One entry of `ValidationError.errors()`, without the first part of its place if that is in `ignored`."""
-    place = tuple(str(part) for part in details["loc"] if not _is_branch(part))
+    place = tuple(_shown(str(part)) for part in details["loc"] if not _is_branch(part))
     if place and place[0] in ignored:
         place = place[1:]
     match details["type"]:
@@ -56,6 +57,11 @@ def broken_rule(details: Mapping[str, Any], ignored: Sequence[str] = ()) -> Brok
             if "input" in details and "found" not in rule:
                 rule += f", found {describe_value(details['input'])}"
             return BrokenRule(place, rule)
+
+
+def _shown(key: str) -> str:
+    """A key, cut: whoever sends an unknown one chooses its length."""
+    return key[:_CHARACTERS] + ("…" if len(key) > _CHARACTERS else "")
 
 
 def _is_branch(part: object) -> bool:

@@ -146,6 +146,10 @@ STATUS: dict[Code, tuple[int, str]] = {
 }
 
 
+_DETAIL_CHARACTERS = 1000
+_PARAMETER_CHARACTERS = 60
+
+
 class StartError(Exception):
     """The service cannot start with these settings; the message is a sentence that says why."""
 
@@ -155,8 +159,8 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's own word
 
     Args:
         code: stable; `STATUS` gives its status and title.
-        detail: names the parameter, the rule and what was found.
-        parameter: the name of the parameter that breaks the rule, if one does.
+        detail: names the parameter, the rule and what was found; cut to 1,000 characters.
+        parameter: the name of the parameter that breaks the rule, if one does; cut to 60 characters.
         retry_after_s: seconds after which the same request may succeed.
     """
 
@@ -167,10 +171,10 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's own word
         parameter: str | None = None,
         retry_after_s: float | None = None,
     ) -> None:
-        super().__init__(detail)
+        self.detail = _cut(detail, _DETAIL_CHARACTERS)
+        super().__init__(self.detail)
         self.code: Code = code
-        self.detail = detail
-        self.parameter = parameter
+        self.parameter = None if parameter is None else _cut(parameter, _PARAMETER_CHARACTERS)
         self.retry_after_s = retry_after_s
 
     @property
@@ -190,3 +194,8 @@ class ServiceError(Exception):
         self.code = code
         self.detail = detail
         self.status = status
+
+
+def _cut(text: str, characters: int) -> str:
+    """A call may have ten thousand problems, each of which quotes what was sent."""
+    return text if len(text) <= characters else text[:characters] + "…"

@@ -96,3 +96,7 @@ def test_containers_are_entered_to_a_small_depth() -> None:
         deep = [deep]
     assert describe_value(deep) == "[[[[…]]]]"
     assert len(describe_value(json.loads('{"a": "' + "b" * 100_000 + '"}'))) < 100
+
+
+def test_a_key_that_someone_chose_is_shown_short() -> None:
+    assert str(broken({"parts": [{"z" * 1_000_000: 1}]})) == f"parts.0.{'z' * 60}…: is not a known key"

@@ -6,6 +6,7 @@ from pydantic import model_validator
 from pydantic_settings import CliToggleFlag
 
 from sfsc_service.cli.remote import ServiceCommand
+from sfsc_service.cli.shown import escaped
 from sfsc_service.settings import setting
 
 __all__ = ["Align"]
@@ -47,7 +48,7 @@ class Align(ServiceCommand):
             self.print_json(document)
         else:
             for line in _lines(dict(document)):
-                print(line)
+                print(escaped(line))
 
 
 def _lines(document: dict[str, Any]) -> list[str]:

@@ -1,6 +1,7 @@
 """`sfsc count`: how many items the gallery of a running service holds."""
 
 from sfsc_service.cli.remote import GalleryCommand, JsonObject, parsed
+from sfsc_service.cli.shown import escaped
 from sfsc_service.settings import setting
 
 __all__ = ["Count"]
@@ -28,9 +29,9 @@ class Count(GalleryCommand):
         if self.as_json:
             self.print_json(gallery)
             return
-        print(gallery["items"])
+        print(escaped(str(gallery["items"])))
         for width, items in gallery["widths"].items():
-            print(f"  width {width}: {items}")
+            print(escaped(f"  width {width}: {items}"))
 
     def _print_matching(self, items: int) -> None:
         if self.as_json:

@@ -19,6 +19,7 @@ from sfsc_service.cli.image_files import ImageFiles, find_images
 from sfsc_service.cli.load import Access, demo_images, load
 from sfsc_service.cli.samples import SAMPLES, write_samples
 from sfsc_service.cli.serve import check_data_folder, start
+from sfsc_service.cli.shown import escaped
 from sfsc_service.errors import ServiceError, StartError
 from sfsc_service.http.keys import make_key
 from sfsc_service.http.server import address, serve
@@ -115,7 +116,7 @@ def _load(url: str, found: ImageFiles, access: Access) -> None:
     try:
         load(url, found, Console(), **access)
     except (SfscError, StartError, ServiceError) as error:
-        print(f"sfsc: the gallery could not be loaded: {error}", file=sys.stderr, flush=True)
+        print(escaped(f"sfsc: the gallery could not be loaded: {error}"), file=sys.stderr, flush=True)
     print(f"open {url}", flush=True)
 
 

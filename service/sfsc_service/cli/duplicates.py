@@ -1,6 +1,7 @@
 """`sfsc duplicates`: pairs of items of a running service that are near to each other."""
 
 from sfsc_service.cli.remote import GalleryCommand, JsonObject, parsed
+from sfsc_service.cli.shown import escaped
 from sfsc_service.settings import setting
 
 __all__ = ["Duplicates"]
@@ -27,4 +28,4 @@ class Duplicates(GalleryCommand):
                 return
             for pair in pairs:
                 first, second = pair["items"]
-                print(f"{pair['score']:.3f}\t{first['id']}\t{second['id']}", flush=True)
+                print(f"{pair['score']:.3f}\t{escaped(first['id'])}\t{escaped(second['id'])}", flush=True)

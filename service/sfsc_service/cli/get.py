@@ -7,6 +7,7 @@ from pydantic_settings import CliPositionalArg
 from rich.console import Console
 
 from sfsc_service.cli.remote import GalleryCommand
+from sfsc_service.cli.shown import escaped
 from sfsc_service.errors import StartError
 from sfsc_service.settings import setting
 
@@ -39,4 +40,4 @@ class Get(GalleryCommand):
         console = Console()
         for name, value in item.items():
             shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            console.print(f"{name:<12} {shown}", markup=False, highlight=False, soft_wrap=True)
+            console.print(escaped(f"{name:<12} {shown}"), markup=False, highlight=False, soft_wrap=True)

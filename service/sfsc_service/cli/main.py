@@ -17,6 +17,7 @@ from pydantic_settings import CliSettingsSource, SettingsError
 
 from sfsc_bundle.broken_rule import BrokenRule, first_broken_rule
 from sfsc_bundle.errors import SfscError
+from sfsc_service.cli.shown import escaped, without_password
 from sfsc_service.errors import ServiceError, StartError
 from sfsc_service.store.errors import StoreError
 
@@ -148,5 +149,5 @@ def _description(kind: type) -> str:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"sfsc: {message}", file=sys.stderr)
+    print(f"sfsc: {escaped(without_password(message))}", file=sys.stderr)
     raise SystemExit(code)

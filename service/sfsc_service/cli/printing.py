@@ -1,11 +1,12 @@
 """What the commands that print results have in common: settings from the environment, JSON in place of text."""
 
 import json
-import sys
 from typing import Any
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliToggleFlag, SettingsConfigDict
+
+from sfsc_service.cli.shown import escaped
 
 __all__ = ["PrintingCommand"]
 
@@ -28,5 +29,5 @@ class PrintingCommand(BaseSettings):
 
     def print_json(self, document: Any) -> None:
         """Print a result as JSON."""
-        json.dump(document, sys.stdout, ensure_ascii=False, indent=2)
-        sys.stdout.write("\n")
+        for line in json.dumps(document, ensure_ascii=False, indent=2).split("\n"):
+            print(escaped(line))

@@ -5,9 +5,11 @@ from typing import Any, Self
 from pydantic import model_validator
 from pydantic_settings import CliToggleFlag
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from sfsc_service.cli.remote import ServiceCommand
+from sfsc_service.cli.shown import escaped
 from sfsc_service.settings import setting
 
 __all__ = ["Quality"]
@@ -53,8 +55,9 @@ class Quality(ServiceCommand):
 
 def _print(document: dict[str, Any]) -> None:
     quality, mixed = document["quality"], document["quality"]["mixed"]
-    table = Table("query", *(f"gallery {width}" for width in quality["widths"]), "mixed", "rank-1, mixed")
-    for at, width in enumerate(quality["widths"]):
+    widths = [escape(escaped(width)) for width in quality["widths"]]
+    table = Table("query", *(f"gallery {width}" for width in widths), "mixed", "rank-1, mixed")
+    for at, width in enumerate(widths):
         points = [f"{one:.2f}" for one in (*quality["mean_ap"][at], mixed["mean_ap"][at], mixed["rank1"][at])]
         table.add_row(width, *points)
     console = Console()
@@ -62,10 +65,10 @@ def _print(document: dict[str, Any]) -> None:
     measured = document["measured"]
     when = "by the bundle" if measured is None else f"measured {measured['measured']}, {measured['items']} items"
     size = f"{quality['queries']} queries, {quality['gallery']} images"
-    console.print(f"{when}: {quality['dataset']}, {quality['protocol']}; {size}", markup=False)
+    console.print(escaped(f"{when}: {quality['dataset']}, {quality['protocol']}; {size}"), markup=False)
     if document["state"] != "resting":
         progress = f": {document['embedded']} of {document['drawn']} images" if document["drawn"] else ""
         then = "it is made when there are no requests; `sfsc quality` shows it then"
-        console.print(f"a measurement is {document['state']}{progress}: {then}", markup=False)
+        console.print(escaped(f"a measurement is {document['state']}{progress}: {then}"), markup=False)
     if document["failure"] is not None:
-        console.print(f"the last measurement failed: {document['failure']}", markup=False)
+        console.print(escaped(f"the last measurement failed: {document['failure']}"), markup=False)

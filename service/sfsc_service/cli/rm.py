@@ -6,6 +6,7 @@ from pydantic import model_validator
 from pydantic_settings import CliPositionalArg
 
 from sfsc_service.cli.remote import GalleryCommand, JsonObject, parsed
+from sfsc_service.cli.shown import escaped
 from sfsc_service.client import Client
 from sfsc_service.settings import setting
 
@@ -45,7 +46,7 @@ class Remove(GalleryCommand):
         if self.as_json:
             self.print_json({"removed": removed})
         else:
-            print(f"removed {removed}" if isinstance(removed, str) else f"removed {removed} items")
+            print(escaped(f"removed {removed}" if isinstance(removed, str) else f"removed {removed} items"))
 
 
 def _remove_all(client: Client, ids: list[str]) -> int:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from sfsc_bundle.progress import Bar, bar
 from sfsc_service.cli.image_files import LeftOut
+from sfsc_service.cli.shown import escaped
 from sfsc_service.client import Client
 from sfsc_service.client.answers import BulkItemAnswer, ItemAnswer
 from sfsc_service.errors import ServiceError
@@ -60,7 +61,8 @@ class UploadReport:
         )
         console.print(f"{counts}, left out {len(self.left_out)}", highlight=False)
         for one in self.left_out[:SHOWN_REASONS]:
-            console.print(f"left out {one.name}: {one.reason}", markup=False, highlight=False, soft_wrap=True)
+            line = escaped(f"left out {one.name}: {one.reason}")
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
         if (more := len(self.left_out) - SHOWN_REASONS) > 0:
             console.print(f"left out {more} more; `sfsc add … --json` names them all", highlight=False)
 

@@ -6,10 +6,12 @@ from typing import Any
 
 from pydantic_settings import CliPositionalArg
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from sfsc_bundle.folder import open_bundle
 from sfsc_service.cli.remote import ServiceCommand
+from sfsc_service.cli.shown import escaped
 from sfsc_service.settings import setting
 
 __all__ = ["Widths"]
@@ -34,15 +36,21 @@ class Widths(ServiceCommand):
             return
         quality = document["quality"]
         table = Table(
-            "width", "parameters", "GFLOP", "mAP to itself", "to full", "to mixed", title=document["model"]
+            "width",
+            "parameters",
+            "GFLOP",
+            "mAP to itself",
+            "to full",
+            "to mixed",
+            title=escape(escaped(document["model"])),
         )
         for at, submodel in enumerate(document["widths"]):
             table.add_row(*_row(at, submodel, quality))
         console = Console()
         console.print(table)
-        console.print(f"{quality['dataset']}, {quality['protocol']}", markup=False)
+        console.print(escaped(f"{quality['dataset']}, {quality['protocol']}"), markup=False)
         if "heal" in document:
-            console.print(_healing(document["heal"]), markup=False)
+            console.print(escaped(_healing(document["heal"])), markup=False)
 
     def _of_service(self) -> dict[str, Any]:
         with self.client() as client:
@@ -68,7 +76,7 @@ def _of_bundle(folder: Path) -> dict[str, Any]:
 def _row(at: int, submodel: dict[str, Any], quality: dict[str, Any]) -> Sequence[str]:
     mixed = quality["mixed"]
     return (
-        submodel["width"],
+        escape(escaped(submodel["width"])),
         f"{submodel['parameters']:,}",
         f"{2e-9 * submodel['macs']:.4f}",
         f"{quality['mean_ap'][at][at]:.2f}",

@@ -21,7 +21,7 @@ def answer_of(call: Call[T], outcome: CallOutcome, url: httpx.URL) -> T:
     """The answer to a call of the service at `url`. Raises ServiceError where there is none."""
     if isinstance(outcome, httpx.TransportError):
         reason = str(outcome) or type(outcome).__name__
-        raise ServiceError("unreachable", f"no answer from {url}: {reason}", 0) from outcome
+        raise ServiceError("unreachable", f"no answer from {_shown(url)}: {reason}", 0) from outcome
     try:
         if not outcome.is_success:
             problem = outcome.json()
@@ -33,4 +33,9 @@ def answer_of(call: Call[T], outcome: CallOutcome, url: httpx.URL) -> T:
 
 def _of_another_program(response: httpx.Response, url: httpx.URL) -> ServiceError:
     status, text = response.status_code, response.text[:SHOWN_CHARACTERS]
-    return ServiceError("unknown", f"another program answers at {url}: status {status}, {text!r}", status)
+    return ServiceError("unknown", f"another program answers at {_shown(url)}: status {status}, {text!r}", status)
+
+
+def _shown(url: httpx.URL) -> httpx.URL:
+    """The address without a user and a password."""
+    return url.copy_with(userinfo=b"")

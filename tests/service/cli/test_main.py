@@ -51,3 +51,33 @@ def test_a_wrong_value_is_named_by_the_option_or_the_variable_that_it_was_given_
     error = capsys.readouterr().err
     assert error.startswith(f"sfsc: {said}")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["serve", "x", "--stor=milvus://bob:hunter2@h:1/x"],
+            "unrecognized arguments: --stor=milvus://…@h:1/x; see",
+        ),
+        (["check", "x", "milvus://bob:a b/hunter2@@h:1"], "unrecognized arguments: milvus://…@h:1; see"),
+        (["serve", "--otlp-url", "ftp://bob:hunter2@h"], "127.0.0.1:4318, found 'ftp://…@h'"),
+        (["serve", "--otlp-url", f"ftp://bob:hunter2{'x' * 99}@h"], "127.0.0.1:4318, found 'ftp://…'…"),
+        (["ls", "--url", "http://bob:hunter2@127.0.0.1:9"], "no answer from http://127.0.0.1:9: "),
+        (
+            ["serve", "--store", "milvus://hunter2"],
+            "must be embedded or milvus://[USER:PASSWORD@]HOST:PORT/DATABASE",
+        ),
+        (["ls", "\x1b[2J\x9b\u202e\n"], r"unrecognized arguments: \u001b[2J\u009b\u202e\n; see sfsc ls --help"),
+    ],
+)
+def test_no_error_shows_a_password_or_moves_the_cursor_of_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["sfsc", *words])
+    with pytest.raises(SystemExit):
+        main()
+    error = capsys.readouterr().err
+    assert said in error
+    assert "hunter2" not in error
+    assert error.removesuffix("\n").isprintable()

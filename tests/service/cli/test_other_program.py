@@ -1,12 +1,17 @@
 """The commands that call a running service, where another program answers."""
 
+import json
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from sfsc_service.cli.main import main
+from sfsc_service.client.answers import CollectionAnswer, ItemAnswer, SearchAnswer
 from tests.service.command import run
 from tests.service.images import draw_image
 
@@ -38,3 +43,52 @@ def test_another_program_on_the_port_is_said_to_be_one(stranger: str, tmp_path: 
     done = run(*(tmp_path if word == "FOLDER" else word for word in words), SFSC_URL=stranger)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (f'sfsc: another program answers at {stranger}: status 200, \'{{"hello": "world"}}\'\n')
+
+
+@pytest.fixture
+def hostile() -> Iterator[str]:
+    """A service whose texts have what a terminal acts on."""
+    text = "\x1b]0;x\x07\x9b\u202e[bold]"
+    required = ItemAnswer.__required_keys__ | SearchAnswer.__required_keys__ | CollectionAnswer.__required_keys__
+    item = dict.fromkeys(required, text) | {"metadata": {text: text}, "score": 0.5, "widths": {text: 1}}
+    answer = item | {"items": [item], "next": None, "next_cursor": None, "collections": [item]}
+    answer |= {"hits": [item], "query": {"width": text}, "code": text, "detail": text}
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(404 if self.path.startswith("/items/none") else 200)
+            self.end_headers()
+            self.wfile.write(json.dumps(answer).encode())
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["ls"], ["get", "a"], ["get", "none"], ["search", "a"], ["collections"], ["count", "--collection", "c"]],
+)
+def test_nothing_of_a_hostile_service_reaches_the_terminal_as_it_is(
+    hostile: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    monkeypatch.setenv("SFSC_URL", hostile)
+    for more in ([], ["--json"]):
+        monkeypatch.setattr(sys, "argv", ["sfsc", *words, *more])
+        with suppress(SystemExit):
+            main()
+        output = capsys.readouterr()
+        assert "another program" not in output.err
+        shown = (output.out + output.err).replace("\n", "")
+        assert r"\u009b\u202e[bold]" in shown
+        assert shown.isprintable()

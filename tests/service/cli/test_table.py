@@ -54,3 +54,12 @@ def test_ids_fold_in_a_narrow_terminal_and_lose_nothing(
 
 def test_a_table_without_rows_has_its_heads(capsys: pytest.CaptureFixture[str]) -> None:
     assert "metadata" in "".join(printed([], capsys))
+
+
+def test_what_a_terminal_would_act_on_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "x\x1b[31m\x9b2J\x7f\u202egpj\u2066\u2028"
+    print_table(("id", "metadata"), [(hostile, f'{{"a": "{hostile}"}}')], title=f"[bold]{hostile}")
+    out = capsys.readouterr().out
+    assert out.count(r"x\u001b[31m\u009b2J\u007f\u202egpj\u2066\u2028") >= 2
+    assert r"[bold]x\u001b" in out
+    assert out.replace("\n", "").isprintable()

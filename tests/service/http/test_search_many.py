@@ -104,6 +104,27 @@ def test_a_call_is_bounded_in_searches_and_in_its_answer(live: Live, monkeypatch
     assert statuses == sorted(statuses)
 
 
+@pytest.mark.parametrize("path", ["/search", "/items"])
+def test_what_a_line_chose_is_quoted_short(live: Live, path: str) -> None:
+    name = b"z" * 100_000
+    bad = [
+        b'{"id":"item-1","%s":1}' % name,
+        b'{"id":"%s"}' % name,
+        b'{"id":"item-1","filter":{"%s":{"$zz":1}}}' % name,
+        b'{"id":"item-1","crop":{"%s":1}}' % name,
+        b'{"id":"item-1","width":"%s"}' % name,
+    ]
+    response = live.http.post(path, content=b"\n".join(bad), headers=NDJSON)
+    assert [one["status"] // 100 for one in response.json()["results"]] == [4] * len(bad)
+    assert len(response.content) < 3000
+
+
+def test_a_query_parameter_that_is_not_known_is_quoted_short(live: Live) -> None:
+    refused = live.http.post("/search", params={"z" * 10_000: "1", "id": "item-1"})
+    assert refused.status_code == 422
+    assert len(refused.content) < 1000
+
+
 def test_a_window_has_little_text(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     windows: list[WindowProgress] = []
 

@@ -29,11 +29,13 @@ class MilvusAddress:
 
 def read_address(text: str) -> MilvusAddress:
     """Raises ValueError: it is no address of a database in Milvus; the message has no password."""
-    parts = urlsplit(text)
     try:
+        if not text.isprintable():  # urlsplit would leave out a line break, also of a password
+            raise ValueError
+        parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        port = None
+        raise ValueError(f"must be {_FORM}") from None
     database = parts.path.removeprefix("/")
     if parts.scheme != "milvus" or not parts.hostname or not port or "/" in database or parts.query:
         raise ValueError(f"must be {_FORM}")

@@ -22,8 +22,19 @@ def test_what_an_address_says(text: str, uri: str, database: str, token: str) ->
 
 @pytest.mark.parametrize(
     "text",
-    ["", "milvus://", "milvus://db", "milvus://db:x/a", "http://db:1/a", "milvus://db:1/a/b", "milvus://db:1/a?b"],
+    [
+        "",
+        "milvus://",
+        "milvus://db",
+        "milvus://db:x/a",
+        "http://db:1/a",
+        "milvus://db:1/a/b",
+        "milvus://db:1/a?b",
+        "milvus://bob:hunter2℀@db:1/a",
+        "milvus://bob:hunter2[@db:1/a",
+        "milvus://bob:hunt\ner2@db:1/a",
+    ],
 )
 def test_what_is_no_address(text: str) -> None:
-    with pytest.raises(ValueError, match="must be milvus://"):
+    with pytest.raises(ValueError, match=r"must be milvus://\[USER:PASSWORD@\]HOST:PORT/DATABASE$"):
         read_address(text)

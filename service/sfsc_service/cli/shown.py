@@ -1,0 +1,31 @@
+"""What a terminal is given of texts that others wrote: no control characters, and no password of an address."""
+
+import json
+import re
+
+__all__ = ["escaped", "without_password"]
+
+_NEEDED = {"\u00a0", "\u3000", "\u200c", "\u200d"}
+"""Spaces of file names, and what joins or parts the letters of Persian and the parts of an emoji."""
+_USER = re.compile(r"(:?//|:/(?!/))(?!\[USER:PASSWORD@\])(?:(?!\w://).)*(?:@|(?=['\"]…))", re.DOTALL)
+"""From the // of an address to its last @; of a text that a message has cut, to the cut."""
+
+
+def escaped(text: str) -> str:
+    r"""The text with an escape of JSON for each character that is not printable; a terminal could act on those.
+
+    >>> escaped("\x1b[31m猫 \x9b \u202e")
+    '\\u001b[31m猫 \\u009b \\u202e'
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in _NEEDED else json.dumps(one)[1:-1] for one in text)
+
+
+def without_password(text: str) -> str:
+    """The text with … in place of the user and the password of an address.
+
+    >>> without_password("no answer from http://bob:secret@127.0.0.1:8000")
+    'no answer from http://…@127.0.0.1:8000'
+    """
+    return _USER.sub(lambda found: found[1] + ("…@" if found[0].endswith("@") else "…"), text)
