@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
+from functools import partial
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
@@ -17,6 +18,7 @@ from pydantic_settings import CliSettingsSource, SettingsError
 
 from sfsc_bundle.broken_rule import BrokenRule, first_broken_rule
 from sfsc_bundle.errors import SfscError
+from sfsc_service.cli.printing import PLACES, PrintingCommand
 from sfsc_service.cli.shown import escaped, without_password
 from sfsc_service.errors import ServiceError, StartError
 from sfsc_service.store.errors import StoreError
@@ -51,6 +53,7 @@ COMMANDS = {
 INTERRUPTED = 130
 """What a shell reports for a command that Ctrl-C has ended."""
 NO_SERVICE = "; start one with `sfsc demo`, or say where it runs with --url or SFSC_URL"
+VARIABLE = re.compile(r" \[env: SFSC_\w+\]")
 UNIT = re.compile(r" \[([a-zA-Z /]+)(?:, comma-separated)?\]")
 
 
@@ -93,7 +96,7 @@ def _run(words: list[str]) -> None:
     source: CliSettingsSource[Any] = CliSettingsSource(
         kind,
         root_parser=_Parser(f"sfsc {name}", _description(kind)),
-        add_argument_method=_add_argument,
+        add_argument_method=partial(_add_argument, kind),
         cli_parse_args=words[1:],
         cli_parse_none_str="unset",
         cli_hide_none_type=True,
@@ -123,8 +126,13 @@ def _class_of(name: str) -> Any:
     return getattr(importlib.import_module(f"sfsc_service.cli.{module}"), kind)
 
 
-def _add_argument(parser: Any, *names: str, **options: Any) -> Any:
-    """Add an option whose value is named by its unit (`--port PORT`), where pydantic names its Python type."""
+def _add_argument(kind: type, parser: Any, *names: str, **options: Any) -> Any:
+    """Add an option whose value is named by its unit (`--port PORT`), where pydantic names its Python type.
+
+    Its variable is shown where the command reads it.
+    """
+    if issubclass(kind, PrintingCommand) and names[-1].lstrip("-").replace("-", "_") not in PLACES:
+        options["help"] = VARIABLE.sub("", options.get("help") or "")
     unit = UNIT.search(options.get("help") or "")
     if unit and names[0].startswith("-") and "{" not in options.get("metavar", "{"):
         options["metavar"] = "|".join(part.split()[-1] for part in unit[1].upper().split(" OR "))

@@ -24,6 +24,7 @@ from sfsc_service.cli.duplicates import Duplicates
 from sfsc_service.cli.get import Get
 from sfsc_service.cli.ls import List
 from sfsc_service.cli.patch import Patch
+from sfsc_service.cli.printing import PLACES
 from sfsc_service.cli.profile import Profile
 from sfsc_service.cli.rm import Remove
 from sfsc_service.cli.search import Search
@@ -220,6 +221,25 @@ def test_a_setting_may_come_from_the_environment(tiny: Bundle, tmp_path: Path) -
     assert "floor_width" in one_sentence(done)
 
 
+@pytest.mark.parametrize(
+    ("words", "variables"),
+    [
+        (["rm"], {"SFSC_FILTER": '{"a": 1}', "SFSC_IDS": '["a"]'}),
+        (["collections", "--create", "a"], {"SFSC_DELETE": "b"}),
+        (["align", "--status"], {"SFSC_UNDO": "true"}),
+    ],
+    ids=lambda given: " ".join(given),
+)
+def test_the_environment_says_where_a_command_works_and_never_what_it_does(
+    words: list[str], variables: dict[str, str]
+) -> None:
+    done = run(*words, SFSC_URL="http://127.0.0.1:1", **variables)
+    if words == ["rm"]:
+        assert one_sentence(done) == "sfsc: exactly one of IDS and --filter must be given; found neither"
+    else:
+        assert "http://127.0.0.1:1" in one_sentence(done)
+
+
 @pytest.mark.parametrize("command", ["serve", "demo", "profile", *REMOTE])
 def test_every_setting_stands_in_the_help_with_unit_default_and_variable(command: str) -> None:
     kind = {"serve": Serve, "demo": Demo, "profile": Profile, **REMOTE}[command]
@@ -240,7 +260,7 @@ def test_every_setting_stands_in_the_help_with_unit_default_and_variable(command
             named = name.upper() if positional else f"{'-' if name == 'k' else '--'}{option.replace('_', '-')}"
             assert f"{named} " in shown
             assert field.description in shown
-            assert positional or f"[env: SFSC_{option.upper()}]" in shown
+            assert (f"[env: SFSC_{option.upper()}]" in shown) is (option in PLACES)
         elif name == "bundle" and command != "demo":
             assert f"BUNDLE {field.description} (default: {default})" in shown
             assert "SFSC_BUNDLE" in field.description
