@@ -301,6 +301,25 @@ def test_ctrl_c_says_where_the_checkpoint_is_and_which_command_resumes(
     assert done == ([0, 1] if written else [0, 0, 1])
 
 
+def test_a_checkpoint_is_written_after_a_while_however_few_the_steps(
+    say, small_recipe, photos, tmp_path, monkeypatch
+):
+    def slow_then_interrupted(setup, step):
+        if step == 1:
+            raise KeyboardInterrupt
+        return update(setup, step)
+
+    update = loop.update_weights
+    monkeypatch.setattr(loop, "update_weights", slow_then_interrupted)
+    for seconds, written in ((60.0, False), (0.0, True)):
+        monkeypatch.setattr(loop, "_CHECKPOINT_EVERY_S", seconds)
+        run = tmp_path / f"{seconds}"
+        code, _, error = say(*command(small_recipe, photos, "--out", run, *SHORT))
+        assert code == 130
+        assert ("before the first checkpoint" in error) is not written
+        assert not written or read_checkpoint(run).step == 1
+
+
 def test_the_recipe_for_photographs_holds_out_few_and_leaves_out_what_is_damaged():
     section = load_recipe("photos").data
     assert section.test_share <= 0.2

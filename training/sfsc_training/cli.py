@@ -136,7 +136,9 @@ def train(
     ] = None,
     threads: Threads = CORES,
     workers: Workers = 1,
-    checkpoint_every: Annotated[int, typer.Option(metavar="N", min=1, help="steps between checkpoints")] = 250,
+    checkpoint_every: Annotated[
+        int, typer.Option(metavar="N", min=1, help="steps between checkpoints; one is written each minute, too")
+    ] = 250,
     device: DeviceOption = "cpu",
     compiled: Annotated[
         bool, typer.Option("--compile", help="compile the network with torch.compile: slow start, faster steps")

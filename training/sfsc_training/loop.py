@@ -49,6 +49,8 @@ from sfsc_training.trained_widths import trained_at
 __all__ = ["RunOptions", "compute_gradients", "train", "update_weights"]
 
 _LOG_EVERY = 25  # steps
+_CHECKPOINT_EVERY_S = 60.0
+"""Seconds after which a checkpoint is due though its step is not: steps may take seconds each."""
 _EXPLODED = 1e6  # a loss above this has diverged
 
 
@@ -57,7 +59,7 @@ class RunOptions:
     """How a run is carried out. None of it changes the result on one machine.
 
     `threads`: cores to compute on; `workers`: processes that prepare batches; `checkpoint_every`: in steps;
-    `compiled`: compile the network with torch.compile.
+    one is written each minute, too; `compiled`: compile the network with torch.compile.
     """
 
     threads: int = 2
@@ -109,7 +111,7 @@ def train(
         history = History(folder if world.rank == 0 else None, recipe.width_names)
         bars = bar(console, recipe.name, steps, done=start)
         with history, explain_lost_workers(), bars as progress:
-            began = time.monotonic()
+            began = saved = time.monotonic()
             for step, micro_batches in enumerate(deliver(batches, options.workers), start):
                 summary = compute_gradients(setup, micro_batches, step)
                 rate = update_weights(setup, step)
@@ -125,11 +127,13 @@ def train(
                     last = last or world.from_first(stopping.is_over(state, done))
                 if step % _LOG_EVERY == 0 or last or score is not None:
                     history.write(step, rate, speed, summary, score)
-                if last or done % options.checkpoint_every == 0:
+                waited = world.from_first(time.monotonic() - saved >= _CHECKPOINT_EVERY_S)
+                if last or waited or done % options.checkpoint_every == 0:
                     history.flush()
                     world.average(state.buffers())
                     if world.rank == 0:
                         write_checkpoint(folder, state.checkpoint(done, recipe, dataset, teacher, finished=last))
+                    saved = time.monotonic()
                 if last:
                     break
         if state.best is not None:
