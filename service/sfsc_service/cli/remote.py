@@ -3,6 +3,7 @@
 import json
 from typing import Annotated, Any
 
+import httpx
 from pydantic import AfterValidator
 
 from sfsc_service.cli.printing import PrintingCommand
@@ -36,10 +37,20 @@ JsonObject = Annotated[str, AfterValidator(_checked)]
 """Text, because pydantic-settings would read `a=b` as an object, too."""
 
 
+def _readable(url: str) -> str:
+    try:
+        httpx.URL(url)
+    except httpx.InvalidURL:
+        raise ValueError(f"must be an address such as {_LOCAL}") from None
+    return url
+
+
 class ServiceCommand(PrintingCommand):
     """The options of every command that calls a running service."""
 
-    url: Annotated[str, http_url(_LOCAL)] = setting(_LOCAL, "URL", "the address of the running service")
+    url: Annotated[str, http_url(_LOCAL), AfterValidator(_readable)] = setting(
+        _LOCAL, "URL", "the address of the running service"
+    )
 
     def client(self) -> Client:
         """A client of the service; to be closed."""

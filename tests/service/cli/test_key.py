@@ -44,7 +44,7 @@ def test_a_key_may_read_and_no_more_unless_told_otherwise() -> None:
         ([], "NAME"),
         (["x", "--scopes", "root"], "scopes: must be some of read, write, admin, comma-separated, found 'root'"),
         (["x", "--scopes", ""], "scopes: "),
-        (["x", "--images-per-s", "0"], "images_per_s: "),
+        (["x", "--images-per-s", "0"], "--images-per-s: must be greater than 0"),
     ],
 )
 def test_a_mistake_is_one_sentence(words: list[str], message: str) -> None:

@@ -63,6 +63,10 @@ def test_a_wrong_value_is_named_by_the_option_or_the_variable_that_it_was_given_
         (["check", "x", "milvus://bob:a b/hunter2@@h:1"], "unrecognized arguments: milvus://…@h:1; see"),
         (["serve", "--otlp-url", "ftp://bob:hunter2@h"], "127.0.0.1:4318, found 'ftp://…@h'"),
         (["serve", "--otlp-url", f"ftp://bob:hunter2{'x' * 99}@h"], "127.0.0.1:4318, found 'ftp://…'…"),
+        (
+            ["ls", "--url", "http://bob:hunter2#@h"],
+            "--url: must be an address such as http://127.0.0.1:8000, found ",
+        ),
         (["ls", "--url", "http://bob:hunter2@127.0.0.1:9"], "no answer from http://127.0.0.1:9: "),
         (
             ["serve", "--store", "milvus://hunter2"],
