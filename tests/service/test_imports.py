@@ -30,6 +30,16 @@ def test_the_client_needs_none_of_the_service() -> None:
     }
 
 
+def test_where_only_the_client_is_installed_the_command_is_one_sentence() -> None:
+    code = (
+        "import sys; sys.modules['pydantic_settings'] = None; from sfsc_service.cli.__main__ import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    needed = "sfsc: needs pydantic_settings, which is not installed: pip install 'sfsc[service,cpu]'\n"
+    assert done.stderr == needed
+
+
 def test_importing_creates_nothing() -> None:
     """Two apps in one process share nothing; building them opens and reads nothing of the gallery's."""
     code = (

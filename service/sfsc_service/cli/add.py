@@ -47,7 +47,12 @@ class Add(GalleryCommand):
             self._check_width(client)
             own = {ORIGIN: origin_of(self.source)}
             there = {item["id"]: item for item in client.items(filter=own, limit=1000)}
-            upload(client, found.images, there, report, lambda: self.width)
+            try:
+                upload(client, found.images, there, report, lambda: self.width)
+            except KeyboardInterrupt:
+                told = "interrupted; what was sent stays, and the same command adds what is missing"
+                Console(stderr=True).print(f"sfsc: {told}", highlight=False, soft_wrap=True)
+                raise
             if self.remove:
                 report.removed = _remove(client, _vanished(found, there))
         if self.as_json:

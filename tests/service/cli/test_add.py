@@ -150,7 +150,7 @@ def test_a_width_that_the_service_lacks_is_an_error_before_anything_is_sent(
     assert items(service) == {}
 
 
-def test_ctrl_c_ends_a_run_without_a_traceback(service: Live, tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_run_and_says_how_it_goes_on(service: Live, tmp_path: Path) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
     for n in range(700):
@@ -164,7 +164,8 @@ def test_ctrl_c_ends_a_run_without_a_traceback(service: Live, tmp_path: Path) ->
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
-    assert (process.returncode, said) == (130, "")
+    told = "sfsc: interrupted; what was sent stays, and the same command adds what is missing\n"
+    assert (process.returncode, said) == (130, told)
 
 
 def test_a_file_larger_than_a_whole_request_may_be_stops_no_other(
