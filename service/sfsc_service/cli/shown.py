@@ -7,8 +7,8 @@ __all__ = ["escaped", "without_password"]
 
 _NEEDED = {"\u00a0", "\u3000", "\u200c", "\u200d"}
 """Spaces of file names, and what joins or parts the letters of Persian and the parts of an emoji."""
-_USER = re.compile(r"(:?//|:/(?!/))(?!\[USER:PASSWORD@\])(?:(?!\w://).)*(?:@|(?=['\"]…))", re.DOTALL)
-"""From the // of an address to its last @; of a text that a message has cut, to the cut."""
+_ADDRESS = re.compile(r"(?=\w://)")
+_BEFORE_USER = re.compile(r"(?::?//|:/(?!/))(?!\[USER:PASSWORD@\])")
 
 
 def escaped(text: str) -> str:
@@ -28,4 +28,16 @@ def without_password(text: str) -> str:
     >>> without_password("no answer from http://bob:secret@127.0.0.1:8000")
     'no answer from http://…@127.0.0.1:8000'
     """
-    return _USER.sub(lambda found: found[1] + ("…@" if found[0].endswith("@") else "…"), text)
+    return "".join(map(_without_user, _ADDRESS.split(text)))
+
+
+def _without_user(part: str) -> str:
+    """A part with one address at most, less what is between its // and the last @, or where a message has cut it.
+
+    A password may hold anything, so what lies between an address and a later @ is hidden, too.
+    """
+    before = _BEFORE_USER.search(part)
+    end = max(part.rfind(mark) for mark in ("@", "'…", '"…'))
+    if before is None or end < before.end():
+        return part
+    return f"{part[: before.end()]}…{part[end:]}"
