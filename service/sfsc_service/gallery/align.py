@@ -186,7 +186,7 @@ class Aligner:
 
     def _state(self) -> AlignState:
         networks = self._embedder.networks
-        if self._images is not None:
+        if self._images is not None and self._asked is not None:  # a sample without a wish is being given up
             return "paused" if self._idle.paused else "measuring"
         if networks.alignment is not None and self._converted is not networks:
             return "paused" if self._idle.paused else "converting"
