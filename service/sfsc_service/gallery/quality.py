@@ -93,8 +93,13 @@ class QualityMeter:
         self._asked = self._new(self._field if field is None else field)
 
     async def forget(self) -> None:
-        """Put the bundle's own figures in force again. Raises StoreFailedError, and Problem: shutting_down."""
-        self._asked = self._failure = None
+        """Put the bundle's own figures in force again, and give up what is measured.
+
+        Raises StoreFailedError, and Problem: shutting_down.
+        """
+        if self._running is not None:
+            self._running.images.stop()
+        self._asked = self._running = self._failure = None
         try:
             await self._idle.call_now(self._file.delete)
         except OSError as error:
@@ -108,8 +113,9 @@ class QualityMeter:
             try:
                 await self._look()
             except NotMeasurableError as error:
-                self._failure = str(error)
-                log.warning("the quality of the gallery was not measured: %s", error)
+                if self._running is not None:  # it was not given up
+                    self._failure = str(error)
+                    log.warning("the quality of the gallery was not measured: %s", error)
             except Exception as error:
                 self._failure = str(error) or type(error).__name__
                 self._metrics.idle_failures.labels("quality").inc()
@@ -134,14 +140,17 @@ class QualityMeter:
             self._asked = self._new(self._field)
         if self._asked is None:
             return
-        self._running, self._asked = self._asked, None
+        running = self._running = self._asked
+        self._asked = None
         self._tried_items, self._failure = items, None
-        quality = await self._running.run()
+        quality = await running.run()
+        if self._running is not running:  # it was given up
+            return
         measured = MeasuredQuality(
             graphs=manifest.graphs,
             measured=datetime.now(UTC).replace(microsecond=0),
             items=items,
-            field=self._running.images.field,
+            field=running.images.field,
             quality=quality,
         )
         await self._idle.call(self._file.write, measured)
