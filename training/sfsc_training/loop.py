@@ -37,6 +37,7 @@ from sfsc_training.errors import DivergenceError, TrainingError
 from sfsc_training.history import History, StepSummary
 from sfsc_training.length import batch_size, with_length
 from sfsc_training.losses.objective import WidthLoss
+from sfsc_training.malloc import keep_large_blocks
 from sfsc_training.networks.family import Family
 from sfsc_training.optimisers import learning_rate
 from sfsc_training.passes import draw, width_passes
@@ -94,6 +95,7 @@ def train(
     """
     check_device(options.device)
     torch.set_num_threads(options.threads)
+    keep_large_blocks()
     with join_world(options.device) as world:
         console = console if world.rank == 0 else Console(quiet=True)
         teacher = load_teacher(teacher_folder, recipe, dataset.train, console)

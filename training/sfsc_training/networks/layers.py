@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from sfsc_training.networks.depthwise import depthwise, is_slow_in_onednn
+
 __all__ = [
     "Crop",
     "Norm",
@@ -97,6 +99,8 @@ class SwitchableConv2d(_Kernel):
         # through functional_call, and would hold the graph of the last pass.
         crop = self.crops[self.switch.index]
         weight, bias = _cropped(self.weight, self.bias, crop)
+        if is_slow_in_onednn(x, weight, crop.groups, self.dilation) and not isinstance(self.padding, str):
+            return depthwise(x, weight, bias, self.stride, self.padding)
         return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, crop.groups)
 
     def sliced(self, index: int) -> nn.Module:
