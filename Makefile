@@ -98,6 +98,9 @@ pin-images: ## write the digests of the images that are built upon and run, wher
 # Both environments are installed at once, and without compiling modules of which few are imported.
 ifdef IMAGES
 MAKEFLAGS += --jobs=2
+ifeq ($(shell test -d '$(IMAGES)' && echo there),)
+$(error IMAGES must be a folder of images; there is no folder '$(IMAGES)')
+endif
 endif
 GENERAL := $(if $(wildcard models/general/manifest.json),,$(TRAIN)/.ready)
 

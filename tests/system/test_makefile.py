@@ -16,6 +16,8 @@ OF_THE_CALLER = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES")
 def checkout(tmp_path: Path) -> Path:
     for name in ("Makefile", "pyproject.toml"):
         shutil.copyfile(ROOT / name, tmp_path / name)
+    for name in ("photos", "my photos"):
+        (tmp_path / name).mkdir()
     return tmp_path
 
 
@@ -37,3 +39,10 @@ def test_own_images_need_the_environment_for_training_until_their_bundle_is_ther
     (checkout / "models" / "general").mkdir(parents=True)
     (checkout / "models" / "general" / "manifest.json").write_text("{}")
     assert ".venv-train/bin/pip" not in planned(checkout, "IMAGES=photos")
+
+
+def test_a_folder_that_is_not_there_is_named_before_anything_is_installed(checkout: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        planned(checkout, "IMAGES=fotos")
+    assert "there is no folder 'fotos'" in failed.value.stderr
+    assert not failed.value.stdout

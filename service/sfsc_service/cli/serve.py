@@ -11,7 +11,7 @@ from sfsc_bundle.image_formats import SUFFIXES
 from sfsc_service.cli.bundle import check_bundle
 from sfsc_service.cli.logs import log_to_stderr
 from sfsc_service.cli.samples import SAMPLES
-from sfsc_service.engine.malloc import return_large_blocks
+from sfsc_service.engine.malloc import limit_arenas, return_large_blocks
 from sfsc_service.errors import StartError
 from sfsc_service.http.exposure import check_certificate
 from sfsc_service.http.keys import read_keys
@@ -69,5 +69,6 @@ def start(settings: Settings) -> tuple[socket.socket, Service]:
     check_certificate(settings)
     ignore_hangups()
     return_large_blocks()
+    limit_arenas()
     bound = bind(settings)
     return bound, open_service(settings)

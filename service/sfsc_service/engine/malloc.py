@@ -9,9 +9,10 @@ import ctypes
 import platform
 from collections.abc import Callable
 
-__all__ = ["return_large_blocks", "trim_heap"]
+__all__ = ["limit_arenas", "return_large_blocks", "trim_heap"]
 
-MMAP_THRESHOLD = -3  # malloc.h
+MMAP_THRESHOLD, ARENA_MAX = -3, -8  # malloc.h
+ARENAS = 2
 LARGE_BYTES = 2**20
 
 
@@ -22,6 +23,16 @@ def return_large_blocks() -> bool:
     """
     set_option = _of_glibc("mallopt")
     return set_option is not None and bool(set_option(MMAP_THRESHOLD, LARGE_BYTES))
+
+
+def limit_arenas() -> bool:
+    """Let all threads allocate from two arenas, where glibc makes up to eight per core.
+
+    Every arena keeps the most that was ever in use in it at once, and those moments are different ones. To be
+    called before there are threads. Returns whether the C library accepted it.
+    """
+    set_option = _of_glibc("mallopt")
+    return set_option is not None and bool(set_option(ARENA_MAX, ARENAS))
 
 
 def trim_heap() -> bool:

@@ -87,6 +87,54 @@ def test_large_blocks_go_back_at_once_however_many_were_freed_before() -> None:
     assert given_back["as usual"] < 10, "the test shows nothing if glibc does it by itself"
 
 
+ARENAS = """
+import ctypes
+import re
+import sys
+import tempfile
+import threading
+from sfsc_service.engine.malloc import limit_arenas
+
+if sys.argv[1] == "limited":
+    assert limit_arenas()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.malloc.argtypes = [ctypes.c_size_t]
+libc.fopen.restype = ctypes.c_void_p
+libc.malloc_info.argtypes = [ctypes.c_int, ctypes.c_void_p]
+libc.fclose.argtypes = [ctypes.c_void_p]
+met = threading.Barrier(8)
+
+
+def allocate():
+    met.wait()
+    libc.malloc(100_000)
+    met.wait()
+
+
+threads = [threading.Thread(target=allocate) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+with tempfile.NamedTemporaryFile() as file:
+    stream = libc.fopen(file.name.encode(), b"w")
+    libc.malloc_info(0, stream)
+    libc.fclose(stream)
+    print(len(re.findall(rb"<heap nr=", file.read())))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's heap is meant")
+def test_threads_share_two_arenas() -> None:
+    made = {
+        how: int(subprocess.check_output([sys.executable, "-c", ARENAS, how], text=True))
+        for how in ("limited", "not")
+    }
+    assert made["limited"] <= 2
+    assert made["not"] > 2, "the test shows nothing if glibc makes no more by itself"
+
+
 def test_a_running_service_does_so_by_itself(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     called = threading.Event()
     monkeypatch.setattr("sfsc_service.engine.embedder.trim_heap", called.set)

@@ -1,6 +1,7 @@
 """Searching on the gallery page, as a visitor does, in a real Chromium against a real service."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,8 @@ def test_a_filter_restricts_hits_and_gallery_until_back_takes_it_away(tab: Galle
     answer = tab.ask(SAMPLE, width="0.25", filter=json.dumps(wanted))
     assert answer["hits"]
     tab.shows(answer)
+    shown = re.escape(json.dumps({"identity": answer["hits"][0]["metadata"]["identity"]}, separators=(",", ":")))
+    expect(box).to_have_attribute("placeholder", re.compile(f"such as {shown}$"))
     box.fill('{"identity": "nobody"}')
     box.press("Enter")
     expect(tab.page.get_by_text("No image meets the filter")).to_be_visible()

@@ -4,6 +4,7 @@ import { deleteItem, getItems } from "./api.js";
 import { moreLikeThis, words } from "./card.js";
 import { confirmed } from "./confirm.js";
 import { byId, el } from "./dom.js";
+import { suggestFilter } from "./filter_hint.js";
 import { plural, short } from "./format.js";
 import { unmatched } from "./results.js";
 import { showProblem } from "./status.js";
@@ -28,6 +29,7 @@ export class GalleryView {
     const { items, next } = await getItems(cursor, PAGE, filter, signal);
     if (filter && !items.length) return [unmatched()];
     if (next) this.#before.set(next, cursor);
+    suggestFilter(items);
     byId("announcer").textContent = `${plural(items.length, "image")} of the gallery are shown.`;
     return [
       el("p", { class: "hint gallery-note" }, `${plural(this.facts.items, "image")}, in the order of their ids. Drop images here to add them.`),

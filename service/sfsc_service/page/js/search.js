@@ -5,6 +5,7 @@ import { budget } from "./choice.js";
 import { Compare, TOP } from "./compare.js";
 import { meters, sentence } from "./cost.js";
 import { byId } from "./dom.js";
+import { suggestFilter } from "./filter_hint.js";
 import { alone, focusItem, focusResults, noQuery, nothing, results, spoken, unmatched, waiting } from "./results.js";
 import { showProblem } from "./status.js";
 
@@ -88,6 +89,7 @@ export class Search {
     byId("answer").replaceChildren(sentence(answer, this.facts, this.state.values));
     byId("cost").replaceChildren(...meters(answer, this.facts));
     this.#output.replaceChildren(results(answer, query, (id) => this.like(id)));
+    suggestFilter(answer.hits);
     byId("announcer").textContent = spoken(answer, query);
     return this.onAnswer(answer);
   }
