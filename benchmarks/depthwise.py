@@ -3,8 +3,7 @@
     python benchmarks/depthwise.py              # a minute on two cores; --dry writes nothing
 
 The convolutions are those of EfficientNet-Lite0's last stages at 64 to 128 pixels, 64 images a batch. A step is
-one of the recipe `photos` on random images, with the widest, the narrowest and one of the widths between. Both
-ways take turns; medians.
+one of the recipe `photos` on random images. Both ways take turns; medians.
 """
 
 import argparse
