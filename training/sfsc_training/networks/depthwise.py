@@ -54,9 +54,8 @@ class _Depthwise(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         by_x = by_weight = by_bias = None
         if ctx.needs_input_grad[0]:
-            by_x = torch.nn.grad.conv2d_input(
-                x.shape, weight, gradient, ctx.stride, ctx.padding, groups=len(weight)
-            )
+            sizes = ctx.stride, ctx.padding, (1, 1), False, (0, 0), len(weight)
+            by_x, _, _ = torch.ops.aten.convolution_backward(gradient, x, weight, None, *sizes, (True, False, False))
         if ctx.needs_input_grad[1]:
             by_weight = _by_weight(x, gradient, weight.shape[2:], ctx.stride, ctx.padding)
         if ctx.needs_input_grad[2]:
