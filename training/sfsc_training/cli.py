@@ -1,4 +1,4 @@
-"""The command `sfsc-train`: train, align, evaluate, export, adopt, sweep, report, tensorboard, recipes."""
+"""The command `sfsc-train`: train, align, evaluate, export, adopt, shards, sweep, report, tensorboard, recipes."""
 
 import shlex
 import sys
@@ -50,6 +50,7 @@ from sfsc_training.report.page import write_report
 from sfsc_training.results import read_result
 from sfsc_training.resume import check_run_folder
 from sfsc_training.run import open_run
+from sfsc_training.shards_command import shards_command
 from sfsc_training.sweep import read_sweep, run_sweep
 
 __all__ = ["main"]
@@ -168,7 +169,7 @@ def train(
     if not (folder / "checkpoint.pt").exists():
         check_parts(loaded, teacher)
     dataset = read_for_training(data, loaded, folder, console)
-    dataset, images = decode_for_training(dataset, loaded, console)
+    dataset, images = decode_for_training(dataset, loaded, console, folder)
     options = RunOptions(threads, workers, checkpoint_every, device, compiled)
     if is_first():
         print_plan(loaded, dataset, data, folder, console, teacher)
@@ -268,6 +269,7 @@ def align(
 app.command(name="evaluate")(evaluate_command)
 app.command(name="export")(export_command)
 app.command(name="adopt")(adopt_command)
+app.command(name="shards")(shards_command)
 
 
 @app.command()

@@ -27,7 +27,7 @@ from sfsc_training.config import Recipe
 from sfsc_training.data.augmentation import GrowingAugmentation
 from sfsc_training.data.batches import Batches, MicroBatch
 from sfsc_training.data.dataset import Dataset, Split
-from sfsc_training.data.images import Pixels, load_split
+from sfsc_training.data.images import Images, load_split
 from sfsc_training.data.loader import deliver, explain_lost_workers
 from sfsc_training.data.sampling import make_sampler
 from sfsc_training.device import Device, check_device
@@ -77,12 +77,12 @@ def train(
     console: Console,
     options: RunOptions,
     teacher_folder: Path | None = None,
-    images: Pixels | None = None,
+    images: Images | None = None,
 ) -> Family:
     """Train a recipe in a run folder, or resume the run in it; under torchrun, with all its processes.
 
     Args:
-        images: the decoded images of the training split, uint8 [n, H, W, 3]; None: they are decoded here.
+        images: those of the training split, uint8 [n, H, W, 3]; None: they are decoded here.
 
     Raises:
         CheckpointError: the folder holds a run of another recipe, network, data set or teacher.
@@ -238,7 +238,7 @@ def _summary(setup: StepSetup, losses: dict[int, WidthLoss], chosen: Sequence[in
     )
 
 
-def _read_images(recipe: Recipe, dataset: Dataset, console: Console) -> tuple[Split, Pixels]:
+def _read_images(recipe: Recipe, dataset: Dataset, console: Console) -> tuple[Split, Images]:
     """Decode the training images."""
     with bar(console, "reading images", len(dataset.train.paths)) as progress:
         return load_split(dataset.train, recipe.data, progress.advance)
@@ -251,7 +251,7 @@ def _early_stopping(recipe: Recipe, dataset: Dataset) -> EarlyStopping | None:
     return EarlyStopping(recipe.early_stopping, *load_split(dataset.validation, recipe.data))
 
 
-def _plan_batches(recipe: Recipe, split: Split, images: Pixels, start: int, stop: int, world: World) -> Batches:
+def _plan_batches(recipe: Recipe, split: Split, images: Images, start: int, stop: int, world: World) -> Batches:
     """The batches of the steps start … stop − 1."""
     section = recipe.optimiser
     count, each = section.micro_batches, section.micro_batches // world.size
