@@ -67,9 +67,9 @@ def at_once(count, function, *arguments):
     ]
     for process in started:
         process.start()
-    started[0].join(100)
+    started[0].join(200)
     for process in started[1:]:
-        process.join(100 if started[0].exitcode == 0 else 1)
+        process.join(200 if started[0].exitcode == 0 else 1)
         process.kill()  # where it hangs
     return [process.exitcode for process in started]
 
@@ -95,7 +95,8 @@ def assert_same_result(one, other):
             )
 
 
-# The first time, process 0 is in the middle of its second checkpoint when process 1 is killed; torchrun ends it there.
+# The first time, process 0 is in the middle of its second checkpoint when process 1 is killed;
+# torchrun ends it there.
 FAULTS = """
 import io, os, signal, time, torch
 from sfsc_training import loop

@@ -17,7 +17,8 @@ from typing import Any, assert_never
 
 import torch
 from torch import Tensor, distributed
-from torch._C._distributed_c10d import Store
+from torch._C._distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from sfsc_training.device import Device
 from sfsc_training.errors import FailedError, TrainingError
@@ -79,7 +80,7 @@ class World:
         try:
             yield
         except RuntimeError as error:
-            what = _SOURCE.sub("", str(error).splitlines()[0]).strip().rstrip(".")
+            what = _SOURCE.sub("", str(error).splitlines()[0]).partition(". ")[0].strip().rstrip(".")
             raise FailedError(
                 f"process {self.rank} of {self.size} on {socket.gethostname()}: another process has ended, or did "
                 f"not answer for {self.timeout_s:g} s ({what}); the run can be resumed from its last checkpoint"
@@ -127,8 +128,8 @@ def join_world(device: Device, timeout_s: float = TIMEOUT_S) -> Iterator[World]:
             assert_never(device)
     timeout = timedelta(seconds=timeout_s)
     try:
-        store, rank, _ = next(distributed.rendezvous("env://", timeout=timeout))
-        store = distributed.PrefixStore(agree(store, rank, size, timeout_s), store)
+        store, rank, _ = next(rendezvous("env://", timeout=timeout))
+        store = PrefixStore(agree(store, rank, size, timeout_s), store)
         distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
     except (ValueError, RuntimeError) as error:
         raise TrainingError(f"the processes that torchrun started cannot reach each other: {error}") from error
