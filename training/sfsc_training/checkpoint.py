@@ -7,6 +7,7 @@ RUN/data.json       the images of each split (see `run_data`)
 RUN/history.jsonl   one line per logged step (see `history`)
 RUN/teacher.json    the teacher, where there is one
 RUN/arithmetic.json what the training took (see `arithmetic_file`)
+RUN/.lock           held by the process that trains (see `run_lock`)
 RUN/alignment.*     the maps of the widths and what they are (see `alignment_file`)
 """
 
