@@ -5,8 +5,8 @@
     python benchmarks/processes.py --toy         # the same path in seconds; writes nothing
 
 Scaling: the same recipe, batch and two micro-batches, by one process with one thread and by two with one thread
-each, started by torchrun on loopback; batches are prepared in the process that computes. Runs of one and of two take
-turns. A step is timed by the first process; the first steps do not count.
+each, started by torchrun on loopback; batches are prepared in the process that computes. Runs of one and of two
+take turns. A step is timed by the first process; the first steps do not count.
 Memory: the peak of anonymous memory (RssAnon) of a training process, above what it has before it reads the data.
 """
 

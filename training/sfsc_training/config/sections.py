@@ -91,7 +91,7 @@ class DataSection(Section):
         "identities with fewer than 2 images, copies and identities in more than one split",
     )
     max_cache_gib: float = Field(
-        8.0, gt=0, description="GiB of memory that the decoded images may take; more are decoded anew for each batch"
+        8.0, gt=0, description="GiB of memory that decoded images may take; more are decoded anew for each batch"
     )
 
 
