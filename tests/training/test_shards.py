@@ -20,6 +20,7 @@ from sfsc_training.data.read import read_dataset
 from sfsc_training.data.shards.index import INDEX, read_index
 from sfsc_training.errors import DataError
 from sfsc_training.loop import RunOptions, train
+from sfsc_training.resume import check_run_folder
 from sfsc_training.shards_command import shards_command
 from tests.training.conftest import draw_identities, said
 from tests.training.shard_files import LENIENT, STRICT, UNCACHED, assert_same_data, pack, samples, write
@@ -56,6 +57,8 @@ def test_a_training_from_shards_without_a_cache_ends_with_the_same_weights(
         recipe = load_recipe(str(small_recipe), sampled)
         dataset = read_dataset(place, recipe.data, recipe.seed)
         train(recipe, dataset, tmp_path / place.name, QUIET, RunOptions(threads=1, workers=len(settings)))
+    # A run goes on with less memory for images than it began with, and from shards in the place of a folder.
+    check_run_folder(tmp_path / small_data.name, recipe)
     one, other = (weights(read_checkpoint(tmp_path / place.name)) for place in (small_data, small_shards))
     assert all(np.array_equal(one[name], other[name]) for name in one)
 

@@ -35,7 +35,9 @@ def check_run_folder(folder: Path, recipe: Recipe) -> None:
         raise CheckpointError(f"--out must be a folder; {folder} is a file")
     if (folder / "recipe.json").exists():
         there = read_recipe(folder)
-        if there.sha256 != recipe.sha256:
+        # How much memory images may take may change: one that was killed for want of it goes on with less.
+        cache = {"max_cache_gib": there.data.max_cache_gib}
+        if there.sha256 != recipe.model_copy(update={"data": recipe.data.model_copy(update=cache)}).sha256:
             raise CheckpointError(
                 f"{folder} holds a run of another recipe: {differences(there, recipe)}; give another --out, or "
                 f"start a new run from its weights with --from {folder}"
