@@ -104,7 +104,7 @@ def test_writing_goes_on_where_it_was_stopped(small_data, tmp_path):
     killed = subprocess.run([sys.executable, "-c", KILLED, *words], capture_output=True, text=True, timeout=200)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert [path.name for path in sorted((tmp_path / "cut").glob("*.tar"))] == names[:3]
-    assert len(read_index(tmp_path / "cut").small_shards) == 2
+    assert len(read_index(tmp_path / "cut").shards) == 2
     with pytest.raises(
         DataError, match=rf"lists {len(names)} shards and has the images of 2: .* give the same command again"
     ):
