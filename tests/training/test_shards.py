@@ -139,6 +139,8 @@ main()
 """
 
 
+# WebDataset leaves the file open.
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def test_webdataset_reads_what_is_written_and_is_read(small_data, small_shards, images, tmp_path):
     found = list(webdataset.WebDataset(str(small_shards / "shard-000000.tar"), shardshuffle=False))
     assert len(found) == 64
