@@ -71,6 +71,7 @@ def at_once(count, function, *arguments):
     for process in started[1:]:
         process.join(200 if started[0].exitcode == 0 else 1)
         process.kill()  # where it hangs
+        process.join(60)
     return [process.exitcode for process in started]
 
 
