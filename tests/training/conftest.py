@@ -90,3 +90,17 @@ def said(*words: object) -> str:
             if ended.code:
                 raise
     return " ".join(text.getvalue().split())
+
+
+@pytest.fixture(scope="session")
+def small_shards(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small images in shards."""
+    folder = tmp_path_factory.mktemp("shards") / "shards"
+    assert "64 images of 12 identities are in" in said("shards", small_data, "--to", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def images(small_data: Path) -> list[bytes]:
+    """The small images as they are encoded."""
+    return [path.read_bytes() for path in sorted(small_data.rglob("*.png"))]

@@ -1,10 +1,4 @@
-"""The loop's options: averaged weights, clipping, schedules, parts of a batch and several processes."""
-
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""The loop's options: averaged weights, clipping, schedules and parts of a batch."""
 
 import pytest
 import torch
@@ -127,33 +121,6 @@ def test_a_device_that_is_not_there_is_an_error(small_recipe, small_data, tmp_pa
     run(small_recipe, small_data, finished, "optimiser.steps=1")
     with pytest.raises(TrainingError, match="device cuda was requested"):
         open_run(finished, device="cuda")
-
-
-EXACT = (
-    "optimiser.kind=sgd", "optimiser.lr=0.05", "optimiser.steps=20", "optimiser.bf16=false",
-    "optimiser.float64=true", "optimiser.micro_batches=2",
-)  # fmt: skip
-
-
-def test_two_processes_are_one_that_takes_both_parts(small_recipe, small_data, tmp_path):
-    alone = run(small_recipe, small_data, tmp_path / "alone", *EXACT)
-    script = Path(sys.executable).with_name("torchrun")
-    settings = [word for setting in EXACT for word in ("--set", setting)]
-    command = [
-        script, "--standalone", "--nproc-per-node", "2", "-m", "sfsc_training",
-        "train", small_recipe, "--data", small_data, "--out", tmp_path / "two",
-        "--threads", "1", "--workers", "0", *settings,
-    ]  # fmt: skip
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, env=environment, timeout=200)
-    assert done.returncode == 0, done.stderr
-    two = read_checkpoint(tmp_path / "two")
-    trained = [name for name in weights(alone) if "running" not in name and "num_batches" not in name]
-    assert max((weights(alone)[name] - weights(two)[name]).abs().max().item() for name in trained) <= 1e-9
-    start = run(small_recipe, small_data, tmp_path / "start", *EXACT[:2], "optimiser.steps=1", *EXACT[3:])
-    assert (weights(start)["embedding.weight"] - weights(two)["embedding.weight"]).abs().max() > 1e-2
-    lines = (tmp_path / "two/history.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == [0, 19]
 
 
 def test_a_run_starts_from_the_weights_of_another_one(small_recipe, small_data, tmp_path):

@@ -7,6 +7,7 @@ RUN/data.json       the images of each split (see `run_data`)
 RUN/history.jsonl   one line per logged step (see `history`)
 RUN/teacher.json    the teacher, where there is one
 RUN/arithmetic.json what the training took (see `arithmetic_file`)
+RUN/.lock           held by the process that trains (see `run_lock`)
 RUN/alignment.*     the maps of the widths and what they are (see `alignment_file`)
 """
 
@@ -34,6 +35,7 @@ __all__ = [
     "read_checkpoint",
     "read_labels",
     "read_recipe",
+    "read_step",
     "write_checkpoint",
     "write_json",
 ]
@@ -154,6 +156,15 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
         return Checkpoint(**content)
     except TypeError as error:
         raise CheckpointError(f"{path} is not a checkpoint of format {_FORMAT} ({error})") from error
+
+
+def read_step(folder: Path) -> int:
+    """The step of the run's checkpoint, without its tensors; 0 where there is none that can be read."""
+    try:
+        content = torch.load(folder / "checkpoint.pt", map_location="meta", weights_only=True)
+        return int(content["step"])
+    except Exception:  # torch.load raises many classes on a damaged or foreign file
+        return 0
 
 
 def read_recipe(folder: Path) -> Recipe:

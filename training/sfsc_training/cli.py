@@ -1,4 +1,4 @@
-"""The command `sfsc-train`: train, align, evaluate, export, adopt, sweep, report, tensorboard, recipes."""
+"""The command `sfsc-train`: train, align, evaluate, export, adopt, shards, sweep, report, tensorboard, recipes."""
 
 import shlex
 import sys
@@ -35,7 +35,7 @@ from sfsc_training.continuation import continued_recipe
 from sfsc_training.data.dataset import Dataset
 from sfsc_training.datasets import decode_for_training, open_with_data, read_for_recipe, read_for_training
 from sfsc_training.device import Device
-from sfsc_training.distributed import is_first
+from sfsc_training.distributed import TIMEOUT_S, is_alone, is_first
 from sfsc_training.errors import ExportError, FailedError, RecipeError, TrainingError
 from sfsc_training.evaluate_command import evaluate_command
 from sfsc_training.event_files import write_event_files
@@ -50,6 +50,7 @@ from sfsc_training.report.page import write_report
 from sfsc_training.results import read_result
 from sfsc_training.resume import check_run_folder
 from sfsc_training.run import open_run
+from sfsc_training.shards_command import shards_command
 from sfsc_training.sweep import read_sweep, run_sweep
 
 __all__ = ["main"]
@@ -152,6 +153,12 @@ def train(
             help="a finished run to learn from; the section [teacher] of the recipe says how",
         ),
     ] = None,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", min=1, help="with torchrun: after which a process that does not answer is given up"
+        ),
+    ] = TIMEOUT_S,
     no_align: Annotated[
         bool, typer.Option("--no-align", help="leave out the alignment after the training")
     ] = False,
@@ -168,8 +175,8 @@ def train(
     if not (folder / "checkpoint.pt").exists():
         check_parts(loaded, teacher)
     dataset = read_for_training(data, loaded, folder, console)
-    dataset, images = decode_for_training(dataset, loaded, console)
-    options = RunOptions(threads, workers, checkpoint_every, device, compiled)
+    dataset, images = decode_for_training(dataset, loaded, console, folder)
+    options = RunOptions(threads, workers, checkpoint_every, device, compiled, timeout)
     if is_first():
         print_plan(loaded, dataset, data, folder, console, teacher)
         if not (folder / "checkpoint.pt").exists():
@@ -191,6 +198,8 @@ def _say_how_to_resume(folder: Path) -> Iterator[None]:
         if not is_first():
             sys.exit(INTERRUPTED)
         path, command = folder / "checkpoint.pt", shlex.join(["sfsc-train", *sys.argv[1:]])
+        if not is_alone():
+            command = f"the same torchrun command, which ran {command}"
         if path.exists():
             _fail(f"interrupted; the checkpoint is {path}; resume with: {command}", INTERRUPTED)
         _fail(f"interrupted before the first checkpoint; start again with: {command}", INTERRUPTED)
@@ -268,6 +277,7 @@ def align(
 app.command(name="evaluate")(evaluate_command)
 app.command(name="export")(export_command)
 app.command(name="adopt")(adopt_command)
+app.command(name="shards")(shards_command)
 
 
 @app.command()

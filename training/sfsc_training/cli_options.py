@@ -29,7 +29,7 @@ DataFolder = Annotated[
         "--data",
         metavar="DATA",
         help="images: a folder IDENTITY/IMAGE or {train,test}/IDENTITY/IMAGE, a list FILE.csv with the columns "
-        "path,identity, or a published set",
+        "path,identity, a folder of tar shards, or a published set",
     ),
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="run folder that `train` wrote")]

@@ -10,7 +10,7 @@ from sfsc_training.config import Recipe
 from sfsc_training.data.check_images import check_images
 from sfsc_training.data.dataset import Dataset
 from sfsc_training.data.division import Division
-from sfsc_training.data.images import Pixels
+from sfsc_training.data.images import Images
 from sfsc_training.data.read import read_dataset
 from sfsc_training.device import Device
 from sfsc_training.errors import CheckpointError
@@ -42,11 +42,23 @@ def read_for_training(data: Path, recipe: Recipe, folder: Path, console: Console
     return read_for_recipe(data, recipe, console, None if known is None else known.division(others=None))
 
 
-def decode_for_training(dataset: Dataset, recipe: Recipe, console: Console) -> tuple[Dataset, Pixels]:
-    """Decode all images, as `check_images`, showing progress."""
+def decode_for_training(
+    dataset: Dataset, recipe: Recipe, console: Console, folder: Path | None = None
+) -> tuple[Dataset, Images]:
+    """Decode all images, as `check_images`, showing progress.
+
+    Args:
+        folder: of a run. If it is resumed, images that it could decode when it began are decoded for their pixels
+            only: a training that is killed on many images goes on at once.
+    """
     count = sum(len(split.paths) for split in dataset.splits.values())
+    begun = folder is not None and (folder / "checkpoint.pt").exists()
+    trained = read_run_data(folder) if folder is not None and begun else None
+    readable = (
+        None if trained is None else {k: v for part in trained.splits for k, v in trained.images(part).items()}
+    )
     with bar(console, "reading images", count) as progress:
-        return check_images(dataset, recipe.data, progress.advance)
+        return check_images(dataset, recipe.data, progress.advance, readable=readable)
 
 
 def open_with_data(

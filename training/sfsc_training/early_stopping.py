@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from copy import deepcopy
 from statistics import fmean
 
-import numpy as np
-import numpy.typing as npt
-
 from sfsc_bundle.retrieval import evaluate
 from sfsc_training.checkpoint import Best
 from sfsc_training.config import EarlyStoppingSection
 from sfsc_training.data.dataset import Split
+from sfsc_training.data.images import Images
 from sfsc_training.embed import embed
 from sfsc_training.networks.family import Family
 from sfsc_training.state import State
@@ -35,7 +33,7 @@ class EarlyStopping:
         images: of the split, uint8 [n, H, W, 3].
     """
 
-    def __init__(self, section: EarlyStoppingSection, split: Split, images: npt.NDArray[np.uint8]) -> None:
+    def __init__(self, section: EarlyStoppingSection, split: Split, images: Images) -> None:
         self._section, self._split, self._images = section, split, images
 
     def is_due(self, steps: int) -> bool:

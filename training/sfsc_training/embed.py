@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sfsc_training.data.images import Images
 from sfsc_training.networks.family import Family
 
 __all__ = ["embed", "unit_rows"]
@@ -15,7 +16,7 @@ __all__ = ["embed", "unit_rows"]
 
 def embed(
     family: Family,
-    pixels: npt.NDArray[np.uint8],
+    pixels: Images,
     index: int,
     advance: Callable[[], None] | None = None,
     *,
@@ -36,7 +37,7 @@ def embed(
 @torch.inference_mode()
 def unit_rows(
     network: Callable[[Tensor], Tensor],
-    pixels: npt.NDArray[np.uint8],
+    pixels: Images,
     device: torch.device,
     advance: Callable[[], None] | None = None,
     *,

@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.float32]
+_BATCH = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +70,13 @@ def embed_joined(joined: JoinedRuns, split: Split, console: Console) -> Embedded
     with bar(console, "reading images", len(split.paths)) as progress:
         split, images = load_split(split, joined.widest.recipe.data, progress.advance)
     sources = joined.sources.items()
-    with bar(console, "embedding", len(sources) * math.ceil(len(images) / 128)) as progress:
-        found = {width: embed(run.family, images, at, progress.advance) for width, (run, at) in sources}
+    with bar(console, "embedding", len(sources) * math.ceil(len(images) / _BATCH)) as progress:
+        rows: dict[str, list[Floats]] = {width: [] for width, _ in sources}
+        for start in range(0, len(images), _BATCH):  # one batch at every width: it may have to be decoded
+            batch = images[start : start + _BATCH]
+            for width, (run, at) in sources:
+                rows[width].append(embed(run.family, batch, at, progress.advance))
+    found = {width: np.concatenate(parts) for width, parts in rows.items()}
     maps = joined.maps
     return Embedded(split, align(found, maps) if maps else found)
 

@@ -37,6 +37,7 @@ from sfsc_bundle.runner import INPUT, OUTPUT
 from sfsc_training.cost import macs, parameters
 from sfsc_training.data.dataset import Dataset
 from sfsc_training.data.images import load_images
+from sfsc_training.data.member import ImageFile
 from sfsc_training.errors import DataError, ExportError
 from sfsc_training.evaluation import Embedded, embed_joined, evaluate_mixed, evaluate_split
 from sfsc_training.joined_runs import JoinedRuns
@@ -85,7 +86,7 @@ def export_joined(
     recipe, alignment = joined.widest.recipe, joined.widest.alignment
     quality = measure_quality(embed_joined(joined, dataset.test, console), "never trained on")
     paths = _spread(dataset.test.paths, _PARITY_IMAGES)
-    pixels = load_images(paths, recipe.data)
+    pixels = load_images(paths, recipe.data)[:]
     for run in joined.runs:
         run.family.cpu()  # graphs are traced and checked there, wherever the images were embedded
     exported = []
@@ -200,7 +201,7 @@ def _parity(
     return Parity(sliced_max_abs=difference, onnx_min_cosine=cosine, images=len(pixels))
 
 
-def _spread(paths: tuple[Path, ...], count: int) -> tuple[Path, ...]:
+def _spread(paths: tuple[ImageFile, ...], count: int) -> tuple[ImageFile, ...]:
     step = max(1, len(paths) // count)
     return paths[::step][:count]
 

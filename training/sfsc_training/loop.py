@@ -27,11 +27,11 @@ from sfsc_training.config import Recipe
 from sfsc_training.data.augmentation import GrowingAugmentation
 from sfsc_training.data.batches import Batches, MicroBatch
 from sfsc_training.data.dataset import Dataset, Split
-from sfsc_training.data.images import Pixels, load_split
+from sfsc_training.data.images import Images, load_split
 from sfsc_training.data.loader import deliver, explain_lost_workers
 from sfsc_training.data.sampling import make_sampler
 from sfsc_training.device import Device, check_device
-from sfsc_training.distributed import World, join_world
+from sfsc_training.distributed import TIMEOUT_S, World, join_world, restart
 from sfsc_training.early_stopping import EarlyStopping
 from sfsc_training.errors import DivergenceError, TrainingError
 from sfsc_training.history import History, StepSummary
@@ -41,7 +41,8 @@ from sfsc_training.malloc import keep_large_blocks
 from sfsc_training.networks.family import Family
 from sfsc_training.optimisers import learning_rate
 from sfsc_training.passes import draw, width_passes
-from sfsc_training.resume import start_or_resume
+from sfsc_training.resume import only_writer, start_or_resume
+from sfsc_training.running_statistics import RunningStatistics
 from sfsc_training.state import make_state
 from sfsc_training.step_setup import StepSetup, prepare_steps
 from sfsc_training.teacher import load_teacher
@@ -60,7 +61,8 @@ class RunOptions:
     """How a run is carried out. None of it changes the result on one machine.
 
     `threads`: cores to compute on; `workers`: processes that prepare batches; `checkpoint_every`: in steps;
-    one is written each minute, too; `compiled`: compile the network with torch.compile.
+    one is written each minute, too; `compiled`: compile the network with torch.compile; `timeout_s`: seconds after
+    which a process that does not answer is given up, where there are several.
     """
 
     threads: int = 2
@@ -68,6 +70,7 @@ class RunOptions:
     checkpoint_every: int = 250
     device: Device = "cpu"
     compiled: bool = False
+    timeout_s: float = TIMEOUT_S
 
 
 def train(
@@ -77,31 +80,35 @@ def train(
     console: Console,
     options: RunOptions,
     teacher_folder: Path | None = None,
-    images: Pixels | None = None,
+    images: Images | None = None,
 ) -> Family:
     """Train a recipe in a run folder, or resume the run in it; under torchrun, with all its processes.
 
     Args:
-        images: the decoded images of the training split, uint8 [n, H, W, 3]; None: they are decoded here.
+        images: those of the training split, uint8 [n, H, W, 3]; None: they are decoded here.
 
     Raises:
-        CheckpointError: the folder holds a run of another recipe, network, data set or teacher.
+        CheckpointError: the folder holds a run of another recipe, network, data set or teacher, another process
+            trains in it, or it is another folder for each machine and the run is not in that of the first process.
         DataError: an image cannot be read, or the data is too small for a batch.
         DivergenceError: a loss is no longer finite, or above 10⁶; the message names width and step.
+        FailedError: a worker process, or another one of several that train, has ended or hangs; the disk refused.
         NetworkError: the backbone cannot be made switchable.
         RecipeError: the recipe needs a teacher and there is none, or the other way round.
-        TrainingError: CUDA is asked for and there is none, the micro-batches do not divide among the processes, or
-            a worker process ended.
+        TrainingError: CUDA is asked for and there is none, or the micro-batches do not divide among the processes.
     """
     check_device(options.device)
     torch.set_num_threads(options.threads)
     keep_large_blocks()
-    with join_world(options.device) as world:
+    with join_world(options.device, options.timeout_s) as world, only_writer(folder, recipe, world):
+        _check_parts(recipe, world)
         console = console if world.rank == 0 else Console(quiet=True)
         teacher = load_teacher(teacher_folder, recipe, dataset.train, console)
         torch.manual_seed(recipe.seed)
         state = make_state(recipe, len(dataset.train.identities), teacher, options.device)
         start = start_or_resume(state, folder, recipe, dataset, teacher, world)
+        if start:
+            console.print(_resumed(folder, start), highlight=False, soft_wrap=True)
         split, images = (dataset.train, images) if images is not None else _read_images(recipe, dataset, console)
         limited = with_length(recipe, len(split.paths))
         steps, stopping = limited.optimiser.steps, _early_stopping(recipe, dataset)
@@ -110,12 +117,15 @@ def train(
         batches = _plan_batches(limited, split, images, start, steps, world)
         setup = prepare_steps(state, limited, teacher, world, compiled=options.compiled)
         setup.train_mode()
+        statistics = RunningStatistics(state.family, world)
         history = History(folder if world.rank == 0 else None, recipe.width_names)
         bars = bar(console, recipe.name, steps, done=start)
         with history, explain_lost_workers(), bars as progress:
             began = saved = time.monotonic()
             for step, micro_batches in enumerate(deliver(batches, options.workers), start):
+                statistics.begin()
                 summary = compute_gradients(setup, micro_batches, step)
+                statistics.merge()
                 rate = update_weights(setup, step)
                 speed = (step - start + 1) * recipe.optimiser.batch / (time.monotonic() - began)
                 loss = max(summary.losses.values())
@@ -123,7 +133,6 @@ def train(
                 done, score = step + 1, None
                 last = done == steps
                 if stopping is not None and (last or stopping.is_due(done)):
-                    world.average(state.buffers())  # each process has running statistics of its own images
                     score = stopping.look(state, done)
                     setup.train_mode()
                     last = last or world.from_first(stopping.is_over(state, done))
@@ -132,7 +141,6 @@ def train(
                 waited = world.from_first(time.monotonic() - saved >= _CHECKPOINT_EVERY_S)
                 if last or waited or done % options.checkpoint_every == 0:
                     history.flush()
-                    world.average(state.buffers())
                     if world.rank == 0:
                         write_checkpoint(folder, state.checkpoint(done, recipe, dataset, teacher, finished=last))
                     saved = time.monotonic()
@@ -238,10 +246,25 @@ def _summary(setup: StepSetup, losses: dict[int, WidthLoss], chosen: Sequence[in
     )
 
 
-def _read_images(recipe: Recipe, dataset: Dataset, console: Console) -> tuple[Split, Pixels]:
+def _read_images(recipe: Recipe, dataset: Dataset, console: Console) -> tuple[Split, Images]:
     """Decode the training images."""
     with bar(console, "reading images", len(dataset.train.paths)) as progress:
         return load_split(dataset.train, recipe.data, progress.advance)
+
+
+def _check_parts(recipe: Recipe, world: World) -> None:
+    count = recipe.optimiser.micro_batches
+    if count % world.size:
+        raise TrainingError(
+            f"optimiser.micro_batches = {count} must divide among {world.size} processes; it decides the result, "
+            "so choose it before the training"
+        )
+
+
+def _resumed(folder: Path, start: int) -> str:
+    count, most = restart()
+    again = f"torchrun has started the processes again ({count} of at most {most} times); " if count else ""
+    return f"{again}the run in {folder} goes on after step {start}"
 
 
 def _early_stopping(recipe: Recipe, dataset: Dataset) -> EarlyStopping | None:
@@ -251,12 +274,10 @@ def _early_stopping(recipe: Recipe, dataset: Dataset) -> EarlyStopping | None:
     return EarlyStopping(recipe.early_stopping, *load_split(dataset.validation, recipe.data))
 
 
-def _plan_batches(recipe: Recipe, split: Split, images: Pixels, start: int, stop: int, world: World) -> Batches:
+def _plan_batches(recipe: Recipe, split: Split, images: Images, start: int, stop: int, world: World) -> Batches:
     """The batches of the steps start … stop − 1."""
     section = recipe.optimiser
     count, each = section.micro_batches, section.micro_batches // world.size
-    if count % world.size:
-        raise TrainingError(f"optimiser.micro_batches = {count} must divide among {world.size} processes")
     size = batch_size(recipe, len(split.classes))
     return Batches(
         images,

@@ -1,17 +1,28 @@
 """Start a run folder, or resume the run in it."""
 
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from sfsc_training.checkpoint import Checkpoint, read_checkpoint, read_labels, read_recipe, write_json
+from sfsc_training.checkpoint import (
+    Checkpoint,
+    read_checkpoint,
+    read_labels,
+    read_recipe,
+    read_step,
+    write_json,
+)
 from sfsc_training.config import Recipe, differences
 from sfsc_training.data.dataset import Dataset
 from sfsc_training.distributed import World
 from sfsc_training.errors import CheckpointError
 from sfsc_training.run_data import changes_since, read_run_data, write_run_data
+from sfsc_training.run_lock import LOCK, locked
 from sfsc_training.state import State
 from sfsc_training.teacher import Teacher
 
-__all__ = ["check_run_folder", "start_or_resume"]
+__all__ = ["check_run_folder", "only_writer", "start_or_resume"]
 
 
 def check_run_folder(folder: Path, recipe: Recipe) -> None:
@@ -24,15 +35,32 @@ def check_run_folder(folder: Path, recipe: Recipe) -> None:
         raise CheckpointError(f"--out must be a folder; {folder} is a file")
     if (folder / "recipe.json").exists():
         there = read_recipe(folder)
-        if there.sha256 != recipe.sha256:
+        # How much memory images may take may change: one that was killed for want of it goes on with less.
+        cache = {"max_cache_gib": there.data.max_cache_gib}
+        if there.sha256 != recipe.model_copy(update={"data": recipe.data.model_copy(update=cache)}).sha256:
             raise CheckpointError(
                 f"{folder} holds a run of another recipe: {differences(there, recipe)}; give another --out, or "
                 f"start a new run from its weights with --from {folder}"
             )
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(path.name != LOCK for path in folder.iterdir()):
         raise CheckpointError(
             f"--out must be a new or empty folder, or one with a run; {folder} holds other files"
         )
+
+
+@contextmanager
+def only_writer(folder: Path, recipe: Recipe, world: World) -> Iterator[None]:
+    """Keep other trainings out of a folder, as the first process of a run.
+
+    Raises:
+        CheckpointError: as `check_run_folder`, or another process trains in the folder.
+    """
+    if world.rank > 0:
+        yield
+        return
+    check_run_folder(folder, recipe)
+    with locked(folder):
+        yield
 
 
 def start_or_resume(
@@ -40,19 +68,36 @@ def start_or_resume(
 ) -> int:
     """The step to go on from: 0 in a new folder, else that of the checkpoint, which is loaded into `state`.
 
-    Only the first process reads and writes the folder; it need not exist on the machines of the others.
+    Only the first process reads and writes the folder. Which one that is can change when torchrun starts them
+    again, so that machines must share the folder: it is an error if another one has gone further there.
 
     Raises:
-        CheckpointError: the folder holds a run of another recipe, network, data set or teacher.
+        CheckpointError: the folder holds a run of another recipe, network, data set or teacher, or an earlier
+            state of the run than the folder of that name on another machine.
     """
     found = _open_folder(folder, recipe, dataset, teacher) if world.rank == 0 else None
     checkpoint: Checkpoint | None = world.from_first(found)
+    _check_shared(folder, checkpoint, world)
     if checkpoint is not None:
         state.load(checkpoint, folder, recipe.network)
         return checkpoint.step
     if recipe.network.start is not None:
         state.start_from(recipe.network.start, recipe.network, dataset.train.identities)
     return 0
+
+
+def _check_shared(folder: Path, checkpoint: Checkpoint | None, world: World) -> None:
+    if world.size == 1:
+        return
+    here = 0 if checkpoint is None else checkpoint.step
+    states: list[tuple[int, str]] = world.from_all((read_step(folder), socket.gethostname()))
+    step, machine = max(states)
+    if step > here:
+        raise CheckpointError(
+            f"{folder} on {machine} has the run after step {step}, and that on {states[0][1]}, where the first "
+            f"process is now, {f'after step {here}' if here else 'not at all'}: the run folder must be on a file "
+            "system that all machines share"
+        )
 
 
 def _open_folder(folder: Path, recipe: Recipe, dataset: Dataset, teacher: Teacher | None) -> Checkpoint | None:

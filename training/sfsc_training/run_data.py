@@ -7,33 +7,22 @@ that none that was trained on gets into the test; what has changed is counted.
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Self, get_args
+from pathlib import Path
+from typing import Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from sfsc_bundle.atomic_file import write_file
 from sfsc_bundle.broken_rule import first_broken_rule
 from sfsc_bundle.manifest import Sha256
 from sfsc_training.data.dataset import Dataset
 from sfsc_training.data.division import Division, Part
+from sfsc_training.data.image_name import Identity, ImageName
 from sfsc_training.errors import CheckpointError
 
 __all__ = ["Changes", "RunData", "changes_since", "read_run_data", "write_run_data"]
 
 _FILE = "data.json"
-
-Identity = Annotated[str, Field(min_length=1, max_length=4096)]
-
-
-def _below_the_folder(name: str) -> str:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
-        raise ValueError(f"an image must have a path below the data folder, found {name!r}")
-    return name
-
-
-ImageName = Annotated[str, Field(max_length=4096), AfterValidator(_below_the_folder)]
 
 
 class RunData(BaseModel):

@@ -48,11 +48,6 @@ class State:
             self.averaged[0].update_parameters(self.family)
             self.averaged[1].update_parameters(self.classifier)
 
-    def buffers(self) -> list[torch.Tensor]:
-        """Running statistics of the normalisation layers, which differ between processes."""
-        modules = (self.family, *(self.averaged or ()))
-        return [buffer for module in modules for buffer in module.buffers() if buffer.is_floating_point()]
-
     def checkpoint(
         self, step: int, recipe: Recipe, dataset: Dataset, teacher: Teacher | None, *, finished: bool
     ) -> Checkpoint:

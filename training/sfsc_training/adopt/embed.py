@@ -12,7 +12,7 @@ from sfsc_bundle.runner import INPUT, OUTPUT, make_runner
 from sfsc_training.adopt.adoption import Adoption
 from sfsc_training.adopt.compose import without_direction
 from sfsc_training.data.dataset import Split
-from sfsc_training.data.images import load_split
+from sfsc_training.data.images import Images, load_split
 from sfsc_training.errors import AdoptionError
 from sfsc_training.evaluation import Embedded
 from sfsc_training.onnx_session import open_session
@@ -29,7 +29,7 @@ _BATCH = 32
 
 def embed_part(
     adoption: Adoption, split: Split, widths: Sequence[str], console: Console
-) -> tuple[Embedded, Pixels]:
+) -> tuple[Embedded, Images]:
     """A split with its embeddings at some widths, and its images.
 
     Raises:

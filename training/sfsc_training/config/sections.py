@@ -90,7 +90,9 @@ class DataSection(Section):
         description="leave out what cannot be used, instead of stopping with an error: unreadable images, "
         "identities with fewer than 2 images, copies and identities in more than one split",
     )
-    max_cache_gib: float = Field(8.0, gt=0, description="GiB of memory that the decoded images may take")
+    max_cache_gib: float = Field(
+        8.0, gt=0, description="GiB of memory that decoded images may take; more are decoded anew for each batch"
+    )
 
 
 class NetworkSection(Section):

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from sfsc_training.data.augmentation import GrowingAugmentation
+from sfsc_training.data.images import Images
 from sfsc_training.data.sampling import Sampler
 from sfsc_training.errors import DataError
 
@@ -20,7 +21,7 @@ __all__ = ["Batches", "MicroBatch"]
 MicroBatch = tuple[Tensor, Tensor]  # images uint8 [b, 3, H, W], classes int64 [b]
 
 
-class Batches(IterableDataset[list[MicroBatch]]):
+class Batches(IterableDataset[list[MicroBatch] | DataError]):
     """The batches of the steps start … stop − 1, each a list of micro-batches.
 
     Args:
@@ -32,7 +33,7 @@ class Batches(IterableDataset[list[MicroBatch]]):
 
     def __init__(
         self,
-        pixels: npt.NDArray[np.uint8],
+        pixels: Images,
         classes: npt.NDArray[np.int64],
         augmentation: GrowingAugmentation,
         sampler: Sampler,
@@ -75,8 +76,16 @@ class Batches(IterableDataset[list[MicroBatch]]):
         images = len(self._sampler.rows(self._steps[0])) // self._count * len(self._mine)
         return int(images * (height * width * channels + self._classes.itemsize))
 
-    def __iter__(self) -> Iterator[list[MicroBatch]]:
+    def __iter__(self) -> Iterator[list[MicroBatch] | DataError]:
+        """The batches; in the place of one with an image that can no longer be read, the error, and then no more.
+
+        torch would wrap what a worker process raises into pages of traceback.
+        """
         worker = get_worker_info()
         first, stride = (0, 1) if worker is None else (worker.id, worker.num_workers)
         for step in self._steps[first::stride]:
-            yield self.batch(step)
+            try:
+                yield self.batch(step)
+            except DataError as error:
+                yield error
+                return

@@ -8,7 +8,16 @@ import numpy as np
 from sfsc_training.config import DataSection
 from sfsc_training.data.dataset import Dataset, Split, digest
 from sfsc_training.data.findings import Finding
-from sfsc_training.data.images import Pixels, decode_each, load_all, others, unreadable
+from sfsc_training.data.images import (
+    Images,
+    OnDemand,
+    decode_each,
+    fits,
+    kept_images,
+    load_all,
+    others,
+    unreadable,
+)
 from sfsc_training.data.listing import FEWEST_IMAGES
 from sfsc_training.errors import DataError
 
@@ -16,22 +25,32 @@ __all__ = ["check_images"]
 
 
 def check_images(
-    dataset: Dataset, section: DataSection, advance: Callable[[], None] | None = None, *, threads: int = 2
-) -> tuple[Dataset, Pixels]:
+    dataset: Dataset,
+    section: DataSection,
+    advance: Callable[[], None] | None = None,
+    *,
+    threads: int = 2,
+    readable: Mapping[str, str] | None = None,
+) -> tuple[Dataset, Images]:
     """Decode every image once, before a training that would otherwise meet a damaged one at its end.
 
+    Args:
+        readable: name → sha256 of images that the same training could decode when it began: not tried again.
+
     Returns:
-        The data set, and the decoded images of its training split, uint8 [n, H, W, 3]. With data.skip_unreadable
+        The data set, and the images of its training split, uint8 [n, H, W, 3]. With data.skip_unreadable
         both lack the images that cannot be decoded, and the identities that have too few left.
 
     Raises:
         DataError: as `load_images`, of any split; or fewer than 2 identities are left to train on.
     """
-    images, failed = load_all(dataset.train.paths, section, advance, threads)
-    damaged = {"train": failed}
-    for name in ("validation", "test"):
-        paths = dataset.splits[name].paths
-        damaged[name] = decode_each(paths, section, None, advance, threads)
+    images: Images = OnDemand(dataset.train.paths, section, threads)
+    damaged: dict[str, dict[int, DataError]] = {}
+    for name, split in dataset.splits.items():
+        if name == "train" and fits(split.paths, section):
+            images, damaged[name] = load_all(split.paths, section, advance, threads)
+        else:
+            damaged[name] = _undecodable(split, section, advance, threads, readable or {})
     errors = [error for found in damaged.values() for error in found.values()]
     if not errors:
         return dataset, images
@@ -40,7 +59,24 @@ def check_images(
     remaining = {name: _remaining(split, damaged[name]) for name, split in dataset.splits.items()}
     place = {name: number for number, name in enumerate(dataset.train.names)}
     kept = np.array([place[name] for name in remaining["train"].names], dtype=np.int64)
-    return _without(dataset, remaining, damaged), images[kept]
+    return _without(dataset, remaining, damaged), kept_images(images, kept)
+
+
+def _undecodable(
+    split: Split,
+    section: DataSection,
+    advance: Callable[[], None] | None,
+    threads: int,
+    readable: Mapping[str, str],
+) -> dict[int, DataError]:
+    """What is wrong with the images of a split, by position, but for those known to be readable."""
+    pairs = enumerate(zip(split.names, split.contents, strict=True))
+    new = [place for place, (name, content) in pairs if readable.get(name) != content]
+    failed = decode_each([split.paths[place] for place in new], section, None, advance, threads)
+    if advance is not None:
+        for _ in range(len(split.names) - len(new)):
+            advance()
+    return {new[place]: error for place, error in failed.items()}
 
 
 def _remaining(split: Split, damaged: Collection[int]) -> Split:

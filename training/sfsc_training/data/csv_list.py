@@ -10,26 +10,35 @@ from sfsc_training.data.dataset import Dataset
 from sfsc_training.data.division import Division, Part
 from sfsc_training.data.findings import Finding
 from sfsc_training.data.foreign import check_foreign
-from sfsc_training.data.listing import Listed, make_dataset
+from sfsc_training.data.listing import Listed, Listing, check_given, make_dataset
 from sfsc_training.errors import DataError
 
-__all__ = ["read_csv"]
+__all__ = ["list_csv", "read_csv"]
 
 _NEEDED = ("path", "identity")
 _COLUMNS = (*_NEEDED, "camera", "split")
 
 
 def read_csv(place: Path, section: DataSection, seed: int, earlier: Division | None = None) -> Dataset:
-    """Read a list, or the only list in a folder. Paths are relative to the folder that it lies in.
-
-    Every image has a camera or none has, and the same goes for its split: train, validation or test.
+    """Read a list as a data set.
 
     Args:
         earlier: the division of an earlier training, which is kept.
 
     Raises:
+        DataError: as `list_csv` or `make_dataset`.
+    """
+    return make_dataset(list_csv(place), section, seed, earlier)
+
+
+def list_csv(place: Path) -> Listing:
+    """Read a list, or the only list in a folder. Paths are relative to the folder that it lies in.
+
+    Every image has a camera or none has, and the same goes for its split: train, validation or test.
+
+    Raises:
         DataError: there is no such list, it lacks a column or has an unknown one, a line is not complete, a path
-            leads out of the folder or is listed twice, or as `make_dataset`.
+            leads out of the folder or is listed twice, or none of the images exists.
     """
     if place.is_dir():
         check_foreign(place)
@@ -37,22 +46,16 @@ def read_csv(place: Path, section: DataSection, seed: int, earlier: Division | N
     rows = _rows(file)
     folder = file.parent
     listed = [_listed(file, line, folder, row) for line, row in rows]
-    for name in ("camera", "part"):
-        given = sum(getattr(one, name) is not None for one in listed)
-        if given not in (0, len(listed)):
-            column = "split" if name == "part" else name
-            raise DataError(
-                f"{file}: {column} must be given in every line or in none; found it in {given} of {len(listed)}"
-            )
+    check_given(file, listed, "every line")
     _check_unique(file, listed)
-    missing = [one.name for one in listed if not one.path.exists()]
+    missing = [one.name for one in listed if not (folder / one.name).exists()]
     if len(missing) == len(listed):
         raise DataError(
             f"{file}: none of its {len(listed)} images exists below {folder}; the first is {missing[0]}"
         )
-    found = (Finding("listed images that do not exist", tuple(missing)),)
-    there = [one for one in listed if one.name not in set(missing)]
-    return make_dataset(file, there, section, seed, earlier, found=found)
+    absent = set(missing)
+    there = [one for one in listed if one.name not in absent]
+    return Listing(file, there, found=(Finding("listed images that do not exist", tuple(missing)),))
 
 
 def _only_list(folder: Path) -> Path:

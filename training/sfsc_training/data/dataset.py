@@ -3,13 +3,13 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from sfsc_bundle.retrieval import Labels
 from sfsc_training.data.findings import Finding
+from sfsc_training.data.member import ImageFile, Member
 from sfsc_training.errors import DataError
 
 __all__ = ["Dataset", "Split", "content_digest", "digest"]
@@ -19,12 +19,13 @@ __all__ = ["Dataset", "Split", "content_digest", "digest"]
 class Split:
     """The images of one part of a data set, with their identities and roles.
 
-    `paths` [n]; `names` [n]: paths below the data folder; `contents` [n]: sha256 of each file; `classes` [n]:
-    class numbers 0, 1, …, or −1 for images that no metric counts; `identities`: the name of each class; `cameras`
-    [n], or None where they are unknown; `query` and `gallery`: positions of the images with that role.
+    `paths` [n]: files, or members of shards; `names` [n]: paths below the data folder; `contents` [n]: sha256 of
+    each; `classes` [n]: class numbers 0, 1, …, or −1 for images that no metric counts; `identities`: the name of
+    each class; `cameras` [n], or None where they are unknown; `query` and `gallery`: positions of the images with
+    that role.
     """
 
-    paths: tuple[Path, ...]
+    paths: tuple[ImageFile, ...]
     names: tuple[str, ...]
     contents: tuple[str, ...]
     classes: npt.NDArray[np.int64]
@@ -142,8 +143,10 @@ def digest(splits: Sequence[Split]) -> str:
     return found.hexdigest()
 
 
-def content_digest(path: Path) -> str:
-    """Digest (sha256) of a file. Raises DataError where it cannot be read."""
+def content_digest(path: ImageFile) -> str:
+    """Digest (sha256) of a file; a shard's members have theirs. Raises DataError where it cannot be read."""
+    if isinstance(path, Member):
+        return path.sha256
     try:
         if not path.is_file():  # opening a pipe would wait for its writer
             raise DataError(f"{path} is no file" if path.exists() else f"{path} does not exist")

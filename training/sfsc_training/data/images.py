@@ -1,8 +1,10 @@
-"""The images of a split, decoded once by the bundle's preprocessing and kept in memory."""
+"""The images of a split, decoded by the bundle's preprocessing: once, and kept in memory, or each time anew.
+
+What takes more memory than `data.max_cache_gib` when decoded is decoded anew for each batch.
+"""
 
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,24 +14,77 @@ from sfsc_bundle.manifest import Preprocessing
 from sfsc_bundle.preprocess import preprocess
 from sfsc_training.config import DataSection
 from sfsc_training.data.dataset import Split
+from sfsc_training.data.member import ImageFile
 from sfsc_training.errors import DataError
 
-__all__ = ["Pixels", "decode_each", "load_all", "load_images", "load_split", "others", "unreadable"]
+__all__ = [
+    "Images",
+    "OnDemand",
+    "Pixels",
+    "decode_each",
+    "fits",
+    "kept_images",
+    "load_all",
+    "load_images",
+    "load_split",
+    "others",
+    "unreadable",
+]
 
 Pixels = npt.NDArray[np.uint8]
+_AT_ONCE = 1024  # images that are handed to the threads at a time
+
+
+class OnDemand:
+    """Images that are decoded whenever they are asked for; used as an array uint8 [n, H, W, 3] is.
+
+    Args:
+        files: of the n images.
+        threads: that decode.
+    """
+
+    def __init__(self, files: Sequence[ImageFile], section: DataSection, threads: int = 2) -> None:
+        self._files, self._section, self._threads = files, section, threads
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """That of the array which they would make."""
+        return _shape(self._files, self._section)
+
+    def __len__(self) -> int:
+        """How many images there are."""
+        return len(self._files)
+
+    def __getitem__(self, rows: npt.NDArray[np.int64] | slice) -> Pixels:
+        """Decode some of the images. Raises DataError where one cannot be read."""
+        chosen = self._files[rows] if isinstance(rows, slice) else [self._files[row] for row in rows.tolist()]
+        images, failed = _decoded(chosen, self._section, None, self._threads)
+        for error in failed.values():
+            raise error
+        return images
+
+    def take(self, kept: npt.NDArray[np.int64]) -> "OnDemand":
+        """The images at positions `kept` only; none is decoded."""
+        return OnDemand([self._files[row] for row in kept.tolist()], self._section, self._threads)
+
+
+Images = Pixels | OnDemand
 
 
 def load_images(
-    paths: Sequence[Path], section: DataSection, advance: Callable[[], None] | None = None, *, threads: int = 2
-) -> Pixels:
+    paths: Sequence[ImageFile],
+    section: DataSection,
+    advance: Callable[[], None] | None = None,
+    *,
+    threads: int = 2,
+) -> Images:
     """Decode images to uint8 [n, H, W, 3].
 
     Args:
         advance: called after each image.
 
     Raises:
-        DataError: some images cannot be read (the message counts them and names the first), or the decoded images
-            would take more memory than data.max_cache_gib.
+        DataError: some images cannot be read; the message counts them and names the first.
     """
     images, failed = load_all(paths, section, advance, threads)
     if failed:
@@ -39,7 +94,7 @@ def load_images(
 
 def load_split(
     split: Split, section: DataSection, advance: Callable[[], None] | None = None, *, threads: int = 2
-) -> tuple[Split, Pixels]:
+) -> tuple[Split, Images]:
     """A split and its decoded images; with data.skip_unreadable, both without the images that cannot be read.
 
     Raises:
@@ -51,24 +106,40 @@ def load_split(
     kept = others(len(images), failed)
     if not (section.skip_unreadable and len(kept)):
         raise unreadable(list(failed.values()), len(split.paths))
-    return split.take(kept), images[kept]
+    return split.take(kept), kept_images(images, kept)
+
+
+def kept_images(images: Images, kept: npt.NDArray[np.int64]) -> Images:
+    """The images at positions `kept` only."""
+    return images.take(kept) if isinstance(images, OnDemand) else images[kept]
 
 
 def load_all(
-    paths: Sequence[Path], section: DataSection, advance: Callable[[], None] | None, threads: int
-) -> tuple[Pixels, dict[int, DataError]]:
+    paths: Sequence[ImageFile], section: DataSection, advance: Callable[[], None] | None, threads: int
+) -> tuple[Images, dict[int, DataError]]:
     """Decode images to uint8 [n, H, W, 3], and what is wrong with those that cannot be decoded, by position.
 
-    Raises:
-        DataError: the decoded images would take more memory than data.max_cache_gib.
+    Where they take more memory than data.max_cache_gib they are decoded all the same, to find the errors, and
+    forgotten: what is returned decodes them anew.
     """
-    shape = (len(paths), section.height, section.width, 3)
-    gib = float(np.prod(shape, dtype=np.float64)) / 2**30
-    if gib > section.max_cache_gib:
-        raise DataError(
-            f"data.max_cache_gib is {section.max_cache_gib}, but the decoded images take {gib:.1f} GiB"
-        )
-    images = np.empty(shape, dtype=np.uint8)
+    if not fits(paths, section):
+        return OnDemand(paths, section, threads), decode_each(paths, section, None, advance, threads)
+    return _decoded(paths, section, advance, threads)
+
+
+def fits(paths: Sequence[ImageFile], section: DataSection) -> bool:
+    """Whether the decoded images may be kept in memory (data.max_cache_gib)."""
+    return float(np.prod(_shape(paths, section), dtype=np.float64)) <= section.max_cache_gib * 2**30
+
+
+def _shape(paths: Sequence[ImageFile], section: DataSection) -> tuple[int, int, int, int]:
+    return len(paths), section.height, section.width, 3
+
+
+def _decoded(
+    paths: Sequence[ImageFile], section: DataSection, advance: Callable[[], None] | None, threads: int
+) -> tuple[Pixels, dict[int, DataError]]:
+    images = np.empty(_shape(paths, section), dtype=np.uint8)
 
     def keep(number: int, pixels: Pixels) -> None:
         images[number] = pixels
@@ -77,7 +148,7 @@ def load_all(
 
 
 def decode_each(
-    paths: Sequence[Path],
+    paths: Sequence[ImageFile],
     section: DataSection,
     keep: Callable[[int, Pixels], None] | None,
     advance: Callable[[], None] | None,
@@ -102,8 +173,10 @@ def decode_each(
             advance()
 
     with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(decode, range(len(paths))):
-            pass
+        # In parts, because what waits in a pool takes more than a kilobyte for each image.
+        for start in range(0, len(paths), _AT_ONCE):
+            for _ in pool.map(decode, range(start, min(start + _AT_ONCE, len(paths)))):
+                pass
     return dict(sorted(failed.items()))
 
 
@@ -118,7 +191,7 @@ def unreadable(failed: Sequence[DataError], count: int) -> DataError:
     return DataError(f"{failed[0]}{rest} (data.skip_unreadable = true leaves them out)")
 
 
-def _decode(path: Path, preprocessing: Preprocessing) -> Pixels:
+def _decode(path: ImageFile, preprocessing: Preprocessing) -> Pixels:
     try:
         return preprocess(path.read_bytes(), preprocessing)
     except (ImageError, OSError) as error:

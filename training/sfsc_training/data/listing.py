@@ -17,9 +17,10 @@ from sfsc_training.config import DataSection
 from sfsc_training.data.dataset import Dataset, Split, content_digest, digest
 from sfsc_training.data.division import Division, Part, assign
 from sfsc_training.data.findings import Finding, refuse_or_leave_out
+from sfsc_training.data.member import ImageFile
 from sfsc_training.errors import DataError
 
-__all__ = ["FEWEST_IMAGES", "Listed", "make_dataset"]
+__all__ = ["FEWEST_IMAGES", "Listed", "Listing", "check_given", "make_dataset"]
 
 FEWEST_IMAGES = 2  # of an identity: one to search with and one to find
 _PARTS: tuple[Part, ...] = ("train", "validation", "test")
@@ -29,11 +30,21 @@ _PARTS: tuple[Part, ...] = ("train", "validation", "test")
 class Listed:
     """One image. `name`: path below the data folder; `part`: the split it is listed in; None: the seed decides."""
 
-    path: Path
+    path: ImageFile
     name: str
     identity: str
     part: Part | None = None
     camera: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a reader found. `source`: folder or list; `found`: what cannot be used; `notes`: what else to say."""
+
+    source: Path
+    images: Sequence[Listed]
+    found: Sequence[Finding] = ()
+    notes: Sequence[Finding] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,28 +54,32 @@ class _Image:
     part: Part
 
 
-def make_dataset(
-    source: Path,
-    listed: Sequence[Listed],
-    section: DataSection,
-    seed: int,
-    earlier: Division | None = None,
-    *,
-    found: Sequence[Finding] = (),
-    notes: Sequence[Finding] = (),
-) -> Dataset:
+def check_given(source: Path, listed: Sequence[Listed], every: str) -> None:
+    """Raises DataError unless all images have a camera or none has, and the same for their split.
+
+    Args:
+        every: what each of them must have it in, such as `every line`.
+    """
+    for name, column in (("camera", "camera"), ("part", "split")):
+        given = sum(getattr(one, name) is not None for one in listed)
+        if given not in (0, len(listed)):
+            raise DataError(
+                f"{source}: {column} must be given in {every} or in none; found it in {given} of {len(listed)}"
+            )
+
+
+def make_dataset(listing: Listing, section: DataSection, seed: int, earlier: Division | None = None) -> Dataset:
     """Read all images once for their digests, divide the identities, and give every image its role.
 
     Args:
-        source: folder or list, for messages.
         earlier: the division of an earlier training, which is kept.
-        found: what the reader has found already that cannot be used.
 
     Raises:
         DataError: something cannot be used and is not to be left out; a new training has fewer than 2
             identities; the test has no identity of its own, or no image that could find another one of its
             identity; a split has no queries or no gallery.
     """
+    source, listed = listing.source, listing.images
     contents, unreadable = _contents(listed)
     images = [one for one in listed if one.name in contents]
     few = _few(images)
@@ -80,7 +95,7 @@ def make_dataset(
     left_alone = _few(image.listed for image in divided)
     divided = [image for image in divided if image.listed.identity not in left_alone]
     troubles = (
-        *found,
+        *listing.found,
         unreadable,
         Finding(f"identities with fewer than {FEWEST_IMAGES} images", tuple(sorted({*few, *left_alone}))),
         Finding("identities with images in more than one split", tuple(sorted(in_both))),
@@ -96,7 +111,7 @@ def make_dataset(
     splits = (train, validation, test)
     if test.paths and not len(test.searchable()):
         raise DataError(f"{source}: no image of the test has another one of its identity that it could find")
-    everything = (*notes, _copies_in(test))
+    everything = (*listing.notes, _copies_in(test))
     return Dataset(
         *splits, digest(splits), left_out=left_out, notes=tuple(note for note in everything if note.names)
     )
@@ -198,7 +213,9 @@ def _split(
     )
 
 
-def _roles(paths: Sequence[Path], section: DataSection) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _roles(
+    paths: Sequence[ImageFile], section: DataSection
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     everything = np.arange(len(paths), dtype=np.int64)
 
     def matches(pattern: str) -> npt.NDArray[np.bool_]:
@@ -238,7 +255,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return compiled
 
 
-def _camera(path: Path, pattern: re.Pattern[str]) -> str:
+def _camera(path: ImageFile, pattern: re.Pattern[str]) -> str:
     found = pattern.search(path.name)
     if found is None:
         raise DataError(f"data.camera {pattern.pattern!r} does not match the file name {path.name}")

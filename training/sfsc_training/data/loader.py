@@ -12,7 +12,7 @@ from pathlib import Path
 from torch.utils.data import DataLoader
 
 from sfsc_training.data.batches import Batches, MicroBatch
-from sfsc_training.errors import FailedError, TrainingError
+from sfsc_training.errors import DataError, FailedError, TrainingError
 
 __all__ = ["deliver", "explain_lost_workers"]
 
@@ -26,6 +26,7 @@ def deliver(batches: Batches, workers: int) -> Iterator[list[MicroBatch]]:
     """Yield the batches in order of steps, prepared ahead by `workers` processes; 0: in this process.
 
     Raises:
+        DataError: an image can no longer be read.
         TrainingError: there is too little shared memory.
         FailedError: not all batches arrived.
     """
@@ -43,6 +44,8 @@ def deliver(batches: Batches, workers: int) -> Iterator[list[MicroBatch]]:
     )
     arrived = 0
     for batch in loader:
+        if isinstance(batch, DataError):
+            raise batch
         arrived += 1
         yield batch
     if arrived < len(batches):

@@ -12,6 +12,7 @@ from sfsc_training.data.published.objects import read_cub, read_inshop, read_sop
 from sfsc_training.data.published.persons import read_market1501, read_msmt17
 from sfsc_training.data.published.vehicles import read_vehicleid, read_veri776
 from sfsc_training.data.reader import read_folder
+from sfsc_training.data.shards.reader import are_shards, read_shards
 from sfsc_training.data.vehicles import read_vehicles
 from sfsc_training.errors import DataError
 
@@ -28,7 +29,7 @@ def read_dataset(
     """Names and roles of all images; none is decoded.
 
     Args:
-        place: data folder, or a list of images (`*.csv`).
+        place: data folder, list of images (`*.csv`), folder of tar shards or one of them (`*.tar`).
         progress: called with the images done and the images in all, where vehicles are drawn first.
         earlier: the division of an earlier training, which is kept; published sets have their own.
 
@@ -40,6 +41,8 @@ def read_dataset(
     if not place.exists():
         raise DataError(f"--data {place} does not exist")
     match section.reader:
+        case "folder" | "csv" if are_shards(place):
+            return read_shards(place, section, seed, earlier)
         case "folder" if place.is_dir():
             return read_folder(place, section, seed, earlier)
         case "folder" | "csv":

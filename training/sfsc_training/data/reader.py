@@ -12,11 +12,11 @@ from sfsc_training.data.dataset import Dataset
 from sfsc_training.data.division import Division, Part
 from sfsc_training.data.findings import Finding
 from sfsc_training.data.foreign import check_foreign
-from sfsc_training.data.listing import Listed, make_dataset
+from sfsc_training.data.listing import Listed, Listing, make_dataset
 from sfsc_training.data.walk import Walked, walk
 from sfsc_training.errors import DataError
 
-__all__ = ["read_folder"]
+__all__ = ["list_folder", "read_folder"]
 
 _VALIDATION = ("validation", "val", "valid")
 
@@ -30,6 +30,15 @@ def read_folder(folder: Path, section: DataSection, seed: int, earlier: Division
     Raises:
         DataError: there is no such folder, something in it cannot be used and is not to be left out, too few
             identities, a file name that the camera pattern does not match, or a split without queries or gallery.
+    """
+    return make_dataset(list_folder(folder), section, seed, earlier)
+
+
+def list_folder(folder: Path) -> Listing:
+    """The images of a folder with the identity of each.
+
+    Raises:
+        DataError: there is no such folder, one in it cannot be read, or no image is in an identity folder.
     """
     if not folder.is_dir():
         raise DataError(f"data folder {folder} does not exist")
@@ -61,9 +70,7 @@ def read_folder(folder: Path, section: DataSection, seed: int, earlier: Division
     )
     if not listed:
         raise DataError(f"{folder} has no identity folders; images must lie at IDENTITY/IMAGE; {found[1]}")
-    return make_dataset(
-        folder, listed, section, seed, earlier, found=found, notes=(*walked.notes, _beside(walked, parts))
-    )
+    return Listing(folder, listed, found, notes=(*walked.notes, _beside(walked, parts)))
 
 
 def _parts(walked: Walked) -> dict[str, Part]:
