@@ -174,6 +174,9 @@ def test_tls_with_a_certificate_that_is_reread_on_sighup(
             until(client.ready)
             assert client.put("x", draw_image(1))["created"]
             assert client.search(id="x", include_self=True)["hits"][0]["id"] == "x"
+        with Client(url.replace("https:", "http:")) as plain, pytest.raises(ServiceError) as refusal:
+            plain.widths()
+        assert f"; if it speaks TLS, its address is {url}" in refusal.value.detail
         host, port = url.removeprefix("https://").split(":")
         with trust.wrap_socket(
             socket.create_connection((host, int(port)), 30), server_hostname=host
