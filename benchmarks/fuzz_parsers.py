@@ -117,6 +117,9 @@ class _Transport(asyncio.Transport):
 
     def resume_reading(self) -> None: ...
 
+    def can_write_eof(self) -> bool:
+        return False
+
 
 TARGETS = {"json": read_json, "form": read_parts, "head": read_head, "arrow": read_items}
 SEEDS = {
@@ -130,6 +133,8 @@ SEEDS = {
     "head": [
         b"POST /a?b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1;a=b\r\nx\r\n0\r\nt: u\r\n\r\n",
         b"GET / HTTP/1.1\r\nContent-Length: 2\r\n\r\nxyGET / HTTP/1.0\r\nExpect: 100-continue\r\n\r\n",
+        b"PUT / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nxyGET / HTTP/1.1\r\n\r"
+        b"\n",
     ],
     "arrow": [arrow_body(["a", "b"], np.eye(4, dtype=np.float32)[:2], [{"n": 1}, None])],
 }

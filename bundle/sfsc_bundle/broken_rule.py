@@ -15,6 +15,26 @@ __all__ = ["BrokenRule", "broken_rule", "first_broken_rule"]
 _FEW_ERRORS = 100
 _CHARACTERS = 60
 _SHOULD = re.compile(r"^\w+ should ")
+_COUNTED = re.compile(r" after validation, not \d+$")
+_KINDS = {
+    "must be a whole number": ("int_type", "int_parsing", "int_from_float"),
+    "must be a whole number of fewer digits": ("int_parsing_size",),
+    "must be a number": ("float_type", "float_parsing", "complex_type"),
+    "must be true or false": ("bool_type", "bool_parsing"),
+    "must be a text": ("string_type", "string_sub_type", "string_unicode", "bytes_type"),
+    "must be a list": ("list_type", "tuple_type", "set_type", "frozen_set_type", "iterable_type"),
+    "must be an object": ("dict_type", "mapping_type", "model_type", "model_attributes_type", "dataclass_type"),
+    "must be a path": ("path_type",),
+    "must be null": ("none_required",),
+    "must be JSON": ("json_type", "json_invalid"),
+    "must be a date and a time, such as 2026-01-31T12:00:00Z": (
+        "datetime_type",
+        "datetime_parsing",
+        "datetime_from_date_parsing",
+    ),
+}
+_RULES = {kind: rule for rule, kinds in _KINDS.items() for kind in kinds}
+"""What a value has to be, where pydantic speaks of its own types and of what it tried (`details["type"]`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +73,8 @@ def broken_rule(details: Mapping[str, Any], ignored: Sequence[str] = ()) -> Brok
         case "missing":
             return BrokenRule(place, "is missing")
         case _:
-            rule = _SHOULD.sub("must ", details["msg"].removeprefix("Value error, "))
+            told = details["msg"].removeprefix("Value error, ")
+            rule = _RULES.get(details["type"]) or _COUNTED.sub("", _SHOULD.sub("must ", told))
             if "input" in details and "found" not in rule:
                 rule += f", found {describe_value(details['input'])}"
             return BrokenRule(place, rule)

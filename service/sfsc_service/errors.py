@@ -3,9 +3,10 @@
 StartError       the service cannot start with these settings; the command prints the message and exits with 1
 Problem          a request is refused; `code` is stable and stands in the answer
     the request is wrong      invalid_parameter invalid_json invalid_request unknown_width unknown_space
-                              unknown_model contradictory_limits not_found item_not_found
-                              collection_not_found already_aligned gallery_shared method_not_allowed
-                              unsupported_media_type head_too_large body_too_large body_stalled
+                              unknown_model contradictory_limits not_found item_not_found collection_not_found
+                              already_aligned gallery_shared one_width maintenance_running no_backup_folder
+                              backup_exists method_not_allowed unsupported_media_type head_too_large
+                              body_too_large body_stalled
     the caller may not        key_missing key_unknown scope_missing quota_exceeded foreign_host foreign_origin
     the image is wrong        the codes of sfsc_bundle.errors.ImageError
     the store refuses         the codes of sfsc_service.store.errors
@@ -34,6 +35,10 @@ Code = Literal[
     "collection_not_found",
     "already_aligned",
     "gallery_shared",
+    "one_width",
+    "maintenance_running",
+    "no_backup_folder",
+    "backup_exists",
     "method_not_allowed",
     "unsupported_media_type",
     "head_too_large",
@@ -96,6 +101,10 @@ STATUS: dict[Code, tuple[int, str]] = {
     "collection_not_found": (404, "The service has no such collection"),
     "already_aligned": (409, "The gallery is aligned"),
     "gallery_shared": (409, "The gallery is shared with other services"),
+    "one_width": (409, "The bundle has one width only"),
+    "maintenance_running": (409, "Other maintenance is under way"),
+    "no_backup_folder": (409, "The service has no folder for backups"),
+    "backup_exists": (409, "A backup has this name"),
     "method_not_allowed": (405, "The method is not allowed here"),
     "unsupported_media_type": (415, "The body's media type is not accepted here"),
     "head_too_large": (431, "The request's head is too large"),

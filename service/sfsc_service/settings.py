@@ -128,6 +128,12 @@ class Settings(BaseSettings):
         "several processes share (docs/scale.md); there USER:PASSWORD@ may stand before the host",
         repr=False,
     )
+    backup_folder: Path | None = setting(
+        None,
+        "folder",
+        "where POST /maintenance/backup copies the data folder to, under a name; created if it is missing; unset: "
+        "that route makes none",
+    )
     image_folder: Path | None = setting(
         None,
         "folder",

@@ -1,7 +1,9 @@
 """Refused documents in one sentence: where, which rule, what was found."""
 
 import json
-from typing import Annotated, Any
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pytest
@@ -39,7 +41,7 @@ def broken(document: Any) -> BrokenRule:
 @pytest.mark.parametrize(
     ("document", "place", "sentence"),
     [
-        ([], (), "the document: must be a valid dictionary or instance of Whole, found []"),
+        ([], (), "the document: must be an object, found []"),
         ({}, ("parts",), "parts: is missing"),
         ({"parts": [{}, {"size": 0}]}, ("parts", "1", "size"), "must be greater than or equal to 1, found 0"),
         ({"parts": [{"colour": 1}]}, ("parts", "0", "colour"), "parts.0.colour: is not a known key"),
@@ -52,6 +54,51 @@ def test_place_rule_and_what_was_found(document: Any, place: tuple[str, ...], se
     found = broken(document)
     assert found.place == place
     assert str(found).endswith(sentence)
+
+
+class Kinds(BaseModel):
+    whole: int = 0
+    number: float = 0
+    truth: bool = False
+    text: str = ""
+    many: list[int] = []
+    few: Annotated[list[int], Field(max_length=2)] = []
+    fewer: tuple[int, int] = (0, 0)
+    one_of: Literal["a", "b"] = "a"
+    names: dict[str, int] = {}
+    part: Part = Part()
+    path: Path = Path()
+    nothing: None = None
+    made: datetime = datetime(2026, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("document", "sentence"),
+    [
+        ({"whole": "many"}, "whole: must be a whole number, found 'many'"),
+        ({"whole": 0.5}, "whole: must be a whole number, found 0.5"),
+        ({"whole": []}, "whole: must be a whole number, found []"),
+        ({"whole": "9" * 5000}, f"whole: must be a whole number of fewer digits, found '{'9' * 60}'…"),
+        ({"number": "fast"}, "number: must be a number, found 'fast'"),
+        ({"number": None}, "number: must be a number, found null"),
+        ({"truth": "maybe"}, "truth: must be true or false, found 'maybe'"),
+        ({"truth": {}}, "truth: must be true or false, found {}"),
+        ({"text": 1}, "text: must be a text, found 1"),
+        ({"many": "1"}, "many: must be a list, found '1'"),
+        ({"few": [1, 2, 3]}, "few: must have at most 2 items, found [1, 2, 3]"),
+        ({"fewer": [1, 2, 3]}, "fewer: must have at most 2 items, found [1, 2, 3]"),
+        ({"one_of": "c"}, "one_of: must be 'a' or 'b', found 'c'"),
+        ({"names": []}, "names: must be an object, found []"),
+        ({"part": 7}, "part: must be an object, found 7"),
+        ({"path": 7}, "path: must be a path, found 7"),
+        ({"nothing": 7}, "nothing: must be null, found 7"),
+        ({"made": "soon"}, "made: must be a date and a time, such as 2026-01-31T12:00:00Z, found 'soon'"),
+    ],
+)
+def test_rules_are_in_words_of_the_document(document: Any, sentence: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Kinds.model_validate(document)
+    assert str(first_broken_rule(caught.value)) == sentence
 
 
 @pytest.mark.parametrize("count", [100, 101, 5000])

@@ -207,7 +207,7 @@ SETTINGS = {
     "optimiser.step=5": "optimiser.step: is not a known key; the nearest one is optimiser.steps",
     "optimizer.lr=1": "optimizer.lr: is not a known key; the nearest one is optimiser.lr",
     "steps=5": "steps: is not a known key; the nearest one is optimiser.steps",
-    "optimiser.steps=many": "optimiser.steps: must be a valid integer",
+    "optimiser.steps=many": "optimiser.steps: must be a whole number",
     "optimiser.micro_batches=7": "optimiser: batch must divide into micro_batches",
     "loss.compatible=cross-entropy": "the document: method sfsc requires loss.compatible = 'evidential'",
 }

@@ -8,6 +8,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command; without the packages of the extra `training` it is one sentence on stderr, exit code 2."""
     try:
+        _check_words()
         from sfsc_training.cli import main as run
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("sfsc_"):
@@ -20,6 +21,17 @@ def main() -> None:
     except KeyboardInterrupt:  # the imports take seconds
         sys.exit(130)
     run()
+
+
+def _check_words() -> None:
+    from sfsc_training.early_checks import check_early
+    from sfsc_training.errors import TrainingError
+
+    try:
+        check_early(sys.argv[1:])
+    except TrainingError as error:
+        print(f"sfsc-train: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

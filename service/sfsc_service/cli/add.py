@@ -48,7 +48,7 @@ class Add(GalleryCommand):
             own = {ORIGIN: origin_of(self.source)}
             there = {item["id"]: item for item in client.items(filter=own, limit=1000)}
             try:
-                upload(client, found.images, there, report, lambda: self.width)
+                upload(client, found.images, there, report, lambda: self.width, self.width)
             except KeyboardInterrupt:
                 told = "interrupted; what was sent stays, and the same command adds what is missing"
                 Console(stderr=True).print(f"sfsc: {told}", highlight=False, soft_wrap=True)

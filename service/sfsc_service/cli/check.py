@@ -1,19 +1,23 @@
 """`sfsc check`: whether a data folder is whole; what is not can be repaired."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
+from pydantic import model_validator
 from pydantic_settings import CliPositionalArg, CliToggleFlag
 from rich.console import Console
 
 from sfsc_bundle.progress import counting
+from sfsc_service.cli.at_service import PLACE, is_address, maintained
 from sfsc_service.cli.folder import locked, storage_errors
 from sfsc_service.cli.printing import PrintingCommand
+from sfsc_service.cli.shown import escaped
 from sfsc_service.settings import setting
 from sfsc_service.store.collections import DEFAULT
-from sfsc_service.store.embedded.check import CheckReport, check_folder
+from sfsc_service.store.embedded.check import CheckReport, Finding, check_folder
 from sfsc_service.store.embedded.repair import repair_folder
 
 __all__ = ["Check"]
@@ -22,23 +26,37 @@ _SHOWN = 20
 
 
 class Check(PrintingCommand):
-    """Check the data folder of a service that does not run, with its collections: every row, vector and image.
+    """Check a data folder with its collections: every row, every vector and every image.
 
-    The exit code is 0 where everything is whole, else 1.
+    The exit code is 0 where everything is whole, else 1. What a running service has open it checks itself, in idle
+    moments: give its address, and a key with the scope admin in SFSC_API_KEY where it asks for one.
 
     example: sfsc check data --repair
+    example: sfsc check http://127.0.0.1:8000
     """
 
-    data: CliPositionalArg[Path] = setting(..., "folder", "the data folder; also SFSC_DATA")
+    data: CliPositionalArg[str] = setting(..., "folder or URL", f"{PLACE}; also SFSC_DATA")
     repair: CliToggleFlag[bool] = setting(
         False,
         "flag",
         "remove damaged items from the database, keeping what is left of them, and say what was done",
     )
 
+    @model_validator(mode="after")
+    def _check_place(self) -> Self:
+        if self.repair and is_address(self.data):
+            raise ValueError("--repair needs a data folder that no service has open; found the address of one")
+        return self
+
     def run(self) -> None:
-        """Check, repair if asked to, print. Raises StoreError, and SystemExit where something is damaged."""
-        with storage_errors(), locked(self.data) as folders:
+        """Check, repair if asked to, print.
+
+        Raises StoreError, ServiceError, StartError, and SystemExit where something is damaged.
+        """
+        if is_address(self.data):
+            self._ask_service()
+            return
+        with storage_errors(), locked(Path(self.data)) as folders:
             checked = {name: self._checked(folder) for name, folder in folders.items()}
         whole = all(one.report.whole for one in checked.values())
         if self.as_json:
@@ -51,6 +69,20 @@ class Check(PrintingCommand):
                     print(f"collection {name}:")
                 _print(one)
         if not whole:
+            raise SystemExit(1)
+
+    def _ask_service(self) -> None:
+        found = maintained(self.data, "check", lambda client: client.check(), "checked")
+        if self.as_json:
+            self.print_json(found)
+        else:
+            _print_document(found)
+            for name, document in found["collections"].items():
+                print(escaped(f"collection {name}:"))
+                _print_document(document)
+            if not found["whole"]:
+                print("damaged; once the service is stopped, `sfsc check DATA --repair` goes on without what is")
+        if not found["whole"]:
             raise SystemExit(1)
 
     def _checked(self, folder: Path) -> "_Checked":
@@ -86,14 +118,28 @@ def _document(checked: _Checked) -> dict[str, object]:
     }
 
 
+def _print_document(found: dict[str, Any]) -> None:
+    """What a service has found in a collection."""
+    print(f"{found['items']} items, {found['images']} images, {found['vector_files']} files of vectors")
+    _print_findings([Finding(**finding) for finding in found["findings"]])
+    if found["further_findings"]:
+        print(f"and {found['further_findings']} further findings")
+    if found["whole"]:
+        print("everything is whole")
+
+
+def _print_findings(findings: Sequence[Finding]) -> None:
+    for finding in findings[:_SHOWN]:
+        print(escaped(f"{finding.kind}: {finding.subject!r}: {finding.detail}"))
+    if len(findings) > _SHOWN:
+        kinds = Counter(finding.kind for finding in findings[_SHOWN:])
+        print("and", ", ".join(f"{count} more of kind {kind}" for kind, count in kinds.items()), "(see --json)")
+
+
 def _print(checked: _Checked) -> None:
     found, done, report = checked
     print(f"{found.items} items, {found.images} images, {found.vector_files} files of vectors")
-    for finding in found.findings[:_SHOWN]:
-        print(f"{finding.kind}: {finding.subject!r}: {finding.detail}")
-    if len(found.findings) > _SHOWN:
-        kinds = Counter(finding.kind for finding in found.findings[_SHOWN:])
-        print("and", ", ".join(f"{count} more of kind {kind}" for kind, count in kinds.items()), "(see --json)")
+    _print_findings(found.findings)
     for sentence in done:
         print(sentence)
     if report.whole:

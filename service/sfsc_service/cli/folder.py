@@ -12,7 +12,7 @@ from sfsc_service.store.embedded.opening import DATABASE
 from sfsc_service.store.embedded.sqlite.schema import DatabaseError
 from sfsc_service.store.embedded.store import EmbeddedStore
 from sfsc_service.store.embedded.stores import collection_folder, collection_names
-from sfsc_service.store.errors import DatabaseLostError, FolderMismatchError, StoreFailedError
+from sfsc_service.store.errors import DatabaseLostError, FolderMismatchError, StoreFailedError, StoreLockedError
 
 __all__ = ["check_pyarrow", "locked", "opened", "storage_errors"]
 
@@ -30,10 +30,20 @@ def locked(data: Path) -> Iterator[dict[str, Path]]:
         for folder in folders.values():
             if not (folder / DATABASE).is_file():
                 raise DatabaseLostError(f"folder: {folder} must hold a gallery; found no {DATABASE} in it")
-            lock = FolderLock(folder)
-            locks.callback(lock.release)
-            lock.hold(folder / DATABASE)
+            with _told_of_the_service():
+                lock = FolderLock(folder)
+                locks.callback(lock.release)
+                lock.hold(folder / DATABASE)
         yield folders
+
+
+@contextmanager
+def _told_of_the_service() -> Iterator[None]:
+    try:
+        yield
+    except StoreLockedError as error:
+        hint = "give the address of the running service instead, as in http://127.0.0.1:8000"
+        raise StoreLockedError(f"{error}; {hint}") from error
 
 
 @contextmanager

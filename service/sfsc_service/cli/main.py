@@ -9,7 +9,8 @@ import inspect
 import os
 import re
 import sys
-from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
+import textwrap
+from argparse import SUPPRESS, ArgumentParser, HelpFormatter
 from functools import partial
 from typing import Any, NoReturn
 
@@ -50,9 +51,16 @@ COMMANDS = {
     "align": "align:Align",
 }
 """Module and class of each command; only the one that runs is imported, because all of them take half a second."""
+HANGING = " " * 13
+"""Behind the name of a command, or `example: `, where its line goes on."""
 INTERRUPTED = 130
 """What a shell reports for a command that Ctrl-C has ended."""
-NO_SERVICE = "; start one with `sfsc demo`, or say where it runs with --url or SFSC_URL"
+HINTS = {
+    "unreachable": "; start one with `sfsc demo`, or say where it runs with --url or SFSC_URL",
+    "collection_not_found": "; `sfsc collections` lists them, `sfsc collections --create NAME` makes one",
+    "already_aligned": "; `sfsc align --undo` undoes it, `sfsc align --status` says how far that is",
+}
+"""What a command says behind an error of the service, by its code."""
 VARIABLE = re.compile(r" \[env: SFSC_\w+\]")
 UNIT = re.compile(r" \[([a-zA-Z /]+)(?:, comma-separated)?\]")
 
@@ -67,7 +75,7 @@ def main() -> None:
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
     except ServiceError as error:
-        _fail(f"{error.detail}{NO_SERVICE if error.code == 'unreachable' else ''}", 1)
+        _fail(f"{error.detail}{HINTS.get(error.code, '')}", 1)
     except (SfscError, StartError, StoreError) as error:
         _fail(str(error), 1)
     except PermissionError as error:
@@ -78,13 +86,36 @@ def main() -> None:
         _fail(str(error), 2)
 
 
+class _Formatter(HelpFormatter):
+    """Fits paragraphs to the terminal; examples and lines that are indented stay lines."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        blocks = re.split(r"\n{2,}", text.strip())
+        return "\n\n".join("\n".join(self._filled(block, width, indent)) for block in blocks)
+
+    def _filled(self, block: str, width: int, indent: str) -> list[str]:
+        lines = block.split("\n")
+        if not any(line.startswith((" ", "example:")) for line in lines):
+            lines = [" ".join(lines)]
+        return [
+            part
+            for line in lines
+            for part in textwrap.wrap(
+                line,
+                width,
+                initial_indent=indent,
+                subsequent_indent=indent + HANGING * line.startswith((" ", "example:")),
+                break_on_hyphens=False,
+                break_long_words=False,
+            )
+        ]
+
+
 class _Parser(ArgumentParser):
-    """Help texts keep their lines; errors are raised."""
+    """Errors are raised."""
 
     def __init__(self, name: str, description: str) -> None:
-        super().__init__(
-            name, description=description, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False
-        )
+        super().__init__(name, description=description, formatter_class=_Formatter, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         raise SettingsError(f"{message}; see {self.prog} --help")

@@ -29,6 +29,8 @@ class UploadReport:
     added: int = 0
     replaced: int = 0
     unchanged: int = 0
+    other_width: int = 0
+    """Of the unchanged ones: those that have another width than the one that was asked for, and keep it."""
     removed: int = 0
     failure: ServiceError | None = None
     """The service's own fault; the image may be added by another run."""
@@ -50,6 +52,7 @@ class UploadReport:
             "added": self.added,
             "replaced": self.replaced,
             "unchanged": self.unchanged,
+            "unchanged_at_other_width": self.other_width,
             "removed": self.removed,
             "left_out": left_out,
         }
@@ -60,6 +63,9 @@ class UploadReport:
             f"added {self.added}, replaced {self.replaced}, unchanged {self.unchanged}, removed {self.removed}"
         )
         console.print(f"{counts}, left out {len(self.left_out)}", highlight=False)
+        if self.other_width:
+            kept = f"{self.other_width} unchanged images keep another width than the one that was asked for"
+            console.print(f"{kept}; `sfsc rm` removes them, so that they can be added again", highlight=False)
         for one in self.left_out[:SHOWN_REASONS]:
             line = escaped(f"left out {one.name}: {one.reason}")
             console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -73,19 +79,21 @@ def upload(
     there: Mapping[str, ItemAnswer],
     report: UploadReport,
     width: Callable[[], str | None],
+    asked_width: str | None = None,
 ) -> None:
     """Send each image that `there` lacks, or has with another content or other metadata; fills in the report.
 
     Args:
         there: the gallery's items by id; an image's name is the id of its item.
         width: asked for each image that is sent; None: the service chooses.
+        asked_width: what unchanged images are counted against; None: they may have any width.
 
     Raises:
         ServiceError: the service cannot be reached or fails.
     """
     limit = client.widths()["limits"]["max_image_bytes"]
     with bar(Console(stderr=True), "images", len(images)) as progress:
-        for result in client.put_many(_changed(images, there, limit, report, progress, width)):
+        for result in client.put_many(_changed(images, there, limit, report, progress, width, asked_width)):
             report.note(result)
             progress.advance()
 
@@ -97,6 +105,7 @@ def _changed(
     report: UploadReport,
     progress: Bar,
     width: Callable[[], str | None],
+    asked_width: str | None,
 ) -> Iterator[dict[str, Any]]:
     """The images to send; the others are counted."""
     for image in images:
@@ -113,6 +122,7 @@ def _changed(
         item = there.get(image.name)
         if item and (item["image_sha256"], item["metadata"]) == (hashlib.sha256(data).hexdigest(), image.metadata):
             report.unchanged += 1
+            report.other_width += asked_width not in (None, item["width"])
             progress.advance()
         else:
             yield {"id": image.name, "image": data, "metadata": image.metadata, "width": width()}

@@ -182,6 +182,18 @@ class AlignAnswer(TypedDict):
     failure: str | None
 
 
+class MaintenanceAnswer(TypedDict):
+    """What is under way on the data folder, and what came of the last one of each kind; None where none was."""
+
+    task: str | None
+    state: str
+    done: int
+    total: int
+    check: dict[str, Any] | None
+    backup: dict[str, Any] | None
+    compact: dict[str, Any] | None
+
+
 class WidthsAnswer(TypedDict):
     """The bundle that is served, its widths, and what the gallery is made of."""
 

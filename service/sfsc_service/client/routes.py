@@ -46,6 +46,7 @@ from sfsc_service.client.call import (
 )
 from sfsc_service.client.collections import CollectionRoutes
 from sfsc_service.client.images import ImageSource, as_base64, encoded
+from sfsc_service.client.maintenance import MaintenanceRoutes
 from sfsc_service.client.own_images import OwnImagesRoutes
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ AS_JSON = ("filter", "metadata", "exclude")
 """Options that travel as JSON where the others travel as text."""
 
 
-class Routes(CollectionRoutes, OwnImagesRoutes):
+class Routes(CollectionRoutes, MaintenanceRoutes, OwnImagesRoutes):
     """The methods of both clients.
 
     An image is encoded bytes, the path of a file, or an image of Pillow's. Options are those of docs/api.md; one

@@ -43,6 +43,8 @@ RETRY_S = 10.0
 SETTLE_S = 30.0
 """Seconds after a swap in which requests that were admitted before may still store vectors of the other space."""
 
+ONE_WIDTH = "the bundle has one width, so there is nothing to align"
+
 AlignState = Literal["resting", "asked", "measuring", "converting", "paused"]
 
 log = logging.getLogger(__name__)
@@ -131,18 +133,20 @@ class Aligner:
         """Align when the service is idle next; `field` names what an image shows, in the place of the settings.
 
         Raises:
-            Problem: already_aligned, gallery_shared.
+            Problem: already_aligned, gallery_shared, one_width.
             InvalidFilterError: `field` cannot be the name of one.
             StoreFailedError: the wish cannot be kept.
         """
         if self._is_shared:
             rule = "a gallery in Milvus cannot be: the other services that share it would not know of it"
             raise Problem("gallery_shared", f"alignment: {rule}")
+        if len(self._embedder.manifest.widths) < 2:
+            raise Problem("one_width", f"alignment: {ONE_WIDTH}")
         wish = AlignmentWish(field=self._field if field is None else field)
         self._sample(wish)
         async with self._turn:
             if self._embedder.networks.alignment is not None:
-                rule = "DELETE /align must be called first, and be done before the gallery can be aligned anew"
+                rule = "it must be undone, and that be done, before the gallery can be aligned anew"
                 raise Problem("already_aligned", f"the gallery is aligned, or the undoing of that goes on; {rule}")
             await self._keep(self._file.ask, wish)
             self._asked, self._failure = wish, None
@@ -242,7 +246,7 @@ class Aligner:
     async def _fit(self, networks: Networks, wish: AlignmentWish) -> FittedMaps:
         """Raises NotMeasurableError: there are too few images, or the maps do not help."""
         if len(networks.manifest.widths) < 2:
-            raise NotMeasurableError("the bundle has one width, so there is nothing to align")
+            raise NotMeasurableError(ONE_WIDTH)
         self._images = self._sample(wish)
         try:
             found = await fit_maps(await self._images.embed(networks.manifest), self._idle)

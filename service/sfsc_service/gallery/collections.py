@@ -20,6 +20,9 @@ from sfsc_service.store.protocol import ApproximateStatus, Store
 
 __all__ = ["CollectionStatus", "Collections"]
 
+MAX_SHOWN = 5
+"""Collections that an error names."""
+
 log = logging.getLogger(__name__)
 
 
@@ -51,9 +54,10 @@ class Collections:
         try:
             return self._galleries[name]
         except KeyError:
-            rule = "must be one that GET /collections (`sfsc collections`) lists; PUT (`--create`) makes a new one"
-            found = f"collection: {rule}, found {name[:100]!r}"
-            raise Problem("collection_not_found", found, "collection") from None
+            shown = self.names()[:MAX_SHOWN]
+            more = ", …" if len(self._galleries) > MAX_SHOWN else ""
+            rule = f"must be one that the service has ({', '.join(shown)}{more}), found {name[:100]!r}"
+            raise Problem("collection_not_found", f"collection: {rule}", "collection") from None
 
     def status(self, name: str) -> CollectionStatus:
         """What a collection holds. Never waits. Raises Problem: collection_not_found."""
@@ -88,7 +92,7 @@ class Collections:
             StoreFailedError: the disk refused.
         """
         if name == DEFAULT:
-            rule = f"must be another one than {DEFAULT}, which cannot be removed; DELETE /items removes its items"
+            rule = f"must be another one than {DEFAULT}, which cannot be removed; its items can"
             raise Problem("invalid_parameter", f"collection: {rule}", "collection")
         async with self._turn:
             self.gallery(name)

@@ -130,7 +130,7 @@ class BoundedConnection(HttpProtocol):
         if self._refusal is None:
             super().on_body(body)
         else:
-            self.note_progress(len(body))
+            self.note_progress()
 
     def on_message_complete(self) -> None:
         """Answer a refused request: a client that sends all of its body first reads the response then."""
@@ -145,7 +145,7 @@ class BoundedConnection(HttpProtocol):
         super().on_response_complete()
         if not overloaded:
             self._refusals = 0
-        elif not self.pipeline and not self.transport.is_closing():
+        elif not self.pipeline and not self._is_closing:
             self._pause_reading()
 
     def has_gone(self) -> bool:

@@ -3,25 +3,29 @@
 - Bytes that are no body are counted: heads, trailers, chunk sizes, whatever call is running meanwhile. So are
   headers and trailers, which take many times their bytes.
 - At most MAX_PIPELINED requests wait behind a running one, and their bodies are not read until their turn comes.
+- A bound that is broken, or what is no HTTP, costs no response to the requests before it: they get theirs first,
+  and then a problem is the last response. It takes the place of the response to a request that cannot be read to
+  its end, unless that one has begun. Nothing more is read meanwhile; afterwards it is discarded, for a while.
 - A client that has closed only its sending side (a half-closed connection) gets its responses. Whether it has gone
   altogether, nothing but writing tells: while a call runs for long, interim responses are written (100 Continue,
   which every client of HTTP/1.1 must skip), and the system then says if nobody is there.
 - Once a connection is lost, the running call is told, though others wait behind it.
-- What is no HTTP gets a problem response, but never within a running call's response. So does too long a head,
-  once the calls before it have theirs.
+- A request that offers another protocol is answered in this one (upgrade.py).
 
 It uses what uvicorn does not document: tests/service/http/test_uvicorn_contract.py names all of it.
 """
 
 import asyncio
-from typing import Literal
+from typing import Literal, assert_never
 
+import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from sfsc_service.errors import Problem
 from sfsc_service.http.problems import problem_response
 from sfsc_service.http.request_log import HEADER, request_id
+from sfsc_service.http.upgrade import ParserWithoutUpgrade
 
 __all__ = ["ABORT", "INTERIM", "Cause", "HttpProtocol", "raw_response"]
 
@@ -29,14 +33,20 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 256
 """Of one request, trailers included."""
 HEAD_RULE = f"head: must have at most {MAX_HEAD_BYTES} bytes and {MAX_HEADERS} headers, found more"
+NO_HTTP = "request: must be HTTP/1.1, found something else"
+PIECE = 16 * 1024
+"""Bytes that are parsed at a time. A head that begins among them behind another request has this many at most
+before they are counted; once it is complete, it is measured."""
+LINE_BYTES = 4
+"""Of a header beside name and value: a colon, a space, the line's end."""
 MAX_PIPELINED = 16
+PIPELINE_RULE = f"pipelined requests: at most {MAX_PIPELINED} may wait behind a running one, found more"
 PROBES_S = (0.5, 0.05, 0.5, 1.0, 2.0, 4.0)
 """Seconds from one interim response to the next, the last of them again and again. Where the client has gone, the
 first one makes its system say so, and the second one fails."""
 LINGER_S, LINGER_BYTES = 1.0, 16 * 1024 * 1024
 """How long, and how much, of what still comes is discarded after the last response: closing at once would take it
 from a client that writes first and reads then."""
-EMPTY_LINE = b"\r\n\r\n"
 INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 Cause = Literal["too_many", "no_head", "long_head", "pipelined", "unread"]
@@ -51,6 +61,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin with a new connection."""
         super().connection_made(transport)
+        self.parser = ParserWithoutUpgrade(self)  # type: ignore[assignment]
         self._overhead = self._discarded = 0
         self._at_eof = False
         self._probes = 0
@@ -58,7 +69,6 @@ class HttpProtocol(HttpToolsProtocol):
         self._lingering: asyncio.TimerHandle | None = None
         self._last: Problem | None = None
         """The response that follows those of the calls that run or wait, and is the last one."""
-        self._head_is_open = False
         self._running: RequestResponseCycle | None = None
         self.flow = _Flow(transport, self)
 
@@ -74,32 +84,45 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Receive bytes of a head, of a body, or of both."""
-        if self._last is not None:
-            self._discarded += len(data)
-            if self._discarded > LINGER_BYTES:
-                self.transport.abort()
-            return
+        self._unset_keepalive_if_required()
+        for at in range(0, len(data), PIECE):
+            if self._is_closing:
+                self._discard(len(data) - at)
+                return
+            self._parse(data[at : at + PIECE])
+
+    def _parse(self, piece: bytes) -> None:
         self._progress = False
-        self._received = len(data)
-        self._body_bytes = self._bytes_of_last_body = 0
-        super().data_received(data)
-        if not self._progress:
-            self._overhead += len(data)
-        else:
-            self._overhead = self._begun_head_bytes(data) if self._head_is_open else 0
+        self._received = len(piece)
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserError:
+            self._respond_last(Problem("invalid_request", NO_HTTP))
+        self._overhead = 0 if self._progress else self._overhead + len(piece)
         if self._overhead > MAX_HEAD_BYTES and not self._is_closing:
             self.drop("long_head")
 
-    def drop(self, cause: Cause) -> None:
-        """Close the connection because a bound was broken; say so where it is a bound of a request's head."""
-        if cause == "long_head" and (self._is_free or not self.cycle.more_body):
-            self._respond_last(Problem("head_too_large", HEAD_RULE))
-        else:
+    def _discard(self, count: int) -> None:
+        self._discarded += count
+        if self._discarded > LINGER_BYTES:
             self.transport.close()
 
+    def drop(self, cause: Cause) -> None:
+        """Close the connection because a bound was broken; say so where it is a bound of requests."""
+        match cause:
+            case "long_head":
+                self._respond_last(Problem("head_too_large", HEAD_RULE))
+            case "pipelined":
+                self._respond_last(Problem("queue_full", PIPELINE_RULE))
+            case "too_many" | "no_head" | "unread":
+                self.transport.close()
+            case _:
+                assert_never(cause)
+
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Stay open for the responses to requests that have come whole."""
-        if self._lingering is not None or self.cycle is None or self.cycle.more_body or self._is_idle:
+        """Stay open for the responses to requests that have come whole; TLS knows no half-closed connections."""
+        is_over = self._lingering is not None or self._is_free or self.scheme == "https"
+        if is_over or not self._give_up_unfinished():
             return False
         self._at_eof = True
         if self._last is None:
@@ -112,14 +135,12 @@ class HttpProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             self.drop("pipelined")
             raise ValueError("too many pipelined requests")  # ends the parser
-        self._head_is_open = True
-        self._bytes_of_last_body, self._body_bytes = self._body_bytes, 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Begin with a request's body."""
         self.note_progress()
-        if self._overhead + self._received > MAX_HEAD_BYTES and self._head_bytes > MAX_HEAD_BYTES:
+        if self._overhead + PIECE + self._received > MAX_HEAD_BYTES and self._head_bytes > MAX_HEAD_BYTES:
             self.drop("long_head")
             raise ValueError("the head is too long")
         self.scope[ABORT] = self.transport.abort  # type: ignore[literal-required]
@@ -136,7 +157,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Receive a piece of a body."""
-        self.note_progress(len(body))
+        self.note_progress()
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -144,39 +165,73 @@ class HttpProtocol(HttpToolsProtocol):
         self.note_progress()
         super().on_message_complete()
 
-    def note_progress(self, body_bytes: int = 0) -> None:
+    def note_progress(self) -> None:
         """Note that what comes is no head without end: one is complete, or bytes of a body have come."""
-        self._progress, self._head_is_open = True, False
-        self._body_bytes += body_bytes
+        self._progress = True
 
     def on_response_complete(self) -> None:
         """End a call, and begin with the next one that waits."""
         if self.pipeline:
             self._running = self.pipeline[-1][0]
         super().on_response_complete()
-        if self._last is not None:
-            self._respond_last(self._last)
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words
-        """Respond to what is no HTTP; say nothing where a response is under way."""
-        if self._is_closing:
-            return
-        if self._is_free:
-            self._respond_last(Problem("invalid_request", "request: must be HTTP/1.1, found something else"))
-        else:
-            self.transport.close()
+        self._write_last()
 
     def _respond_last(self, problem: Problem) -> None:
-        """Respond, once nothing runs, and close the connection once the client has closed it, or after a while."""
-        self._last = problem
-        if not self._is_free or self.transport.is_closing():
+        """Respond behind the calls that run or wait, or in the place of one whose request cannot be read on.
+
+        The connection is closed once the client has closed it, or after a while.
+        """
+        if self._is_closing:
             return
-        self.transport.write(raw_response(problem))
-        if self.transport.can_write_eof():
-            self._lingering = self.loop.call_later(LINGER_S, self.transport.close)
-            self.transport.write_eof()
-        else:
+        self._last = problem
+        if not self._is_free and not self._give_up_unfinished() and not self._replace_running():
             self.transport.close()
+        self._write_last()
+
+    def _write_last(self) -> None:
+        if self._last is None or self.transport.is_closing():
+            return
+        if not self._is_free:
+            self.flow.pause_reading()
+            if self._next_probe is None:
+                self._probe_later()
+            return
+        self.transport.write(raw_response(self._last))
+        if self._at_eof:
+            self.transport.close()
+            return
+        self._lingering = self.loop.call_later(LINGER_S, self.transport.close)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.resume_reading()
+
+    def _give_up_unfinished(self) -> bool:
+        """Forget the last request if its body has not come whole and it waits behind others.
+
+        Whether what is left has come whole.
+        """
+        if self.cycle.more_body and self.pipeline:
+            self.pipeline.popleft()
+            assert self._running is not None
+            self.cycle = self.pipeline[0][0] if self.pipeline else self._running
+        return not self.cycle.more_body
+
+    def _replace_running(self) -> bool:
+        """End the running call, whose request cannot be read on, so that another response takes its place.
+
+        False where its own has begun.
+        """
+        call = self.cycle
+        if call.response_started:
+            return False
+        call.disconnected = call.response_started = call.response_complete = True
+        call.message_event.set()
+        return True
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the last response is known and has to wait for others."""
+        return self._last is not None and self._lingering is None
 
     @property
     def _is_closing(self) -> bool:
@@ -192,16 +247,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     @property
     def _head_bytes(self) -> int:
-        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-
-    def _begun_head_bytes(self, data: bytes) -> int:
-        """How many of the received bytes belong to a head that began among them, behind another request.
-
-        It is preceded by an empty line and the body of that request. Where there is such a line in the body, they
-        are taken for fewer.
-        """
-        before = data.rfind(EMPTY_LINE)
-        return len(data) - (before + len(EMPTY_LINE) if before >= 0 else 0) - self._bytes_of_last_body
+        fields = sum(len(name) + len(value) for name, value in self.headers)
+        return len(self.url) + fields + LINE_BYTES * len(self.headers)
 
     def _probe_later(self) -> None:
         delay = PROBES_S[min(self._probes, len(PROBES_S) - 1)]
@@ -209,7 +256,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._next_probe = self.loop.call_later(delay, self._probe)
 
     def _probe(self) -> None:
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._lingering is not None:
             return
         is_running = not self.pipeline and not self.cycle.response_started
         if is_running and self.cycle.scope["http_version"] == "1.1":
@@ -218,7 +265,7 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 class _Flow(FlowControl):
-    """Reads no further while requests wait behind a running one, or once nothing can follow."""
+    """Reads no further while requests wait behind a running one, or where nothing can follow."""
 
     def __init__(self, transport: asyncio.Transport, protocol: HttpProtocol) -> None:
         super().__init__(transport)
@@ -226,7 +273,7 @@ class _Flow(FlowControl):
 
     def resume_reading(self) -> None:
         """Read on, unless there is a reason not to; uvicorn calls this whenever a body is wanted."""
-        if not self._protocol.pipeline and not self._protocol._at_eof:
+        if not self._protocol.pipeline and not self._protocol._at_eof and not self._protocol.is_ending:
             super().resume_reading()
 
 

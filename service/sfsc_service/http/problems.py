@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from sfsc_bundle.broken_rule import broken_rule, first_broken_rule
+from sfsc_bundle.described import describe_value
 from sfsc_bundle.errors import ImageError
 from sfsc_service.errors import STATUS, Code, Problem
 from sfsc_service.http.raw_path_route import allowed_methods
@@ -126,13 +127,16 @@ def problem_response(problem: Problem, headers: Mapping[str, str] | None = None,
 
 async def error_response(request: Request, error: Exception) -> Response:
     """The response to one of HANDLED_ERRORS, counted in the metrics."""
-    problem = as_problem(error)
+    problem, headers, path = as_problem(error), None, request.scope["path"]
     free_traceback_locals(error)
-    request.app.state.metrics.problems.labels(problem.code).inc()
-    headers = None
     if problem.code == "method_not_allowed":
-        headers = {"Allow": ", ".join(allowed_methods(request.app.routes, request.scope))}
-    return problem_response(problem, headers, request.scope["path"])
+        allowed = ", ".join(allowed_methods(request.app.routes, request.scope))
+        headers = {"Allow": allowed}
+        problem = Problem(problem.code, f"method: must be one of {allowed}, found {request.method}")
+    elif problem.code == "not_found" and isinstance(error, HTTPException):
+        problem = Problem(problem.code, f"path: must be one that /docs lists, found {describe_value(path)}")
+    request.app.state.metrics.problems.labels(problem.code).inc()
+    return problem_response(problem, headers, path)
 
 
 def free_traceback_locals(error: BaseException) -> None:

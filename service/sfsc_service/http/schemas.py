@@ -350,6 +350,17 @@ class OwnImagesOptions(_Request):
     )
 
 
+class BackupOptions(_Request):
+    """Options of POST /maintenance/backup."""
+
+    name: str | None = Field(
+        None,
+        min_length=1,
+        max_length=64,
+        description="of the backup: letters, digits, -, _ and .; the time where none is given",
+    )
+
+
 class ListItemsOptions(GetItemOptions):
     """Options of GET /items."""
 

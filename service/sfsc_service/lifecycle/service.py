@@ -23,6 +23,7 @@ from sfsc_service.gallery.idle import IdleWork
 from sfsc_service.gallery.quality import QualityMeter
 from sfsc_service.lifecycle.canary import check_networks
 from sfsc_service.lifecycle.health import Health
+from sfsc_service.lifecycle.maintenance import Maintenance
 from sfsc_service.lifecycle.milvus_gallery import open_milvus
 from sfsc_service.lifecycle.one_store import OneStore
 from sfsc_service.lifecycle.swap import Swap
@@ -58,6 +59,7 @@ class Service:
     healer: Healer
     quality: QualityMeter
     aligner: Aligner
+    maintenance: Maintenance
 
     @property
     def manifest(self) -> Manifest:
@@ -77,6 +79,7 @@ class Service:
         """Finish what was admitted, then release everything; the stores last, because all work ends there."""
         self.health.close()
         self.swap.close()
+        self.maintenance.close()
         self.idle_work.close()
         self.embedder.close(CLOSE_S)
         self.collections.close()
@@ -122,12 +125,12 @@ def open_service(settings: Settings, metrics: Metrics | None = None) -> Service:
         quality = QualityMeter(stores.default, embedder, idle_work, settings, metrics)
         swap = Swap(settings, embedder, stores, metrics)
         aligner = Aligner(stores, embedder, idle_work, settings, metrics, swap.run)
-        idle_tasks = (healer, quality, aligner)
-        health = Health(embedder, stores, metrics, lambda: [note for task in idle_tasks for note in task.notes()])
+        own_tasks = (healer, quality, aligner, Maintenance(stores, embedder, settings))
+        health = Health(embedder, stores, metrics, lambda: [note for task in own_tasks for note in task.notes()])
         _log_opened(manifest, stores)
         _log_limits(memory, settings)
         close_on_error.pop_all()
-    return Service(settings, memory, metrics, embedder, stores, collections, health, swap, idle_work, *idle_tasks)
+    return Service(settings, memory, metrics, embedder, stores, collections, health, swap, idle_work, *own_tasks)
 
 
 def _within(memory: MemoryBudget, settings: Settings) -> Settings:

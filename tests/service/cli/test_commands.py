@@ -160,7 +160,7 @@ def test_a_second_process_on_the_same_folder_is_refused_in_one_sentence(
         (["serve", "BUNDLE", "BUNDLE"], 2, "unrecognized arguments"),
         (["serve", "BUNDLE", "--max-image", "3"], 2, "--max-image"),
         (["serve", "BUNDLE", "--slo-ms"], 2, "--slo-ms: expected one argument"),
-        (["serve", "BUNDLE", "--slo-ms", "fast"], 2, "--slo-ms: must be a valid number"),
+        (["serve", "BUNDLE", "--slo-ms", "fast"], 2, "--slo-ms: must be a number"),
         (["widths"], 1, "no answer from http://127.0.0.1:9"),
         (["count"], 1, "start one with `sfsc demo`"),
         (["add", "IMAGES"], 1, "no answer from http://127.0.0.1:9"),

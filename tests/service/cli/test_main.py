@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sfsc_service.cli.main import main
+from sfsc_service.cli.main import COMMANDS, main
 
 
 @pytest.mark.parametrize("words", [["serve", "models/demo", "--data", "closed/data"], ["add", "closed/data"]])
@@ -35,7 +35,7 @@ def test_a_folder_that_may_not_be_looked_into_is_named(
         (["ls"], "SFSC_URL: must be http:// or https:// and a host, such as http://127.0.0.1:8000, found 'x'"),
         (["ls", "--url", "here"], "--url: must be http:// or https:// and a host, such as http://127.0.0.1:8000"),
         (["serve"], "SFSC_OTLP_URL: must be http:// or https:// and a host, such as http://127.0.0.1:4318"),
-        (["ls", "--url=http://a", "--limit", "many"], "--limit: must be a valid integer"),
+        (["ls", "--url=http://a", "--limit", "many"], "--limit: must be a whole number"),
         (["patch", "a", "[]"], "metadata: must be a JSON object, found "),
     ],
 )
@@ -85,3 +85,16 @@ def test_no_error_shows_a_password_or_moves_the_cursor_of_a_terminal(
     assert said in error
     assert "hunter2" not in error
     assert error.removesuffix("\n").isprintable()
+
+
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_every_help_fits_a_terminal_of_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str | None
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys, "argv", ["sfsc", *([] if command is None else [command]), "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(line.startswith("example: sfsc") for line in lines)

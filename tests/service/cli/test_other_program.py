@@ -48,7 +48,31 @@ def test_another_program_on_the_port_is_said_to_be_one(stranger: str, tmp_path: 
     (tmp_path / "1.png").write_bytes(draw_image(1))
     done = run(*(tmp_path if word == "FOLDER" else word for word in words), SFSC_URL=stranger)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (f'sfsc: another program answers at {stranger}: status 200, \'{{"hello": "world"}}\'\n')
+    assert done.stderr.startswith(f"sfsc: another program answers at {stranger}: {stranger}/")
+    assert done.stderr.endswith(' has status 200, \'{"hello": "world"}\'\n')
+
+
+@pytest.fixture
+def moved() -> Iterator[str]:
+    """A proxy that wants TLS."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(308)
+            self.send_header("Location", f"https://bob:secret@sfsc.example{self.path}")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with answering(Answer) as url:
+        yield url
+
+
+def test_where_another_program_wants_to_be_asked_is_shown(moved: str) -> None:
+    done = run("get", "a", SFSC_URL=moved)
+    told = f"{moved}/items/a has status 308, to be asked at https://sfsc.example/items/a"
+    assert done.stderr == f"sfsc: another program answers at {moved}: {told}\n"
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sfsc_service.cli.ls import SHOWN, List
 from tests.service.cli.conftest import Command, counts, items, report
 from tests.service.command import one_sentence
 from tests.service.images import draw_image
@@ -129,4 +130,49 @@ def test_commands_work_in_the_collection_that_is_named(service: Live, sfsc: Comm
     assert "bikes" not in sfsc("collections", "--delete", "bikes").stdout
     missing = sfsc("ls", "--collection", "bikes")
     assert missing.returncode == 1
-    assert "found 'bikes'" in one_sentence(missing)
+    assert one_sentence(missing) == (
+        "sfsc: collection: must be one that the service has (default), found 'bikes'; `sfsc collections` lists "
+        "them, `sfsc collections --create NAME` makes one"
+    )
+
+
+def test_ls_shows_the_first_items_and_how_many_there_are(
+    service: Live, sfsc: Command, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report(sfsc("add", photos, "--json"))
+    few = sfsc("ls", "--limit", 3)
+    assert few.stdout.count(".jpg") == 2
+    assert few.stdout.count("4.JPG") == 1
+    assert few.stderr == "sfsc: 3 of 4 items are shown; --limit unset shows all, --filter chooses\n"
+    assert sfsc("ls", "--limit", 4).stderr == ""
+    assert json.loads(sfsc("ls", "--filter", '{"identity": "nobody"}', "--json").stdout) == []
+    monkeypatch.setattr("sfsc_service.cli.ls.PAGE", 2)
+    for limit, shown, listed in ((List().limit, 4, 4), (2, 2, 2), (None, 4, 4)):
+        given = {} if limit == SHOWN else {"limit": limit}
+        List(url=service.url, **given).run()
+        assert capsys.readouterr().out.count("yes") == shown
+        List(url=service.url, json=True, **given).run()
+        assert len(json.loads(capsys.readouterr().out)) == listed
+
+
+def test_add_says_how_many_images_keep_another_width(sfsc: Command, photos: Path) -> None:
+    assert report(sfsc("add", photos, "--width", "0.5", "--json"))["unchanged_at_other_width"] == 0
+    (photos / "cat" / "5.jpg").write_bytes(draw_image(5))
+    assert report(sfsc("add", photos, "--width", "0.50", "--json"))["unchanged_at_other_width"] == 0
+    assert report(sfsc("add", photos, "--json"))["unchanged_at_other_width"] == 0
+    kept = sfsc("add", photos, "--width", "1.0").stdout
+    assert "5 unchanged images keep another width than the one that was asked for; `sfsc rm` removes them" in kept
+
+
+def test_an_address_with_a_path_is_said_to_be_none_of_a_service(service: Live, sfsc: Command) -> None:
+    wrong = f"{service.url}/foo/"
+    assert one_sentence(sfsc("count", "--url", wrong)) == (
+        f"sfsc: {wrong} is not the address of an sfsc service: nothing is at {wrong}widths; without its "
+        f"path, {service.url}, it may be one"
+    )
+
+
+def test_tls_where_none_is_spoken_gets_a_hint(service: Live, sfsc: Command) -> None:
+    said = one_sentence(sfsc("count", "--url", service.url.replace("http:", "https:")))
+    assert said.startswith("sfsc: no answer from https://127.0.0.1:")
+    assert f"; it seems to speak HTTP without TLS: {service.url}" in said

@@ -123,7 +123,9 @@ def test_what_another_program_answered_is_said_in_one_line() -> None:
     page = httpx.MockTransport(lambda _: httpx.Response(404, content=b"<html>\n<p>nothing"))
     with opened("blocking", "http://service", page) as client, pytest.raises(ServiceError) as caught:
         client.widths()
-    assert caught.value.detail == ("another program answers at http://service: status 404, '<html>\\n<p>nothing'")
+    assert caught.value.detail == (
+        "another program answers at http://service: http://service/widths has status 404, '<html>\\n<p>nothing'"
+    )
 
 
 def test_retry_after_may_be_a_date(slept: list[float]) -> None:

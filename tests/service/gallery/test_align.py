@@ -152,6 +152,16 @@ def test_widths_are_aligned_and_it_is_undone(live: Live, turned: Settings) -> No
     assert live.service.gallery._store.spaces == {OWN}
 
 
+def test_a_bundle_of_one_width_has_nothing_to_align(settings: Settings, tmp_path: Path) -> None:
+    bundle = make_tiny_bundle(tmp_path / "single", ["1.0"])
+    with running(settings.model_copy(update={"bundle": bundle.folder})) as live:
+        answer = live.http.post("/align")
+        assert (answer.status_code, answer.json()["code"]) == (409, "one_width")
+        done = run("align", "--url", live.url)
+        assert done.returncode == 1
+        assert done.stderr == "sfsc: alignment: the bundle has one width, so there is nothing to align\n"
+
+
 def test_every_collection_follows(live: Live) -> None:
     fill(live)
     assert live.http.put("/collections/bikes").status_code in (200, 201)

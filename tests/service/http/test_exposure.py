@@ -3,6 +3,7 @@
 import logging
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import time
@@ -21,6 +22,7 @@ from sfsc_service.http.server import bind
 from sfsc_service.settings import Settings
 from tests.service.command import run, serving, until_ready
 from tests.service.images import draw_image
+from tests.service.raw import hear, request_head
 
 EVERYWHERE = ["0.0.0.0", "::"]
 DEADLINE_S = 30.0
@@ -172,6 +174,15 @@ def test_tls_with_a_certificate_that_is_reread_on_sighup(
             until(client.ready)
             assert client.put("x", draw_image(1))["created"]
             assert client.search(id="x", include_self=True)["hits"][0]["id"] == "x"
+        with Client(url.replace("https:", "http:")) as plain, pytest.raises(ServiceError) as refusal:
+            plain.widths()
+        assert f"; if it speaks TLS, its address is {url}" in refusal.value.detail
+        host, port = url.removeprefix("https://").split(":")
+        with trust.wrap_socket(
+            socket.create_connection((host, int(port)), 30), server_hostname=host
+        ) as connection:
+            connection.sendall(request_head("GET", "/livez") * 2 + b"nonsense\r\n\r\n")
+            assert re.findall(rb"HTTP/1.1 (\d+)", hear(connection)) == [b"200", b"200", b"400"]
         assert common_name(url) == "first"
         certificate(tmp_path, "second")
         process.send_signal(signal.SIGHUP)

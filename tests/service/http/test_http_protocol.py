@@ -1,5 +1,6 @@
 """Bytes that no client library sends: trailers without end, pipelined requests, half-closed connections."""
 
+import contextlib
 import json
 import re
 import socket
@@ -9,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sfsc_service.http.http_protocol import INTERIM, MAX_HEAD_BYTES, MAX_HEADERS, MAX_PIPELINED
+from sfsc_service.http.http_protocol import INTERIM, MAX_HEAD_BYTES, MAX_HEADERS, MAX_PIPELINED, PIECE
 from tests.service.faulty import Held, until
 from tests.service.images import draw_image
 from tests.service.live import Live
@@ -41,6 +42,11 @@ def statuses(heard: bytes) -> list[bytes]:
     return re.findall(rb"HTTP/1.1 (\d+)", heard)
 
 
+def final(heard: bytes) -> list[bytes]:
+    """The statuses without those of interim responses."""
+    return [status for status in statuses(heard) if status != b"100"]
+
+
 def refused(live: Live, cause: str) -> float:
     return live.metric("sfsc_refused_connections_total", cause=cause)
 
@@ -58,8 +64,8 @@ def test_what_surrounds_chunks_is_bounded(weak: Live, endless: bytes) -> None:
     until(lambda: refused(weak, "long_head") == 1.0)
 
 
-def test_trailers_of_a_usual_size_are_accepted(weak: Live) -> None:
-    with connect(weak) as connection:
+def test_trailers_of_a_usual_size_are_accepted(live: Live) -> None:
+    with connect(live) as connection:
         head = request_head("POST", "/embed?width=0.5", Content_Type="image/jpeg", Transfer_Encoding="chunked")
         connection.sendall(head + b"%x\r\n%b\r\n0\r\nx-checksum: 1\r\n\r\n" % (len(IMAGE), IMAGE) + LIVEZ)
         connection.shutdown(socket.SHUT_WR)
@@ -76,36 +82,60 @@ def test_a_head_in_one_piece_is_bounded(weak: Live, size: int) -> None:
 
 
 @pytest.mark.parametrize("count", [MAX_HEADERS - 1, MAX_HEADERS])
-def test_headers_are_counted(weak: Live, count: int) -> None:
-    with connect(weak) as connection:
+def test_headers_are_counted(live: Live, count: int) -> None:
+    with connect(live) as connection:
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * count + b"\r\n")
         expected = b"200" if count < MAX_HEADERS else b"431"
         assert connection.recv(65_536).startswith(b"HTTP/1.1 " + expected)
 
 
 @pytest.mark.parametrize("place", ["url", "one header", "many headers"])
-def test_a_client_that_writes_a_long_head_first_reads_the_problem(weak: Live, place: str) -> None:
+def test_a_client_that_writes_a_long_head_first_reads_the_problem(live: Live, place: str) -> None:
     """httpx writes all of the head before it reads; what it sends behind the bound must not cost the response."""
     long = "y" * 8_000_000
     headers = {f"x-{n}": "y" * 8_000 for n in range(1_000)} if place == "many headers" else {"x": long}
     found = (
-        weak.http.get(f"/widths?{long[:60_000]}", headers={"y": "z" * 8_000})
+        live.http.get(f"/widths?{long[:60_000]}", headers={"y": "z" * 8_000})
         if place == "url"
-        else weak.http.get("/widths", headers=headers)
+        else live.http.get("/widths", headers=headers)
     )
     assert found.status_code == 431
     assert found.json()["code"] == "head_too_large"
     assert str(MAX_HEAD_BYTES) in found.json()["detail"]
-    assert weak.http.get("/livez").status_code == 200
+    assert live.http.get("/livez").status_code == 200
 
 
 def test_a_head_without_end_behind_a_running_call_is_bounded(weak: Live, held: Held) -> None:
+    """Nothing more is read, however much is sent; the running call's response is not lost."""
     with connect(weak) as connection:
         connection.sendall(EMBED)
         assert held.entered.wait(30)
         connection.sendall(b"GET /livez HTTP/1.1\r\n")
-        flood(connection, b"x-and-so-on: on\r\n")
-    until(lambda: refused(weak, "long_head") == 1.0)
+        connection.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            connection.sendall(b"x-and-so-on: on\r\n" * 8_000_000)
+        assert refused(weak, "long_head") == 1.0
+        held.release()
+        connection.settimeout(30)
+        assert final(hear(connection)) == [b"200", b"431"]
+
+
+def test_a_client_that_sends_much_behind_a_long_head_and_reads_meanwhile_gets_every_response(
+    weak: Live, held: Held, callers: ThreadPoolExecutor
+) -> None:
+    with connect(weak) as connection:
+        connection.sendall(EMBED)
+        assert held.entered.wait(30)
+
+        def flood_it() -> None:
+            with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                connection.sendall(request_head("GET", "/livez", x="y" * 70_000) + bytes(2**26))
+
+        flooding = callers.submit(flood_it)
+        until(lambda: refused(weak, "long_head") == 1.0)
+        held.release()
+        assert final(hear(connection)) == [b"200", b"431"]
+        flooding.result()
 
 
 @pytest.mark.parametrize(
@@ -114,7 +144,7 @@ def test_a_head_without_end_behind_a_running_call_is_bounded(weak: Live, held: H
 def test_a_head_that_begins_in_the_same_segment_as_a_whole_request_is_bounded(weak: Live, before: bytes) -> None:
     with connect(weak) as connection:
         connection.settimeout(8.0)  # far less than the head's time-out
-        connection.sendall(before + b"GET /livez HTTP/1.1\r\nx: " + b"y" * 70_000)
+        connection.sendall(before + b"GET /livez HTTP/1.1\r\nx: " + b"y" * (MAX_HEAD_BYTES + PIECE))
         assert statuses(hear(connection)) == [b"200"] * before.count(b" HTTP/1.1\r\n") + [b"431"]
     assert refused(weak, "long_head") == 1.0
 
@@ -132,13 +162,13 @@ def test_a_head_too_long_behind_a_running_call_is_refused_after_its_response(
             connection.shutdown(socket.SHUT_WR)
             time.sleep(0.05)  # nothing else tells that the service knows
         held.release()
-        assert [status for status in statuses(hear(connection)) if status != b"100"] == [b"200", b"431"]
+        assert final(hear(connection)) == [b"200", b"431"]
 
 
-def test_a_head_behind_a_long_body_is_no_long_head(weak: Live) -> None:
+def test_a_head_behind_a_long_body_is_no_long_head(live: Live) -> None:
     body = IMAGE + bytes(100_000)
     head = request_head("POST", "/embed?width=0.25", Content_Type="image/jpeg", Content_Length=len(body))
-    with connect(weak) as connection:
+    with connect(live) as connection:
         connection.sendall(head + body + LIVEZ[:-2])
         assert statuses(connection.recv(65_536)) == [b"200"]
         connection.sendall(LIVEZ[-2:])
@@ -146,12 +176,40 @@ def test_a_head_behind_a_long_body_is_no_long_head(weak: Live) -> None:
         assert statuses(hear(connection))[-1] == b"200"
 
 
-@pytest.mark.usefixtures("held")
-def test_pipelined_requests_are_bounded(weak: Live) -> None:
+@pytest.mark.parametrize("place", ["behind chunks", "behind a body"])
+@pytest.mark.parametrize("over", [-200, 200])
+def test_a_whole_head_behind_another_request_is_measured(live: Live, place: str, over: int) -> None:
+    """However its bytes are split, and whatever the body before it looks like."""
+    body = (IMAGE + b"\r\n\r\n" * 5_000)[:100_000]
+    head = {"Content_Type": "image/jpeg"}
+    if place == "behind chunks":
+        before = request_head("POST", "/embed?width=0.25", **head, Transfer_Encoding="chunked")
+        before += b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    else:
+        before = request_head("POST", "/embed?width=0.25", **head, Content_Length=len(body)) + body
+    rest = MAX_HEAD_BYTES + over - len(request_head("GET", "/livez", x=""))
+    with connect(live) as connection:
+        connection.sendall(before + request_head("GET", "/livez", x="y" * rest))
+        connection.shutdown(socket.SHUT_WR)
+        assert final(hear(connection)) == [b"200", b"431" if over > 0 else b"200"]
+
+
+def test_a_head_without_end_behind_chunks_is_bounded(live: Live) -> None:
+    body = IMAGE + bytes(150_000)
+    before = request_head("POST", "/embed?width=0.25", Content_Type="image/jpeg", Transfer_Encoding="chunked")
+    before += b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    with connect(live) as connection:
+        connection.settimeout(8.0)  # far less than the head's time-out
+        connection.sendall(before + b"GET /livez HTTP/1.1\r\nx: " + b"y" * (MAX_HEAD_BYTES + PIECE))
+        assert final(hear(connection)) == [b"200", b"431"]
+
+
+def test_too_many_pipelined_requests_get_a_problem_behind_the_responses(weak: Live, held: Held) -> None:
     with connect(weak) as connection:
-        connection.sendall(EMBED + LIVEZ * (MAX_PIPELINED + 1))
-        assert hear(connection) == b""
-    assert refused(weak, "pipelined") == 1.0
+        connection.sendall(EMBED + LIVEZ * (MAX_PIPELINED + 5))
+        until(lambda: refused(weak, "pipelined") == 1.0)
+        held.release()
+        assert final(hear(connection)) == [b"200"] * (1 + MAX_PIPELINED) + [b"429"]
 
 
 def test_a_running_call_ends_quietly_when_its_connection_is_lost_with_others_behind_it(
@@ -161,7 +219,11 @@ def test_a_running_call_ends_quietly_when_its_connection_is_lost_with_others_beh
     with connect(weak) as connection:
         connection.sendall(EMBED)
         assert held.entered.wait(30)
-        connection.sendall(LIVEZ * (MAX_PIPELINED + 1))
+        connection.sendall(LIVEZ * MAX_PIPELINED)
+        own = connection.getsockname()
+        until(lambda: any(len(one.pipeline) == MAX_PIPELINED for one in weak.server.server_state.connections))
+        (lost,) = [one for one in weak.server.server_state.connections if one.client == own]
+        weak.loop.call_soon_threadsafe(lost.transport.abort)
         assert hear(connection) == b""
     held.release()
     until(lambda: weak.metric("sfsc_open_requests") == 1.0)
@@ -179,16 +241,16 @@ def test_the_body_of_a_pipelined_request_is_not_read_before_its_turn(weak: Live,
             connection.sendall(body)
 
 
-def test_pipelined_requests_are_answered_in_their_order(weak: Live) -> None:
-    with connect(weak) as connection:
+def test_pipelined_requests_are_answered_in_their_order(live: Live) -> None:
+    with connect(live) as connection:
         connection.sendall(EMBED + LIVEZ + request_head("GET", "/nowhere") + LIVEZ)
         connection.shutdown(socket.SHUT_WR)
         assert statuses(hear(connection)) == [b"200", b"200", b"404", b"200"]
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_half_closed_client_gets_its_answer(weak: Live, method: str) -> None:
-    with connect(weak) as connection:
+def test_a_half_closed_client_gets_its_answer(live: Live, method: str) -> None:
+    with connect(live) as connection:
         connection.sendall(EMBED if method == "POST" else LIVEZ)
         connection.shutdown(socket.SHUT_WR)
         assert hear(connection).startswith(b"HTTP/1.1 200 OK\r\n")
@@ -228,15 +290,15 @@ def test_the_work_for_a_client_that_has_gone_altogether_is_dropped(
     assert busy.result().status_code == 200
 
 
-def test_a_client_that_leaves_amid_its_body_is_gone(weak: Live) -> None:
-    with connect(weak) as connection:
+def test_a_client_that_leaves_amid_its_body_is_gone(live: Live) -> None:
+    with connect(live) as connection:
         connection.sendall(EMBED[:-1])
         connection.shutdown(socket.SHUT_WR)
         assert hear(connection) == b""
 
 
-def test_what_is_no_http_gets_a_problem(weak: Live) -> None:
-    with connect(weak) as connection:
+def test_what_is_no_http_gets_a_problem(live: Live) -> None:
+    with connect(live) as connection:
         connection.sendall(b"nonsense\r\n\r\n")
         head, _, body = hear(connection).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 ")
@@ -244,9 +306,128 @@ def test_what_is_no_http_gets_a_problem(weak: Live) -> None:
     assert json.loads(body)["code"] == "invalid_request"
 
 
-def test_nothing_is_written_into_the_response_of_a_running_call(weak: Live, held: Held) -> None:
+NONSENSE = b"nonsense\r\n\r\n"
+BROKEN = (
+    request_head("POST", "/embed?width=0.25", Content_Type="image/jpeg", Transfer_Encoding="chunked") + b"zz\r\n"
+)
+ENDLESS = BROKEN[:-4] + b"1\r\nx\r\n0\r\n" + b"x: y\r\n" * MAX_HEADERS
+TWICE = request_head("POST", "/embed", Content_Length=1, content_length=2)
+"""Requests that end nowhere; the last one could be read in two ways (RFC 9112, section 6.3)."""
+
+
+@pytest.mark.parametrize("before", [LIVEZ, EMBED, CHUNKED, LIVEZ + EMBED + LIVEZ])
+@pytest.mark.parametrize(
+    ("wrong", "status"),
+    [(NONSENSE, b"400"), (BROKEN, b"400"), (TWICE, b"400"), (ENDLESS, b"431"), (b"\x16\x03\x01\x02\x00", b"400")],
+    ids=["nonsense", "no chunk", "two lengths", "trailers", "TLS"],
+)
+def test_what_cannot_be_read_costs_no_response_before_it(
+    live: Live, before: bytes, wrong: bytes, status: bytes
+) -> None:
+    with connect(live) as connection:
+        connection.sendall(before + wrong)
+        assert final(hear(connection)) == [b"200"] * before.count(b" HTTP/1.1\r\n") + [status]
+    assert live.http.get("/livez").status_code == 200
+
+
+@pytest.mark.parametrize("wrong", [NONSENSE, BROKEN, ENDLESS], ids=["nonsense", "no chunk", "trailers"])
+def test_nothing_is_written_into_the_response_of_a_running_call(weak: Live, held: Held, wrong: bytes) -> None:
     with connect(weak) as connection:
         connection.sendall(EMBED)
         assert held.entered.wait(30)
-        connection.sendall(b"nonsense\r\n\r\n")
-        assert hear(connection) == b""
+        connection.sendall(wrong)
+        connection.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+        held.release()
+        connection.settimeout(30)
+        heard = hear(connection)
+    assert final(heard)[0] == b"200"
+    assert final(heard)[1:] == [b"431" if wrong == ENDLESS else b"400"]
+    json.loads(heard.rpartition(b"\r\n\r\n")[2])
+
+
+def test_a_body_that_cannot_be_read_on_gets_a_problem_for_its_response(live: Live) -> None:
+    with connect(live) as connection:
+        connection.sendall(BROKEN[:-4] + b"1\r\nx\r\n")
+        until(lambda: live.metric("sfsc_open_requests") == 2.0)  # this one and the one that asks
+        connection.sendall(b"no chunk\r\n")
+        heard = hear(connection)
+    assert statuses(heard) == [b"400"]
+    assert json.loads(heard.rpartition(b"\r\n\r\n")[2])["code"] == "invalid_request"
+    until(lambda: live.metric("sfsc_open_requests") == 1.0)
+
+
+def test_a_body_with_too_many_trailers_gets_a_problem_for_its_response(live: Live) -> None:
+    with connect(live) as connection:
+        connection.sendall(ENDLESS)
+        assert final(hear(connection)) == [b"431"]
+
+
+@pytest.mark.parametrize(
+    "rest", [b"", EMBED[:-1], b"GET /livez HTT"], ids=["nothing", "half a body", "half a head"]
+)
+def test_a_half_closed_client_gets_the_responses_before_what_it_did_not_end(
+    weak: Live, held: Held, rest: bytes
+) -> None:
+    with connect(weak) as connection:
+        connection.sendall(EMBED)
+        assert held.entered.wait(30)
+        connection.sendall(rest)
+        connection.shutdown(socket.SHUT_WR)
+        time.sleep(0.05)  # nothing else tells that the service knows
+        held.release()
+        assert final(hear(connection)) == [b"200"]
+
+
+def test_a_body_that_waits_for_100_continue_is_asked_for_in_its_turn(weak: Live, held: Held) -> None:
+    head = request_head(
+        "POST", "/embed?width=0.25", Content_Type="image/jpeg", Content_Length=len(IMAGE), Expect="100-continue"
+    )
+    with connect(weak) as connection:
+        connection.sendall(EMBED)
+        assert held.entered.wait(30)
+        connection.sendall(head)
+        connection.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+        held.release()
+        connection.settimeout(30)
+        heard = b""
+        while not heard.endswith(INTERIM):
+            heard += connection.recv(65_536)
+        assert statuses(heard) == [b"200", b"100"]
+        connection.sendall(IMAGE + NONSENSE)
+        assert statuses(hear(connection)) == [b"200", b"400"]
+
+
+OFFER = {
+    "Connection": "Upgrade, HTTP2-Settings",
+    "Upgrade": "h2c",
+    "HTTP2_Settings": "AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA",
+}
+
+
+@pytest.mark.parametrize(
+    "offer", [OFFER, {"Connection": "upgrade", "Upgrade": "websocket"}], ids=["h2c", "websocket"]
+)
+@pytest.mark.parametrize("split", [0, 30, 250], ids=["whole", "in the head", "in the body"])
+def test_an_offer_of_another_protocol_is_passed_over(live: Live, offer: dict[str, str], split: int) -> None:
+    """With its body, and with requests behind it: the JDK's client offers HTTP/2 whatever it sends."""
+    kind = {"Content_Type": "image/jpeg"}
+    sized = request_head("POST", "/embed?width=0.25", **kind, **offer, Content_Length=len(IMAGE)) + IMAGE
+    chunked = request_head("POST", "/embed?width=0.25", **kind, **offer, Transfer_Encoding="chunked")
+    chunked += b"%x\r\n%b\r\n0\r\n\r\n" % (len(IMAGE), IMAGE)
+    sent = sized + LIVEZ + chunked + request_head("GET", "/livez", **offer) + LIVEZ
+    with connect(live) as connection:
+        connection.sendall(sent[:split])
+        time.sleep(0.02 if split else 0)
+        connection.sendall(sent[split:])
+        connection.shutdown(socket.SHUT_WR)
+        assert final(hear(connection)) == [b"200"] * 5
+
+
+def test_a_tunnel_is_refused(live: Live) -> None:
+    with connect(live) as connection:
+        connection.sendall(LIVEZ + b"CONNECT localhost:443 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert final(hear(connection)) == [b"200", b"400"]

@@ -99,12 +99,14 @@ def test_every_response_has_the_headers_that_keep_browsers_safe(live: Live, path
 def test_a_wrong_method_is_refused_with_the_right_ones(live: Live, method: str, path: str) -> None:
     response = live.http.request(method, path)
     assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")
+    assert response.json()["detail"].startswith("method: must be one of ")
     assert response.headers["allow"]
 
 
 def test_an_unknown_address(live: Live) -> None:
     response = live.http.post("/nowhere", content=b"x")
     assert (response.status_code, response.json()["code"]) == (404, "not_found")
+    assert response.json()["detail"].startswith("path: must be one that /docs lists, found '/")
     assert live.http.get("/items/").status_code == 404
 
 

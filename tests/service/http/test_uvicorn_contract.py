@@ -5,6 +5,7 @@ A release that changes any of it fails here, by name, before it fails in a way t
 
 import asyncio
 import inspect
+import re
 import socket
 import time
 
@@ -15,6 +16,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from sfsc_service.http.connections import BoundedConnection
+from sfsc_service.http.upgrade import ParserWithoutUpgrade
 from sfsc_service.settings import Settings
 from tests.service.live import Live, running
 
@@ -68,9 +70,29 @@ def test_the_overridden_methods_are_called_as_they_were() -> None:
     assert parameters(uvicorn.Server.handle_exit) == ["self", "sig", "frame"]
 
 
-def test_what_is_no_http_is_answered_by_a_method_that_is_overridden() -> None:
-    assert list(inspect.signature(HttpToolsProtocol.send_400_response).parameters) == ["self", "msg"]
-    assert "self.send_400_response(" in inspect.getsource(HttpToolsProtocol.data_received)
+def test_uvicorn_asks_its_parser_for_nothing_else() -> None:
+    """The parser in its place (http/upgrade.py) has these methods."""
+    asked = set(re.findall(r"self\.parser\.(\w+)", inspect.getsource(HttpToolsProtocol)))
+    asked -= {"set_dangerous_leniencies"}
+    assert asked == {"feed_data", "get_http_version", "get_method", "should_keep_alive", "should_upgrade"}
+    assert asked <= set(vars(ParserWithoutUpgrade))
+    assert "self.parser.feed_data(" in inspect.getsource(HttpToolsProtocol.data_received)
+    assert "self._unset_keepalive_if_required()" in inspect.getsource(HttpToolsProtocol.data_received)
+
+
+def test_a_parser_ends_a_request_at_its_offer_of_another_protocol_and_says_where() -> None:
+    class Told:
+        def on_message_complete(self) -> None: ...
+
+    offer = b"POST / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: x\r\nContent-Length: 3\r\n\r\n"
+    with pytest.raises(httptools.HttpParserUpgrade) as found:
+        httptools.HttpRequestParser(Told()).feed_data(offer + b"abc")
+    assert found.value.args == (len(offer),)
+
+
+def test_a_call_that_is_marked_as_disconnected_sends_nothing() -> None:
+    source = inspect.getsource(RequestResponseCycle.send)
+    assert source.index("if self.disconnected:") < source.index("self.transport.write(")
 
 
 def test_bodies_are_read_by_way_of_the_flow_that_is_replaced() -> None:

@@ -1,10 +1,12 @@
 """Check a whole data folder: every item in the database, the segments and the images, and back.
 
-Nothing is changed. The folder must not be in use, or what is being written just now looks like damage.
+Nothing is changed. A folder that is in use is for `check_open_folder`: it looks at a copy of the database, then
+again at whatever looks like damage, because items may have been replaced or deleted meanwhile.
 """
 
 import hashlib
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,14 +17,25 @@ import numpy as np
 from sfsc_service.store.embedded.acknowledged import read_mark
 from sfsc_service.store.embedded.changes import Int64
 from sfsc_service.store.embedded.opening import ACKNOWLEDGED, DATABASE, IMAGES, SEGMENTS
-from sfsc_service.store.embedded.segments.inventory import take_inventory
+from sfsc_service.store.embedded.segments.inventory import Inventory, take_inventory
 from sfsc_service.store.embedded.sqlite.reader import DatabaseReader
 from sfsc_service.store.embedded.sqlite.schema import SCHEMA_VERSION, DatabaseError
 from sfsc_service.store.errors import DatabaseLostError, FolderMismatchError, StoreFailedError
 
-__all__ = ["CheckReport", "Finding", "FindingKind", "Progress", "check_folder", "open_reader"]
+__all__ = [
+    "CheckReport",
+    "Finding",
+    "FindingKind",
+    "Progress",
+    "check_folder",
+    "check_open_folder",
+    "open_reader",
+]
 
 _ROWS_AT_ONCE = 1_000
+_VIEW = ".check"
+_INVENTORIES = 5
+"""So often files of vectors are read that are merged into others meanwhile."""
 
 FindingKind = Literal["database", "row", "vector", "image", "leftover"]
 """Where something is wrong: the database as a whole, one item's row, vector or image. A leftover does no harm."""
@@ -97,7 +110,54 @@ def open_reader(folder: Path) -> DatabaseReader:
 
 
 def check_folder(folder: Path, progress: Progress = lambda _done, _total: None) -> CheckReport:
-    """Check everything. Raises as `open_reader`, and OSError or DatabaseError where a file cannot be read."""
+    """Check everything in a folder that is not in use.
+
+    Raises as `open_reader`, and OSError or DatabaseError where a file cannot be read.
+    """
+    return _check(folder, folder, read_mark(folder / ACKNOWLEDGED) or 0, progress)
+
+
+def check_open_folder(folder: Path, progress: Progress = lambda _done, _total: None) -> CheckReport:
+    """Check everything while the store that has the folder open goes on; leftovers are not looked for.
+
+    Raises as `check_folder`, and StoreFailedError where files change too fast.
+    """
+    mark, view = read_mark(folder / ACKNOWLEDGED) or 0, folder / _VIEW
+    shutil.rmtree(view, ignore_errors=True)
+    view.mkdir()
+    try:
+        with closing(open_reader(folder)) as reader:
+            reader.copy_to(view / DATABASE)
+        report = _check(view, folder, mark, progress)
+    finally:
+        shutil.rmtree(view, ignore_errors=True)
+    report.findings = _confirmed(folder, report.findings)
+    return report
+
+
+def _confirmed(folder: Path, findings: Sequence[Finding]) -> list[Finding]:
+    """Those that are about the database as a whole, or about versions that are still there and still damaged."""
+    lost = {finding.sequence for finding in findings if finding.kind == "vector"}
+    if lost:
+        with closing(open_reader(folder)) as reader:
+            meta = reader.meta()
+        lost -= set(_inventory(folder, meta).sequences.tolist())
+    numbers = sorted({finding.sequence for finding in findings if finding.sequence})
+    present = set[int]()
+    with closing(open_reader(folder)) as reader:
+        for first in range(0, len(numbers), _ROWS_AT_ONCE):
+            part = np.array(numbers[first : first + _ROWS_AT_ONCE], np.int64)
+            present.update(row.sequence for row in reader.rows_at(part))
+    return [
+        finding
+        for finding in findings
+        if finding.kind == "database"
+        or (finding.sequence in present and (finding.kind != "vector" or finding.sequence in lost))
+    ]
+
+
+def _check(folder: Path, files: Path, mark: int, progress: Progress) -> CheckReport:
+    """Check the database in `folder`, and the vectors and images in `files`; change `mark` was acknowledged."""
     report = CheckReport()
     with closing(open_reader(folder)) as reader:
         meta = reader.meta()
@@ -105,12 +165,11 @@ def check_folder(folder: Path, progress: Progress = lambda _done, _total: None) 
         rows = _check_rows(reader, meta, report, lambda done: progress(done, total))
         for error in reader.integrity_errors():
             report.findings.append(Finding("database", DATABASE, error))
-    mark = read_mark(folder / ACKNOWLEDGED) or 0
     if mark > meta["last_sequence"]:
         detail = f"it ends at change {meta['last_sequence']}, and change {mark} was acknowledged"
         report.findings.append(Finding("database", DATABASE, detail))
-    _check_vectors(folder, meta, rows, report)
-    _check_images(folder / IMAGES, rows, report, lambda done: progress(done, total))
+    _check_vectors(files, meta, rows, report)
+    _check_images(files / IMAGES, rows, report, lambda done: progress(done, total))
     return report
 
 
@@ -139,7 +198,7 @@ def _check_rows(
 
 
 def _check_vectors(folder: Path, meta: dict[str, int], rows: _Rows, report: CheckReport) -> None:
-    found = take_inventory(folder / SEGMENTS, meta["dimension"], meta["gallery"], meta["last_sequence"])
+    found = _inventory(folder, meta)
     report.vector_files = found.files
     lost = np.flatnonzero(~np.isin(rows.sequences, found.sequences))
     for place in lost.tolist():
@@ -153,14 +212,25 @@ def _check_vectors(folder: Path, meta: dict[str, int], rows: _Rows, report: Chec
     ]
 
 
+def _inventory(folder: Path, meta: dict[str, int]) -> Inventory:
+    """What vectors there are. Raises StoreFailedError where files vanish again and again."""
+    for _ in range(_INVENTORIES):
+        try:
+            return take_inventory(folder / SEGMENTS, meta["dimension"], meta["gallery"], meta["last_sequence"])
+        except FileNotFoundError:  # it was merged into another one meanwhile
+            continue
+    raise StoreFailedError("files of vectors are replaced too fast for a check; try again")
+
+
 def _check_images(folder: Path, rows: _Rows, report: CheckReport, progress: Callable[[int], None]) -> None:
     for digest, users in rows.image_users.items():
         path = folder / digest[:2] / digest[2:4] / digest
         wrong = None
-        if not path.exists():
+        try:
+            if _digest_of_file(path) != digest:
+                wrong = f"its image {digest} is not as it was written"
+        except FileNotFoundError:
             wrong = f"its image {digest} is missing"
-        elif _digest_of_file(path) != digest:
-            wrong = f"its image {digest} is not as it was written"
         if wrong:
             report.findings += [Finding("image", user.id, wrong, user.sequence) for user in users]
         report.images += 1

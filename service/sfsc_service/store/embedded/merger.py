@@ -2,13 +2,15 @@
 
 Invariants:
 - Commits wait only while positions are looked up or a finished segment is put into the index, never for a file.
-- Whatever fails, the files and rows so far stay in use, and it is tried again later.
+- Whatever fails, the files and rows so far stay in use, and it is tried again later; `compact` tells its caller.
 """
 
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,13 +20,15 @@ from sfsc_service.store.embedded.changes import Int64
 from sfsc_service.store.embedded.index.vector_index import MappedRows, VectorIndex
 from sfsc_service.store.embedded.segments.folder import SegmentFolder
 from sfsc_service.store.embedded.segments.merge_plan import next_merge
+from sfsc_service.store.errors import StoreClosedError, StoreFailedError
 from sfsc_service.store.protocol import Float32
 
-__all__ = ["Merger"]
+__all__ = ["CompactedVectors", "Merger"]
 
 _MAX_LOG_BLOCKS = 16_384
 _ROWS_AT_ONCE = 8_192
 _RETRY_S = 10.0
+_REFUSED = "the vectors could not be written anew: {}"
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +40,13 @@ class _Job(NamedTuple):
     end: int
     files: list[Path]
     loads: int
+
+
+class CompactedVectors(NamedTuple):
+    """The bytes of the files of vectors before and after."""
+
+    before: int
+    after: int
 
 
 class _ClosingError(Exception):
@@ -68,6 +79,8 @@ class Merger:
         self._observe = observe
         self._work = threading.Event()
         self._closing = False
+        self._asked: Future[CompactedVectors] | None = None
+        self._asking = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="sfsc-store-merger", daemon=True)
         self._thread.start()
 
@@ -75,10 +88,31 @@ class Merger:
         """Rows were added or deleted."""
         self._work.set()
 
+    def compact(self) -> "Future[CompactedVectors]":
+        """Write all vectors into one segment, without those that were deleted or replaced; the store goes on.
+
+        The future raises:
+            StoreFailedError: there is no space for a second copy, or it cannot be written; nothing is lost.
+            StoreClosedError: the store was closed before it was done.
+        """
+        with self._asking:
+            asked = self._asked = self._asked or Future()
+        self._work.set()
+        if self._closing:
+            self._refuse()
+        return asked
+
     def close(self) -> None:
         self._closing = True
         self._work.set()
         self._thread.join()
+        self._refuse()
+
+    def _refuse(self) -> None:
+        with self._asking:
+            asked, self._asked = self._asked, None
+        if asked is not None:
+            asked.set_exception(StoreClosedError("the store was closed before its vectors were written anew"))
 
     def _run(self) -> None:
         while not self._closing:
@@ -89,11 +123,47 @@ class Merger:
                     began = time.monotonic()
                     self._carry_out(job)
                     self._observe(time.monotonic() - began)
+                self._compact_if_asked()
             except _ClosingError:
                 return
             except Exception as error:
                 _log.warning("vectors could not be written into a new segment, tried again later: %r", error)
                 self._pause()
+
+    def _compact_if_asked(self) -> None:
+        if self._asked is None or self._closing:
+            return
+        try:
+            before = self._segments.size
+            if (job := self._whole_job()) is not None:
+                if (free := shutil.disk_usage(self._segments.folder).free) < before:
+                    needed = f"compacting needs {before} bytes of free disk space for a while"
+                    raise StoreFailedError(f"{needed}; found {free}")
+                self._carry_out(job)
+            found = CompactedVectors(before, self._segments.size)
+        except (_ClosingError, MemoryError):
+            raise
+        except Exception as error:
+            reason = error if isinstance(error, StoreFailedError) else StoreFailedError(_REFUSED.format(error))
+            self._take_asked().set_exception(reason)
+        else:
+            self._take_asked().set_result(found)
+
+    def _take_asked(self) -> "Future[CompactedVectors]":
+        with self._asking:
+            asked, self._asked = self._asked, None
+        assert asked is not None, "the merger's thread alone answers it"
+        return asked
+
+    def _whole_job(self) -> _Job | None:
+        """All rows; None where they are in one segment without dead ones."""
+        with self._commit_lock:
+            mapped, tail = self._index.sizes()
+            if not tail.rows and len(mapped) <= 1 and all(size.live == size.rows for size in mapped):
+                return None
+            files = [size.source for size in mapped if size.source]
+            end = sum(size.rows for size in mapped) + tail.rows
+            return _Job(0, end, [*files, *self._segments.rotate()], self._segments.loads)
 
     def _pause(self) -> None:
         end = time.monotonic() + _RETRY_S

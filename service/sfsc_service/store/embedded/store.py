@@ -40,7 +40,7 @@ from sfsc_service.store.embedded.index.quantised_rows import Quantisation
 from sfsc_service.store.embedded.index.vector_index import VectorIndex
 from sfsc_service.store.embedded.item_columns import changed_columns, columns_of
 from sfsc_service.store.embedded.lock import FolderLock
-from sfsc_service.store.embedded.merger import Merger
+from sfsc_service.store.embedded.merger import CompactedVectors, Merger
 from sfsc_service.store.embedded.metadata_patch import patch_metadata
 from sfsc_service.store.embedded.opening import (
     ACKNOWLEDGED,
@@ -210,18 +210,16 @@ class EmbeddedStore:
             parts.callback(BackgroundCheck(path, self._index, self._damage, tidy).close)
 
     def _start_threads(self, parts: ExitStack, queue_timeout_s: float, seal_rows: int) -> None:
-        committer = self._committer
-        observe = partial(self._observe, "merge")
-        merger = Merger(
-            self._index, self._segments, committer.commit_lock, seal_rows, committer.name_lost, observe
-        )
-        parts.callback(merger.close)
+        committer, observe = self._committer, partial(self._observe, "merge")
+        shared = (self._index, self._segments, committer.commit_lock)
+        self._merger = Merger(*shared, seal_rows, committer.name_lost, observe)
+        parts.callback(self._merger.close)
         self._writes = WriteQueue(self._commit_group, _QUEUED_ITEMS, _GROUP_ITEMS, queue_timeout_s)
         parts.callback(self._writes.close)
-        committer.after_change.append(merger.wake)
+        committer.after_change.append(self._merger.wake)
         if self._approximate is not None:
             committer.after_change.append(self._approximate.wake)
-        merger.wake()
+        self._merger.wake()
 
     @property
     def _is_small(self) -> bool:
@@ -279,8 +277,7 @@ class EmbeddedStore:
             columns = columns_of(items, checked, digests)
             images = {d: item.image.data for d, item in zip(digests, items, strict=True) if d and item.image}
             self._images.pin(images)
-            request = WriteRequest(lambda database: database.upsert(columns), len(items), tuple(images))
-            return self._submit(request).outcomes
+            return self._submit(WriteRequest(lambda db: db.upsert(columns), len(items), tuple(images))).outcomes
 
     def patch_metadata(self, id: str, patch: Mapping[str, Any]) -> StoredItem | None:
         with self._calls.call():
@@ -297,8 +294,7 @@ class EmbeddedStore:
 
     def delete(self, ids: Sequence[str]) -> list[bool]:
         with self._calls.call():
-            checked = check_ids(ids)
-            if not checked:
+            if not (checked := check_ids(ids)):
                 return []
             self._reserve.use_when_full()
             return self._submit(WriteRequest(lambda database: database.delete(checked), len(checked))).existed
@@ -306,8 +302,7 @@ class EmbeddedStore:
     def delete_matching(self, filter: Filter, limit: int) -> list[str]:
         with self._calls.call():
             check_limit(limit, MAX_ITEMS)
-            versions = self._reads.versions(parse(filter))[:limit]
-            if not len(versions):
+            if not len(versions := self._reads.versions(parse(filter))[:limit]):
                 return []
             return [version.id for version in self._delete_versions(versions).removed]
 
@@ -357,8 +352,7 @@ class EmbeddedStore:
         with self._calls.call():
             check_ids([id])
             for _ in range(_IMAGE_ATTEMPTS):
-                found = self._reads.image(id)
-                if found is None:
+                if (found := self._reads.image(id)) is None:
                     return None
                 digest, media_type = found
                 try:
@@ -366,6 +360,12 @@ class EmbeddedStore:
                 except FileNotFoundError:
                     continue
             raise StoreFailedError(f"the file of the image {digest} is missing")
+
+    def compact(self) -> CompactedVectors:
+        """Write the vectors anew, as `Merger.compact`; blocks until it is done, or the store is closed."""
+        with self._calls.call():
+            asked = self._merger.compact()
+        return asked.result()
 
     def close(self) -> None:
         self._calls.close()

@@ -120,6 +120,11 @@ class SegmentFolder:
         """How many files of vectors there are. Raises OSError."""
         return len(self._files("log", "segment"))
 
+    @property
+    def size(self) -> int:
+        """How many bytes they have. Raises OSError."""
+        return sum(path.stat().st_size for path in self._files("log", "segment"))
+
     def append(self, sequences: Int64, vectors: Float32) -> None:
         """Store rows in the log, durably.
 

@@ -1,0 +1,110 @@
+"""/maintenance: an operator's work on the data folder while the service goes on."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+
+from sfsc_service.http.access import needs
+from sfsc_service.http.audit import AuditedWrite
+from sfsc_service.http.openapi import problems, query_parameters
+from sfsc_service.http.request_body import query_options, validate
+from sfsc_service.http.response_schemas import MaintenanceResponse
+from sfsc_service.http.responses import json_response
+from sfsc_service.http.schemas import BackupOptions
+from sfsc_service.lifecycle.maintenance import MaintenanceTask
+from sfsc_service.lifecycle.service import Service
+
+__all__ = ["add_routes"]
+
+SUBJECT = "the data folder"
+SUMMARIES: dict[MaintenanceTask, str] = {
+    "check": "Check every row, vector and image, in idle moments",
+    "backup": "Copy the data folder into the folder for backups",
+    "compact": "Write the vectors anew without what was deleted or replaced",
+}
+
+
+def add_routes(app: FastAPI) -> None:
+    """Add the routes to an application."""
+    app.add_api_route(
+        "/maintenance",
+        _get,
+        methods=["GET"],
+        tags=["service"],
+        summary="Whether maintenance is under way, and what came of the last one of each kind",
+        response_model=None,
+        responses={200: {"model": MaintenanceResponse}},
+    )
+    begins: dict[MaintenanceTask, Any] = {"check": _check, "backup": _backup, "compact": _compact}
+    for task, endpoint in begins.items():
+        app.add_api_route(
+            f"/maintenance/{task}",
+            endpoint,
+            methods=["POST"],
+            status_code=202,
+            tags=["service"],
+            summary=SUMMARIES[task],
+            response_model=None,
+            responses={202: {"model": MaintenanceResponse}, **problems(409, 422, 503)},
+            openapi_extra=query_parameters(BackupOptions) if task == "backup" else None,
+        )
+    app.add_api_route(
+        "/maintenance",
+        _stop,
+        methods=["DELETE"],
+        status_code=202,
+        tags=["service"],
+        summary="Stop the check or the backup that is under way",
+        response_model=None,
+        responses={202: {"model": MaintenanceResponse}},
+    )
+
+
+@needs("admin")
+async def _get(request: Request) -> Response:
+    return _answer(request, 200)
+
+
+@needs("admin")
+async def _check(request: Request) -> Response:
+    service: Service = request.app.state.service
+    with AuditedWrite(request, "check", SUBJECT) as write:
+        service.maintenance.check()
+        write.outcome = "begun"
+    return _answer(request, 202)
+
+
+@needs("admin")
+async def _backup(request: Request) -> Response:
+    service: Service = request.app.state.service
+    with AuditedWrite(request, "backup", SUBJECT) as write:
+        name = service.maintenance.backup(validate(BackupOptions, query_options(request)).name)
+        write.outcome = f"begun as {name!r}"
+    return _answer(request, 202)
+
+
+@needs("admin")
+async def _compact(request: Request) -> Response:
+    service: Service = request.app.state.service
+    with AuditedWrite(request, "compact", SUBJECT) as write:
+        service.maintenance.compact()
+        write.outcome = "begun"
+    return _answer(request, 202)
+
+
+@needs("admin")
+async def _stop(request: Request) -> Response:
+    service: Service = request.app.state.service
+    with AuditedWrite(request, "stop the maintenance of", SUBJECT) as write:
+        running = service.maintenance.status().running
+        service.maintenance.stop()
+        write.outcome = "none was under way" if running is None else f"the {running} ends"
+    return _answer(request, 202)
+
+
+def _answer(request: Request, code: int) -> Response:
+    service: Service = request.app.state.service
+    status = service.maintenance.status()
+    state = "resting" if status.running is None else "paused" if status.paused else "running"
+    document = {"task": status.running, "state": state, "done": status.done, "total": status.total}
+    return json_response(document | {task: status.results.get(task) for task in SUMMARIES}, code)

@@ -1,0 +1,226 @@
+"""An operator's work on the data folder while the service goes on: check, backup, compact.
+
+Invariants:
+- One is under way at a time, in a thread of its own whose niceness is that of the computing threads.
+- A check reads only, and waits while there are requests. A backup waits for nothing: an operator wants it most
+  when there is always something to do.
+- What came of each is kept until the next one of its kind, or the end of the process. Paths are in no answer.
+"""
+
+import contextlib
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from sfsc_service.engine.alignment_file import ALIGNMENT_FILES
+from sfsc_service.engine.blocking_calls import BlockingCalls
+from sfsc_service.engine.embedder import Embedder
+from sfsc_service.errors import Problem
+from sfsc_service.settings import Settings
+from sfsc_service.store.collections import DEFAULT
+from sfsc_service.store.embedded.backup import copy_folder
+from sfsc_service.store.embedded.check import CheckReport, check_open_folder
+from sfsc_service.store.embedded.sqlite.schema import DatabaseError
+from sfsc_service.store.embedded.store import EmbeddedStore
+from sfsc_service.store.embedded.stores import collection_folder
+from sfsc_service.store.errors import StoreClosedError, StoreError
+from sfsc_service.store.open_stores import OpenStores
+
+__all__ = ["Maintenance", "MaintenanceStatus", "MaintenanceTask"]
+
+IDLE_S = 0.25
+LOOK_EVERY_S = 0.05
+STOPPED = "it was stopped"
+MAX_FINDINGS = 1_000
+"""Findings of one collection that are kept and told; the others are counted."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+NAME_RULE = "must be 1 to 64 letters, digits, -, _ and ., the first a letter or a digit"
+
+MaintenanceTask = Literal["check", "backup", "compact"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class MaintenanceStatus:
+    """What is under way, and what came of the last one of each kind.
+
+    `done` of `total` items, images or collections, 0 while nobody knows. `results`: each has `finished` and
+    `failure`, which is None where it went well.
+    """
+
+    running: MaintenanceTask | None
+    paused: bool
+    done: int
+    total: int
+    results: Mapping[MaintenanceTask, Mapping[str, Any]]
+
+
+class _StoppedError(Exception):
+    """The operator or the end of the process has stopped the work."""
+
+
+class Maintenance:
+    """Works on the stores of one data folder. Methods but `close` are to be called in the event loop."""
+
+    def __init__(self, stores: OpenStores, embedder: Embedder, settings: Settings) -> None:
+        self._stores, self._embedder = stores, embedder
+        self._data, self._backups = settings.data, settings.backup_folder
+        self._is_shared = settings.store != "embedded"
+        self._calls = BlockingCalls("maintenance", 1, 1, settings.nice)
+        self._running: MaintenanceTask | None = None
+        self._paused = self._stop = False
+        self._done = self._total = 0
+        self._results: dict[MaintenanceTask, Mapping[str, Any]] = {}
+
+    def status(self) -> MaintenanceStatus:
+        """Never waits."""
+        return MaintenanceStatus(self._running, self._paused, self._done, self._total, dict(self._results))
+
+    def notes(self) -> list[str]:
+        """What an operator should know."""
+        notes = []
+        for task, result in self._results.items():
+            if result["failure"] not in (None, STOPPED):
+                notes.append(f"the last {task} failed: {result['failure']}")
+        check = self._results.get("check", {})
+        if check.get("whole") is False:
+            notes.append(f"the check of {check['finished']} found damage; GET /maintenance names it")
+        return notes
+
+    def check(self) -> None:
+        """Begin to check every row, vector and image. Raises Problem: maintenance_running, gallery_shared."""
+        self._begin("check", self._check)
+
+    def backup(self, name: str | None = None) -> str:
+        """Begin a copy in the folder for backups; its name, made of the time where none is given.
+
+        Raises:
+            Problem: maintenance_running, gallery_shared, no_backup_folder, backup_exists, invalid_parameter.
+        """
+        if self._backups is None:
+            raise Problem("no_backup_folder", "backup: SFSC_BACKUP_FOLDER must name a folder; it is not set")
+        name = name or datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+        if not NAME.fullmatch(name):
+            raise Problem("invalid_parameter", f"name: {NAME_RULE}, found {name[:80]!r}", "name")
+        target = self._backups / name
+        if target.exists():
+            raise Problem("backup_exists", f"name: must be none of those that are there, found {name!r}", "name")
+        self._begin("backup", lambda: self._backup(target))
+        return name
+
+    def compact(self) -> None:
+        """Begin to write vectors anew. Raises Problem: maintenance_running, gallery_shared."""
+        self._begin("compact", self._compact)
+
+    def stop(self) -> None:
+        """Stop what is under way, soon; a compaction goes on. Nothing is left of it."""
+        self._stop = True
+
+    def close(self) -> None:
+        """Stop what is under way, and wait for it."""
+        self._stop = True
+        self._calls.close()
+
+    def _begin(self, task: MaintenanceTask, work: Callable[[], Mapping[str, Any]]) -> None:
+        if self._is_shared:
+            rule = "a gallery in Milvus has tools of its own"
+            raise Problem("gallery_shared", f"{task}: {rule}")
+        if self._running is not None:
+            rule = f"one may be under way at a time, and a {self._running} is"
+            raise Problem("maintenance_running", f"{task}: {rule}")
+        self._running, self._stop, self._done, self._total = task, False, 0, 0
+        try:
+            self._calls.run(self._carry_out, task, work)
+        except Problem:
+            self._running = None
+            raise
+
+    def _carry_out(self, task: MaintenanceTask, work: Callable[[], Mapping[str, Any]]) -> None:
+        """In the thread."""
+        began, found, failure = time.monotonic(), dict[str, Any](), None
+        try:
+            found = dict(work())
+        except _StoppedError:
+            failure = STOPPED
+        except (StoreError, OSError, DatabaseError) as error:
+            failure = self._without_paths(error)
+            log.warning("the %s that was asked for failed: %s", task, error)
+        except BaseException:
+            failure = "it ended with an error, which the log names"
+            log.exception("the %s that was asked for failed", task)
+        seconds, finished = time.monotonic() - began, datetime.now(UTC).isoformat(timespec="seconds")
+        self._results = {
+            **self._results,
+            task: {"finished": finished, "seconds": round(seconds, 3), "failure": failure, **found},
+        }
+        if failure is None:
+            log.info("the %s that was asked for took %.1f s", task, seconds)
+        self._paused, self._running = False, None
+
+    def _check(self) -> Mapping[str, Any]:
+        reports = {}
+        for name in sorted(self._stores.by_name, key=lambda name: name != DEFAULT):
+            try:
+                reports[name] = check_open_folder(collection_folder(self._data, name), self._wait_for_idle)
+            except (StoreError, OSError, DatabaseError):
+                if name in self._stores.by_name:  # else it was removed meanwhile
+                    raise
+        documents = {name: _document(report) for name, report in reports.items()}
+        default = documents.pop(DEFAULT)
+        whole = all(report.whole for report in reports.values())
+        if not whole:
+            log.error("the check that was asked for found damage; GET /maintenance names it")
+        return default | {"collections": documents, "whole": whole}
+
+    def _backup(self, target: Path) -> Mapping[str, Any]:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copied = copy_folder(self._data, target, self._note, ALIGNMENT_FILES)
+        return {"name": target.name, **copied._asdict()}
+
+    def _compact(self) -> Mapping[str, Any]:
+        before = after = 0
+        stores = self._stores.by_name
+        for number, store in enumerate(stores.values()):
+            self._note(number, len(stores))
+            assert isinstance(store, EmbeddedStore)
+            with contextlib.suppress(StoreClosedError):  # its collection was removed, or the service ends
+                found = store.compact()
+                before, after = before + found.before, after + found.after
+        return {"bytes_before": before, "bytes_after": after}
+
+    def _note(self, done: int, total: int) -> None:
+        self._done, self._total = done, total
+        if self._stop:
+            raise _StoppedError
+
+    def _wait_for_idle(self, done: int, total: int) -> None:
+        self._note(done, total)
+        while self._embedder.idle_s < IDLE_S:
+            self._paused = True
+            time.sleep(LOOK_EVERY_S)
+            self._note(done, total)
+        self._paused = False
+
+    def _without_paths(self, error: Exception) -> str:
+        text = str(error) or type(error).__name__
+        for folder, name in ((self._backups, "the folder for backups"), (self._data, "the data folder")):
+            if folder is not None:
+                text = text.replace(str(folder), name)
+        return text
+
+
+def _document(report: CheckReport) -> dict[str, Any]:
+    return {
+        "items": report.items,
+        "images": report.images,
+        "vector_files": report.vector_files,
+        "findings": [asdict(finding) for finding in report.findings[:MAX_FINDINGS]],
+        "further_findings": max(0, len(report.findings) - MAX_FINDINGS),
+        "whole": report.whole,
+    }
