@@ -28,7 +28,8 @@ def bundle(tmp_path_factory):
 def test_the_path_without_a_gpu(bundle):
     done = run(bundle, "cpu")
     assert done.returncode == 0, done.stderr
-    assert "width 0.25, batches of 32" in done.stdout
+    for kind in ("", ", CUDA graph", ", half", ", CUDA graph, half"):
+        assert f"width 0.25{kind}, batches of 32" in done.stdout
     assert "search 2000 rows, 64 queries, k = 1024" in done.stdout
 
 
