@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from sfsc_bundle.broken_rule import first_broken_rule
+from sfsc_bundle.runner import Acceleration
 from sfsc_service.settings import Settings, listed
 
 
@@ -93,3 +94,11 @@ def test_another_store_is_refused(text: str) -> None:
     with pytest.raises(ValidationError, match="must be embedded or milvus://") as caught:
         Settings(store=text)
     assert "secret" not in str(first_broken_rule(caught.value))
+
+
+def test_cuda_graphs_need_a_device_that_has_them() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings(cuda_graphs=True)
+    assert "cuda_graphs: needs device cuda, found cpu" in first_broken_rule(caught.value).rule
+    assert Settings(device="cuda", cuda_graphs=True).acceleration == Acceleration(cuda_graphs=True)
+    assert Settings(half=True).acceleration == Acceleration(half=True)

@@ -49,9 +49,11 @@ class Profile(Settings):
         workers, inside = split_threads(self.thread_count, self.device)
         console = Console()
         try:
-            networks = open_networks(self.bundle, self.floor_width, self.device, inside)
+            networks = open_networks(
+                self.bundle, self.floor_width, self.device, inside, acceleration=self.acceleration
+            )
             _measure(networks, self.max_batch, console)
-            file = CostFile(self.data, fingerprint(networks.manifest, self.device, inside))
+            file = CostFile(self.data, fingerprint(networks.manifest, self.device, inside, self.acceleration))
             file.write(networks.costs.table())
         except Problem as problem:
             raise StartError(problem.detail) from problem

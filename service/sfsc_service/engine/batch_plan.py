@@ -21,6 +21,7 @@ Rules:
 """
 
 import heapq
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -140,8 +141,10 @@ class _Inputs:
     def __init__(self, queue: Sequence[Work], cost: BatchCost, now: float, capacity: Capacity, load: Load) -> None:
         self.queue, self.capacity, self.load = queue, capacity, load
         self._cost, self._now = cost, now
-        self._max_size = min(capacity.max_batch, -(-(len(queue) + len(load.decoding)) // capacity.workers))
-        self._image_costs: dict[str, tuple[float, float]] = {}
+        present = len(queue) + len(load.decoding)
+        self._present_size = self._share_of(present)
+        self._future_size = self._share_of(present + sum(flow.per_s * flow.slack_s for flow in load.flows))
+        self._image_costs: dict[tuple[str, int], tuple[float, float]] = {}
         alone = {width: cost(width, 1) for width in {work.ladder[-1] for work in queue}}
         self.narrowest_ms = [alone[work.ladder[-1]] for work in queue]
         """What each takes alone at its narrowest width."""
@@ -151,31 +154,40 @@ class _Inputs:
         """Milliseconds until it is due."""
         return 1000 * (work.due - self._now)
 
-    def by_urgency(self, timely: Sequence[Work]) -> list[tuple[Work, float]]:
+    def by_urgency(self, timely: Sequence[Work]) -> list[tuple[Work, float, int]]:
         """All that should be in time, most urgent first, with the number of requests that each stands for.
+
+        The third is the largest batch that they can be in. A flow that outruns the workers fills larger ones than
+        what waits now. On a GPU one image may cost as much as a full batch: there, counted in batches of what
+        waits now, a flow that is no load at all would look like an overload.
 
         A flow counts for as long as a request that arrives now may wait. Its backlog grows steadily, so if its
         last request is in time, all of them are.
         """
-        present = [(work, 1.0) for work in (*timely, *self.load.decoding)]
+        present = [(work, 1.0, self._present_size) for work in (*timely, *self.load.decoding)]
         future = [
-            (Work(flow.ladder, self._now + 2 * flow.slack_s), flow.per_s * flow.slack_s)
+            (Work(flow.ladder, self._now + 2 * flow.slack_s), flow.per_s * flow.slack_s, self._future_size)
             for flow in self.load.flows
         ]
         return sorted(present + future, key=lambda entry: entry[0].due)
 
-    def image_cost(self, width: str) -> tuple[float, float]:
+    def image_cost(self, width: str, most: int | None = None) -> tuple[float, float]:
         """Milliseconds of all workers together that an image takes, and the delay that its own batch may add.
 
-        With M workers a request is ready when the work up to it has been divided among them, and at the latest
-        (1 − 1/M) of its own batch after that (Graham's bound for list scheduling).
+        Batches have up to `most` images; None: as many as there are now, divided among the workers. With M workers
+        a request is ready when the work up to it has been divided among them, and at the latest (1 − 1/M) of its
+        own batch after that (Graham's bound for list scheduling).
         """
-        if width not in self._image_costs:
+        most = self._present_size if most is None else most
+        if (width, most) not in self._image_costs:
             workers = self.capacity.workers
-            size = _efficient_size(self._cost, width, self._max_size, self.capacity.max_batch_ms)
+            size = _efficient_size(self._cost, width, most, self.capacity.max_batch_ms)
             batch_ms = self._cost(width, size)
-            self._image_costs[width] = batch_ms / size / workers, batch_ms * (1 - 1 / workers)
-        return self._image_costs[width]
+            self._image_costs[width, most] = batch_ms / size / workers, batch_ms * (1 - 1 / workers)
+        return self._image_costs[width, most]
+
+    def _share_of(self, requests: float) -> int:
+        return min(self.capacity.max_batch, math.ceil(requests / self.capacity.workers))
 
 
 def _find_late(inputs: _Inputs, speed: float) -> list[bool]:
@@ -212,12 +224,12 @@ def _level(inputs: _Inputs, late: Sequence[bool]) -> int:
     return next((level for level in range(largest) if _in_time(inputs, expected, level, speed)), largest)
 
 
-def _in_time(inputs: _Inputs, expected: Sequence[tuple[Work, float]], level: int, speed: float) -> bool:
-    """Whether all flexible requests of (request, how many like it) are in time at this level, served in order."""
+def _in_time(inputs: _Inputs, expected: Sequence[tuple[Work, float, int]], level: int, speed: float) -> bool:
+    """Whether all flexible requests of `expected`, as `by_urgency` has them, are in time at this level."""
     share = WIDENING_SHARE if level < inputs.load.level else 1.0
     ahead_ms = inputs.load.running_ms / inputs.capacity.workers
-    for work, count in expected:
-        own_ms, delay_ms = inputs.image_cost(work.width_at(level))
+    for work, count, most in expected:
+        own_ms, delay_ms = inputs.image_cost(work.width_at(level), most)
         ahead_ms += count * own_ms / speed
         if len(work.ladder) > 1 and ahead_ms + delay_ms > share * inputs.slack_ms(work):
             return False

@@ -7,6 +7,7 @@ another fingerprint is ignored. Writing is atomic: a reader sees the old or the 
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sfsc_bundle.atomic_file import write_file
 from sfsc_bundle.machine import processor
 from sfsc_bundle.manifest import Manifest
+from sfsc_bundle.runner import Acceleration
 from sfsc_service.engine.costs import Measured
 from sfsc_service.engine.saved_file import read_saved
 
@@ -34,7 +36,9 @@ class _SavedCosts(BaseModel):
     costs: dict[str, dict[Annotated[int, Field(ge=1, le=1024)], Measured]]
 
 
-def fingerprint(manifest: Manifest, device: str, threads: int) -> dict[str, Any]:
+def fingerprint(
+    manifest: Manifest, device: str, threads: int, acceleration: Acceleration | None = None
+) -> dict[str, Any]:
     """What the costs of a bundle depend on; `threads`: threads of one run."""
     return {
         "processor": processor(),
@@ -42,6 +46,7 @@ def fingerprint(manifest: Manifest, device: str, threads: int) -> dict[str, Any]
         "threads": threads,
         "onnxruntime": onnxruntime.__version__,
         "device": device,
+        "acceleration": asdict(acceleration or Acceleration()),
         "graphs": manifest.graphs,
     }
 

@@ -16,7 +16,7 @@ import onnxruntime
 
 from sfsc_bundle.errors import BundleError, DeviceError
 from sfsc_bundle.folder import Bundle, open_bundle
-from sfsc_bundle.runner import Device, make_runner
+from sfsc_bundle.runner import Acceleration, Device, make_runner
 from sfsc_service.engine.alignment_file import AlignmentFile
 from sfsc_service.engine.cost_file import CostFile, fingerprint
 from sfsc_service.engine.costs import BUCKETS, CostTable, measure
@@ -49,6 +49,7 @@ class Networks:
         threads: threads of one run.
         data: the folder of the cost file; costs measured earlier on this machine are preferred to a first run's.
         alignment: of these graphs on the gallery's own images.
+        acceleration: of the device; None: none.
 
     Attributes:
         own: the manifest of the bundle as it is without the alignment.
@@ -67,6 +68,7 @@ class Networks:
         threads: int,
         data: Path | None = None,
         alignment: GalleryAlignment | None = None,
+        acceleration: Acceleration | None = None,
     ) -> None:
         self.own, self.alignment = bundle.manifest, alignment
         self.manifest = self.own if alignment is None else alignment.manifest
@@ -78,11 +80,13 @@ class Networks:
                 device=device,
                 threads=threads,
                 map=None if alignment is None else alignment.map_of(width),
+                acceleration=acceleration,
             )
             for width in self.manifest.widths
         }
         self.costs = CostTable(self.manifest.widths)
-        self._file = None if data is None else CostFile(data, fingerprint(self.manifest, device, threads))
+        wanted = fingerprint(self.manifest, device, threads, acceleration)
+        self._file = None if data is None else CostFile(data, wanted)
         kept = None if self._file is None else self._file.read()
         for width in self.manifest.widths:
             self.measure(width, 1, runs=MEASURE_RUNS if kept is None else 1)
@@ -91,9 +95,7 @@ class Networks:
 
     def run(self, width: str, images: Sequence[Image]) -> list[Vector | Exception]:
         """Embed images, uint8 [H, W, 3] each, into float32 [D]; a vector not of unit length becomes a Problem."""
-        # For a copy this large numpy would release the GIL, and then have to wait for it.
-        joined = np.frombuffer(b"".join([image.data for image in images]), np.uint8)
-        vectors = self.runners[width](joined.reshape(len(images), *images[0].shape))
+        vectors = self.runners[width](images)
         lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
         usable = np.abs(lengths - 1.0) <= LENGTH_TOLERANCE  # false for NaN too
         complaint = f"the network of width {width} returned a vector that is not of unit length"
@@ -165,7 +167,12 @@ def check_device(device: Device) -> None:
 
 
 def open_networks(
-    folder: Path, floor_width: str | None, device: Device, threads: int, data: Path | None = None
+    folder: Path,
+    floor_width: str | None,
+    device: Device,
+    threads: int,
+    data: Path | None = None,
+    acceleration: Acceleration | None = None,
 ) -> Networks:
     """Open the networks of a bundle folder, which another process may be replacing.
 
@@ -179,7 +186,7 @@ def open_networks(
     """
     bundle = open_bundle(folder)
     alignment = None if data is None else AlignmentFile(data).open(bundle.manifest)
-    networks = Networks(bundle, floor_width, device, threads, data, alignment)
+    networks = Networks(bundle, floor_width, device, threads, data, alignment, acceleration)
     if open_bundle(folder).manifest != bundle.manifest:
         raise BundleError(f"{folder} was replaced while it was read")
     return networks

@@ -97,7 +97,12 @@ def open_service(settings: Settings, metrics: Metrics | None = None) -> Service:
     workers, threads_per_run = split_threads(settings.thread_count, settings.device)
     try:
         networks = open_networks(
-            settings.bundle, settings.floor_width, settings.device, threads_per_run, settings.data
+            settings.bundle,
+            settings.floor_width,
+            settings.device,
+            threads_per_run,
+            settings.data,
+            settings.acceleration,
         )
         check_networks(networks)
         check_heal_target(settings.heal, networks.manifest)

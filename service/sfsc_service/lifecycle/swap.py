@@ -76,7 +76,9 @@ class Swap:
     def _open(self) -> Networks:
         settings = self._settings
         _, inside = split_threads(settings.thread_count, settings.device)
-        networks = open_networks(settings.bundle, settings.floor_width, settings.device, inside, settings.data)
+        networks = open_networks(
+            settings.bundle, settings.floor_width, settings.device, inside, settings.data, settings.acceleration
+        )
         check_networks(networks)
         networks.warm_up(settings.max_batch, lambda: not self._closing)
         if self._closing:

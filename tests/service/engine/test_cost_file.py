@@ -32,7 +32,9 @@ def test_no_file_is_no_costs(tmp_path: Path) -> None:
     assert CostFile(tmp_path, {"graphs": {}}).read() is None
 
 
-@pytest.mark.parametrize("name", ["processor", "cores", "threads", "onnxruntime", "device", "graphs"])
+@pytest.mark.parametrize(
+    "name", ["processor", "cores", "threads", "onnxruntime", "device", "acceleration", "graphs"]
+)
 def test_costs_of_another_machine_or_bundle_do_not_count(
     kept: CostFile, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from sfsc_bundle.folder import Bundle
-from sfsc_bundle.runner import make_runner
-from sfsc_service.engine.costs import CostTable
+from sfsc_bundle.half import HALF_COSINE
+from sfsc_bundle.runner import Acceleration, make_runner
+from sfsc_service.engine.costs import CostTable, Measured
 from sfsc_service.engine.networks import Networks, open_networks
 
 WIDTHS = ("0.25", "0.5", "0.75", "1.0")
@@ -77,3 +78,20 @@ def test_while_idle_unknown_sizes_come_first_and_then_what_was_not_seen_for_a_mi
     now = 160.5
     networks.costs.observe("0.25", 1, 1.0)
     assert networks.next_measurement(max_batch=2) == ("0.5", 1)
+
+
+def test_half_precision_has_the_vectors_of_full_precision_and_costs_of_its_own(
+    tiny: Bundle, tmp_path: Path
+) -> None:
+    images = list(np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8))
+    full = open_networks(tiny.folder, None, "cpu", 1, tmp_path)
+    full.keep_costs()
+    half = open_networks(tiny.folder, None, "cpu", 1, tmp_path, Acceleration(half=True))
+    for width in WIDTHS:
+        rows = [np.stack(each.run(width, images)) for each in (half, full)]
+        assert (rows[0] * rows[1]).sum(axis=1).min() >= HALF_COSINE
+    full.costs.load({width: {64: Measured(1.0, 1.0)} for width in WIDTHS})
+    full.keep_costs()
+    for acceleration in (None, Acceleration(half=True)):
+        again = open_networks(tiny.folder, None, "cpu", 1, tmp_path, acceleration)
+        assert (64 in again.costs.table()["1.0"]) == (acceleration is None)

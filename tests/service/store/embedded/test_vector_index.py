@@ -283,6 +283,51 @@ def test_a_device_does_what_it_can_and_the_host_the_rest() -> None:
         assert device.searches == on_device
 
 
+class FullDevice(DeviceStandIn):
+    """Its memory is full after so many rows, or a search is more than it can do."""
+
+    def __init__(self, dimension: int, rows: int) -> None:
+        super().__init__(dimension)
+        self._rows = rows
+
+    def add(self, vectors: Float32) -> None:
+        if self._index.ntotal + len(vectors) > self._rows:
+            raise RuntimeError("Error in void* allocMemory: out of memory\nDetails")
+        super().add(vectors)
+
+    def search(self, queries: Float32, k: int) -> Any:
+        if k > 100:
+            raise RuntimeError("CUDA error 2 out of memory")
+        return super().search(queries, k)
+
+
+@pytest.mark.parametrize("room", [0, 1_000, 10_000], ids=["at once", "after some rows", "in a search"])
+def test_a_device_that_fails_costs_no_answer_and_no_change(
+    room: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(index_module, "make_index", accelerated(lambda d: FullDevice(d, room)))
+    index, vectors = VectorIndex(D, "cpu", 1, few_rows=0), unit_vectors(1, 3_000, D)
+    for first in (0, 1_000, 2_000):
+        index.apply(NONE, np.arange(first + 1, first + 1_001), vectors[first : first + 1_000])
+        for k in (5, 200, 2_500):
+            assert_equal(index, dict(enumerate(vectors[: first + 1_000], start=1)), unit_vectors(2, 2, D), k)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "the device failed; until they are copied to it anew, " in caplog.text
+    index.apply(np.arange(1, 101), NONE, np.empty((0, D), np.float32))
+    assert_equal(index, dict(enumerate(vectors[100:], start=101)), unit_vectors(2, 2, D), 5)
+
+
+def test_mapped_rows_that_a_device_has_no_room_for(caplog: pytest.LogCaptureFixture) -> None:
+    vectors = unit_vectors(1, 3_000, D)
+    rows, host = AcceleratedRows(D, 1, FullDevice(D, 1_000), [vectors]), HostRows(D, 1, [vectors])
+    assert len(caplog.records) == 1
+    assert not rows.on_device
+    for expected, found in zip(
+        host.search(vectors[:3], 10, None), rows.search(vectors[:3], 10, None), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("tombstones", [1, 256])
 def test_a_few_tombstones_keep_no_search_from_the_device(tombstones: int, monkeypatch: pytest.MonkeyPatch) -> None:
     device = DeviceStandIn(D)

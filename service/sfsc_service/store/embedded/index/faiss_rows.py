@@ -7,6 +7,7 @@ batch. A device that is asked for and fails a probe search is an error, never a 
 """
 
 import copy
+import logging
 import math
 import threading
 from collections.abc import Iterator, Sequence
@@ -36,6 +37,8 @@ _MIN_PART_ROWS = 32_768
 _PARTS_PER_THREAD = 4
 # Results of so many times k are collected before the k best of them are kept.
 _KEPT_RESULTS = 16
+
+_log = logging.getLogger(__name__)
 
 Mask = npt.NDArray[np.bool_]
 SearchResult = tuple[Float32, npt.NDArray[np.int64]]
@@ -117,28 +120,54 @@ class HostRows:
 class AcceleratedRows(HostRows):
     """Rows with a second copy on a device, for searches that the device can do; the host does the others.
 
+    A device that fails, such as one whose memory is full, is not used again, and the log says so: the rows on the
+    host are complete at any time.
+
     `device_index`: an empty index with the interface of faiss.Index, which need not honour selectors.
     """
 
     def __init__(self, dimension: int, threads: int, device_index: Any, matrices: Sequence[Float32] = ()) -> None:
         super().__init__(dimension, threads, matrices)
         self._device_index = device_index
-        for matrix in matrices:
-            for start in range(0, len(matrix), _CHUNK):
-                device_index.add(np.ascontiguousarray(matrix[start : start + _CHUNK]))
         # Two threads must not use one faiss.StandardGpuResources at the same time.
         self._device_lock = threading.Lock()
+        for matrix in matrices:
+            self._add_on_device(matrix)
+
+    @property
+    def on_device(self) -> bool:
+        """Whether the device has the rows."""
+        return self._device_index is not None
 
     def add(self, vectors: Float32) -> None:
         super().add(vectors)
-        self._device_index.add(np.ascontiguousarray(vectors, np.float32))
+        self._add_on_device(vectors)
 
     def search(self, queries: Float32, k: int, mask: Mask | None) -> SearchResult:
         if mask is not None or k > _MAX_DEVICE_K:
             return super().search(queries, k, mask)
         with self._device_lock:
-            scores, positions = self._device_index.search(queries, k)
-        return scores, positions
+            if self._device_index is not None:
+                try:
+                    scores, positions = self._device_index.search(queries, k)
+                    return scores, positions
+                except RuntimeError as error:
+                    self._lose_device(error)
+        return super().search(queries, k, mask)
+
+    def _add_on_device(self, vectors: Float32) -> None:
+        for start in range(0, len(vectors), _CHUNK):
+            if self._device_index is not None:
+                try:
+                    self._device_index.add(np.ascontiguousarray(vectors[start : start + _CHUNK], np.float32))
+                except RuntimeError as error:
+                    self._lose_device(error)
+
+    def _lose_device(self, error: RuntimeError) -> None:
+        self._device_index = None  # which also frees its memory
+        reason = str(error).strip().partition("\n")[0]
+        rule = "the device failed; until they are copied to it anew, %d rows are searched on the CPU: %s"
+        _log.error(rule, len(self), reason)
 
 
 def make_index(dimension: int, device: Device, threads: int, matrices: Sequence[Float32] = ()) -> HostRows:
