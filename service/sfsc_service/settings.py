@@ -23,7 +23,7 @@ from sfsc_bundle.runner import Device
 from sfsc_bundle.text_form import text_form
 from sfsc_bundle.widths import canonical_width
 
-__all__ = ["LogFormat", "LogLevel", "Settings", "http_url", "listed", "setting"]
+__all__ = ["ImageFolder", "LogFormat", "LogLevel", "Settings", "http_url", "listed", "setting"]
 
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"],
@@ -81,6 +81,16 @@ def _store(text: str) -> str:
     return text
 
 
+def _image_folder(text: str) -> str:
+    if "://" in text and not re.fullmatch(r"[a-z][a-z0-9+]*://([\w.-]+@)?[\w.-]+(/[^?#@]*)?", text):
+        raise ValueError(
+            "must be a folder or the URL of an object store such as s3://bucket/prefix, without a password or "
+            "options; what was found is not shown: it may hold a password"
+        )
+    return text
+
+
+ImageFolder = Annotated[str, AfterValidator(_image_folder)]
 StoreName = Annotated[str, AfterValidator(_store)]
 HostNames = Annotated[str, AfterValidator(_host_names)]
 Origins = Annotated[str, AfterValidator(_origins)]
@@ -128,10 +138,12 @@ class Settings(BaseSettings):
         "several processes share (docs/scale.md); there USER:PASSWORD@ may stand before the host",
         repr=False,
     )
-    image_folder: Path | None = setting(
+    image_folder: ImageFolder | None = setting(
         None,
-        "folder",
-        "where the images of a gallery in Milvus are, for all processes that share it; unset: images/ in `data`",
+        "folder or URL",
+        "where the images of a gallery in Milvus are, for all processes that share it: a folder, or "
+        "s3://BUCKET/PREFIX (extra `s3`; docs/scale.md); unset: images/ in `data`",
+        repr=False,
     )
     search: SearchKind = setting(
         "exact",
