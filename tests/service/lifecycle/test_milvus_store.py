@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import pytest
 
 from live_service import free_port
 from sfsc_service.errors import StartError
+from sfsc_service.lifecycle.milvus_gallery import open_milvus
 from sfsc_service.lifecycle.service import open_service
 from sfsc_service.settings import Settings
 from tests.service.images import draw_image
@@ -124,6 +126,32 @@ def test_a_service_goes_on_when_its_milvus_has_hung_or_was_killed(
         eventually(lambda: live.http.get("/readyz").status_code == 200)
         assert {"a", "b"} <= set(found(live, draw_image(1)))
         assert live.put_image("/items/c", draw_image(3)).status_code == 200
+
+
+def test_a_service_says_that_milvus_has_lost_the_gallery_and_goes_on_when_it_is_there_again(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """It does not make an empty one by itself: nobody would notice the loss."""
+    need_pymilvus()
+    folder, port = tmp_path / "milvus", free_port()
+    address = f"milvus://127.0.0.1:{port}"
+    with ExitStack() as parts:
+        milvus = parts.enter_context(lite_process(folder, port))
+        live = parts.enter_context(running(settings.model_copy(update={"store": address})))
+        assert live.put_image("/items/a", draw_image(1)).status_code == 200
+        os.kill(milvus, signal.SIGKILL)
+        eventually(lambda: live.http.get("/readyz").status_code == 503)
+        shutil.rmtree(folder)
+        parts.enter_context(lite_process(folder, port))
+        eventually(lambda: "has no such gallery" in live.http.get("/readyz").text)
+        assert_unavailable(live)
+        # What `sfsc import` or another service does: it makes the collection, or Milvus's backup brings it back.
+        manifest = live.service.manifest
+        open_milvus(address, str(tmp_path / "i"), None, manifest.space, manifest.dimension, ()).close()
+        eventually(lambda: live.http.get("/readyz").status_code == 200)
+        assert live.http.get("/items/a").status_code == 404
+        assert live.put_image("/items/b", draw_image(2)).status_code == 200
+        assert found(live, draw_image(2)) == ["b"]
 
 
 def test_a_service_goes_on_when_the_object_store_of_its_images_has_hung_or_was_away(
