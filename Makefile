@@ -86,7 +86,8 @@ $(LOCK)/.ready:
 
 lock: $(LOCK)/.ready ## write docker/lock/: the newest allowed packages that the images install, with their hashes
 	$(COMPILE) --extra service --extra cpu pyproject.toml --output-file docker/lock/service-cpu.txt
-	$(COMPILE) --extra service --extra cpu --extra milvus pyproject.toml --output-file docker/lock/service-milvus.txt
+	$(COMPILE) --extra service --extra cpu --extra milvus --extra s3 pyproject.toml \
+		--output-file docker/lock/service-milvus.txt
 	$(COMPILE) --extra service --extra gpu pyproject.toml --output-file docker/lock/service-gpu.txt
 	$(COMPILE) --extra training pyproject.toml --output-file docker/lock/training.txt
 	$(COMPILE) --group image-build --output-file docker/lock/build.txt

@@ -12,12 +12,13 @@ from pathlib import Path
 from page_figures import PAGE_FIGURES, page_figures
 from performance_tables import PERFORMANCE
 from reference import REFERENCE
+from scale_tables import SCALE
 from tables import TABLES
 from tree import tree
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-BLOCKS = {"tree": tree} | TABLES | PERFORMANCE | REFERENCE
+BLOCKS = {"tree": tree} | TABLES | PERFORMANCE | SCALE | REFERENCE
 _BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from markdown_tables import table
 
-__all__ = ["PERFORMANCE"]
+__all__ = ["PERFORMANCE", "measured", "plain", "result", "where"]
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 # Ends of the names of the comparisons of methods, whose goals stand beside their tables.

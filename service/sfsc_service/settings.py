@@ -23,7 +23,7 @@ from sfsc_bundle.runner import Acceleration, Device
 from sfsc_bundle.text_form import text_form
 from sfsc_bundle.widths import canonical_width
 
-__all__ = ["LogFormat", "LogLevel", "Settings", "http_url", "listed", "setting"]
+__all__ = ["ImageFolder", "LogFormat", "LogLevel", "Settings", "http_url", "listed", "setting"]
 
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"],
@@ -63,13 +63,6 @@ def _networks(text: str) -> str:
         raise ValueError(f"must be IP addresses or networks such as 10.0.0.0/8: {error}") from None
 
 
-def _heal_target(text: str) -> str:
-    return text if text in ("off", "full") else canonical_width(text)
-
-
-HealTarget = Annotated[str, AfterValidator(_heal_target)]
-
-
 def _store(text: str) -> str:
     if text != "embedded" and not re.fullmatch(
         r"milvus://([^:@/]+:[^@/]+@)?([\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}(/\w+)?", text
@@ -81,6 +74,19 @@ def _store(text: str) -> str:
     return text
 
 
+def _image_folder(text: str) -> str:
+    if "://" in text and not re.fullmatch(r"[a-z][a-z0-9+]*://([\w.-]+@)?[\w.-]+(/[^?#@]*)?", text):
+        raise ValueError(
+            "must be a folder or the URL of an object store such as s3://bucket/prefix, without a password or "
+            "options; what was found is not shown: it may hold a password"
+        )
+    return text
+
+
+HealTarget = Annotated[
+    str, AfterValidator(lambda text: text if text in ("off", "full") else canonical_width(text))
+]
+ImageFolder = Annotated[str, AfterValidator(_image_folder)]
 StoreName = Annotated[str, AfterValidator(_store)]
 HostNames = Annotated[str, AfterValidator(_host_names)]
 Origins = Annotated[str, AfterValidator(_origins)]
@@ -134,10 +140,12 @@ class Settings(BaseSettings):
         "where POST /maintenance/backup copies the data folder to, under a name; created if it is missing; unset: "
         "that route makes none",
     )
-    image_folder: Path | None = setting(
+    image_folder: ImageFolder | None = setting(
         None,
-        "folder",
-        "where the images of a gallery in Milvus are, for all processes that share it; unset: images/ in `data`",
+        "folder or URL",
+        "where the images of a gallery in Milvus are, for all processes that share it: a folder, or "
+        "s3://BUCKET/PREFIX (extra `s3`; docs/scale.md); unset: images/ in `data`",
+        repr=False,
     )
     search: SearchKind = setting(
         "exact",
@@ -382,14 +390,12 @@ class Settings(BaseSettings):
     @property
     def formats(self) -> frozenset[FormatName]:
         """The image formats that are accepted: those whose decoders are installed, less what is switched off."""
-        off: set[FormatName] = set()
-        if not self.accept_tiff:
-            off.add("TIFF")
-        if not self.accept_heif:
-            off.add("HEIF")
-        if not self.accept_avif:
-            off.add("AVIF")
-        return available_formats() - off
+        asked: dict[FormatName, bool] = {
+            "TIFF": self.accept_tiff,
+            "HEIF": self.accept_heif,
+            "AVIF": self.accept_avif,
+        }
+        return available_formats() - {name for name, is_on in asked.items() if not is_on}
 
     @property
     def thread_count(self) -> int:

@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 LOCKS = {
     "service-cpu": ("service", "cpu"),
-    "service-milvus": ("service", "cpu", "milvus"),
+    "service-milvus": ("service", "cpu", "milvus", "s3"),
     "service-gpu": ("service", "gpu"),
     "training": ("training",),
     "build": (),

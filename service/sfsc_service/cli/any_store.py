@@ -19,11 +19,11 @@ PLACE = "the data folder, or milvus://HOST:PORT/DATABASE"
 
 
 @contextmanager
-def opened_store(place: str, image_folder: Path | None, wanted: Manifest | None = None) -> Iterator[Store]:
+def opened_store(place: str, image_folder: str | None, wanted: Manifest | None = None) -> Iterator[Store]:
     """The store at `place`, PLACE; closed at the end.
 
     Args:
-        image_folder: where the images of a gallery in Milvus are.
+        image_folder: where the images of a gallery in Milvus are: a folder, or the URL of an object store.
         wanted: an export whose items are to be put into it; where there is no gallery, one is made for them.
 
     Raises:
@@ -45,7 +45,7 @@ def opened_store(place: str, image_folder: Path | None, wanted: Manifest | None 
         yield store
 
 
-def _opened_in_milvus(address: str, images: Path, wanted: Manifest | None) -> Store:
+def _opened_in_milvus(address: str, images: str, wanted: Manifest | None) -> Store:
     present = spaces_in_milvus(address)
     if present is None:
         if wanted is None:

@@ -9,7 +9,7 @@ from sfsc_bundle.progress import counting
 from sfsc_service.cli.any_store import PLACE, opened_store
 from sfsc_service.cli.folder import check_pyarrow, storage_errors
 from sfsc_service.cli.printing import PrintingCommand
-from sfsc_service.settings import setting
+from sfsc_service.settings import ImageFolder, setting
 from sfsc_service.store.parquet import MANIFEST, export_items
 
 __all__ = ["Export"]
@@ -25,7 +25,9 @@ class Export(PrintingCommand):
 
     data: CliPositionalArg[str] = setting(..., "gallery", f"{PLACE}; also SFSC_DATA")
     to: CliPositionalArg[Path] = setting(..., "folder", "a new folder, or one of an interrupted export")
-    image_folder: Path | None = setting(None, "folder", "where the images of a gallery in Milvus are")
+    image_folder: ImageFolder | None = setting(
+        None, "folder or URL", "where the images of a gallery in Milvus are: a folder, or s3://BUCKET/PREFIX"
+    )
     images: CliToggleFlag[bool] = setting(False, "flag", "with the stored images")
 
     def run(self) -> None:

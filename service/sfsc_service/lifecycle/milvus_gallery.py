@@ -2,7 +2,6 @@
 
 import importlib.util
 from collections.abc import Collection
-from pathlib import Path
 
 from sfsc_service.errors import StartError
 from sfsc_service.store.milvus.address import MilvusAddress, read_address
@@ -17,13 +16,16 @@ _COLLECTION = "sfsc_gallery"
 
 def open_milvus(
     address: str,
-    images: Path,
+    images: str,
     search: MilvusSearch | None,
     space: str,
     dimension: int,
     compatible_with: Collection[str],
 ) -> Store:
-    """The store at milvus://…, as `MilvusStore` opens it. Raises StartError, StoreError."""
+    """The store at milvus://…, as `MilvusStore` opens it; `images`: a folder, or the URL of an object store.
+
+    Raises StartError, StoreError.
+    """
     _check_pymilvus()
     from sfsc_service.store.milvus.store import MilvusStore
 

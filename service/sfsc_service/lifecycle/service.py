@@ -170,7 +170,7 @@ def _stores(settings: Settings, metrics: Metrics) -> Stores:
 def _milvus_stores(settings: Settings) -> Stores:
     if settings.search == "int8":
         raise StartError("search: must be exact, ivf or hnsw where the store is Milvus, found int8")
-    images = settings.image_folder or settings.data / "images"
+    images = settings.image_folder or str(settings.data / "images")
     return OneStore(partial(open_milvus, settings.store, images, settings.search))
 
 

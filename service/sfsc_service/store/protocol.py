@@ -215,7 +215,8 @@ class StoreSizes:
     """What a store takes on disk and in memory.
 
     `log_bytes`: of the database's log. `live_rows`, `dead_rows`: vectors in use, and those that were deleted or
-    replaced and not given back yet. `vector_files`: the files that hold them. `free_bytes`: left on the disk.
+    replaced and not given back yet. `vector_files`: the files that hold them. `free_bytes`: left on the disk;
+    infinity where items are kept without a bound.
     `columns_failed`: whether filters ask the database, which takes longer, because its columns in memory failed.
     """
 
@@ -223,7 +224,7 @@ class StoreSizes:
     live_rows: int
     dead_rows: int
     vector_files: int
-    free_bytes: int
+    free_bytes: float
     columns_failed: bool = False
 
 

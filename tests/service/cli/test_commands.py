@@ -157,6 +157,12 @@ def test_a_second_process_on_the_same_folder_is_refused_in_one_sentence(
         (["serve", "BUNDLE", "--store", "milvus://nowhere"], 2, "store"),
         (["serve", "BUNDLE", "--store", "milvus://127.0.0.1:1/a"], 1, "does not answer (no connection)"),
         (["export", "milvus://nowhere", "out", "--image-folder", "in"], 1, "store: must be milvus://"),
+        (
+            ["serve", "BUNDLE", "--image-folder", "s3://KEY:SECRET@b/a"],
+            2,
+            "what was found is not shown: it may hold",
+        ),
+        (["export", "milvus://127.0.0.1:1/a", "out", "--image-folder", "s3://KEY:SECRET@b/a"], 2, "is not shown"),
         (["serve", "BUNDLE", "BUNDLE"], 2, "unrecognized arguments"),
         (["serve", "BUNDLE", "--max-image", "3"], 2, "--max-image"),
         (["serve", "BUNDLE", "--slo-ms"], 2, "--slo-ms: expected one argument"),

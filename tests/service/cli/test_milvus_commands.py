@@ -15,6 +15,7 @@ from sfsc_service.store.protocol import Store
 from tests.service.store.agreement import walk
 from tests.service.store.making import DIMENSION, OLD_SPACE, SPACE, make_item
 from tests.service.store.milvus_galleries import lite_server, need_pymilvus
+from tests.service.store.object_store import BUCKET, aws_settings, in_environment, need_s3, s3_server
 
 
 @pytest.fixture
@@ -41,10 +42,21 @@ def everything(store: Store) -> list[object]:
     ]
 
 
+@pytest.fixture(params=["folder", "s3"])
+def images(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where the images of a gallery in Milvus are."""
+    if request.param == "folder":
+        yield str(tmp_path / "images")
+        return
+    need_s3()
+    with s3_server(tmp_path / "s3.log") as server, in_environment(aws_settings(server.address)):
+        yield f"s3://{BUCKET}/images"
+
+
 def test_a_gallery_moves_into_milvus_and_back(
-    address: str, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    address: str, data: str, images: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    images, out, back = tmp_path / "images", tmp_path / "out", tmp_path / "back"
+    out, back = tmp_path / "out", tmp_path / "back"
     with opened_store(data, None) as embedded:
         before = everything(embedded)
     Export(data=data, to=out, images=True).run()
@@ -63,7 +75,7 @@ def test_a_gallery_moves_into_milvus_and_back(
 def test_what_is_missing_or_cannot_share_a_gallery_in_milvus_is_named(
     address: str, data: str, tmp_path: Path
 ) -> None:
-    images, out = tmp_path / "images", tmp_path / "out"
+    images, out = str(tmp_path / "images"), tmp_path / "out"
     with pytest.raises(StartError, match="image_folder: must be given where the gallery is in Milvus"):
         Export(data=address, to=out).run()
     with pytest.raises(errors.DatabaseLostError, match="Milvus has no gallery at this address"):

@@ -2,11 +2,12 @@
 
 import importlib.util
 import os
+import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -15,11 +16,22 @@ import pytest
 
 from live_service import free_port
 from sfsc_service.errors import StartError
+from sfsc_service.lifecycle.milvus_gallery import open_milvus
 from sfsc_service.lifecycle.service import open_service
 from sfsc_service.settings import Settings
 from tests.service.images import draw_image
 from tests.service.live import Live, running
 from tests.service.store.milvus_galleries import lite_process, lite_server, need_pymilvus
+from tests.service.store.object_store import (
+    BUCKET,
+    KEY,
+    SECRET,
+    aws_settings,
+    impatient,
+    in_environment,
+    need_s3,
+    s3_server,
+)
 
 PATIENCE_S = 20.0
 
@@ -37,11 +49,23 @@ def found(live: Live, image: bytes, **options: str) -> list[str]:
     return [hit["id"] for hit in answer.json()["hits"]]
 
 
-def test_two_services_share_a_gallery(settings: Settings, tmp_path: Path) -> None:
+@contextmanager
+def place_of_images(kind: str, folder: Path) -> Iterator[str]:
+    """Where the images of a gallery can be, as a service takes it."""
+    if kind == "folder":
+        yield str(folder / "shared")
+        return
+    need_s3()
+    with s3_server(folder / "s3.log") as server, in_environment(aws_settings(server.address)):
+        yield f"s3://{BUCKET}/shared"
+
+
+@pytest.mark.parametrize("kind", ["folder", "s3"])
+def test_two_services_share_a_gallery(kind: str, settings: Settings, tmp_path: Path) -> None:
     need_pymilvus()
     images = [draw_image(n) for n in range(4)]
-    with lite_server(tmp_path / "milvus") as address:
-        shared = {"store": address, "image_folder": tmp_path / "shared"}
+    with lite_server(tmp_path / "milvus") as address, place_of_images(kind, tmp_path) as place:
+        shared = {"store": address, "image_folder": place}
         first = settings.model_copy(update=shared)
         second = settings.model_copy(update={**shared, "data": tmp_path / "other"})
         with running(first) as one:
@@ -102,6 +126,86 @@ def test_a_service_goes_on_when_its_milvus_has_hung_or_was_killed(
         eventually(lambda: live.http.get("/readyz").status_code == 200)
         assert {"a", "b"} <= set(found(live, draw_image(1)))
         assert live.put_image("/items/c", draw_image(3)).status_code == 200
+
+
+def test_a_service_says_that_milvus_has_lost_the_gallery_and_goes_on_when_it_is_there_again(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """It does not make an empty one by itself: nobody would notice the loss."""
+    need_pymilvus()
+    folder, port = tmp_path / "milvus", free_port()
+    address = f"milvus://127.0.0.1:{port}"
+    with ExitStack() as parts:
+        milvus = parts.enter_context(lite_process(folder, port))
+        live = parts.enter_context(running(settings.model_copy(update={"store": address})))
+        assert live.put_image("/items/a", draw_image(1)).status_code == 200
+        os.kill(milvus, signal.SIGKILL)
+        eventually(lambda: live.http.get("/readyz").status_code == 503)
+        shutil.rmtree(folder)
+        parts.enter_context(lite_process(folder, port))
+        eventually(lambda: "has no such gallery" in live.http.get("/readyz").text)
+        assert_unavailable(live)
+        # What `sfsc import` or another service does: it makes the collection, or Milvus's backup brings it back.
+        manifest = live.service.manifest
+        open_milvus(address, str(tmp_path / "i"), None, manifest.space, manifest.dimension, ()).close()
+        eventually(lambda: live.http.get("/readyz").status_code == 200)
+        assert live.http.get("/items/a").status_code == 404
+        assert live.put_image("/items/b", draw_image(2)).status_code == 200
+        assert found(live, draw_image(2)) == ["b"]
+
+
+def test_a_service_goes_on_when_the_object_store_of_its_images_has_hung_or_was_away(
+    settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    need_pymilvus()
+    need_s3()
+    caplog.set_level("DEBUG")
+    port = free_port()
+    with ExitStack() as parts:
+        address = parts.enter_context(lite_server(tmp_path / "milvus"))
+        first = parts.enter_context(ExitStack())
+        server = first.enter_context(s3_server(tmp_path / "s3.log", port))
+        parts.enter_context(in_environment(aws_settings(server.address)))
+        shared = {"store": address, "image_folder": f"s3://{BUCKET}/images"}
+        live = parts.enter_context(running(settings.model_copy(update=shared)))
+        assert live.put_image("/items/a", draw_image(1)).status_code == 200
+
+        os.kill(server.pid, signal.SIGSTOP)
+        with impatient():
+            assert_images_unavailable(live)
+        os.kill(server.pid, signal.SIGCONT)
+        eventually(lambda: live.http.get("/readyz").status_code == 200)
+        assert live.http.get("/items/a/image").content == draw_image(1)
+
+        first.close()
+        with impatient():
+            assert_images_unavailable(live)
+        parts.enter_context(s3_server(tmp_path / "s3.log", port))  # and it has lost what it had
+        eventually(lambda: live.http.get("/readyz").status_code == 200)
+        lost = live.http.get("/items/a/image")
+        assert (lost.status_code, lost.json()["code"]) == (503, "store_failed")
+        assert "is missing" in lost.json()["detail"]
+        assert live.put_image("/items/a", draw_image(1)).status_code == 200
+        assert live.http.get("/items/a/image").content == draw_image(1)
+    for secret in (KEY, SECRET, "AWS4-HMAC-SHA256"):
+        assert secret not in caplog.text
+
+
+def assert_images_unavailable(live: Live) -> None:
+    """Many requests at once: what needs an image is refused, and the rest answered."""
+
+    def request(n: int) -> httpx.Response:
+        if n % 2:
+            return live.http.get("/items/a/image")
+        return live.put_image(f"/items/refused-{n}", draw_image(n % 4))
+
+    with ThreadPoolExecutor(6) as pool:
+        for answer in pool.map(request, range(12)):
+            assert (answer.status_code, answer.json()["code"]) == (503, "store_failed")
+            assert int(answer.headers["Retry-After"]) >= 1
+    eventually(lambda: live.http.get("/readyz").status_code == 503)
+    assert live.http.get("/livez").status_code == 200
+    assert found(live, draw_image(1)) == ["a"]
 
 
 def test_without_pymilvus_the_start_names_the_extra(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ import grpc
 from circuitbreaker import CircuitBreaker
 from pymilvus import MilvusClient
 from pymilvus.client.types import Status
-from pymilvus.exceptions import MilvusException
+from pymilvus.exceptions import ErrorCode, MilvusException
 
 from sfsc_service.store.errors import OutcomeUnknownError, StoreError, StoreFailedError
 from sfsc_service.store.filters.milvus import one_of
@@ -30,6 +30,7 @@ MILVUS_ERRORS = (MilvusException, grpc.RpcError)
 _PROBE_S = 2.0
 _OPEN_S = 5.0
 _UNANSWERED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, Status.CONNECT_FAILED)
+_LOST = (ErrorCode.COLLECTION_NOT_FOUND,)
 _NOBODY = 'id == ""'
 
 _log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class CollectionClient:
             with self._breaker:
                 self._ask_for_nothing()
         except _ProbeError as error:
-            return f"Milvus does not answer ({describe_error(error)})"
+            return _away(error)
         return None
 
     def count(self, expression: str = "", *, strong: bool = False) -> int:
@@ -179,11 +180,18 @@ class CollectionClient:
 
     def _refuse_while_open(self) -> None:
         if self._breaker.opened and (failure := self._breaker.last_failure) is not None:
-            raise StoreFailedError(f"Milvus does not answer ({describe_error(failure)})")
+            raise StoreFailedError(_away(failure))
 
     def _failed(self, error: Exception, kind: type[StoreError], rule: str) -> StoreError:
         _log.error("a call of Milvus failed with %s: %s", type(error).__name__, error)
         return kind(f"{rule} ({describe_error(error)})")
+
+
+def _away(error: BaseException) -> str:
+    """Why no call is made, as a sentence."""
+    if _code(error) in _LOST:
+        return "Milvus has no such gallery any more: it may have lost its disk"
+    return f"Milvus does not answer ({describe_error(error)})"
 
 
 def _code(error: BaseException | None) -> Any:

@@ -1,6 +1,6 @@
 """The store over Milvus, for more than one machine: the service itself keeps nothing.
 
-Every process that opens the same collection and the same folder of images serves the same gallery. Beyond what a
+Every process that opens the same collection and the same place of images serves the same gallery. Beyond what a
 shared store does differently (protocol.py), k is at most MAX_K, and metadata are refused whose fields, as filters
 read them, take more than collection.MAX_FIELDS_BYTES. With the index HNSW no search is exact.
 
@@ -9,7 +9,6 @@ Images that items no longer refer to are looked for in the background, every few
 
 import contextlib
 import logging
-import shutil
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -33,7 +32,7 @@ from sfsc_service.store.merge_patch import merged
 from sfsc_service.store.milvus.address import MilvusAddress
 from sfsc_service.store.milvus.collection import check_spaces, open_collection
 from sfsc_service.store.milvus.id_locks import IdLocks
-from sfsc_service.store.milvus.images import SharedImages, digest_of
+from sfsc_service.store.milvus.images import SharedImages, digest_of, open_place
 from sfsc_service.store.milvus.index_kind import MilvusSearch
 from sfsc_service.store.milvus.parts import Row
 from sfsc_service.store.milvus.rows import (
@@ -90,7 +89,7 @@ class MilvusStore:
 
     Args:
         collection: the name of the gallery's.
-        images: the folder of the images, which all processes of the gallery share.
+        images: where the images are, for all processes of the gallery: a folder, or an object store's URL.
         space: of new vectors; `compatible_with`: further spaces whose vectors may be here too.
         dimension: D of all vectors.
         search: how `search_approximately` searches, which the index must be good for; None: exactly where the
@@ -99,15 +98,16 @@ class MilvusStore:
 
     Raises:
         FolderMismatchError: the collection was made for another space, dimension, schema or kind of search.
-        OpenRefusedError: Milvus has no such database, or does not let us in.
-        StoreFailedError: Milvus does not answer, or the folder of the images cannot be used.
+        OpenRefusedError: Milvus has no such database, or does not let us in; a package for the images is missing.
+        StoreFailedError: Milvus or the object store does not answer.
+        OSError: the folder of the images cannot be used.
     """
 
     def __init__(
         self,
         address: MilvusAddress,
         collection: str,
-        images: Path,
+        images: Path | str,
         space: str,
         dimension: int,
         compatible_with: Collection[str] = (),
@@ -117,8 +117,6 @@ class MilvusStore:
     ) -> None:
         self._address, self._dimension = address, dimension
         self._space, self._spaces = space, frozenset({space, *compatible_with})
-        self._unused = set[str]()
-        """Digests of images that may not be referred to any more."""
         self._calls = InFlightCalls()
         self._closing = threading.Lock()
         self._locks = IdLocks()
@@ -132,8 +130,8 @@ class MilvusStore:
             try:
                 self._client.count(strong=True)  # what was written before this process began is seen from now on
                 check_spaces(self._client, address, self._spaces)
-                self._images = SharedImages(images, self._used_images)
                 self._widths = WidthCounts(self._client)
+                self._images = SharedImages(open_place(images), self._used_images)
             except BaseException:
                 self._client.close()
                 raise
@@ -160,9 +158,7 @@ class MilvusStore:
         with self._calls.call():
             if (found := self._client.probe()) is not None:
                 return StoreFault("unresponsive", found)
-            if not self._images.folder.is_dir():
-                return StoreFault("folder_gone", "the folder of the images is gone")
-            return None
+            return self._images.fault()
 
     def sizes(self) -> StoreSizes:
         with self._calls.call():
@@ -171,7 +167,7 @@ class MilvusStore:
                 live_rows=sum(self._widths.now().values()),
                 dead_rows=0,
                 vector_files=0,
-                free_bytes=shutil.disk_usage(self._images.folder).free,
+                free_bytes=self._images.free_bytes,
             )
 
     def adopt(self, space: str, dimension: int, compatible_with: Collection[str]) -> None:
@@ -199,9 +195,13 @@ class MilvusStore:
                     raise error
             if not items:
                 return []
-            self._images.store({digest_of(item.image.data): item.image.data for item in items if item.image})
             last = {item.id: position for position, item in enumerate(items)}
-            with self._locks.held(last), self._widths.changing():
+            images = [image.data for i in last.values() if (image := items[i].image)]
+            with (
+                self._images.storing({digest_of(data): data for data in images}),
+                self._locks.held(last),
+                self._widths.changing(),
+            ):
                 old = self._rows_by_id(last, ("id", "width", "image", "created"))
                 now = time.time_ns() // 1_000
                 rows = [
@@ -347,6 +347,7 @@ class MilvusStore:
             if not self._stop.is_set():
                 self._stop.set()
                 self._refresher.join()
+                self._images.close()
                 self._client.close()
 
     def _rows_by_id(self, ids: Iterable[str], fields: Sequence[str]) -> dict[str, Row]:
@@ -361,15 +362,10 @@ class MilvusStore:
 
     def _changed(self, added: Sequence[str], removed: Sequence[Row]) -> None:
         self._widths.change(added, [row["width"] for row in removed])
-        self._unused |= {row["image"] for row in removed if row["image"]}
+        self._images.may_be_unused({row["image"] for row in removed if row["image"]})
 
     def _used_images(self, digests: list[str]) -> set[str]:
         return {row["image"] for row in self._client.rows_with("image", digests, ("image",))}
-
-    def _tidy_images(self) -> None:
-        unused, self._unused = self._unused, set()
-        self._images.set_aside_unused(unused)
-        self._images.delete_set_aside()
 
     def _refresh(self) -> None:
         while not self._stop.wait(_REFRESH_S):
@@ -381,7 +377,7 @@ class MilvusStore:
     def _refresh_once(self) -> None:
         try:
             self._widths.refresh()
-            self._tidy_images()
+            self._images.tidy()
         except (StoreError, OSError) as error:
             _log.warning("widths and unused images could not be looked through: %s", error)
             self._client.probe()  # makes a Milvus that was restarted serve the collection again

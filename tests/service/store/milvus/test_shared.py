@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from sfsc_service.store import errors
 from sfsc_service.store.milvus.width_counts import WidthCounts
 from sfsc_service.store.protocol import Store
 from tests.service.store.agreement import image_of
+from tests.service.store.late_proxy import late_proxy
 from tests.service.store.making import OLD_SPACE, SPACE, make_item, make_items, unit_vectors
 from tests.service.store.milvus_galleries import Galleries, lite_server, need_pymilvus, port_of
 
@@ -152,6 +154,41 @@ def test_a_call_that_is_not_answered_keeps_others_from_asking_for_a_while(
         opened.close()
 
 
+def test_a_milvus_that_is_late_is_waited_for_within_bounds(tmp_path: Path) -> None:
+    """Late by less than a call may take, all is right; by more, calls fail in time, and go on when it is not."""
+    need_pymilvus()
+    with lite_server(tmp_path / "milvus") as address, late_proxy(port_of(address)) as proxy:
+        opened = _impatient(proxy.port, tmp_path, timeout_s=2.0)
+        try:
+            proxy.delay_s = 0.2
+            opened.upsert(make_items(3))
+            assert [found and found.id for found in opened.get(["item-00000", "x"])] == ["item-00000", None]
+            proxy.delay_s = 5.0
+            with ThreadPoolExecutor(8) as pool:
+                began = time.monotonic()
+                failed = list(pool.map(lambda n: _fails(opened, n), range(32)))
+                assert time.monotonic() - began < PATIENCE_S
+            assert failed == [True] * 32
+            fault = opened.fault()
+            assert fault is not None
+            assert fault.cause == "unresponsive"
+            proxy.delay_s = 0.0
+            wait_until(lambda: opened.fault() is None)
+            assert opened.count() == 3
+            opened.upsert([make_item("after")])
+            assert opened.count() == 4
+        finally:
+            proxy.delay_s = 0.0
+            opened.close()
+
+
+def _fails(opened: Store, n: int) -> bool:
+    call = (lambda: opened.get(["item-00000"])) if n % 2 else (lambda: opened.search(unit_vectors(0, 1), 1))
+    with pytest.raises(errors.StoreFailedError):
+        call()
+    return True
+
+
 def _found(opened: Store) -> bool:
     try:
         return None not in opened.get(["item-00000", "item-00002"])
@@ -159,12 +196,12 @@ def _found(opened: Store) -> bool:
         return False
 
 
-def _impatient(port: int, folder: Path) -> Store:
+def _impatient(port: int, folder: Path, timeout_s: float = 1.0) -> Store:
     from sfsc_service.store.milvus.address import MilvusAddress
     from sfsc_service.store.milvus.store import MilvusStore
 
     address = MilvusAddress("127.0.0.1", port, "default")
-    return MilvusStore(address, "gallery", folder / "images", SPACE, 16, [OLD_SPACE], timeout_s=1.0)
+    return MilvusStore(address, "gallery", folder / "images", SPACE, 16, [OLD_SPACE], timeout_s=timeout_s)
 
 
 def test_more_hits_than_milvus_can_answer_and_metadata_that_it_cannot_hold_are_refused(
