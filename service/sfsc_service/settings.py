@@ -44,7 +44,7 @@ def _host_names(text: str) -> str:
     for name in listed(text):
         if not re.fullmatch(r"[\w.-]+|\[[0-9a-fA-F:]+\]", name):
             raise ValueError(
-                f"must be names or addresses without scheme and port, such as vision.example, found {name}"
+                f"must be names or addresses without scheme and port, such as a.example, found {name}"
             )
     return text.lower()
 
@@ -84,7 +84,7 @@ def _image_folder(text: str) -> str:
 
 
 HealTarget = Annotated[
-    str, AfterValidator(lambda text: text if text in ("off", "full") else canonical_width(text))
+    str, AfterValidator(lambda name: name if name in ("off", "full") else canonical_width(name))
 ]
 ImageFolder = Annotated[str, AfterValidator(_image_folder)]
 StoreName = Annotated[str, AfterValidator(_store)]
@@ -390,12 +390,8 @@ class Settings(BaseSettings):
     @property
     def formats(self) -> frozenset[FormatName]:
         """The image formats that are accepted: those whose decoders are installed, less what is switched off."""
-        asked: dict[FormatName, bool] = {
-            "TIFF": self.accept_tiff,
-            "HEIF": self.accept_heif,
-            "AVIF": self.accept_avif,
-        }
-        return available_formats() - {name for name, is_on in asked.items() if not is_on}
+        switched: tuple[FormatName, ...] = ("TIFF", "HEIF", "AVIF")
+        return available_formats() - {name for name in switched if not getattr(self, f"accept_{name.lower()}")}
 
     @property
     def thread_count(self) -> int:

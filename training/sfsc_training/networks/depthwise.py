@@ -55,7 +55,8 @@ class _Depthwise(torch.autograd.Function):
         by_x = by_weight = by_bias = None
         if ctx.needs_input_grad[0]:
             sizes = ctx.stride, ctx.padding, (1, 1), False, (0, 0), len(weight)
-            by_x, _, _ = torch.ops.aten.convolution_backward(gradient, x, weight, None, *sizes, (True, False, False))
+            found = torch.ops.aten.convolution_backward(gradient, x, weight, None, *sizes, (True, False, False))
+            by_x = found[0]
         if ctx.needs_input_grad[1]:
             by_weight = _by_weight(x, gradient, weight.shape[2:], ctx.stride, ctx.padding)
         if ctx.needs_input_grad[2]:
