@@ -27,6 +27,7 @@ from sfsc_training.cli_options import (
     Replace,
     SplitName,
     Threads,
+    Timeout,
     Unlabelled,
     Workers,
 )
@@ -153,12 +154,7 @@ def train(
             help="a finished run to learn from; the section [teacher] of the recipe says how",
         ),
     ] = None,
-    timeout: Annotated[
-        float,
-        typer.Option(
-            metavar="SECONDS", min=1, help="with torchrun: after which a process that does not answer is given up"
-        ),
-    ] = TIMEOUT_S,
+    timeout: Timeout = TIMEOUT_S,
     no_align: Annotated[
         bool, typer.Option("--no-align", help="leave out the alignment after the training")
     ] = False,

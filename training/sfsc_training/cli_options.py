@@ -17,6 +17,7 @@ __all__ = [
     "RunFolder",
     "SplitName",
     "Threads",
+    "Timeout",
     "Unlabelled",
     "Workers",
 ]
@@ -49,3 +50,9 @@ Unlabelled = Annotated[
 ]
 Replace = Annotated[bool, typer.Option("--replace", help="replace an existing bundle")]
 DeviceOption = Annotated[Device, typer.Option(help="where the network runs")]
+Timeout = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS", min=1, help="with torchrun: after which a process that does not answer is given up"
+    ),
+]

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from sfsc_bundle.progress import bar
 from sfsc_training.aggregation.aggregate import Update, aggregate
-from sfsc_training.checkpoint import write_checkpoint
+from sfsc_training.checkpoint import Best, write_checkpoint
 from sfsc_training.config import Recipe
 from sfsc_training.data.augmentation import GrowingAugmentation
 from sfsc_training.data.batches import Batches, MicroBatch
@@ -147,12 +147,7 @@ def train(
                 if last:
                     break
         if state.best is not None:
-            console.print(
-                f"the weights after step {state.best.step} are the result: on validation identities the narrowest "
-                f"and the widest width had {state.best.score:.1f} mAP then",
-                highlight=False,
-                soft_wrap=True,
-            )
+            console.print(_best(state.best), highlight=False, soft_wrap=True)
     return state.family
 
 
@@ -265,6 +260,13 @@ def _resumed(folder: Path, start: int) -> str:
     count, most = restart()
     again = f"torchrun has started the processes again ({count} of at most {most} times); " if count else ""
     return f"{again}the run in {folder} goes on after step {start}"
+
+
+def _best(best: Best) -> str:
+    return (
+        f"the weights after step {best.step} are the result: on validation identities the narrowest and the widest "
+        f"width had {best.score:.1f} mAP then"
+    )
 
 
 def _early_stopping(recipe: Recipe, dataset: Dataset) -> EarlyStopping | None:
