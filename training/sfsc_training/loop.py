@@ -264,8 +264,8 @@ def _resumed(folder: Path, start: int) -> str:
 
 def _best(best: Best) -> str:
     return (
-        f"the weights after step {best.step} are the result: on validation identities the narrowest and the widest "
-        f"width had {best.score:.1f} mAP then"
+        f"the weights after step {best.step} are the result: on validation identities the narrowest and the "
+        f"widest width had {best.score:.1f} mAP then"
     )
 
 
