@@ -25,10 +25,10 @@ def backup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     data, target = tmp_path / "served", tmp_path / "backup"
     store = EmbeddedStore(data, SPACE, DIMENSION)
     store.upsert([make_item("a", 1, image=True), make_item("b", 2)])
-    Backup(data=data, target=target, json=True).run()
+    Backup(data=str(data), target=str(target), json=True).run()
     assert json.loads(capsys.readouterr().out) == {"items": 2, "images": 1, "collections": 1, "to": str(target)}
     with pytest.raises(errors.StoreLockedError, match="is in use by process"):
-        Check(data=data).run()
+        Check(data=str(data)).run()
     store.close()
     return target
 
@@ -41,9 +41,9 @@ def test_a_backup_is_whole_and_is_restored_into_a_new_folder_only(
     assert capsys.readouterr().out == f"2 items and 1 images are in {data}\n"
     with pytest.raises(errors.OpenRefusedError, match="must be a new or an empty folder"):
         Restore(backup=backup, data=data).run()
-    Compact(data=data).run()
+    Compact(data=str(data)).run()
     assert re.fullmatch(r"database and vectors have \d+ bytes, before \d+\n", capsys.readouterr().out)
-    Check(data=data).run()
+    Check(data=str(data)).run()
     assert capsys.readouterr().out == "2 items, 1 images, 1 files of vectors\neverything is whole\n"
 
 
@@ -55,18 +55,19 @@ def test_damage_fails_a_check_until_it_is_repaired_and_no_damaged_backup_is_rest
     with pytest.raises(errors.StoreFailedError, match="is damaged and was not restored"):
         Restore(backup=backup, data=tmp_path / "data").run()
     with pytest.raises(SystemExit, match="1"):
-        Check(data=backup, json=True).run()
+        Check(data=str(backup), json=True).run()
     document = json.loads(capsys.readouterr().out)
     assert [(found["kind"], found["subject"]) for found in document["findings"]] == [("image", "a")]
     assert (document["whole"], document["repaired"]) == (False, [])
-    Check(data=backup, repair=True).run()
+    Check(data=str(backup), repair=True).run()
     said = capsys.readouterr().out
     assert "1 items whose image was missing or damaged have none now" in said
     assert said.endswith("everything is whole now\n")
 
 
 def test_a_folder_without_a_gallery_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
-    for command in (Check(data=tmp_path), Compact(data=tmp_path), Backup(data=tmp_path, target=tmp_path / "copy")):
+    data, target = str(tmp_path), str(tmp_path / "copy")
+    for command in (Check(data=data), Compact(data=data), Backup(data=data, target=target)):
         with pytest.raises(errors.DatabaseLostError, match="must hold a gallery"):
             command.run()
     assert list(tmp_path.iterdir()) == []
@@ -89,34 +90,34 @@ def test_collections_are_copied_checked_repaired_and_made_smaller_with_the_folde
 
     with monkeypatch.context() as patch:
         patch.setattr(backup_module, "_copy_gallery", remove_meanwhile)
-        Backup(data=served, target=target).run()
+        Backup(data=str(served), target=str(target)).run()
     assert capsys.readouterr().out == f"2 items and 2 images of 3 collections are in {target}\n"
     assert not (target / "collections" / "gone").exists()
     with pytest.raises(errors.StoreLockedError):
-        Check(data=served / "collections" / "bikes").run()
+        Check(data=str(served / "collections" / "bikes")).run()
     stores.close()
     Restore(backup=target, data=data).run()
-    Compact(data=data).run()
+    Compact(data=str(data)).run()
     stores = OpenStores(EmbeddedStores(data, EmbeddedStore), SPACE, DIMENSION, ())
     assert stores.compositions() == {"default": {}, "bikes": {"0.5": 1}, "cars": {"0.5": 1}}
     assert stores.by_name["cars"].image("cars") is not None
     with pytest.raises(errors.StoreLockedError):
-        Check(data=data).run()
+        Check(data=str(data)).run()
     stores.close()
     for place in (target, data):
         (image,) = (place / "collections" / "cars" / "images").glob("??/??/*")
         image.write_bytes(b"damaged")
     capsys.readouterr()
     with pytest.raises(SystemExit, match="1"):
-        Check(data=data, json=True).run()
+        Check(data=str(data), json=True).run()
     document = json.loads(capsys.readouterr().out)
     assert (document["whole"], document["findings"]) == (False, [])
     assert {name: one["whole"] for name, one in document["collections"].items()} == {"bikes": True, "cars": False}
     with pytest.raises(errors.StoreFailedError, match="was not restored"):
         Restore(backup=target, data=tmp_path / "again").run()
-    Check(data=data, repair=True).run()
+    Check(data=str(data), repair=True).run()
     assert "collection cars:\n1 items" in capsys.readouterr().out
-    Check(data=data).run()
+    Check(data=str(data)).run()
 
 
 def test_a_backup_that_fails_in_a_collection_leaves_nothing(tmp_path: Path) -> None:
@@ -127,6 +128,6 @@ def test_a_backup_that_fails_in_a_collection_leaves_nothing(tmp_path: Path) -> N
     (image,) = (data / "collections" / "cars" / "images").glob("??/??/*")
     image.unlink()
     with pytest.raises(errors.StoreFailedError, match="collections/cars lacks 1 images"):
-        Backup(data=data, target=tmp_path / "backup").run()
+        Backup(data=str(data), target=str(tmp_path / "backup")).run()
     stores.close()
     assert [path.name for path in tmp_path.iterdir()] == ["data"]

@@ -132,7 +132,12 @@ def test_every_response_is_as_documented(document: schemathesis.BaseSchema, oper
     check()
 
 
-@pytest.mark.parametrize("operation", [one for one in OPERATIONS if "items" in one or "POST" in one])
+TAKE_NOTHING = {"POST /maintenance/check", "POST /maintenance/compact"}  # so that nothing in them can be wrong
+
+
+@pytest.mark.parametrize(
+    "operation", [one for one in OPERATIONS if ("items" in one or "POST" in one) and one not in TAKE_NOTHING]
+)
 def test_what_is_not_as_documented_is_refused_as_documented(
     document: schemathesis.BaseSchema, operation: str
 ) -> None:
