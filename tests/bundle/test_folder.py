@@ -144,10 +144,10 @@ def test_no_folder(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"", "the document: Invalid JSON"),
-        (b"{", "the document: Invalid JSON"),
-        (b"\xff\xfe", "the document: Invalid JSON"),
-        (b"[" * 100_000, "the document: Invalid JSON"),
+        (b"", "the document: must be JSON, found"),
+        (b"{", "the document: must be JSON, found"),
+        (b"\xff\xfe", "the document: must be JSON, found"),
+        (b"[" * 100_000, "the document: must be JSON, found"),
         (b"[]", "the document: must be an object"),
         (json.dumps(document(NEW, schema_version=3)).encode(), "schema_version: must be 2"),
         (

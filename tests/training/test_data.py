@@ -11,7 +11,7 @@ from sfsc_bundle.image_formats import SUFFIXES
 from sfsc_training.config import AugmentationSection, DataSection, VehiclesSection
 from sfsc_training.data.augmentation import Augmentation, GrowingAugmentation
 from sfsc_training.data.batches import Batches
-from sfsc_training.data.images import load_images, load_split
+from sfsc_training.data.images import OnDemand, load_images, load_split
 from sfsc_training.data.loader import deliver
 from sfsc_training.data.reader import read_folder
 from sfsc_training.data.sampling import Identities, Shuffle
@@ -129,10 +129,14 @@ def test_unreadable_images_are_counted_or_left_out(own_data):
     assert np.array_equal(images, load_images(kept.paths, section))
 
 
-def test_memory_is_bounded_before_it_is_used(small_data):
+def test_what_takes_more_memory_than_allowed_is_decoded_when_it_is_asked_for(small_data):
     paths = read_folder(small_data, SECTION, 0).test.paths
-    with pytest.raises(DataError, match=r"data.max_cache_gib is 1e-06"):
-        load_images(paths, SECTION.model_copy(update={"max_cache_gib": 1e-6}))
+    kept = load_images(paths, SECTION)
+    read = load_images(paths, SECTION.model_copy(update={"max_cache_gib": 1e-6}))
+    assert isinstance(kept, np.ndarray)
+    assert isinstance(read, OnDemand)
+    assert read.shape == kept.shape
+    np.testing.assert_array_equal(read[np.array([2, 0])], kept[[2, 0]])
 
 
 EVERYTHING = AugmentationSection(

@@ -149,7 +149,7 @@ def test_a_damaged_record_is_one_sentence(run):
         (lambda d: d["splits"]["train"]["id900"].update({"../x.png": "0" * 64}), "path below the data folder"),
         (lambda d: d["splits"]["train"]["id900"].update({"/etc/x.png": "0" * 64}), "path below the data folder"),
         (lambda d: d["splits"]["train"]["id900"].update({"x.png": "0" * 63}), "must be a sha256: 64 hex"),
-        (lambda d: d["splits"]["train"]["id900"].update({"x.png": 7}), "string"),
+        (lambda d: d["splits"]["train"]["id900"].update({"x.png": 7}), "must be a text, found 7"),
         (lambda d: d["splits"]["train"]["id900"].update({"x" * 5000: "0" * 64}), "4096"),
         (lambda d: d["splits"].pop("validation"), "validation is missing"),
         (lambda d: d["splits"]["test"].update(id900={}), "identity must be listed once, found 'id900'"),

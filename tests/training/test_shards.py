@@ -109,7 +109,8 @@ def test_writing_goes_on_where_it_was_stopped(small_data, tmp_path):
         DataError, match=rf"lists {len(names)} shards and has the images of 2: .* give the same command again"
     ):
         read_dataset(tmp_path / "cut", STRICT, 0)
-    (tmp_path / "cut" / INDEX).open("ab").write(b'{"shard":"shard-0')  # a line that was cut off
+    with (tmp_path / "cut" / INDEX).open("ab") as file:
+        file.write(b'{"shard":"shard-0')  # a line that was cut off
     text = said(*words)
     assert f"2 of {len(names)} shards are in" in text
     for name in names:

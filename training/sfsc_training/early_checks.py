@@ -14,7 +14,7 @@ from sfsc_training.errors import CheckpointError, DataError
 
 __all__ = ["FLAGS", "check_early"]
 
-FLAGS = frozenset({"--as-trained", "--compile", "--help", "--no-align", "--raw", "--replace"})
+FLAGS = frozenset({"--as-trained", "--compile", "--help", "--no-align", "--raw", "--replace", "--skip-unreadable"})
 """Options without a value."""
 RUN_OPTIONS = ("--from", "--teacher", "--compatible-with")
 

@@ -67,7 +67,7 @@ def test_auto_lets_the_service_choose_and_says_what(client: openai.OpenAI) -> No
         ({"model": "tiny@0.3"}, openai.NotFoundError, "unknown_model", "model", "tiny@0.25"),
         ({"input": "a red car"}, openai.UnprocessableEntityError, "invalid_parameter", "input", "data URI"),
         ({"input": []}, openai.UnprocessableEntityError, "invalid_parameter", "input", "at least 1"),
-        ({"input": [1, 2]}, openai.UnprocessableEntityError, "invalid_parameter", "input", "string"),
+        ({"input": [1, 2]}, openai.UnprocessableEntityError, "invalid_parameter", "input", "text"),
         (
             {"input": "data:image/png;base64,!"},
             openai.UnprocessableEntityError, "invalid_parameter", "input", "input[0]: must be base64",
