@@ -1,10 +1,11 @@
 """HTTP as bytes on a socket, for what no client library sends."""
 
+import re
 import socket
 
 from tests.service.live import Live
 
-__all__ = ["connect", "hear", "request_head"]
+__all__ = ["connect", "final", "hear", "request_head", "statuses"]
 
 TIMEOUT_S = 30.0
 
@@ -30,3 +31,13 @@ def hear(connection: socket.socket) -> bytes:
     except ConnectionResetError:
         pass
     return heard
+
+
+def statuses(heard: bytes) -> list[bytes]:
+    """The status of every response, interim ones among them."""
+    return re.findall(rb"HTTP/1.1 (\d+)", heard)
+
+
+def final(heard: bytes) -> list[bytes]:
+    """The statuses without those of interim responses."""
+    return [status for status in statuses(heard) if status != b"100"]

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import re
 import socket
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from sfsc_service.http.http_protocol import INTERIM, MAX_HEAD_BYTES, MAX_HEADERS
 from tests.service.faulty import Held, until
 from tests.service.images import draw_image
 from tests.service.live import Live
-from tests.service.raw import connect, hear, request_head
+from tests.service.raw import connect, final, hear, request_head, statuses
 
 IMAGE = draw_image(1)
 EMBED = request_head("POST", "/embed?width=0.25", Content_Type="image/jpeg", Content_Length=len(IMAGE)) + IMAGE
@@ -36,15 +35,6 @@ def flood(connection: socket.socket, text: bytes) -> None:
     """Send far more than any bound, and be cut off."""
     with pytest.raises((ConnectionResetError, BrokenPipeError)):
         connection.sendall(text * (2**27 // len(text)))
-
-
-def statuses(heard: bytes) -> list[bytes]:
-    return re.findall(rb"HTTP/1.1 (\d+)", heard)
-
-
-def final(heard: bytes) -> list[bytes]:
-    """The statuses without those of interim responses."""
-    return [status for status in statuses(heard) if status != b"100"]
 
 
 def refused(live: Live, cause: str) -> float:
@@ -399,35 +389,3 @@ def test_a_body_that_waits_for_100_continue_is_asked_for_in_its_turn(weak: Live,
         assert statuses(heard) == [b"200", b"100"]
         connection.sendall(IMAGE + NONSENSE)
         assert statuses(hear(connection)) == [b"200", b"400"]
-
-
-OFFER = {
-    "Connection": "Upgrade, HTTP2-Settings",
-    "Upgrade": "h2c",
-    "HTTP2_Settings": "AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA",
-}
-
-
-@pytest.mark.parametrize(
-    "offer", [OFFER, {"Connection": "upgrade", "Upgrade": "websocket"}], ids=["h2c", "websocket"]
-)
-@pytest.mark.parametrize("split", [0, 30, 250], ids=["whole", "in the head", "in the body"])
-def test_an_offer_of_another_protocol_is_passed_over(live: Live, offer: dict[str, str], split: int) -> None:
-    """With its body, and with requests behind it: the JDK's client offers HTTP/2 whatever it sends."""
-    kind = {"Content_Type": "image/jpeg"}
-    sized = request_head("POST", "/embed?width=0.25", **kind, **offer, Content_Length=len(IMAGE)) + IMAGE
-    chunked = request_head("POST", "/embed?width=0.25", **kind, **offer, Transfer_Encoding="chunked")
-    chunked += b"%x\r\n%b\r\n0\r\n\r\n" % (len(IMAGE), IMAGE)
-    sent = sized + LIVEZ + chunked + request_head("GET", "/livez", **offer) + LIVEZ
-    with connect(live) as connection:
-        connection.sendall(sent[:split])
-        time.sleep(0.02 if split else 0)
-        connection.sendall(sent[split:])
-        connection.shutdown(socket.SHUT_WR)
-        assert final(hear(connection)) == [b"200"] * 5
-
-
-def test_a_tunnel_is_refused(live: Live) -> None:
-    with connect(live) as connection:
-        connection.sendall(LIVEZ + b"CONNECT localhost:443 HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert final(hear(connection)) == [b"200", b"400"]

@@ -1,5 +1,6 @@
 """/maintenance: an operator's work on the data folder while the service goes on."""
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -11,7 +12,7 @@ from sfsc_service.http.request_body import query_options, validate
 from sfsc_service.http.response_schemas import MaintenanceResponse
 from sfsc_service.http.responses import json_response
 from sfsc_service.http.schemas import BackupOptions
-from sfsc_service.lifecycle.maintenance import MaintenanceTask
+from sfsc_service.lifecycle.maintenance import Maintenance, MaintenanceTask
 from sfsc_service.lifecycle.service import Service
 
 __all__ = ["add_routes"]
@@ -67,29 +68,21 @@ async def _get(request: Request) -> Response:
 
 @needs("admin")
 async def _check(request: Request) -> Response:
-    service: Service = request.app.state.service
-    with AuditedWrite(request, "check", SUBJECT) as write:
-        service.maintenance.check()
-        write.outcome = "begun"
-    return _answer(request, 202)
+    return _begun(request, "check", lambda maintenance: maintenance.check())
 
 
 @needs("admin")
 async def _backup(request: Request) -> Response:
-    service: Service = request.app.state.service
-    with AuditedWrite(request, "backup", SUBJECT) as write:
-        name = service.maintenance.backup(validate(BackupOptions, query_options(request)).name)
-        write.outcome = f"begun as {name!r}"
-    return _answer(request, 202)
+    return _begun(
+        request,
+        "backup",
+        lambda maintenance: maintenance.backup(validate(BackupOptions, query_options(request)).name),
+    )
 
 
 @needs("admin")
 async def _compact(request: Request) -> Response:
-    service: Service = request.app.state.service
-    with AuditedWrite(request, "compact", SUBJECT) as write:
-        service.maintenance.compact()
-        write.outcome = "begun"
-    return _answer(request, 202)
+    return _begun(request, "compact", lambda maintenance: maintenance.compact())
 
 
 @needs("admin")
@@ -99,6 +92,15 @@ async def _stop(request: Request) -> Response:
         running = service.maintenance.status().running
         service.maintenance.stop()
         write.outcome = "none was under way" if running is None else f"the {running} ends"
+    return _answer(request, 202)
+
+
+def _begun(request: Request, task: MaintenanceTask, begin: Callable[[Maintenance], str | None]) -> Response:
+    """Begin a task, which may return the name that it goes by, with a line in the audit whatever comes of it."""
+    service: Service = request.app.state.service
+    with AuditedWrite(request, task, SUBJECT) as write:
+        name = begin(service.maintenance)
+        write.outcome = "begun" if name is None else f"begun as {name!r}"
     return _answer(request, 202)
 
 
