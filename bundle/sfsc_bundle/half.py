@@ -49,6 +49,7 @@ def half_graph(content: bytes, name: str) -> bytes:
         converted = convert_float_to_float16(
             model, keep_io_types=True, op_block_list=DEFAULT_OP_BLOCK_LIST, node_block_list=_after_products(model)
         )
+        _drop_repeated(converted)
         _join_casts(converted)
         return bytes(converted.SerializeToString())
     except Exception as error:  # of any class: the converter checks little of what it is given
@@ -78,6 +79,21 @@ def check_half(
     return cosine
 
 
+def _drop_repeated(model: Any) -> None:
+    """Leave one of the equal casts that some releases of the converter insert for each reader of a value."""
+    first = {tuple(node.output): node for node in reversed(model.graph.node)}
+    kept = [node for node in model.graph.node if first[tuple(node.output)] is node]
+    if len(kept) < len(model.graph.node):
+        copies = [type(node).FromString(node.SerializeToString()) for node in kept]
+        del model.graph.node[:]
+        model.graph.node.extend(copies)
+
+
+def _is_of_the_bundle(node: Any) -> bool:
+    """Whether the converter found this node; some releases name what they insert after the node beside it."""
+    return str(node.name).removeprefix(_NAME).isdigit()
+
+
 def _join_casts(model: Any) -> None:
     """Undo the converter's casts to float16 and back, after each node that stays in float32.
 
@@ -88,7 +104,7 @@ def _join_casts(model: Any) -> None:
         narrowed = maker.get(widened.input[0]) if widened.op_type == "Cast" else None
         if narrowed is None or narrowed.op_type != "Cast":
             continue
-        if not narrowed.name.startswith(_NAME) and not widened.name.startswith(_NAME):
+        if not _is_of_the_bundle(narrowed) and not _is_of_the_bundle(widened):
             widened.op_type, widened.input[0] = "Identity", narrowed.input[0]
             del widened.attribute[:]
 

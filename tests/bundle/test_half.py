@@ -2,11 +2,13 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
+from onnxruntime.transformers import float16
 
 from sfsc_bundle.errors import BundleError
 from sfsc_bundle.folder import Bundle, open_bundle
@@ -38,6 +40,23 @@ def test_weights_and_products_are_in_half_precision_and_what_follows_them_is_not
         TensorProto.UINT8,
         TensorProto.FLOAT,
     ]
+
+
+def test_a_cast_inserted_twice_stays_once(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of onnxruntime 1.27, which then refuses the graph."""
+    convert = float16.convert_float_to_float16
+
+    def twice(*given: Any, **options: Any) -> onnx.ModelProto:
+        model = convert(*given, **options)
+        model.graph.node.extend([node for node in model.graph.node if node.op_type == "Cast"])
+        return model
+
+    monkeypatch.setattr(float16, "convert_float_to_float16", twice)
+    path = bundle.graph("1.0")
+    graph = onnx.load_model_from_string(half_graph(path.read_bytes(), path.name))
+    made = [output for node in graph.graph.node for output in node.output]
+    assert len(made) == len(set(made))
+    make_runner(bundle, "1.0", acceleration=HALF)
 
 
 @pytest.mark.parametrize("width", ["0.25", "0.5", "0.75", "1.0"])
