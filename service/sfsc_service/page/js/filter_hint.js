@@ -10,7 +10,8 @@ export function suggestFilter(items) {
   for (const { metadata } of items) {
     const found = Object.entries(metadata).find(([name, value]) => PLAIN_NAME.test(name) && name !== "added_from" && isShort(value));
     if (!found) continue;
-    byId("filter").placeholder = `filter, such as ${JSON.stringify(Object.fromEntries([found]))}`;
+    const hint = `filter, such as ${JSON.stringify(Object.fromEntries([found]))}`;
+    Object.assign(byId("filter"), { placeholder: hint, title: hint });  // a long one is cut off in its box
     return;
   }
 }
