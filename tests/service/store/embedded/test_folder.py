@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,11 @@ sys.stdin.read()
 """
 
 
-def open_files() -> list[str]:
+def open_files(folder: Path) -> list[str]:
+    """Of a folder: what other tests left behind may be closed at any moment."""
     links = (f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd"))
-    return sorted(os.readlink(link) for link in links if os.path.lexists(link))
+    files = (os.readlink(link) for link in links if os.path.lexists(link))
+    return [file for file in files if file.startswith(str(folder))]
 
 
 def test_a_second_process_is_refused_with_folder_and_owner_until_the_first_is_gone(tmp_path: Path) -> None:
@@ -92,16 +95,18 @@ def test_a_device_that_is_not_there_is_refused_at_the_start(tmp_path: Path) -> N
 
 def test_closing_releases_every_file_and_thread(tmp_path: Path) -> None:
     EmbeddedStore(tmp_path, SPACE, DIMENSION).close()
-    before = open_files()
     for _ in range(3):
+        before = set(threading.enumerate())
         store = EmbeddedStore(tmp_path, SPACE, DIMENSION)
         store.upsert([make_item("a", image=True)])
         store.search(unit_vectors(0, 1), 1)
-        assert len(open_files()) > len(before)
+        assert open_files(tmp_path)
+        assert set(threading.enumerate()) - before
         store.close()
         with pytest.raises(errors.FolderMismatchError):
             EmbeddedStore(tmp_path, "space-z", DIMENSION)
-    assert open_files() == before
+        assert not open_files(tmp_path)
+        assert not set(threading.enumerate()) - before
 
 
 def test_vectors_are_kept_bit_for_bit_across_opening(tmp_path: Path) -> None:
