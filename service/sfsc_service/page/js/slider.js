@@ -4,6 +4,7 @@ import { el } from "./dom.js";
 import { Marks } from "./marks.js";
 
 const STEPS = 120;
+const SLACK = 1 + 1e-9;  // of sums of decimals, which an end of the slider has been rounded without
 
 /** How a slider's places relate to values: `place` gives 0 to 1 for low to high. */
 export const LOGARITHMIC = {
@@ -23,7 +24,7 @@ export const LINEAR = {
 export class Slider {
   #marked = new Map();
 
-  constructor(place, { label, format, onChange, scale = LOGARITHMIC, fits = (mark, value) => mark <= value, unmet = "" }) {
+  constructor(place, { label, format, onChange, scale = LOGARITHMIC, fits = (mark, value) => mark <= value * SLACK, unmet = "" }) {
     Object.assign(this, { scale, format, fits, unmet });
     this.input = el("input", { type: "range", min: 0, max: STEPS, step: 1, "aria-label": label });
     this.output = el("output", {});
