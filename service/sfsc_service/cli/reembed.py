@@ -105,9 +105,16 @@ class Reembed(PrintingCommand):
         place = CopyPlace(self.data, self.to)
         with storage_errors(), (in_use if self.prepare else locked)(self.data) as folders:
             bundle, width = self._opened_bundle()
+            if place.placed and not self.prepare:
+                where = self.data if self.to is None else self.to
+                self._print_nothing_done(
+                    f"what was interrupted is done: the new gallery is in {where}", self._put(place)
+                )
+                return
             sources = {name: GallerySource(folder) for name, folder in folders.items()}
-            if (place.placed and not self.prepare) or needs_nothing(sources, bundle.manifest):
-                self._finish_or_leave(place, bundle)
+            if needs_nothing(sources, bundle.manifest):
+                space = bundle.manifest.space
+                self._print_nothing_done(f"the bundle can serve this gallery as it is, in the space {space}", None)
                 return
             self._say_what_there_is(sources)
             check_sources(sources)
@@ -130,14 +137,9 @@ class Reembed(PrintingCommand):
             raise StartError(f"width: must be one of {', '.join(widths)}, found {self.width}")
         return bundle, self.width or widths[-1]
 
-    def _finish_or_leave(self, place: CopyPlace, bundle: Bundle) -> None:
-        """An earlier call has done everything but the last steps, or there is nothing to do."""
-        old = self._put(place) if place.placed else None
+    def _print_nothing_done(self, why: str, old: Path | None) -> None:
         document = {"items": 0, "embedded": 0, "mapped": 0, "dropped": 0, "not_embedded": [], "map": None}
-        self._print(
-            document | {"old": None if old is None else str(old)},
-            f"the bundle can serve this gallery as it is: space {bundle.manifest.space}; nothing was embedded",
-        )
+        self._print(document | {"old": None if old is None else str(old)}, f"nothing was embedded: {why}")
 
     def _say_what_there_is(self, sources: Sources) -> None:
         for name, source in sources.items():

@@ -32,6 +32,7 @@ from sfsc_service.errors import StartError
 from sfsc_service.lifecycle import copy_place, reembed
 from sfsc_service.settings import Settings
 from sfsc_service.store import errors
+from sfsc_service.store.embedded import rewriting
 from sfsc_service.store.embedded.segments import folder as segment_folder
 from sfsc_service.store.embedded.store import EmbeddedStore
 from sfsc_service.store.embedded.stores import EmbeddedStores
@@ -165,18 +166,20 @@ def test_every_collection_moves_and_the_service_serves_the_result(
 ) -> None:
     items = [image_item(n, old, ("0.25", "1.0")[n % 2]) for n in range(9)]
     data = make_gallery(tmp_path / "data", old, items, [image_item(n, old) for n in range(20, 23)])
+    EmbeddedStore(data / "collections" / "cars", "old-space", DIMENSION).close()
     before, bikes = contents(data), contents(data / "collections" / "bikes")
     (data / "alignment.json").write_text("of the old bundle")
     Reembed(data=data, bundle=new.folder, threads=1).run()
     said = capsys.readouterr().out.splitlines()
-    assert said[:2] == [
+    assert said[:3] == [
         "collection default: 9 items, 9 with an image, 0 vectors without one",
         "collection bikes: 3 items, 3 with an image, 0 vectors without one",
+        "collection cars: 0 items, 0 with an image, 0 vectors without one",
     ]
-    assert said[2] == f"12 items are in {data}: 12 embedded, 0 mapped; 0 were left out"
+    assert said[3] == f"12 items are in {data}: 12 embedded, 0 mapped; 0 were left out"
     (aside,) = (path for path in tmp_path.iterdir() if path != data)
     assert re.fullmatch(r"data\.before-\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ", aside.name)
-    assert said[3] == f"the old gallery is in {aside}"
+    assert said[4] == f"the old gallery is in {aside}"
     Check(data=str(data)).run()
     assert "everything is whole" in capsys.readouterr().out
     check_moved(before, contents(data), new, 9)
@@ -322,6 +325,7 @@ def test_interrupted_it_goes_on_where_it_was_and_follows_what_has_changed(
 ) -> None:
     data = make_gallery(tmp_path / "data", old, [image_item(n, old) for n in range(11)], [image_item(30, old)])
     kept = files(data)
+    monkeypatch.setattr(rewriting, "_PARTS", 2)
     with embeddings(monkeypatch, stop_after=2), pytest.raises(KeyboardInterrupt):
         moved(data, new, capsys)
     assert (files(data), beside(data)) == (kept, [".data.reembed", "data"])

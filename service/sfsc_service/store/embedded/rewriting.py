@@ -25,7 +25,7 @@ from sfsc_service.store.embedded.check import open_reader
 from sfsc_service.store.embedded.images import digest_of
 from sfsc_service.store.embedded.opening import ACKNOWLEDGED, DATABASE, IMAGES, SEGMENTS, new_gallery_number
 from sfsc_service.store.embedded.segments.folder import SegmentFolder
-from sfsc_service.store.embedded.segments.lookup import VectorLookup
+from sfsc_service.store.embedded.segments.lookup import VectorLookup, vector_files
 from sfsc_service.store.embedded.sqlite.reader import DatabaseReader, ItemRow
 from sfsc_service.store.embedded.sqlite.repairs import remove_versions
 from sfsc_service.store.embedded.sqlite.row_checksum import row_checksum
@@ -37,6 +37,7 @@ __all__ = ["GalleryRewrite", "GallerySource", "ItemRow", "RewrittenItem"]
 
 _ROWS_AT_ONCE = 500
 _ROWS_PER_SEGMENT = 65_536
+_PARTS = 256
 _EMBEDDED: WidthReason = "requested"
 _NOT_EMBEDDED: WidthReason = "vector"
 _ROW_BYTES = 8
@@ -105,7 +106,8 @@ class GallerySource:
     def vectors(self) -> VectorLookup:
         """Its vectors; no store may have the folder open. Raises as `VectorLookup`."""
         meta = self._meta
-        return VectorLookup(self.folder / SEGMENTS, meta["dimension"], meta["gallery"], meta["last_sequence"])
+        files = vector_files(self.folder / SEGMENTS)
+        return VectorLookup(files, meta["dimension"], meta["gallery"], meta["last_sequence"])
 
     def image(self, row: ItemRow) -> bytes | None:
         """The image of an item; None where it is missing or damaged. Raises OSError."""
@@ -140,6 +142,8 @@ class GalleryRewrite:
         self._done = [self._taken_over() if (folder / DATABASE).exists() else np.empty(0, np.int64)]
         self._database = DatabaseWriter(folder / DATABASE, space, dimension, (), new_gallery_number())
         self._segments = SegmentFolder(folder / SEGMENTS, dimension, self._database.gallery)
+        half = _ROWS_PER_SEGMENT // 2 * (4 * dimension + _ROW_BYTES)
+        self._parts = [path for path in vector_files(self._segments.folder) if path.stat().st_size < half]
 
     @property
     def done(self) -> Int64:
@@ -177,12 +181,13 @@ class GalleryRewrite:
         order = np.argsort(sequences)
         images = (_image_path(self._folder, item.row.image) for item in items if item.has_image and item.row.image)
         sync({folder for path in images for folder in list(path.parents)[:3]})
-        self._segments.write(
-            [(sequences[order], np.stack([items[place].vector for place in order.tolist()]))], len(items)
-        )
+        vectors = np.stack([items[place].vector for place in order.tolist()])
+        self._parts.append(self._segments.write([(sequences[order], vectors)], len(items)).path)
         self._database.copy_rows([self._row(item) for item in items])
         self._database.empty_log()
         self._done.append(sequences)
+        if len(self._parts) >= _PARTS:
+            self._join_parts()
 
     def finish(self) -> None:
         """Put the vectors in order, and make everything durable: a gallery that can be served.
@@ -191,7 +196,7 @@ class GalleryRewrite:
         """
         self._database.copy_meta((), max(0, self._source.last_sequence - self._database.last_sequence))
         last = self._database.last_sequence
-        files = VectorLookup(self._folder / SEGMENTS, self._dimension, self._database.gallery, last)
+        files = self._lookup(vector_files(self._segments.folder))
         done = self.done
         if not np.isin(done, files.sequences).all():
             raise StoreFailedError(f"{self._folder} has lost vectors; delete it and repeat the command")
@@ -224,6 +229,16 @@ class GalleryRewrite:
         if stale:
             remove_versions(self._folder / DATABASE, stale)
         return np.array(kept, np.int64)
+
+    def _lookup(self, paths: Sequence[Path]) -> VectorLookup:
+        return VectorLookup(paths, self._dimension, self._database.gallery, self._database.last_sequence)
+
+    def _join_parts(self) -> None:
+        """One file in the place of many: all are open at a time in the end."""
+        files = self._lookup(self._parts)
+        self._segments.write(_pieces(files, files.sequences), len(files.sequences))
+        self._segments.retire(files.paths)
+        self._parts = []
 
     def _row(self, item: RewrittenItem) -> tuple[object, ...]:
         reason = _EMBEDDED if item.embedded else _NOT_EMBEDDED

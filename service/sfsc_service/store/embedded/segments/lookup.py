@@ -1,5 +1,6 @@
-"""The vectors of a folder by their numbers, read without changing anything and without holding them in memory."""
+"""The vectors of files by their numbers, read without changing anything and without holding them in memory."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +10,24 @@ from sfsc_service.store.embedded.segments.log import read_log
 from sfsc_service.store.embedded.segments.segment import SegmentDamagedError, open_segment
 from sfsc_service.store.protocol import Float32
 
-__all__ = ["VectorLookup"]
+__all__ = ["VectorLookup", "vector_files"]
+
+
+def vector_files(folder: Path) -> list[Path]:
+    """The files of a folder that hold vectors."""
+    return [*folder.glob("[0-9]*.segment"), *folder.glob("[0-9]*.log")]
 
 
 class VectorLookup:
-    """All vectors that are as they were written; of two with one number, that of the newer file.
+    """All vectors in `paths` that are as they were written; of two with one number, that of the newer file.
+
+    Each segment takes a descriptor.
 
     Args:
         last_sequence: of the newest committed change.
 
     Attributes:
-        paths: the files.
+        paths: the files, the newest first.
         sequences: the numbers, ascending.
 
     Raises:
@@ -27,10 +35,10 @@ class VectorLookup:
         OSError: a file cannot be read.
     """
 
-    def __init__(self, folder: Path, dimension: int, gallery: int, last_sequence: int) -> None:
+    def __init__(self, paths: Iterable[Path], dimension: int, gallery: int, last_sequence: int) -> None:
         self._dimension = dimension
         self._vectors: list[Float32] = []
-        self.paths = sorted([*folder.glob("[0-9]*.segment"), *folder.glob("[0-9]*.log")], reverse=True)
+        self.paths = sorted(paths, key=lambda path: path.name, reverse=True)
         numbers, parts, rows = [np.empty(0, np.int64)], [np.empty(0, np.int32)], [np.empty(0, np.int64)]
         for path in self.paths:
             if path.suffix == ".log":
