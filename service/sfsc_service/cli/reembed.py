@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -15,12 +16,16 @@ from rich.console import Console
 from sfsc_bundle.folder import Bundle, open_bundle
 from sfsc_bundle.header import ImageLimits
 from sfsc_bundle.machine import usable_cpus
+from sfsc_bundle.preprocess import preprocess
 from sfsc_bundle.progress import counting
 from sfsc_bundle.retrieval import Floats
 from sfsc_bundle.runner import Device
+from sfsc_service.cli.at_service import PLACE, is_address, maintained
 from sfsc_service.cli.folder import in_use, locked, storage_errors
 from sfsc_service.cli.printing import PrintingCommand
 from sfsc_service.cli.shown import escaped
+from sfsc_service.client import Client
+from sfsc_service.client.answers import MaintenanceAnswer
 from sfsc_service.engine.networks import check_device
 from sfsc_service.engine.offline_embedding import OfflineEmbedder
 from sfsc_service.errors import StartError
@@ -34,6 +39,7 @@ from sfsc_service.lifecycle.reembed import (
     check_sources,
     fit_on_images,
     needs_nothing,
+    opened_width,
 )
 from sfsc_service.settings import setting
 from sfsc_service.store.embedded.rewriting import GallerySource
@@ -44,8 +50,8 @@ FIT: Literal["fit"] = "fit"
 _SHOWN = 20
 _NICE = 10
 """Added to the niceness while a service may have the folder open."""
-_LIMITS = ImageLimits(max_bytes=32 * 2**20, max_pixels=178_000_000)
-"""The widest that a service can be set to: which of them let an image in is not known any more."""
+_DECODE = partial(preprocess, limits=ImageLimits(max_bytes=32 * 2**20, max_pixels=178_000_000))
+"""With the widest limits that a service can be set to: which of them let an image in is not known any more."""
 
 
 class Reembed(PrintingCommand):
@@ -54,17 +60,21 @@ class Reembed(PrintingCommand):
     Every stored image is embedded by the new bundle; ids, metadata, times, images and collections stay. The new
     gallery is made beside the old one and takes its place in one step, when it is whole; the old one is kept under
     another name. Interrupted, the command goes on where it was when it is repeated. With --prepare, most of the
-    work is done while a service still serves the old gallery.
+    work is done while a service still serves the old gallery. Given the address of a service, and a key with the
+    scope admin in SFSC_API_KEY where it asks for one, the service does that part itself, in idle moments.
 
     How many items have an image, and how many are vectors without one, is said first. Where there are such
     vectors, nothing is done without --drop, which leaves them out, or --map, which multiplies them by a map.
 
     example: sfsc reembed data --bundle models/new
     example: sfsc reembed data --bundle models/new --map fit
+    example: sfsc reembed http://127.0.0.1:8000 --bundle new
     """
 
-    data: CliPositionalArg[Path] = setting(..., "folder", "the data folder; also SFSC_DATA")
-    bundle: Path = setting(..., "folder", "the bundle to move to")
+    data: CliPositionalArg[str] = setting(..., "folder or URL", f"{PLACE}; also SFSC_DATA")
+    bundle: Path = setting(
+        ..., "folder", "the bundle to move to; at a service the name of one beside the one that it serves"
+    )
     width: str | None = setting(None, "width", "the width to embed at; unset: the bundle's widest")
     drop: CliToggleFlag[bool] = setting(
         False, "flag", "leave out items without an image that can be embedded; the old gallery keeps them"
@@ -82,7 +92,10 @@ class Reembed(PrintingCommand):
         "what has changed since, and does the rest",
     )
     to: Path | None = setting(
-        None, "folder", "a new folder for the new gallery; unset: it takes the place of the data folder"
+        None,
+        "folder",
+        "a new folder for the new gallery, at a service one in its data folder; unset: it takes the place of the "
+        "data folder",
     )
     delete_old: CliToggleFlag[bool] = setting(False, "flag", "delete the old gallery once the new one is in place")
     device: Device = setting("cpu", "device", "where to compute: cpu or cuda")
@@ -96,20 +109,24 @@ class Reembed(PrintingCommand):
             raise ValueError(
                 "--prepare must not be given with --drop, --map or --delete-old, which are for the end"
             )
+        if is_address(self.data) and (self.drop or self.map is not None or self.delete_old):
+            raise ValueError("--drop, --map and --delete-old need a data folder that no service has open")
         if self.delete_old and self.to is not None:
             raise ValueError("--delete-old must not be given with --to, which leaves the data folder as it is")
         return self
 
     def run(self) -> None:
-        """Count, embed, swap. Raises StoreError, StartError, BundleError, DeviceError."""
-        place = CopyPlace(self.data, self.to)
-        with storage_errors(), (in_use if self.prepare else locked)(self.data) as folders:
+        """Count, embed, swap. Raises StoreError, StartError, ServiceError, BundleError, DeviceError."""
+        if is_address(self.data):
+            self._ask_service()
+            return
+        data = Path(self.data)
+        place = CopyPlace(data, self.to)
+        with storage_errors(), (in_use if self.prepare else locked)(data) as folders:
             bundle, width = self._opened_bundle()
             if place.placed and not self.prepare:
-                where = self.data if self.to is None else self.to
-                self._print_nothing_done(
-                    f"what was interrupted is done: the new gallery is in {where}", self._put(place)
-                )
+                why = f"what was interrupted is done: the new gallery is in {self.to or self.data}"
+                self._print_nothing_done(why, self._put(place))
                 return
             sources = {name: GallerySource(folder) for name, folder in folders.items()}
             if needs_nothing(sources, bundle.manifest):
@@ -123,7 +140,7 @@ class Reembed(PrintingCommand):
                 self._refuse_vectors(sources)
             check_free_space(sources, place.unfinished, bundle.manifest.dimension)
             threads = self.threads or usable_cpus()
-            with closing(OfflineEmbedder(bundle, width, self.device, threads, _LIMITS)) as embedder:
+            with closing(OfflineEmbedder(bundle, width, self.device, threads, _DECODE)) as embedder:
                 if self.prepare:
                     self._prepare(sources, place, embedder)
                 else:
@@ -132,10 +149,22 @@ class Reembed(PrintingCommand):
     def _opened_bundle(self) -> tuple[Bundle, str]:
         check_device(self.device)
         bundle = open_bundle(self.bundle)
-        widths = bundle.manifest.widths
-        if self.width is not None and self.width not in widths:
-            raise StartError(f"width: must be one of {', '.join(widths)}, found {self.width}")
-        return bundle, self.width or widths[-1]
+        return bundle, opened_width(bundle, self.width)
+
+    def _ask_service(self) -> None:
+        to = None if self.to is None else str(self.to)
+
+        def begin(client: Client) -> MaintenanceAnswer:
+            return client.reembed(str(self.bundle), width=self.width, to=to)
+
+        found = maintained(self.data, "reembed", begin, "images embedded")
+        left = [LeftItem(**item) for item in found["not_embedded"]]
+        self._say_left(left, found["further_not_embedded"])
+        self._print(
+            found,
+            f"{found['embedded']} images are embedded, {found['without_image']} items are vectors without one; "
+            "stop the service and run `sfsc reembed` on its data folder to do the rest",
+        )
 
     def _print_nothing_done(self, why: str, old: Path | None) -> None:
         document = {"items": 0, "embedded": 0, "mapped": 0, "dropped": 0, "not_embedded": [], "map": None}
@@ -199,8 +228,7 @@ class Reembed(PrintingCommand):
             "map": None if fitted is None else _described(fitted),
             "old": None if old is None else str(old),
         }
-        where = self.data if self.to is None else self.to
-        said = f"{items} items are in {where}: {items - mapped} embedded, {mapped} mapped; "
+        said = f"{items} items are in {self.to or self.data}: {items - mapped} embedded, {mapped} mapped; "
         said += f"{document['dropped']} were left out"
         self._print(document, said if old is None else f"{said}\nthe old gallery is in {old}")
 
@@ -223,11 +251,11 @@ class Reembed(PrintingCommand):
             )
         return fitted, fitted.values
 
-    def _say_left(self, left: list[LeftItem]) -> None:
+    def _say_left(self, left: list[LeftItem], further: int = 0) -> None:
         for item in left[:_SHOWN]:
             self._say(f"not embedded: {item.id!r} in {item.collection}: {item.reason}")
-        if len(left) > _SHOWN:
-            self._say(f"not embedded: {len(left) - _SHOWN} more (see --json)")
+        if (more := len(left[_SHOWN:]) + further) > 0:
+            self._say(f"not embedded: {more} more (see --json)")
 
     def _refuse_left(self, left: list[LeftItem]) -> None:
         if left and not self.drop and self.map is None:

@@ -13,7 +13,8 @@ from sfsc_bundle.atomic_file import sync
 from sfsc_service.lifecycle.reembed import STATE
 from sfsc_service.store.embedded.backup import check_target
 from sfsc_service.store.embedded.folder_exchange import can_exchange, exchange
-from sfsc_service.store.embedded.opening import DATABASE
+from sfsc_service.store.embedded.opening import DATABASE, IMAGES, SEGMENTS
+from sfsc_service.store.embedded.stores import COLLECTIONS
 from sfsc_service.store.errors import OpenRefusedError
 
 __all__ = ["CopyPlace"]
@@ -45,14 +46,16 @@ class CopyPlace:
         Raises OpenRefusedError: there is something at `to`, or the data folder cannot change names with another.
         """
         if self.to is not None:
+            if self.to.resolve() in {self.data.resolve() / name for name in (COLLECTIONS, IMAGES, SEGMENTS)}:
+                raise OpenRefusedError(f"to: must be no folder that the gallery has itself, found {self.to.name}")
             check_target(self.to)
             return
         data = self.data.resolve()
         if data.is_mount() or not can_exchange(data.parent):
-            why = "it is a mount point" if data.is_mount() else f"{data.parent} does not allow it"
+            why = "it is a mount point" if data.is_mount() else "its file system does not allow it"
             raise OpenRefusedError(
-                f"folder: {data} must be able to change names with a folder beside it, and {why}; give --to "
-                "FOLDER to have the new gallery in another folder"
+                f"folder: {data} must be able to change names with a folder beside it, and {why}; name "
+                "another folder for the new gallery (--to)"
             )
 
     def put(self) -> Path | None:

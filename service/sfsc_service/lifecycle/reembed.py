@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sfsc_bundle.atomic_file import write_file
+from sfsc_bundle.folder import Bundle
 from sfsc_bundle.linear_maps import apply_map
 from sfsc_bundle.manifest import Manifest
 from sfsc_bundle.retrieval import Floats
@@ -44,6 +45,7 @@ __all__ = [
     "check_sources",
     "fit_on_images",
     "needs_nothing",
+    "opened_width",
 ]
 
 STATE = "reembed.json"
@@ -118,6 +120,14 @@ def fit_on_images(sources: Sources, embedder: OfflineEmbedder) -> FittedSpaceMap
         raise StartError(f"map: {rule}; found {len(before)}")
     order = rng.permutation(len(before))
     return fit_space_map(before[order], after[order])
+
+
+def opened_width(bundle: Bundle, width: str | None) -> str:
+    """The width to embed at, the widest where none is named. Raises StartError: the bundle has none such."""
+    widths = bundle.manifest.widths
+    if width is not None and width not in widths:
+        raise StartError(f"width: must be one of {', '.join(widths)}, found {width}")
+    return width or widths[-1]
 
 
 class Reembedding:

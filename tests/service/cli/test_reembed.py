@@ -139,7 +139,7 @@ def beside(data: Path) -> list[str]:
 
 
 def moved(data: Path, bundle: Bundle, capsys: pytest.CaptureFixture[str], **options: Any) -> dict[str, Any]:
-    Reembed(data=data, bundle=bundle.folder, threads=1, json=True, **options).run()
+    Reembed(data=str(data), bundle=bundle.folder, threads=1, json=True, **options).run()
     document: dict[str, Any] = json.loads(capsys.readouterr().out)
     return document
 
@@ -169,7 +169,7 @@ def test_every_collection_moves_and_the_service_serves_the_result(
     EmbeddedStore(data / "collections" / "cars", "old-space", DIMENSION).close()
     before, bikes = contents(data), contents(data / "collections" / "bikes")
     (data / "alignment.json").write_text("of the old bundle")
-    Reembed(data=data, bundle=new.folder, threads=1).run()
+    Reembed(data=str(data), bundle=new.folder, threads=1).run()
     said = capsys.readouterr().out.splitlines()
     assert said[:3] == [
         "collection default: 9 items, 9 with an image, 0 vectors without one",
@@ -204,7 +204,7 @@ def test_vectors_without_an_image_stop_it_before_anything_is_changed(
     data = make_gallery(tmp_path / "data", old, items, [image_item(8, old), vector_item(9, old)])
     kept = files(tmp_path)
     with embeddings(monkeypatch) as calls, pytest.raises(StartError, match=r"^2 of 6 items are vectors without"):
-        Reembed(data=data, bundle=new.folder, threads=1).run()
+        Reembed(data=str(data), bundle=new.folder, threads=1).run()
     assert capsys.readouterr().out.splitlines() == [
         "collection default: 4 items, 3 with an image, 1 vectors without one",
         "collection bikes: 2 items, 1 with an image, 1 vectors without one",
@@ -295,7 +295,7 @@ def test_images_that_cannot_be_embedded_are_named_and_keep_the_old_gallery_in_pl
     (data / "images" / digest[:2] / digest[2:4] / digest).write_bytes(b"damaged")
     kept = files(data)
     with pytest.raises(StartError, match=r"^2 items have an image that cannot be embedded; repeat"):
-        Reembed(data=data, bundle=new.folder, threads=1).run()
+        Reembed(data=str(data), bundle=new.folder, threads=1).run()
     said = capsys.readouterr().out.splitlines()
     assert said[1].startswith("not embedded: 'image-080' in default: image ")
     assert said[2] == "not embedded: 'image-081' in default: its image is missing or damaged in the data folder"
@@ -377,7 +377,7 @@ KILLED = """
         read, write = os.pipe()
         if not (child := os.fork()):
             globals()["moment"] = moment
-            Reembed(data=data, bundle=bundle, threads=1).run()
+            Reembed(data=str(data), bundle=bundle, threads=1).run()
             os.write(write, str(passed).encode())
             os._exit(0)
         status = os.waitpid(child, 0)[1]
@@ -409,7 +409,7 @@ def test_killed_at_any_moment_the_folder_has_one_whole_gallery_and_the_command_g
         assert there.keys() == before.keys()
         (space,) = {item.space for item in there.values()}
         spaces.add(space)
-        Reembed(data=data, bundle=new.folder, threads=1).run()
+        Reembed(data=str(data), bundle=new.folder, threads=1).run()
         check_moved(before, contents(data), new, 5)
         aside = [path for path in data.parent.iterdir() if path != data]
         assert len(aside) == 1, f"the old gallery alone is beside it: {aside}"
@@ -477,7 +477,7 @@ def test_another_folder_takes_the_new_gallery_where_the_data_folder_must_stay(
     before, kept = contents(data), files(data)
     with monkeypatch.context() as patch:
         patch.setattr(copy_place, "can_exchange", lambda _parent: False)
-        with pytest.raises(errors.OpenRefusedError, match=r"give --to FOLDER"):
+        with pytest.raises(errors.OpenRefusedError, match=r"name another folder for the new gallery"):
             moved(data, new, capsys)
         assert moved(data, new, capsys, to=to)["items"] == 3
     assert (files(data), beside(data)) == (kept, ["data", "moved"])
@@ -500,7 +500,7 @@ def test_what_cannot_be_moved_is_refused(
         {"prepare": True, "drop": True},
     ):
         with pytest.raises(ValueError, match=r"only one of|must not be given with"):
-            Reembed(data=data, bundle=new.folder, **wrong)
+            Reembed(data=str(data), bundle=new.folder, **wrong)
     with closing(EmbeddedStore(data, "old-space", DIMENSION)), pytest.raises(errors.StoreLockedError):
         moved(data, new, capsys)
     assert open_bundle(new.folder).manifest == new.manifest
