@@ -233,7 +233,12 @@ class Reembedding:
 def _claim(folder: Path, embedder: OfflineEmbedder) -> None:
     """Note in an empty folder what the copy is made with, or check it. Raises OpenRefusedError, OSError."""
     manifest, width = embedder.manifest, embedder.width
-    wanted = {"space": manifest.space, "width": width, "graph": manifest.graphs[width]}
+    wanted = {
+        "space": manifest.space,
+        "width": width,
+        "graph": manifest.graphs[width],
+        "preprocessing": manifest.preprocessing.model_dump(mode="json"),
+    }
     state = folder / STATE
     if state.exists():
         if (found := json.loads(state.read_bytes())) != wanted:

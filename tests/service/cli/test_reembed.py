@@ -448,6 +448,21 @@ def test_a_full_disk_is_refused_before_or_leaves_the_gallery_as_it_was(
     check_moved(before, contents(data), new, 6)
 
 
+def test_a_kill_while_the_copy_was_being_made_leaves_nothing_in_the_way(
+    old: Bundle, new: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_gallery(tmp_path / "data", old, [image_item(n, old) for n in range(3)])
+    copy = tmp_path / ".data.reembed"
+    copy.mkdir()
+    (copy / f".{reembed.STATE}.tmp").write_text("{")
+    with embeddings(monkeypatch, stop_after=0), pytest.raises(KeyboardInterrupt):
+        moved(data, new, capsys)
+    for path in copy.glob("database.sqlite*"):
+        path.unlink()
+    (copy / "database.sqlite").touch()
+    assert moved(data, new, capsys)["items"] == 3
+
+
 def test_it_is_prepared_while_a_service_goes_on_and_the_end_follows_what_has_changed(
     old: Bundle, new: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,7 @@ from sfsc_service.store.embedded.segments.lookup import VectorLookup, vector_fil
 from sfsc_service.store.embedded.sqlite.reader import DatabaseReader, ItemRow
 from sfsc_service.store.embedded.sqlite.repairs import remove_versions
 from sfsc_service.store.embedded.sqlite.row_checksum import row_checksum
+from sfsc_service.store.embedded.sqlite.schema import committed_sequence
 from sfsc_service.store.embedded.sqlite.writer import DatabaseWriter
 from sfsc_service.store.errors import StoreFailedError
 from sfsc_service.store.protocol import Float32, WidthReason
@@ -139,7 +140,8 @@ class GalleryRewrite:
     def __init__(self, source: GallerySource, folder: Path, space: str, dimension: int) -> None:
         self._source, self._folder, self._space, self._dimension = source, folder, space, dimension
         (folder / IMAGES).mkdir(parents=True, exist_ok=True)
-        self._done = [self._taken_over() if (folder / DATABASE).exists() else np.empty(0, np.int64)]
+        begun = committed_sequence(folder / DATABASE, dimension, {space}) is not None
+        self._done = [self._taken_over() if begun else np.empty(0, np.int64)]
         self._database = DatabaseWriter(folder / DATABASE, space, dimension, (), new_gallery_number())
         self._segments = SegmentFolder(folder / SEGMENTS, dimension, self._database.gallery)
         half = _ROWS_PER_SEGMENT // 2 * (4 * dimension + _ROW_BYTES)
