@@ -25,7 +25,7 @@ def is_address(place: str) -> bool:
 
 def maintained(
     address: str,
-    task: Literal["check", "backup", "compact"],
+    task: Literal["check", "backup", "compact", "reembed"],
     begin: Callable[[Client], MaintenanceAnswer],
     title: str,
 ) -> dict[str, Any]:

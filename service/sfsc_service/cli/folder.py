@@ -14,7 +14,7 @@ from sfsc_service.store.embedded.store import EmbeddedStore
 from sfsc_service.store.embedded.stores import collection_folder, collection_names
 from sfsc_service.store.errors import DatabaseLostError, FolderMismatchError, StoreFailedError, StoreLockedError
 
-__all__ = ["check_pyarrow", "locked", "opened", "storage_errors"]
+__all__ = ["check_pyarrow", "in_use", "locked", "opened", "storage_errors"]
 
 
 @contextmanager
@@ -35,6 +35,12 @@ def locked(data: Path) -> Iterator[dict[str, Path]]:
                 locks.callback(lock.release)
                 lock.hold(folder / DATABASE)
         yield folders
+
+
+@contextmanager
+def in_use(data: Path) -> Iterator[dict[str, Path]]:
+    """The folders of the collections in a data folder that others may have open. Raises OSError."""
+    yield {name: collection_folder(data, name) for name in collection_names(data)}
 
 
 @contextmanager

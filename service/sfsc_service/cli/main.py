@@ -34,6 +34,7 @@ COMMANDS = {
     "backup": "backup:Backup",
     "restore": "restore:Restore",
     "compact": "compact:Compact",
+    "reembed": "reembed:Reembed",
     "export": "export:Export",
     "import": "parquet_import:Import",
     "key": "key:Key",

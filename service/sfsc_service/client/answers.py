@@ -192,6 +192,7 @@ class MaintenanceAnswer(TypedDict):
     check: dict[str, Any] | None
     backup: dict[str, Any] | None
     compact: dict[str, Any] | None
+    reembed: dict[str, Any] | None
 
 
 class WidthsAnswer(TypedDict):

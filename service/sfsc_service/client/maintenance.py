@@ -22,7 +22,7 @@ class MaintenanceRoutes:
     @Route
     def backup(self, *, name: str | None = None) -> Prepared[MaintenanceAnswer]:
         """Begin a copy in the service's folder for backups."""
-        return _begin("backup", name)
+        return _begin("backup", name=name)
 
     @Route
     def compact(self) -> Prepared[MaintenanceAnswer]:
@@ -30,12 +30,19 @@ class MaintenanceRoutes:
         return _begin("compact")
 
     @Route
+    def reembed(
+        self, bundle: str, *, width: str | None = None, to: str | None = None
+    ) -> Prepared[MaintenanceAnswer]:
+        """Begin to embed all images for a move to another bundle; `sfsc reembed` on the data folder ends it."""
+        return _begin("reembed", bundle=bundle, width=width, to=to)
+
+    @Route
     def stop_maintenance(self) -> Prepared[MaintenanceAnswer]:
-        """Stop the check or the backup that is under way."""
+        """Stop the check, the backup or the embedding that is under way."""
         return Call("DELETE", "/maintenance", answer_reader(MaintenanceAnswer))
 
 
-def _begin(task: str, name: str | None = None) -> Call[MaintenanceAnswer]:
+def _begin(task: str, **options: str | None) -> Call[MaintenanceAnswer]:
     """Not sent again where its answer was lost: the second one would be told that one is under way."""
-    params = {} if name is None else {"name": name}
+    params = {name: value for name, value in options.items() if value is not None}
     return Call("POST", f"/maintenance/{task}", answer_reader(MaintenanceAnswer), params, repeat="if refused")

@@ -110,6 +110,13 @@ class Decoding:
             return None
         return _decoded(header, preprocessing, crop)
 
+    def decode_here(self, data: bytes, preprocessing: Preprocessing) -> Image:
+        """Decode in the calling thread, which is none of these, within the memory of all images.
+
+        Raises what `run` raises.
+        """
+        return self._decode(data, preprocessing, None).pixels
+
     async def preview(self, data: bytes, side: int, due: float) -> bytes:
         """A JPEG of the upright image, at most `side` pixels wide and high. Raises what `run` raises."""
         self._images[False] += 1

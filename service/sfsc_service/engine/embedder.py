@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from sfsc_bundle.crop import Crop
 from sfsc_bundle.header import ImageLimits
-from sfsc_bundle.manifest import Manifest, Quality
+from sfsc_bundle.manifest import Manifest, Preprocessing, Quality
 from sfsc_service.engine.activity import Activity
 from sfsc_service.engine.arrival import Arrival
 from sfsc_service.engine.batch_plan import Capacity, Work
@@ -201,6 +201,15 @@ class Embedder:
         """
         self._decode_wait_ms(arrival)
         return await self._decoding.preview(data, side, arrival.at + self._settings.slo_ms / 1000)
+
+    def decode_here(self, data: bytes, preprocessing: Preprocessing) -> Image:
+        """Pixels, uint8 [H, W, 3], of a stored image, decoded in the calling thread for work of the service's own.
+
+        Raises:
+            Problem: queue_full, out_of_memory.
+            ImageError: the image is not accepted any more.
+        """
+        return self._decoding.decode_here(data, preprocessing)
 
     async def measure_idle(self) -> None:
         """Measure one batch size that is not known yet, or one stale width. To be called while all is idle."""

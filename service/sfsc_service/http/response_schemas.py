@@ -265,16 +265,18 @@ class MaintenanceResponse(_Response):
     """What is under way, with `done` of `total`, and what came of the last one of each kind, null where none was.
 
     Each result has `finished`, `seconds` and `failure`, which is null where it went well. A check also has what
-    `sfsc check --json` prints; a backup its `name` and counts; a compaction the bytes before and after.
+    `sfsc check --json` prints; a backup its `name` and counts; a compaction the bytes before and after; an
+    embedding for a move what `sfsc reembed URL --json` prints.
     """
 
-    task: Literal["check", "backup", "compact"] | None
+    task: Literal["check", "backup", "compact", "reembed"] | None
     state: Literal["resting", "running", "paused"]
     done: int
     total: int
     check: dict[str, Any] | None
     backup: dict[str, Any] | None
     compact: dict[str, Any] | None
+    reembed: dict[str, Any] | None
 
 
 class EmbeddingEntry(_Response):

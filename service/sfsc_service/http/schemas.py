@@ -361,6 +361,21 @@ class BackupOptions(_Request):
     )
 
 
+class ReembedOptions(_Request):
+    """Options of POST /maintenance/reembed."""
+
+    bundle: str = Field(
+        min_length=1, max_length=64, description="the name of a bundle in the folder of the one that is served"
+    )
+    width: WidthName | None = Field(None, description="the width to embed at; unset: the widest")
+    to: str | None = Field(
+        None,
+        min_length=1,
+        max_length=64,
+        description="a new folder in the data folder; unset: the new gallery is to take the data folder's place",
+    )
+
+
 class ListItemsOptions(GetItemOptions):
     """Options of GET /items."""
 

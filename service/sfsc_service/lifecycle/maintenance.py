@@ -1,9 +1,9 @@
-"""An operator's work on the data folder while the service goes on: check, backup, compact.
+"""An operator's work on the data folder while the service goes on: check, backup, compact, embedding for a move.
 
 Invariants:
 - One is under way at a time, in a thread of its own whose niceness is that of the computing threads.
-- A check reads only, and waits while there are requests. A backup waits for nothing: an operator wants it most
-  when there is always something to do.
+- A check reads only, and waits while there are requests. So does the embedding, which writes beside the galleries.
+  A backup waits for nothing: an operator wants it most when there is always something to do.
 - What came of each is kept until the next one of its kind, or the end of the process. Paths are in no answer.
 """
 
@@ -12,19 +12,32 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from sfsc_bundle.errors import SfscError
+from sfsc_bundle.folder import MANIFEST, open_bundle
 from sfsc_service.engine.alignment_file import ALIGNMENT_FILES
 from sfsc_service.engine.blocking_calls import BlockingCalls
 from sfsc_service.engine.embedder import Embedder
-from sfsc_service.errors import Problem
+from sfsc_service.engine.offline_embedding import OfflineEmbedder
+from sfsc_service.errors import Problem, StartError
+from sfsc_service.lifecycle.copy_place import CopyPlace
+from sfsc_service.lifecycle.reembed import (
+    Reembedding,
+    check_free_space,
+    check_sources,
+    needs_nothing,
+    opened_width,
+)
 from sfsc_service.settings import Settings
 from sfsc_service.store.collections import DEFAULT
 from sfsc_service.store.embedded.backup import copy_folder
 from sfsc_service.store.embedded.check import CheckReport, check_open_folder
+from sfsc_service.store.embedded.rewriting import GallerySource
 from sfsc_service.store.embedded.sqlite.schema import DatabaseError
 from sfsc_service.store.embedded.store import EmbeddedStore
 from sfsc_service.store.embedded.stores import collection_folder
@@ -41,7 +54,7 @@ MAX_FINDINGS = 1_000
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 NAME_RULE = "must be 1 to 64 letters, digits, -, _ and ., the first a letter or a digit"
 
-MaintenanceTask = Literal["check", "backup", "compact"]
+MaintenanceTask = Literal["check", "backup", "compact", "reembed"]
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +84,7 @@ class Maintenance:
     def __init__(self, stores: OpenStores, embedder: Embedder, settings: Settings) -> None:
         self._stores, self._embedder = stores, embedder
         self._data, self._backups = settings.data, settings.backup_folder
+        self._bundles, self._device = settings.bundle.absolute().parent, settings.device
         self._is_shared = settings.store != "embedded"
         self._calls = BlockingCalls("maintenance", 1, 1, settings.nice)
         self._running: MaintenanceTask | None = None
@@ -118,8 +132,27 @@ class Maintenance:
         """Begin to write vectors anew. Raises Problem: maintenance_running, gallery_shared."""
         self._begin("compact", self._compact)
 
+    def reembed(self, name: str, width: str | None, to: str | None) -> None:
+        """Begin to embed all images, in idle moments, for a move to another bundle (lifecycle/reembed.py).
+
+        Args:
+            name: of a bundle in the folder that has the one being served.
+            to: a folder in the data folder for the new gallery; None: it is to take the data folder's place.
+
+        Raises Problem: maintenance_running, gallery_shared, invalid_parameter.
+        """
+        for parameter, given in (("bundle", name), ("to", to)):
+            if given is not None and not NAME.fullmatch(given):
+                raise Problem("invalid_parameter", f"{parameter}: {NAME_RULE}, found {given[:80]!r}", parameter)
+        folder = self._bundles / name
+        if not (folder / MANIFEST).is_file():
+            rule = "must be the name of a bundle in the folder of the one that is served"
+            raise Problem("invalid_parameter", f"bundle: {rule}, found {name!r}", "bundle")
+        place = CopyPlace(self._data, None if to is None else self._data / to)
+        self._begin("reembed", lambda: self._reembed(folder, width, place))
+
     def stop(self) -> None:
-        """Stop what is under way, soon; a compaction goes on. Nothing is left of it."""
+        """Stop what is under way, soon; a compaction goes on. What was embedded is kept, else nothing is left."""
         self._stop = True
 
     def close(self) -> None:
@@ -148,7 +181,7 @@ class Maintenance:
             found = dict(work())
         except _StoppedError:
             failure = STOPPED
-        except (StoreError, OSError, DatabaseError) as error:
+        except (StoreError, StartError, SfscError, OSError, DatabaseError) as error:
             failure = self._without_paths(error)
             log.warning("the %s that was asked for failed: %s", task, error)
         except BaseException:
@@ -194,6 +227,38 @@ class Maintenance:
                 before, after = before + found.before, after + found.after
         return {"bytes_before": before, "bytes_after": after}
 
+    def _reembed(self, folder: Path, width: str | None, place: CopyPlace) -> Mapping[str, Any]:
+        bundle = open_bundle(folder)
+        names = sorted(self._stores.by_name, key=lambda name: name != DEFAULT)
+        sources = {name: GallerySource(collection_folder(self._data, name)) for name in names}
+        if needs_nothing(sources, bundle.manifest):
+            raise StartError("the bundle can serve this gallery as it is")
+        check_sources(sources)
+        place.check()
+        check_free_space(sources, place.unfinished, bundle.manifest.dimension)
+        embedder = OfflineEmbedder(
+            bundle,
+            opened_width(bundle, width),
+            self._device,
+            1,
+            self._embedder.decode_here,
+            batch=1,
+            pause=lambda: self._wait_for_idle(self._done, self._total),
+        )
+        with closing(embedder), closing(Reembedding(sources, place.unfinished, embedder)) as work:
+            left = work.embed_images(self._note)
+            embedded = work.items
+        return {
+            "bundle": folder.name,
+            "space": bundle.manifest.space,
+            "width": embedder.width,
+            "embedded": embedded,
+            "images": sum(len(source.with_image) for source in sources.values()),
+            "without_image": sum(len(source.without_image) for source in sources.values()),
+            "not_embedded": [item._asdict() for item in left[:MAX_FINDINGS]],
+            "further_not_embedded": max(0, len(left) - MAX_FINDINGS),
+        }
+
     def _note(self, done: int, total: int) -> None:
         self._done, self._total = done, total
         if self._stop:
@@ -209,10 +274,17 @@ class Maintenance:
 
     def _without_paths(self, error: Exception) -> str:
         text = str(error) or type(error).__name__
-        for folder, name in ((self._backups, "the folder for backups"), (self._data, "the data folder")):
-            if folder is not None:
+        named = (
+            (self._backups, "the folder for backups"),
+            (self._data.resolve(), "the data folder"),
+            (self._data, "the data folder"),
+            (self._bundles, "the folder of the bundles"),
+        )
+        for folder, name in named:
+            if folder is not None and folder.name:  # not the root, which is in every path
                 text = text.replace(str(folder), name)
-        return text
+        beside = self._data.resolve().parent
+        return text.replace(f"{beside}/", "") if beside.name else text
 
 
 def _document(report: CheckReport) -> dict[str, Any]:

@@ -45,6 +45,7 @@ NEEDED = {
     "POST /maintenance/check": "admin",
     "POST /maintenance/backup": "admin",
     "POST /maintenance/compact": "admin",
+    "POST /maintenance/reembed": "admin",
     "DELETE /maintenance": "admin",
     "POST /items": "write",
     "PUT /items/{id}": "write",

@@ -70,6 +70,7 @@ OPERATIONS = [
     "POST /maintenance/check",
     "POST /maintenance/backup",
     "POST /maintenance/compact",
+    "POST /maintenance/reembed",
     "DELETE /maintenance",
     "GET /livez",
     "GET /readyz",

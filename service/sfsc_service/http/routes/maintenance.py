@@ -11,7 +11,7 @@ from sfsc_service.http.openapi import problems, query_parameters
 from sfsc_service.http.request_body import query_options, validate
 from sfsc_service.http.response_schemas import MaintenanceResponse
 from sfsc_service.http.responses import json_response
-from sfsc_service.http.schemas import BackupOptions
+from sfsc_service.http.schemas import BackupOptions, ReembedOptions
 from sfsc_service.lifecycle.maintenance import Maintenance, MaintenanceTask
 from sfsc_service.lifecycle.service import Service
 
@@ -22,7 +22,11 @@ SUMMARIES: dict[MaintenanceTask, str] = {
     "check": "Check every row, vector and image, in idle moments",
     "backup": "Copy the data folder into the folder for backups",
     "compact": "Write the vectors anew without what was deleted or replaced",
+    "reembed": "Embed all images, in idle moments, for a move to a bundle of another space",
 }
+
+
+OPTIONS: dict[MaintenanceTask, Any] = {"backup": BackupOptions, "reembed": ReembedOptions}
 
 
 def add_routes(app: FastAPI) -> None:
@@ -36,7 +40,12 @@ def add_routes(app: FastAPI) -> None:
         response_model=None,
         responses={200: {"model": MaintenanceResponse}},
     )
-    begins: dict[MaintenanceTask, Any] = {"check": _check, "backup": _backup, "compact": _compact}
+    begins: dict[MaintenanceTask, Any] = {
+        "check": _check,
+        "backup": _backup,
+        "compact": _compact,
+        "reembed": _reembed,
+    }
     for task, endpoint in begins.items():
         app.add_api_route(
             f"/maintenance/{task}",
@@ -47,7 +56,7 @@ def add_routes(app: FastAPI) -> None:
             summary=SUMMARIES[task],
             response_model=None,
             responses={202: {"model": MaintenanceResponse}, **problems(409, 422, 503)},
-            openapi_extra=query_parameters(BackupOptions) if task == "backup" else None,
+            openapi_extra=query_parameters(OPTIONS[task]) if task in OPTIONS else None,
         )
     app.add_api_route(
         "/maintenance",
@@ -55,7 +64,7 @@ def add_routes(app: FastAPI) -> None:
         methods=["DELETE"],
         status_code=202,
         tags=["service"],
-        summary="Stop the check or the backup that is under way",
+        summary="Stop the check, the backup or the embedding that is under way",
         response_model=None,
         responses={202: {"model": MaintenanceResponse}},
     )
@@ -83,6 +92,15 @@ async def _backup(request: Request) -> Response:
 @needs("admin")
 async def _compact(request: Request) -> Response:
     return _begun(request, "compact", lambda maintenance: maintenance.compact())
+
+
+@needs("admin")
+async def _reembed(request: Request) -> Response:
+    def begin(maintenance: Maintenance) -> None:
+        options = validate(ReembedOptions, query_options(request))
+        maintenance.reembed(options.bundle, options.width, options.to)
+
+    return _begun(request, "reembed", begin)
 
 
 @needs("admin")

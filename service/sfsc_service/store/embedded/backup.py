@@ -29,7 +29,7 @@ from sfsc_service.store.embedded.sqlite.schema import DatabaseError
 from sfsc_service.store.embedded.stores import collection_folder, collection_names
 from sfsc_service.store.errors import OpenRefusedError, StoreError, StoreFailedError
 
-__all__ = ["CopiedFolder", "check_target", "copy_folder"]
+__all__ = ["CopiedFolder", "check_target", "copy_folder", "link_file", "sync_folders"]
 
 _ROUNDS = 20
 _SYNCED_AT_ONCE = 1_000
@@ -157,7 +157,7 @@ def _copy_vectors(source: Path, target: Path) -> None:
                 shutil.copyfile(path, copy)
                 sync([copy])
             elif not copy.exists():
-                _link(path, copy)
+                link_file(path, copy)
         except FileNotFoundError:
             continue
 
@@ -170,7 +170,7 @@ def _copy_images(source: Path, target: Path, digests: Collection[str], progress:
         if not (target / place).exists():
             (target / place).parent.mkdir(parents=True, exist_ok=True)
             try:
-                _link(source / place, target / place)
+                link_file(source / place, target / place)
             except FileNotFoundError:
                 missing.append(digest)
         progress(number + 1, len(digests))
@@ -184,8 +184,8 @@ def _copy_beside(source: Path, target: Path, patterns: Iterable[str]) -> None:
             sync([target / path.name])
 
 
-def _link(source: Path, target: Path) -> None:
-    """Give a file that never changes a second name, or copy it where that cannot be."""
+def link_file(source: Path, target: Path) -> None:
+    """Give a file that never changes a second name, or copy it where that cannot be. Raises OSError."""
     try:
         os.link(source, target)
     except OSError as error:
@@ -214,15 +214,15 @@ def _finish(staged: Path, copied: _CopiedGallery) -> None:
 
 def _put_in_place(staged: Path, target: Path) -> None:
     """Make the folders durable, and give the copy its name."""
-    _sync_folders([path for path in staged.rglob("*") if path.is_dir()])
-    sync([staged])
+    sync_folders(staged)
     if target.exists():
         target.rmdir()
     staged.rename(target)
     sync([target.parent])
 
 
-def _sync_folders(folders: Iterable[Path]) -> None:
-    waiting = list(folders)
+def sync_folders(folder: Path) -> None:
+    """Make the names in a folder, and in all folders within it, durable. Raises OSError."""
+    waiting = [*(path for path in folder.rglob("*") if path.is_dir()), folder]
     for first in range(0, len(waiting), _SYNCED_AT_ONCE):
         sync(waiting[first : first + _SYNCED_AT_ONCE])
