@@ -68,7 +68,7 @@ def main() -> None:
 def healing(bundle: Path, work: Path, items: int, seconds: float) -> tuple[list[Figure], dict[str, Any]]:
     """The same requests without healing and with it."""
     pictures = images(DISTINCT)
-    settings = {"SFSC_DATA": str(work / "healed"), "SFSC_LOG_LEVEL": "warning", "SFSC_QUALITY": "off"}
+    settings = {"SFSC_DATA": str(work / "healed"), "SFSC_LOG_LEVEL": "warning"}
     with launched(bundle, work, SFSC_HEAL="off", **settings) as (client, _):
         for first in range(0, items, AT_ONCE):
             insert(client, [narrow(n, pictures) for n in range(first, min(first + AT_ONCE, items))])
@@ -131,7 +131,7 @@ def aligning(bundle: Path, work: Path, identities: int) -> tuple[list[Figure], d
     widths = open_bundle(bundle).manifest.widths
     job = draw(identities, widths, SEED, work)
     asked = (widths[0], widths[-1])
-    settings = {"SFSC_HEAL": "off", "SFSC_QUALITY": "off", "SFSC_MAX_K": str(len(job.gallery))}
+    settings = {"SFSC_HEAL": "off", "SFSC_MAX_K": str(len(job.gallery))}
     with launched(bundle, work, SFSC_LOG_LEVEL="warning", **settings) as (client, _):
         put_all([client], job)
         name(client, job)
