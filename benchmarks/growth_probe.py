@@ -101,7 +101,14 @@ def wait(store: EmbeddedStore, began: float) -> None:
         while not store.approximate.rows:
             time.sleep(0.02)
         say("tier", s=time.perf_counter() - began, recall_measured=store.approximate.recall)
-    say("ready", anonymous=anonymous_bytes())
+    wait_checked()
+    say("ready", s=time.perf_counter() - began, anonymous=anonymous_bytes())
+
+
+def wait_checked() -> None:
+    """Wait until a store that was opened in this process has checked its database."""
+    while any(thread.name == "sfsc-store-check" for thread in threading.enumerate()):
+        time.sleep(0.02)
 
 
 def exact(store: EmbeddedStore, items: int) -> None:

@@ -4,8 +4,8 @@
     python benchmarks/idle_work.py --quick    # for development; writes nothing
 
 Healing: images stored at the narrowest width, by budget, are embedded again at the widest one when the service is
-idle. One client sends images at random moments, so seldom that there are idle ones between; the same moments
-without healing and with it. How much is healed then, and when nobody asks anything.
+idle. One client sends images for the narrowest width at random moments, so seldom that idle ones are between; the
+same moments without healing and with it. How much is healed then, and when nobody asks anything.
 
 Aligning: images of omniglot28's test identities, each at a width drawn at random; other images of the same
 identities search for them. mAP over HTTP before `sfsc align` and after it, with queries of the narrowest and the
@@ -67,14 +67,14 @@ def main() -> None:
 
 def healing(bundle: Path, work: Path, items: int, seconds: float) -> tuple[list[Figure], dict[str, Any]]:
     """The same requests without healing and with it."""
-    pictures = images(DISTINCT)
+    pictures, width = images(DISTINCT), open_bundle(bundle).manifest.widths[0]
     settings = {"SFSC_DATA": str(work / "healed"), "SFSC_LOG_LEVEL": "warning"}
     with launched(bundle, work, SFSC_HEAL="off", **settings) as (client, _):
         for first in range(0, items, AT_ONCE):
             insert(client, [narrow(n, pictures) for n in range(first, min(first + AT_ONCE, items))])
-        without = ask(client, pictures, seconds)
+        without = ask(client, pictures, width, seconds)
     with launched(bundle, work, SFSC_HEAL="full", **settings) as (client, _):
-        with_healing = ask(client, pictures, seconds)
+        with_healing = ask(client, pictures, width, seconds)
         beside = healed(client)
         time.sleep(ALONE_S)
         alone = healed(client) - beside
@@ -98,15 +98,16 @@ def narrow(number: int, pictures: list[bytes]) -> dict[str, Any]:
     return {"id": f"narrow-{number:06}", "image": image, "gflops": LITTLE}
 
 
-def ask(client: httpx.Client, pictures: list[bytes], seconds: float) -> list[float]:
-    """Milliseconds of requests at random moments, the same ones every time."""
+def ask(client: httpx.Client, pictures: list[bytes], width: str, seconds: float) -> list[float]:
+    """Milliseconds of requests for a width at random moments, the same ones every time."""
     took = []
     began = time.monotonic()
     for number, moment in enumerate(arrivals("poisson", PER_SECOND, seconds, SEED)):
         time.sleep(max(0.0, began + moment - time.monotonic()))
         once = time.perf_counter()
         image = pictures[number % len(pictures)]
-        client.post("/embed", content=image, headers={"Content-Type": "image/jpeg"}).raise_for_status()
+        given: dict[str, Any] = {"params": {"width": width}, "headers": {"Content-Type": "image/jpeg"}}
+        client.post("/embed", content=image, **given).raise_for_status()
         took.append(1e3 * (time.perf_counter() - once))
     return took
 
@@ -137,7 +138,7 @@ def aligning(bundle: Path, work: Path, identities: int) -> tuple[list[Figure], d
         name(client, job)
         before = search_all([client], job, asked)
         began = time.monotonic()
-        client.post("/align", json={"field": "identity"}).raise_for_status()
+        client.post("/align", params={"field": "identity"}).raise_for_status()
         state = settled(client)
         took = time.monotonic() - began
         after = search_all([client], job, asked)

@@ -1,6 +1,7 @@
 """This project's embedded store as one of the stores that benchmarks/gallery_peers.py compares."""
 
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,10 @@ class SfscGallery:
         store.close()
 
     def wait(self) -> None:
-        while not self._store._filters.loaded:
+        """Until fields are loaded for filters, and the database is checked."""
+        while not self._store._filters.loaded or any(
+            thread.name == "sfsc-store-check" for thread in threading.enumerate()
+        ):
             time.sleep(0.05)
 
     def search(self, query: Float32, share: str | None) -> list[int]:
