@@ -1,6 +1,6 @@
 """The embedded store from ten thousand to ten million items: latency, memory, start and files.
 
-    python benchmarks/growth.py [--sizes 10000 100000 1000000 10000000] [--kinds exact int8 ivf] [--folder FOLDER]
+    python benchmarks/growth.py [--sizes 10000 100000 1000000 10000000] [--kinds exact int8 ivf] [--most-ivf SIZE]
     python benchmarks/growth.py --quick    # for development; writes nothing
 
 Clustered unit vectors of 128 components and two fields of metadata, inserted by the store's own calls of 10,000.
@@ -52,6 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--kinds", nargs="+", choices=("exact", *TIERS), default=("exact", *TIERS))
+    parser.add_argument("--most-ivf", type=int, default=10**7, help="largest size for which ivf is trained")
     parser.add_argument("--folder", type=Path, help="keep the galleries here, and use those that are here")
     parser.add_argument("--quick", action="store_true", help="for development; writes nothing")
     options = parser.parse_args()
@@ -63,7 +64,8 @@ def main() -> None:
         folder = options.folder or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
         for size in sizes:
-            runs[size] = measure(folder / f"{size}", size, options.kinds)
+            kinds = [kind for kind in options.kinds if kind != "ivf" or size <= options.most_ivf]
+            runs[size] = measure(folder / f"{size}", size, kinds)
             if options.folder is None:
                 shutil.rmtree(folder / f"{size}")
     reading = bytes_a_second()

@@ -1,6 +1,6 @@
 """Latency, memory, start and files against the number of items, each beside what limits it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,37 +26,49 @@ def plot(
     from matplotlib import pyplot
 
     sizes = sorted(runs)
-    kinds = [kind for kind in scanned if kind in runs[sizes[0]]]
     figure, ((latency, memory), (start, files)) = pyplot.subplots(2, 2, figsize=(11, 7.6), sharex=True)
 
-    def line(panel: Any, values: list[float], label: str, colour: str) -> None:
-        panel.plot(sizes, values, color=colour, marker="o", markersize=4, label=label)
+    def line(panel: Any, kind: str, label: str, colour: str, value: Callable[[Mapping[str, Any]], float]) -> None:
+        """A value of what was measured of a kind, for the sizes of which it was."""
+        found = {size: value(runs[size][kind]) for size in sizes if kind in runs[size]}
+        if found:
+            panel.plot(list(found), list(found.values()), color=colour, marker="o", markersize=4, label=label)
 
-    def limit(panel: Any, values: list[float], label: str, style: str = ":") -> None:
-        panel.plot(sizes, values, label=label, linestyle=style, color="#888888", linewidth=1.2)
+    def limit(panel: Any, label: str, an_item: float, style: str = ":") -> None:
+        panel.plot(
+            sizes, [an_item * n for n in sizes], label=label, linestyle=style, color="#888888", linewidth=1.2
+        )
 
-    for kind in kinds:
-        line(latency, [runs[n][kind]["search"]["ms"] for n in sizes], f"one search, {kind}", COLOURS[kind])
-        peak = [(runs[n][kind]["peak"] - runs[n][kind]["columns"]["bytes"]) / 1e6 for n in sizes]
-        line(memory, peak, f"peak, {kind}", COLOURS[kind])
-    if "exact" in kinds:
-        exact = [runs[n]["exact"] for n in sizes]
-        line(latency, [run["filter"]["ms"] for run in exact], "exact, a filter that keeps 5 %", COLOURS["filter"])
-        line(latency, [run["get"]["ms"] for run in exact], "one item by its id", COLOURS["item"])
-        line(memory, [run["columns"]["bytes"] / 1e6 for run in exact], "columns for filters", COLOURS["filter"])
-        limit(start, [run["rows"]["s"] for run in exact], "limit: the database's rows are read", "--")
-    limit(latency, [1e3 * scanned["exact"] * n / bytes_a_second for n in sizes], "limit: memory is read once")
-    limit(memory, [min(scanned.values()) * n / 1e6 for n in sizes], "8-bit vectors")
-    limit(start, [scanned["exact"] * n / bytes_a_second for n in sizes], "limit: the vectors are read once")
-    first = [median(run["s"] for run in runs[n]["starts"]["runs"]) for n in sizes]
-    line(start, first, "until the first right hit", COLOURS["exact"])
-    for kind in kinds:
+    for kind in scanned:
+        colour = COLOURS[kind]
+        line(latency, kind, f"one search, {kind}", colour, lambda run: run["search"]["ms"])
+        line(memory, kind, f"peak, {kind}", colour, lambda run: (run["peak"] - run["columns"]["bytes"]) / 1e6)
+    line(latency, "exact", "exact, a filter that keeps 5 %", COLOURS["filter"], lambda run: run["filter"]["ms"])
+    line(latency, "exact", "one item by its id", COLOURS["item"], lambda run: run["get"]["ms"])
+    limit(latency, "limit: vectors are read from memory", 1e3 * scanned["exact"] / bytes_a_second)
+    line(memory, "exact", "columns for filters", COLOURS["filter"], lambda run: run["columns"]["bytes"] / 1e6)
+    limit(memory, "8-bit vectors", min(scanned.values()) / 1e6)
+    line(
+        start,
+        "starts",
+        "until the first right hit",
+        COLOURS["exact"],
+        lambda run: median(one["s"] for one in run["runs"]),
+    )
+    for kind in scanned:
         if kind != "exact":
-            ready = [runs[n][kind]["tier"]["s"] for n in sizes]
-            line(start, ready, f"until {kind} is ready, in the background", COLOURS[kind])
-    line(files, [runs[n]["fill"]["vector_bytes"] / 1e6 for n in sizes], "vectors", COLOURS["exact"])
-    line(files, [runs[n]["fill"]["database_bytes"] / 1e6 for n in sizes], "database", COLOURS["ivf"])
-    limit(files, [scanned["exact"] * n / 1e6 for n in sizes], "limit: 4 bytes a component")
+            line(
+                start,
+                kind,
+                f"until {kind} is ready, in the background",
+                COLOURS[kind],
+                lambda run: run["tier"]["s"],
+            )
+    line(start, "exact", "of it, reading the database's rows", COLOURS["item"], lambda run: run["rows"]["s"])
+    limit(start, "limit: vectors are read from memory", scanned["exact"] / bytes_a_second)
+    line(files, "fill", "vectors", COLOURS["exact"], lambda run: run["vector_bytes"] / 1e6)
+    line(files, "fill", "database", COLOURS["ivf"], lambda run: run["database_bytes"] / 1e6)
+    limit(files, "limit: 4 bytes a component", scanned["exact"] / 1e6)
     titles = {latency: "latency, ms", memory: "anonymous memory, MB", start: "start, s", files: "files, MB"}
     for panel, title in titles.items():
         panel.set_title(title, fontsize=10)

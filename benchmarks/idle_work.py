@@ -4,8 +4,9 @@
     python benchmarks/idle_work.py --quick    # for development; writes nothing
 
 Healing: images stored at the narrowest width, by budget, are embedded again at the widest one when the service is
-idle. One client sends images for the narrowest width at random moments, so seldom that idle ones are between; the
-same moments without healing and with it. How much is healed then, and when nobody asks anything.
+idle. Costs are known beforehand (`sfsc profile`). One client sends images for the narrowest width at random moments,
+so seldom that there are idle ones between; the same moments without healing and with it. How much is healed then,
+and when nobody asks anything.
 
 Aligning: images of omniglot28's test identities, each at a width drawn at random; other images of the same
 identities search for them. mAP over HTTP before `sfsc align` and after it, with queries of the narrowest and the
@@ -26,7 +27,7 @@ import httpx
 import numpy as np
 
 from arrivals import arrivals
-from live_service import launched
+from live_service import launched, profiled
 from milvus import AT_ONCE, Job, draw, insert, mean_ap, put_all, search_all
 from result_file import Figure, write_result
 from sfsc_bundle.folder import open_bundle
@@ -36,7 +37,7 @@ ROOT = Path(__file__).parents[1]
 SEED = 0
 PER_SECOND = 1.5
 """Requests; the service counts as idle a quarter of a second after an answer."""
-ALONE_S = 10.0
+WARM_S, ALONE_S = 5.0, 10.0
 DISTINCT = 256
 LITTLE = 1e-6
 """GFLOP for an image: no width fits, so the narrowest is taken, by budget."""
@@ -56,7 +57,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         figures, data = healing(options.bundle, work, items, seconds)
-        more, data["align"] = aligning(options.bundle, work, 20 if options.quick else options.identities)
+        more, data["align"] = aligning(options.bundle, work, 30 if options.quick else options.identities)
         figures += more
     for figure in figures:
         print(f"{figure.name}: {figure.value:.4g} {figure.unit}", figure.goal or "", figure.met)
@@ -68,16 +69,19 @@ def main() -> None:
 def healing(bundle: Path, work: Path, items: int, seconds: float) -> tuple[list[Figure], dict[str, Any]]:
     """The same requests without healing and with it."""
     pictures, width = images(DISTINCT), open_bundle(bundle).manifest.widths[0]
-    settings = {"SFSC_DATA": str(work / "healed"), "SFSC_LOG_LEVEL": "warning"}
+    settings = {"SFSC_DATA": profiled(bundle, work), "SFSC_LOG_LEVEL": "warning"}
     with launched(bundle, work, SFSC_HEAL="off", **settings) as (client, _):
         for first in range(0, items, AT_ONCE):
             insert(client, [narrow(n, pictures) for n in range(first, min(first + AT_ONCE, items))])
+        ask(client, pictures, width, WARM_S)
         without = ask(client, pictures, width, seconds)
     with launched(bundle, work, SFSC_HEAL="full", **settings) as (client, _):
+        ask(client, pictures, width, WARM_S)
+        before = healed(client)
         with_healing = ask(client, pictures, width, seconds)
-        beside = healed(client)
+        beside = healed(client) - before
         time.sleep(ALONE_S)
-        alone = healed(client) - beside
+        alone = healed(client) - before - beside
         left = unchecked(client)
     p50, p99 = ([float(np.percentile(ms, share)) for ms in (without, with_healing)] for share in (50, 99))
     figures = [
