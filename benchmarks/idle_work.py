@@ -4,8 +4,8 @@
     python benchmarks/idle_work.py --quick    # for development; writes nothing
 
 Healing: images stored at the narrowest width, by budget, are embedded again at the widest one when the service is
-idle. Costs are known beforehand (`sfsc profile`). One client sends images for the narrowest width at random moments,
-so seldom that there are idle ones between; the same moments without healing and with it. How much is healed then,
+idle. Costs are known beforehand (`sfsc profile`). One client sends images for the narrowest width at random times,
+so seldom that there are idle moments between; the same times without healing and with it. How much is healed then,
 and when nobody asks anything.
 
 Aligning: images of omniglot28's test identities, each at a width drawn at random; other images of the same
