@@ -49,7 +49,7 @@ STARTS = 3
 CHECKED = 5
 TIE = 1e-5
 ROWS_AT_ONCE = 65_536
-BYTES_AN_ITEM = 4_500
+BYTES_AN_ITEM = 6_000
 """On disk, the data and all stores together, with what is written on the way."""
 
 
@@ -124,6 +124,8 @@ def fill_all(work: Path, items: int, pythons: Mapping[str, Path]) -> dict[str, A
             sys.exit(f"{items} items need {BYTES_AN_ITEM * items} bytes of disk; found {free} in {work}")
         write(work / "data", drawn(items, SEED), SEED)
         write(work / "small", drawn(SMALL_ITEMS, SEED + 1), SEED + 1)
+    if (there := len(read(work / "data"))) != items:
+        sys.exit(f"{work} must be a folder of {items} items; found {there}")
     found = {}
     for store, python in pythons.items():
         if not (work / f"{store}-small.json").exists():
