@@ -205,7 +205,7 @@ def compared(kind: str, expected: Found, found: Found, job: Job) -> list[Figure]
     """Both rankings: mean average precision, and hits beyond ties."""
     figures = []
     for width, rankings in found.items():
-        ours, theirs = (_mean_ap(one[width], job) for one in (expected, found))
+        ours, theirs = (mean_ap(one[width], job) for one in (expected, found))
         different = sum(not same_hits(a, b) for a, b in zip(expected[width], rankings, strict=True))
         figures += [
             Figure(
@@ -217,7 +217,7 @@ def compared(kind: str, expected: Found, found: Found, job: Job) -> list[Figure]
     return figures
 
 
-def _mean_ap(rankings: Sequence[Sequence[tuple[int, float]]], job: Job) -> float:
+def mean_ap(rankings: Sequence[Sequence[tuple[int, float]]], job: Job) -> float:
     order = np.array([[place for place, _ in ranking] for ranking in rankings], dtype=np.int64)
     assert order.shape == (len(job.queries), len(job.gallery)), "every item must be found by every query"
     return evaluate_order([order], job.query_labels, job.gallery_labels).mean_ap

@@ -45,6 +45,7 @@ _BATCHER = ("engine/test_batcher", "engine/test_watchdog", "engine/test_deadline
 _STORE = ("store/test_contract.py", "store/embedded/test_write_queue", "store/embedded/test_images")
 _INDEX = ("store/embedded/test_vector_index", "store/embedded/test_segments")
 _OPENING = ("store/embedded/test_opening", "store/embedded/test_folder")
+_APPROXIMATE = ("store/embedded/test_approximate",)
 _DAMAGE = ("store/embedded/test_damage", "store/embedded/test_segments", "store/embedded/test_flips")
 _FILTERS = ("store/filters/test_language", "store/filters/test_semantics")
 _SERVICE = {
@@ -94,10 +95,13 @@ _SAMPLED = {
     "store.embedded.store": _STORE,
     "store.embedded.verification": _DAMAGE,
     "store.embedded.write_queue": _STORE,
-    "store.embedded.index.approximate": ("store/embedded/test_approximate",),
+    "store.embedded.index.approximate": _APPROXIMATE,
     "store.embedded.index.faiss_rows": (*_INDEX, "store/embedded/test_folder", *_STORE),
     "store.embedded.index.growable_array": (*_INDEX, *_STORE),
-    "store.embedded.index.quantised_rows": ("store/embedded/test_approximate",),
+    "store.embedded.index.quantised_rows": (
+        "store/embedded/test_quantised_rows",
+        "store/embedded/test_approximate",
+    ),
     "store.embedded.index.threads": (*_INDEX, "engine/test_threads"),
     "store.embedded.index.vector_index": (*_INDEX, *_STORE),
     "store.embedded.index.vector_rows": (*_INDEX, *_STORE),

@@ -141,6 +141,54 @@ def image_memory() -> str:
     return f"{table(header, rows)}\n\n{where(found)}"
 
 
+def gallery_peers() -> str:
+    """A row per question, a column per store, then the figures about all of them."""
+    found = result("gallery_peers")
+    figures = values(found)
+    stores = list(found["data"]["packages"])
+    rows = []
+    for case in [name.rpartition(": ")[0] for name in figures if name.endswith(": ours ÷ the best other one")]:
+        cells = [f"{figures[f'{case}: {store}']['value']:.4g}" for store in ("sfsc", *stores)]
+        ratio = f"{figures[f'{case}: ours ÷ the best other one']['value']:.3g}"
+        rows.append([f"{case}, {figures[f'{case}: sfsc']['unit']}", *cells, ratio])
+    header = ["", "sfsc", *(found["data"]["packages"][store][0] for store in stores), "ours ÷ the best other one"]
+    rest = [
+        [figure["name"], figure["unit"], *judged(figure)]
+        for name, figure in figures.items()
+        if figure["goal"] is not None or name.startswith(("filters, geometric mean", "memory of", "answers"))
+    ]
+    return "\n\n".join(
+        [table(header, rows), table(["figure", "unit", "measured", "goal", "met"], rest), where(found)]
+    )
+
+
+def growth() -> str:
+    """The plot, and a row per figure with a column per number of items."""
+    found = result("growth")
+    figures = values(found)
+    sizes = [f"{int(size):,} items" for size in found["data"]["sizes"]]
+    asked = list(dict.fromkeys(name.partition(", ")[2] for name in figures if name.startswith(tuple(sizes))))
+    rows = []
+    for what in asked:
+        there = [figures.get(f"{size}, {what}") for size in sizes]
+        unit = next(figure["unit"] for figure in there if figure)
+        rows.append([f"{what}, {unit}" if unit else what, *(growth_cell(figure) for figure in there)])
+    image = "![Latency, memory, start and files against the number of items](gallery-growth.png)"
+    speed = next(figure for name, figure in figures.items() if name.startswith("reading memory"))
+    rows.append([f"{speed['name']}, {speed['unit']}", *[""] * (len(sizes) - 1), f"{speed['value']:.3g}"])
+    return f"{image}\n\n{table(['', *sizes], rows)}\n\n{where(found)}"
+
+
+def growth_cell(figure: dict[str, Any] | None) -> str:
+    """The value, and the goal where there is one."""
+    if figure is None:
+        return "–"
+    value = f"{figure['value']:.3g}" if figure["value"] < 1000 else f"{figure['value']:.0f}"
+    if figure["goal"] is None:
+        return value
+    return f"{value} ({figure['goal']}: {'yes' if figure['met'] else '**no**'})"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "overhead": overhead,
     "peers": peers,
@@ -148,6 +196,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "overload": overload,
     "endurance": lambda: plain("endurance"),
     "decode": lambda: plain("decode"),
+    "gallery_peers": gallery_peers,
+    "growth": growth,
+    "gallery_load": lambda: plain("gallery_load"),
+    "idle_work": lambda: plain("idle_work"),
     "image-memory": image_memory,
 }
 PERFORMANCE = {name: measured(name, made) for name, made in TABLES.items()} | {"goals": goals}

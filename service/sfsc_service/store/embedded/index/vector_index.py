@@ -125,7 +125,7 @@ class VectorIndex:
     def rows_after(self, sequence: int, limit: int) -> tuple[Int64, Float32]:
         """The first `limit` live versions that are newer than `sequence`, and a copy of their vectors."""
         with self._lock.shared():
-            positions = self._rows.live_positions_after(sequence)[:limit]
+            positions = self._rows.live_positions_after(sequence, limit)
             return self._rows.sequences[positions], self._rows.vectors(positions)
 
     def sample(self, count: int, rng: np.random.Generator) -> Float32:

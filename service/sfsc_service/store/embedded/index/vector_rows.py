@@ -113,10 +113,14 @@ class VectorRows:
     def live_positions(self) -> Int64:
         return np.flatnonzero(self._live.view())
 
-    def live_positions_after(self, sequence: int) -> Int64:
-        """Of the live rows with a number above `sequence`, ascending."""
+    def live_positions_after(self, sequence: int, limit: int | None = None) -> Int64:
+        """Of the live rows with a number above `sequence`, ascending; at most the first `limit` > 0."""
         first = int(np.searchsorted(self._sequences.view(), sequence, "right"))
-        return first + np.flatnonzero(self._live.view()[first:])
+        live = self._live.view()[first:]
+        end = len(live) if limit is None else limit
+        while len(found := np.flatnonzero(live[:end])[:limit]) < (limit or 0) and end < len(live):
+            end *= 4  # many are tombstones
+        return first + found
 
     def vectors(self, positions: Int64) -> Float32:
         """A copy of the rows at `positions` [n], as [n, D]."""
