@@ -10,8 +10,9 @@ from sfsc_service.cli.folder import storage_errors
 from sfsc_service.cli.printing import PrintingCommand
 from sfsc_service.engine.alignment_file import ALIGNMENT_FILES
 from sfsc_service.settings import setting
-from sfsc_service.store.embedded.backup import check_target, copy_folder
+from sfsc_service.store.embedded.backup import copy_folder
 from sfsc_service.store.embedded.check import check_folder
+from sfsc_service.store.embedded.partial_copy import check_target
 from sfsc_service.store.embedded.stores import collection_folder, collection_names
 from sfsc_service.store.errors import StoreFailedError
 

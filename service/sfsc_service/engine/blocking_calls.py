@@ -14,6 +14,7 @@ import itertools
 import operator
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, ParamSpec, TypeVar
@@ -92,8 +93,8 @@ class BlockingCalls:
         future.add_done_callback(functools.partial(self._remove_cancelled, (due, number)))
         return asyncio.wrap_future(future)
 
-    def close(self) -> None:
-        """Wait for running calls; those that have not begun are cancelled."""
+    def close(self, seconds: float | None = None) -> None:
+        """Wait for running calls, `seconds` at most; those that have not begun are cancelled."""
         with self._lock:
             self._closed = True
             waiting = list(self._waiting)
@@ -101,8 +102,9 @@ class BlockingCalls:
             self._wake_ups.put(None)
         for _, _, future, _ in waiting:
             future.cancel()
+        end = None if seconds is None else time.monotonic() + seconds
         for thread in self._threads:
-            thread.join()
+            thread.join(None if end is None else max(0.0, end - time.monotonic()))
 
     def _remove_cancelled(self, urgency: tuple[float, int], future: "Future[Any]") -> None:
         if future.cancelled():

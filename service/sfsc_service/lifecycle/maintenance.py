@@ -1,7 +1,8 @@
 """An operator's work on the data folder while the service goes on: check, backup, compact, embedding for a move.
 
 Invariants:
-- One is under way at a time, in a thread of its own whose niceness is that of the computing threads.
+- One is under way at a time, in a thread of its own whose niceness is that of the computing threads. The event
+  loop never waits for a disk: a folder for backups may be on another machine, which may be away.
 - A check reads only, and waits while there are requests. So does the embedding, which writes beside the galleries.
   A backup waits for nothing: an operator wants it most when there is always something to do.
 - What came of each is kept until the next one of its kind, or the end of the process. Paths are in no answer.
@@ -9,6 +10,7 @@ Invariants:
 
 import contextlib
 import logging
+import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -44,11 +46,14 @@ from sfsc_service.store.embedded.stores import collection_folder
 from sfsc_service.store.errors import StoreClosedError, StoreError
 from sfsc_service.store.open_stores import OpenStores
 
-__all__ = ["Maintenance", "MaintenanceStatus", "MaintenanceTask"]
+__all__ = ["Maintenance", "MaintenanceStatus", "MaintenanceTask", "check_backup_folder"]
 
 IDLE_S = 0.25
 LOOK_EVERY_S = 0.05
 STOPPED = "it was stopped"
+CLOSE_S = 2.0
+"""Seconds that the end of the service waits for work to stop. Then it goes on in its thread until the process
+ends: it only reads the galleries, and what it leaves is deleted by the next start or backup, or taken up."""
 MAX_FINDINGS = 1_000
 """Findings of one collection that are kept and told; the others are counted."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -78,17 +83,29 @@ class _StoppedError(Exception):
     """The operator or the end of the process has stopped the work."""
 
 
+def check_backup_folder(settings: Settings) -> None:
+    """Raises StartError where backups would be taken for a part of the data, such as a collection."""
+    data, backups = settings.data.resolve(), settings.backup_folder and settings.backup_folder.resolve()
+    if backups is not None and (data == backups or data in backups.parents):
+        rule = f"must lie outside of the data folder {settings.data}"
+        raise StartError(f"backup_folder: {rule}, found {settings.backup_folder}")
+
+
 class Maintenance:
-    """Works on the stores of one data folder. Methods but `close` are to be called in the event loop."""
+    """Works on the stores of one data folder. What begins work is to be called in the event loop."""
 
     def __init__(self, stores: OpenStores, embedder: Embedder, settings: Settings) -> None:
         self._stores, self._embedder = stores, embedder
-        self._data, self._backups = settings.data, settings.backup_folder
+        # In messages, an absolute path is nothing else; "data" is part of many words.
+        self._data, self._backups = (
+            settings.data.absolute(),
+            settings.backup_folder and settings.backup_folder.absolute(),
+        )
         self._bundles, self._device = settings.bundle.absolute().parent, settings.device
         self._is_shared = settings.store != "embedded"
         self._calls = BlockingCalls("maintenance", 1, 1, settings.nice)
         self._running: MaintenanceTask | None = None
-        self._paused = self._stop = False
+        self._paused = self._stop = self._closing = False
         self._done = self._total = 0
         self._results: dict[MaintenanceTask, Mapping[str, Any]] = {}
 
@@ -111,11 +128,12 @@ class Maintenance:
         """Begin to check every row, vector and image. Raises Problem: maintenance_running, gallery_shared."""
         self._begin("check", self._check)
 
-    def backup(self, name: str | None = None) -> str:
+    async def backup(self, name: str | None = None) -> str:
         """Begin a copy in the folder for backups; its name, made of the time where none is given.
 
         Raises:
-            Problem: maintenance_running, gallery_shared, no_backup_folder, backup_exists, invalid_parameter.
+            Problem: maintenance_running, gallery_shared, no_backup_folder, backup_exists, invalid_parameter,
+                shutting_down.
         """
         if self._backups is None:
             raise Problem("no_backup_folder", "backup: SFSC_BACKUP_FOLDER must name a folder; it is not set")
@@ -123,9 +141,17 @@ class Maintenance:
         if not NAME.fullmatch(name):
             raise Problem("invalid_parameter", f"name: {NAME_RULE}, found {name[:80]!r}", "name")
         target = self._backups / name
-        if target.exists():
-            raise Problem("backup_exists", f"name: must be none of those that are there, found {name!r}", "name")
-        self._begin("backup", lambda: self._backup(target))
+        self._claim("backup")
+        try:
+            is_there = await self._calls.run(os.path.lexists, target)
+            if is_there:
+                raise Problem(
+                    "backup_exists", f"name: must be none of those that are there, found {name!r}", "name"
+                )
+            self._calls.run(self._carry_out, "backup", lambda: self._backup(target))
+        except BaseException:
+            self._running = None
+            raise
         return name
 
     def compact(self) -> None:
@@ -155,38 +181,41 @@ class Maintenance:
         """Stop what is under way, soon; a compaction goes on. What was embedded is kept, else nothing is left."""
         self._stop = True
 
+    def begin_close(self) -> None:
+        """Stop what is under way, and begin nothing more. A compaction ends with its store."""
+        self._closing = True
+
     def close(self) -> None:
-        """Stop what is under way, and wait for it."""
-        self._stop = True
-        self._calls.close()
+        """Wait for what was under way, for a while."""
+        self._closing = True
+        self._calls.close(CLOSE_S)
 
     def _begin(self, task: MaintenanceTask, work: Callable[[], Mapping[str, Any]]) -> None:
-        if self._is_shared:
-            rule = "a gallery in Milvus has tools of its own"
-            raise Problem("gallery_shared", f"{task}: {rule}")
-        if self._running is not None:
-            rule = f"one may be under way at a time, and a {self._running} is"
-            raise Problem("maintenance_running", f"{task}: {rule}")
-        self._running, self._stop, self._done, self._total = task, False, 0, 0
+        self._claim(task)
         try:
             self._calls.run(self._carry_out, task, work)
         except Problem:
             self._running = None
             raise
 
+    def _claim(self, task: MaintenanceTask) -> None:
+        if self._is_shared:
+            rule = "a gallery in Milvus has tools of its own"
+            raise Problem("gallery_shared", f"{task}: {rule}")
+        if self._closing:
+            raise Problem("shutting_down", "the service is shutting down and begins no maintenance")
+        if self._running is not None:
+            rule = f"one may be under way at a time, and a {self._running} is"
+            raise Problem("maintenance_running", f"{task}: {rule}")
+        self._running, self._stop, self._done, self._total = task, False, 0, 0
+
     def _carry_out(self, task: MaintenanceTask, work: Callable[[], Mapping[str, Any]]) -> None:
         """In the thread."""
         began, found, failure = time.monotonic(), dict[str, Any](), None
         try:
             found = dict(work())
-        except _StoppedError:
-            failure = STOPPED
-        except (StoreError, StartError, SfscError, OSError, DatabaseError) as error:
-            failure = self._without_paths(error)
-            log.warning("the %s that was asked for failed: %s", task, error)
-        except BaseException:
-            failure = "it ended with an error, which the log names"
-            log.exception("the %s that was asked for failed", task)
+        except BaseException as error:
+            failure = self._failure_of(task, error)
         seconds, finished = time.monotonic() - began, datetime.now(UTC).isoformat(timespec="seconds")
         self._results = {
             **self._results,
@@ -196,11 +225,22 @@ class Maintenance:
             log.info("the %s that was asked for took %.1f s", task, seconds)
         self._paused, self._running = False, None
 
+    def _failure_of(self, task: MaintenanceTask, error: BaseException) -> str:
+        if isinstance(error, _StoppedError) or self._closing:  # then the parts that it works with end, too
+            return STOPPED
+        if isinstance(error, StoreError | StartError | SfscError | OSError | DatabaseError):
+            log.warning("the %s that was asked for failed: %s", task, error)
+            return self._without_paths(error)
+        log.error("the %s that was asked for failed", task, exc_info=error)
+        return "it ended with an error, which the log names"
+
     def _check(self) -> Mapping[str, Any]:
         reports = {}
         for name in sorted(self._stores.by_name, key=lambda name: name != DEFAULT):
             try:
-                reports[name] = check_open_folder(collection_folder(self._data, name), self._wait_for_idle)
+                reports[name] = check_open_folder(
+                    collection_folder(self._data, name), self._wait_for_idle, self._look
+                )
             except (StoreError, OSError, DatabaseError):
                 if name in self._stores.by_name:  # else it was removed meanwhile
                     raise
@@ -212,19 +252,20 @@ class Maintenance:
         return default | {"collections": documents, "whole": whole}
 
     def _backup(self, target: Path) -> Mapping[str, Any]:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        copied = copy_folder(self._data, target, self._note, ALIGNMENT_FILES)
+        copied = copy_folder(self._data, target, self._note, ALIGNMENT_FILES, self._look)
         return {"name": target.name, **copied._asdict()}
 
     def _compact(self) -> Mapping[str, Any]:
         before = after = 0
-        stores = self._stores.by_name
+        stores = dict(self._stores.by_name)
         for number, store in enumerate(stores.values()):
             self._note(number, len(stores))
             assert isinstance(store, EmbeddedStore)
             with contextlib.suppress(StoreClosedError):  # its collection was removed, or the service ends
                 found = store.compact()
                 before, after = before + found.before, after + found.after
+        if self._closing:
+            raise _StoppedError
         return {"bytes_before": before, "bytes_after": after}
 
     def _reembed(self, folder: Path, width: str | None, place: CopyPlace) -> Mapping[str, Any]:
@@ -261,7 +302,10 @@ class Maintenance:
 
     def _note(self, done: int, total: int) -> None:
         self._done, self._total = done, total
-        if self._stop:
+        self._look()
+
+    def _look(self) -> None:
+        if self._stop or self._closing:
             raise _StoppedError
 
     def _wait_for_idle(self, done: int, total: int) -> None:
@@ -274,16 +318,18 @@ class Maintenance:
 
     def _without_paths(self, error: Exception) -> str:
         text = str(error) or type(error).__name__
-        named = (
-            (self._backups, "the folder for backups"),
-            (self._data.resolve(), "the data folder"),
-            (self._data, "the data folder"),
-            (self._bundles, "the folder of the bundles"),
-        )
-        for folder, name in named:
-            if folder is not None and folder.name:  # not the root, which is in every path
-                text = text.replace(str(folder), name)
+        places = [(self._data, "the data folder"), (self._data.resolve(), "the data folder")]
+        places += [(self._bundles, "the folder of the bundles")]
+        places += [] if self._backups is None else [(self._backups, "the folder for backups")]
+        known = {folder: name for folder, name in places if folder.name}  # not the root, which is in every path
         beside = self._data.resolve().parent
+        if isinstance(error, OSError) and error.strerror:
+            # Of the paths that it names, one may be above these folders.
+            named = [Path(path) for path in (error.filename, error.filename2) if path is not None]
+            inside = all(beside in path.parents or known.keys() & {path, *path.parents} for path in named)
+            text = ": ".join([error.strerror, *map(str, named)]) if inside else error.strerror
+        for folder in sorted(known, key=lambda folder: -len(str(folder))):
+            text = text.replace(str(folder), known[folder])
         return text.replace(f"{beside}/", "") if beside.name else text
 
 

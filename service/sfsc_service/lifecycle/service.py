@@ -23,7 +23,7 @@ from sfsc_service.gallery.idle import IdleWork
 from sfsc_service.gallery.quality import QualityMeter
 from sfsc_service.lifecycle.canary import check_networks
 from sfsc_service.lifecycle.health import Health
-from sfsc_service.lifecycle.maintenance import Maintenance
+from sfsc_service.lifecycle.maintenance import Maintenance, check_backup_folder
 from sfsc_service.lifecycle.milvus_gallery import open_milvus
 from sfsc_service.lifecycle.one_store import OneStore
 from sfsc_service.lifecycle.swap import Swap
@@ -76,13 +76,17 @@ class Service:
         await asyncio.gather(self.health.watch(), self.healer.run(), self.quality.run(), self.aligner.run())
 
     def close(self) -> None:
-        """Finish what was admitted, then release everything; the stores last, because all work ends there."""
+        """Finish what was admitted, then release everything; the stores last, because all work ends there.
+
+        A compaction ends with them; a check or a backup only reads what they have written.
+        """
         self.health.close()
         self.swap.close()
-        self.maintenance.close()
+        self.maintenance.begin_close()
         self.idle_work.close()
         self.embedder.close(CLOSE_S)
         self.collections.close()
+        self.maintenance.close()
 
 
 def open_service(settings: Settings, metrics: Metrics | None = None) -> Service:
@@ -93,6 +97,7 @@ def open_service(settings: Settings, metrics: Metrics | None = None) -> Service:
         StartError: the settings do not fit the bundle, or a network cannot embed the canary image.
     """
     check_device(settings.device)
+    check_backup_folder(settings)
     metrics = metrics or Metrics()
     workers, threads_per_run = split_threads(settings.thread_count, settings.device)
     try:

@@ -1,23 +1,29 @@
 """Check, backup and compaction while the service goes on: real folders, real writes meanwhile."""
 
+import asyncio
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from sfsc_service.errors import Problem
+from sfsc_service.errors import Problem, StartError
 from sfsc_service.http.audit import AUDIT
 from sfsc_service.lifecycle.maintenance import Maintenance
+from sfsc_service.lifecycle.service import open_service
 from sfsc_service.settings import Settings
 from sfsc_service.store.embedded.check import check_folder
+from sfsc_service.store.embedded.index.vector_index import VectorIndex
+from sfsc_service.store.embedded.merger import Merger
 from sfsc_service.store.embedded.store import EmbeddedStore
-from sfsc_service.store.errors import StoreClosedError
+from sfsc_service.store.errors import StoreClosedError, StoreFailedError
 from sfsc_service.store.protocol import Item
 from tests.service.command import run
 from tests.service.images import draw_image
@@ -59,6 +65,13 @@ def begun(live: Live, task: str, **options: str) -> dict[str, Any]:
     answer = live.http.post(f"/maintenance/{task}", params=options)
     assert answer.status_code == 202, answer.text
     return ended(live, task)
+
+
+def until_resting(maintenance: Maintenance) -> None:
+    end = time.monotonic() + WAIT_S
+    while maintenance.status().running is not None:
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 class Writing:
@@ -184,7 +197,7 @@ def test_without_a_folder_for_backups_there_are_none(live: Live, settings: Setti
     service = live.service
     made = Maintenance(service.stores, service.embedder, settings)
     with pytest.raises(Problem) as refused:
-        made.backup()
+        asyncio.run(made.backup())
     assert refused.value.code == "no_backup_folder"
     made.close()
     shared = Maintenance(service.stores, service.embedder, settings.model_copy(update={"store": "milvus://h:1"}))
@@ -192,6 +205,126 @@ def test_without_a_folder_for_backups_there_are_none(live: Live, settings: Setti
         shared.check()
     assert refused.value.code == "gallery_shared"
     shared.close()
+
+
+def test_paths_alone_are_taken_from_what_a_failure_says(
+    live: Live, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    relative = settings.model_copy(update={"data": Path("data"), "backup_folder": Path("backups")})
+    made = Maintenance(live.service.stores, live.service.embedder, relative)
+    cases: dict[str, Exception] = {
+        "the data folder lacks metadata": StoreFailedError(f"{tmp_path / 'data'} lacks metadata"),
+        "No space: the folder for backups/.x": OSError(28, "No space", str(tmp_path / "backups" / ".x")),
+        "Permission denied": OSError(13, "Permission denied", str(tmp_path)),
+    }
+    for told, error in cases.items():
+
+        def fail(*_: object, error: Exception = error) -> None:
+            raise error
+
+        async def back_up() -> None:
+            await made.backup()
+
+        monkeypatch.setattr("sfsc_service.lifecycle.maintenance.copy_folder", fail)
+        asyncio.run_coroutine_threadsafe(back_up(), live.loop).result()
+        until_resting(made)
+        assert made.status().results["backup"]["failure"] == told
+    made.close()
+
+
+def test_a_folder_for_backups_within_the_data_is_refused_at_the_start(settings: Settings) -> None:
+    for inside in (settings.data, settings.data / "collections"):
+        with pytest.raises(StartError, match="backup_folder: must lie outside of the data folder"):
+            open_service(settings.model_copy(update={"backup_folder": inside}))
+
+
+class Held:
+    """Stands in for a function of `os` whose disk does not answer, until `answer` is set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, function: str, part: str) -> None:
+        module, name = function.rsplit(".", 1)
+        original = getattr(os.path if module == "os.path" else os, name)
+        self.reached, self.answer = threading.Event(), threading.Event()
+
+        def held(*paths: Any, **options: Any) -> Any:
+            if any(part in str(path) for path in paths):
+                self.reached.set()
+                assert self.answer.wait(WAIT_S)
+            return original(*paths, **options)
+
+        monkeypatch.setattr(function, held)
+
+
+def test_a_disk_of_backups_that_does_not_answer_holds_up_no_request(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Held(monkeypatch, "os.path.lexists", "monday")
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(live.http.post, "/maintenance/backup", params={"name": "monday"})
+        assert disk.reached.wait(WAIT_S)
+        assert live.http.get("/livez").status_code == 200
+        assert live.http.post("/maintenance/check").json()["code"] == "maintenance_running"
+        disk.answer.set()
+        assert asked.result().status_code == 202
+    assert ended(live, "backup")["failure"] is None
+
+
+def test_the_service_ends_although_a_backup_hangs(kept: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sfsc_service.lifecycle.maintenance.CLOSE_S", 0.05)
+    disk = Held(monkeypatch, "os.link", ".partial")
+    assert kept.backup_folder is not None
+    with running(kept) as live:
+        assert live.put_image("/items/1", draw_image(1), width="0.25").status_code == 200
+        maintenance = live.service.maintenance
+        assert live.http.post("/maintenance/backup").status_code == 202
+        assert disk.reached.wait(WAIT_S)
+        maintenance.begin_close()
+        refused = live.http.post("/maintenance/check")
+        assert (refused.status_code, refused.json()["code"]) == (503, "shutting_down")
+    assert list(kept.backup_folder.iterdir())
+    disk.answer.set()
+    until_resting(maintenance)
+    assert maintenance.status().results["backup"]["failure"] == "it was stopped"
+    assert not list(kept.backup_folder.iterdir())
+
+
+def test_the_service_ends_in_the_middle_of_a_compaction(kept: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    reached, ending = threading.Event(), threading.Event()
+    vectors_at, close = VectorIndex.vectors_at, Merger.close
+
+    def slow(index: VectorIndex, positions: Any) -> Any:
+        if threading.current_thread().name == "sfsc-store-merger":
+            reached.set()
+            assert ending.wait(WAIT_S)
+        return vectors_at(index, positions)
+
+    def end(merger: Merger) -> None:
+        merger._closing = True
+        ending.set()
+        close(merger)
+
+    monkeypatch.setattr(Merger, "close", end)
+    with running(kept) as live:
+        for n in range(4):
+            assert live.put_image("/items/1", draw_image(n), width="0.25").status_code == 200
+        maintenance = live.service.maintenance
+        monkeypatch.setattr(VectorIndex, "vectors_at", slow)
+        assert live.http.post("/maintenance/compact").status_code == 202
+        assert reached.wait(WAIT_S)
+    assert maintenance.status().results["compact"]["failure"] == "it was stopped"
+    report = check_folder(kept.data)
+    assert (report.whole, report.items) == (True, 1)
+
+
+def test_what_a_killed_check_has_left_is_gone_after_the_next_start(kept: Settings) -> None:
+    for folder in (kept.data, kept.data / "collections" / "bikes"):
+        if folder != kept.data:
+            EmbeddedStore(folder, "tiny-space", 16).close()
+        (folder / ".check").mkdir(parents=True)
+        (folder / ".check" / "database.sqlite").write_bytes(b"part of a copy")
+    with running(kept):
+        assert not list(kept.data.rglob(".check"))
 
 
 def test_the_commands_take_the_address_of_a_service(live: Live, kept: Settings) -> None:

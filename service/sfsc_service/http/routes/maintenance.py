@@ -82,11 +82,11 @@ async def _check(request: Request) -> Response:
 
 @needs("admin")
 async def _backup(request: Request) -> Response:
-    return _begun(
-        request,
-        "backup",
-        lambda maintenance: maintenance.backup(validate(BackupOptions, query_options(request)).name),
-    )
+    service: Service = request.app.state.service
+    with AuditedWrite(request, "backup", SUBJECT) as write:
+        name = await service.maintenance.backup(validate(BackupOptions, query_options(request)).name)
+        write.outcome = f"begun as {name!r}"
+    return _answer(request, 202)
 
 
 @needs("admin")
@@ -113,12 +113,12 @@ async def _stop(request: Request) -> Response:
     return _answer(request, 202)
 
 
-def _begun(request: Request, task: MaintenanceTask, begin: Callable[[Maintenance], str | None]) -> Response:
-    """Begin a task, which may return the name that it goes by, with a line in the audit whatever comes of it."""
+def _begun(request: Request, task: MaintenanceTask, begin: Callable[[Maintenance], None]) -> Response:
+    """Begin a task, with a line in the audit whatever comes of it."""
     service: Service = request.app.state.service
     with AuditedWrite(request, task, SUBJECT) as write:
-        name = begin(service.maintenance)
-        write.outcome = "begun" if name is None else f"begun as {name!r}"
+        begin(service.maintenance)
+        write.outcome = "begun"
     return _answer(request, 202)
 
 

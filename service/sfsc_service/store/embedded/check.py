@@ -4,6 +4,7 @@ Nothing is changed. A folder that is in use is for `check_open_folder`: it looks
 again at whatever looks like damage, because items may have been replaced or deleted meanwhile.
 """
 
+import errno
 import hashlib
 import shutil
 from collections.abc import Callable, Sequence
@@ -26,9 +27,11 @@ __all__ = [
     "CheckReport",
     "Finding",
     "FindingKind",
+    "Look",
     "Progress",
     "check_folder",
     "check_open_folder",
+    "delete_view",
     "open_reader",
 ]
 
@@ -42,6 +45,9 @@ FindingKind = Literal["database", "row", "vector", "image", "leftover"]
 
 Progress = Callable[[int, int], None]
 """Called with how many items and images are checked, and how many there are."""
+
+Look = Callable[[], None]
+"""Called every now and then during long work; what it raises ends the work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,22 +123,33 @@ def check_folder(folder: Path, progress: Progress = lambda _done, _total: None) 
     return _check(folder, folder, read_mark(folder / ACKNOWLEDGED) or 0, progress)
 
 
-def check_open_folder(folder: Path, progress: Progress = lambda _done, _total: None) -> CheckReport:
+def check_open_folder(
+    folder: Path, progress: Progress = lambda _done, _total: None, look: Look = lambda: None
+) -> CheckReport:
     """Check everything while the store that has the folder open goes on; leftovers are not looked for.
+
+    Args:
+        progress: may wait, as well as raise.
+        look: called where waiting would keep the store's log from being reset; what it raises ends the check.
 
     Raises as `check_folder`, and StoreFailedError where files change too fast.
     """
     mark, view = read_mark(folder / ACKNOWLEDGED) or 0, folder / _VIEW
-    shutil.rmtree(view, ignore_errors=True)
+    delete_view(folder)
     view.mkdir()
     try:
         with closing(open_reader(folder)) as reader:
-            reader.copy_to(view / DATABASE)
+            reader.copy_to(view / DATABASE, look)
         report = _check(view, folder, mark, progress)
     finally:
-        shutil.rmtree(view, ignore_errors=True)
+        delete_view(folder)
     report.findings = _confirmed(folder, report.findings)
     return report
+
+
+def delete_view(folder: Path) -> None:
+    """Delete what a check of an open folder leaves where the process is killed; for the folder's owner alone."""
+    shutil.rmtree(folder / _VIEW, ignore_errors=True)
 
 
 def _confirmed(folder: Path, findings: Sequence[Finding]) -> list[Finding]:
@@ -163,12 +180,12 @@ def _check(folder: Path, files: Path, mark: int, progress: Progress) -> CheckRep
         meta = reader.meta()
         total = sum(reader.composition().values()) + len(reader.image_digests())
         rows = _check_rows(reader, meta, report, lambda done: progress(done, total))
-        for error in reader.integrity_errors():
+        for error in reader.integrity_errors(lambda: progress(report.items, total)):
             report.findings.append(Finding("database", DATABASE, error))
     if mark > meta["last_sequence"]:
         detail = f"it ends at change {meta['last_sequence']}, and change {mark} was acknowledged"
         report.findings.append(Finding("database", DATABASE, detail))
-    _check_vectors(files, meta, rows, report)
+    _check_vectors(files, meta, rows, report, lambda: progress(report.items, total))
     _check_images(files / IMAGES, rows, report, lambda done: progress(done, total))
     return report
 
@@ -197,8 +214,8 @@ def _check_rows(
     return _Rows(np.array(sequences, np.int64), ids, users)
 
 
-def _check_vectors(folder: Path, meta: dict[str, int], rows: _Rows, report: CheckReport) -> None:
-    found = _inventory(folder, meta)
+def _check_vectors(folder: Path, meta: dict[str, int], rows: _Rows, report: CheckReport, look: Look) -> None:
+    found = _inventory(folder, meta, look)
     report.vector_files = found.files
     lost = np.flatnonzero(~np.isin(rows.sequences, found.sequences))
     for place in lost.tolist():
@@ -212,11 +229,12 @@ def _check_vectors(folder: Path, meta: dict[str, int], rows: _Rows, report: Chec
     ]
 
 
-def _inventory(folder: Path, meta: dict[str, int]) -> Inventory:
+def _inventory(folder: Path, meta: dict[str, int], look: Look = lambda: None) -> Inventory:
     """What vectors there are. Raises StoreFailedError where files vanish again and again."""
     for _ in range(_INVENTORIES):
         try:
-            return take_inventory(folder / SEGMENTS, meta["dimension"], meta["gallery"], meta["last_sequence"])
+            folder_of_vectors, numbers = folder / SEGMENTS, (meta["dimension"], meta["gallery"])
+            return take_inventory(folder_of_vectors, *numbers, meta["last_sequence"], look)
         except FileNotFoundError:  # it was merged into another one meanwhile
             continue
     raise StoreFailedError("files of vectors are replaced too fast for a check; try again")
@@ -231,6 +249,10 @@ def _check_images(folder: Path, rows: _Rows, report: CheckReport, progress: Call
                 wrong = f"its image {digest} is not as it was written"
         except FileNotFoundError:
             wrong = f"its image {digest} is missing"
+        except OSError as error:
+            if error.errno != errno.EIO:  # which a disk says of a place that it has lost
+                raise
+            wrong = f"its image {digest} cannot be read ({error.strerror})"
         if wrong:
             report.findings += [Finding("image", user.id, wrong, user.sequence) for user in users]
         report.images += 1

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sfsc_bundle.atomic_file import sync
 from sfsc_service.store.collections import DEFAULT, check_collection_name
+from sfsc_service.store.embedded.check import delete_view
 from sfsc_service.store.errors import InvalidCollectionError, StoreFailedError
 from sfsc_service.store.protocol import Store
 
@@ -61,12 +62,15 @@ class EmbeddedStores:
         if name == DEFAULT:
             store = self._open_store(folder, space, dimension, compatible_with)
             self._delete_leftovers()
+            delete_view(folder)
             return store
         new = not folder.exists()
         try:
             if new:
                 self._make(folder, space, dimension, compatible_with)
-            return self._open_store(folder, space, dimension, compatible_with)
+            store = self._open_store(folder, space, dimension, compatible_with)
+            delete_view(folder)
+            return store
         except BaseException:
             if new:
                 shutil.rmtree(folder, ignore_errors=True)

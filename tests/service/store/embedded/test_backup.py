@@ -4,15 +4,20 @@ import multiprocessing
 import shutil
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from sfsc_service.store import errors
+from sfsc_service.store.embedded import backup
 from sfsc_service.store.embedded.backup import copy_folder
-from sfsc_service.store.embedded.check import check_folder
+from sfsc_service.store.embedded.check import check_folder, check_open_folder
 from sfsc_service.store.embedded.compaction import compact_folder
+from sfsc_service.store.embedded.partial_copy import partial_copy
 from sfsc_service.store.embedded.store import EmbeddedStore
 from sfsc_service.store.embedded.stores import EmbeddedStores
 from sfsc_service.store.open_stores import OpenStores
@@ -23,6 +28,7 @@ from tests.service.store.oracle import Oracle
 
 BACKUPS_BESIDE_WRITERS = 3
 KILLS = 4
+LOOKS_BETWEEN = 7
 
 
 def filled(folder: Path) -> Oracle:
@@ -138,12 +144,108 @@ def test_a_backup_that_is_killed_leaves_no_backup_and_the_next_one_is_whole(tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["backup", "first", "store"]
 
 
+def test_two_copies_at_once_to_one_place_are_one_whole_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(tmp_path / "store")
+    both = threading.Barrier(2)
+
+    finish = backup._finish
+
+    def wait_for_the_other(*arguments: Any) -> None:
+        both.wait(60)  # both have begun, and their files lie side by side
+        finish(*arguments)
+
+    monkeypatch.setattr(backup, "_finish", wait_for_the_other)
+    with ThreadPoolExecutor(2) as pool:
+        made = [pool.submit(copy_folder, tmp_path / "store", tmp_path / "backup") for _ in range(2)]
+        failed = [error for one in made if (error := one.exception())]
+    assert [type(error) for error in failed] == [errors.OpenRefusedError]
+    assert check_folder(tmp_path / "backup").findings == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["backup", "store"]
+
+
+def test_a_copy_deletes_what_dead_ones_have_left_and_nothing_else(tmp_path: Path) -> None:
+    filled(tmp_path / "store")
+    for name, inside in ((".old.partial", "segments"), (".monday.0a1b2c3d.partial", "images"), (".x.partial", "")):
+        (tmp_path / name / inside).mkdir(parents=True)
+    (tmp_path / ".mine.partial").mkdir()
+    (tmp_path / ".mine.partial" / "film").touch()
+    (tmp_path / ".file.partial").touch()
+    (tmp_path / ".link.partial").symlink_to(tmp_path / "store")
+    with partial_copy(tmp_path / "another") as another:
+        copy_folder(tmp_path / "store", tmp_path / "backup")
+        assert another.is_dir()
+    kept = [".file.partial", ".link.partial", ".mine.partial", "backup", "store"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept
+    assert (tmp_path / "store" / "segments").is_dir()
+
+
+def test_a_disk_without_locks_keeps_leftovers_and_makes_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(tmp_path / "store")
+    (tmp_path / ".old.partial").mkdir()
+
+    def refuse(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    copy_folder(tmp_path / "store", tmp_path / "backup")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".old.partial", "backup", "store"]
+
+
+def test_work_that_is_ended_anywhere_leaves_nothing(tmp_path: Path) -> None:
+    filled(tmp_path / "store")
+
+    def files() -> list[Path]:
+        return sorted(path for path in tmp_path.rglob("*") if not path.name.startswith("database.sqlite-"))
+
+    before = files()
+
+    class EndedError(Exception):
+        pass
+
+    def end_after(looks: int) -> Callable[[], None]:
+        left = iter(range(looks))
+
+        def look() -> None:
+            if next(left, None) is None:
+                raise EndedError
+
+        return look
+
+    def copy(look: Callable[[], None]) -> None:
+        copy_folder(tmp_path / "store", tmp_path / "backup", lambda _done, _total: look(), look=look)
+        shutil.rmtree(tmp_path / "backup")
+
+    def check(look: Callable[[], None]) -> None:
+        assert check_open_folder(tmp_path / "store", lambda _done, _total: look(), look).whole
+
+    for work in (copy, check):
+        looks = 0
+        while True:
+            try:
+                work(end_after(looks))
+                break
+            except EndedError:
+                looks += LOOKS_BETWEEN
+            assert files() == before
+        assert looks > 10
+
+
 def test_what_is_no_gallery_or_damaged_is_not_copied_and_nothing_is_overwritten(tmp_path: Path) -> None:
     filled(tmp_path / "store")
     with pytest.raises(errors.DatabaseLostError, match="must hold a gallery"):
         copy_folder(tmp_path / "nowhere", tmp_path / "backup")
     with pytest.raises(errors.OpenRefusedError, match="must be a new or an empty folder"):
         copy_folder(tmp_path / "store", tmp_path / "store")
+    with pytest.raises(errors.OpenRefusedError, match="must lie outside of"):
+        copy_folder(tmp_path / "store", tmp_path / "store" / "collections" / "backup")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(errors.OpenRefusedError, match="is a link to nothing"):
+        copy_folder(tmp_path / "store", tmp_path / "link")
+    (tmp_path / "link").unlink()
     next((tmp_path / "store" / "images").glob("??/??/*")).unlink()
     with pytest.raises(errors.StoreFailedError, match="lacks 1 images and 0 vectors that its items need"):
         copy_folder(tmp_path / "store", tmp_path / "backup")

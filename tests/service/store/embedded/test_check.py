@@ -1,5 +1,6 @@
 """A check finds every kind of damage by name; a repair loses nothing silently and leaves a store that opens."""
 
+import errno
 import json
 import sqlite3
 from collections.abc import Callable
@@ -154,3 +155,12 @@ def test_lost_changes_are_beyond_repair(folder: Path) -> None:
     assert found(report) == {("database", "database.sqlite")}
     repair_folder(folder, report)
     assert not check_folder(folder).whole
+
+
+def test_an_image_that_the_disk_has_lost_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("hashlib.file_digest", lost)
+    found = {(finding.kind, finding.detail.partition("(")[2]) for finding in check_folder(folder).findings}
+    assert found == {("image", "Input/output error)")}

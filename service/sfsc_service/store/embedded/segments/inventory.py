@@ -1,5 +1,6 @@
 """Which vectors the files of a folder hold, read without changing anything; the store may have the folder open."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,8 +21,17 @@ class Inventory(NamedTuple):
     damaged: list[str]
 
 
-def take_inventory(folder: Path, dimension: int, gallery: int, last_sequence: int) -> Inventory:
+def take_inventory(
+    folder: Path,
+    dimension: int,
+    gallery: int,
+    last_sequence: int,
+    look: Callable[[], None] = lambda: None,
+) -> Inventory:
     """Read every file of vectors; `last_sequence`: of the newest committed change.
+
+    Args:
+        look: called before each file; may raise.
 
     Raises:
         FolderMismatchError: a file belongs to another gallery.
@@ -30,11 +40,13 @@ def take_inventory(folder: Path, dimension: int, gallery: int, last_sequence: in
     found, damaged = [np.empty(0, np.int64)], list[str]()
     logs, segments = sorted(folder.glob("[0-9]*.log")), sorted(folder.glob("[0-9]*.segment"))
     for path in logs:
+        look()
         log = read_log(path, dimension, gallery, last_sequence)
         found.append(log.sequences)
         if log.damaged:
             damaged.append(f"{path.name} is damaged before its last block")
     for path in segments:
+        look()
         try:
             segment = open_segment(path, dimension, gallery)
         except SegmentDamagedError as error:

@@ -7,7 +7,7 @@ Every read is a short transaction of its own, so that the write-ahead log can be
 import json
 import sqlite3
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +30,9 @@ from sfsc_service.store.protocol import WidthReason
 
 __all__ = ["Contents", "DatabaseReader", "ItemRow", "MalformedMetadataError", "ReaderPool"]
 
+_PAGES_AT_ONCE = 1_024
+_STEPS_AT_ONCE = 100_000
+"""Of SQLite's virtual machine: some milliseconds."""
 _ROWS = f"SELECT {', '.join(ROW_COLUMNS)}, checksum FROM items"
 
 
@@ -145,14 +148,46 @@ class DatabaseReader:
             for (digest,) in self._connection.execute("SELECT DISTINCT image FROM items WHERE image IS NOT NULL")
         ]
 
-    def copy_to(self, path: Path) -> None:
-        """Write the database, as it is at one moment, to a new file at `path`."""
-        with closing(sqlite3.connect(path)) as copy:
-            self._connection.backup(copy)
+    def copy_to(self, path: Path, look: Callable[[], None] = lambda: None) -> None:
+        """Write the database, as it is at one moment, to a new file at `path`.
 
-    def integrity_errors(self) -> list[str]:
-        """What SQLite's own check finds wrong with tables and indexes."""
-        found = [text for (text,) in self._connection.execute("PRAGMA integrity_check(10)")]
+        Args:
+            look: called every few megabytes; what it raises ends the copy.
+        """
+        with closing(sqlite3.connect(path)) as copy:
+            self._connection.execute("BEGIN")
+            try:
+                # From the first read on, the transaction sees one moment; without it, each write would begin the
+                # copy anew.
+                self._connection.execute("SELECT 1 FROM sqlite_schema").fetchone()
+                self._connection.backup(copy, pages=_PAGES_AT_ONCE, progress=lambda *_: look())
+            finally:
+                self._connection.execute("ROLLBACK")
+
+    def integrity_errors(self, look: Callable[[], None] = lambda: None) -> list[str]:
+        """What SQLite's own check finds wrong with tables and indexes.
+
+        Args:
+            look: called every now and then; what it raises ends the check.
+        """
+        raised: list[BaseException] = []
+
+        def is_over() -> bool:
+            try:
+                look()
+            except BaseException as error:
+                raised.append(error)
+            return bool(raised)
+
+        self._connection.set_progress_handler(is_over, _STEPS_AT_ONCE)
+        try:
+            found = [text for (text,) in self._connection.execute("PRAGMA integrity_check(10)")]
+        except DatabaseError:
+            if raised:
+                raise raised[0] from None
+            raise
+        finally:
+            self._connection.set_progress_handler(None, 0)
         return [] if found == ["ok"] else found
 
     def composition(self) -> dict[str, int]:
