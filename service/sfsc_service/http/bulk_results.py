@@ -30,6 +30,6 @@ def problem_json(problem: Problem) -> dict[str, Any]:
     return {
         "status": problem.status,
         "code": problem.code,
-        "detail": problem.detail,
+        "detail": problem.detail.encode("utf-8", "replace").decode(),
         "parameter": problem.parameter,
     }

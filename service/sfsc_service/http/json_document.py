@@ -94,7 +94,14 @@ def _fast(text: Body) -> Any:
 
 def _exact(text: Body) -> Any:
     """Parse JSON with Python's parser, which can say everything and is ten times slower. Raises ValueError."""
-    return json.loads(text, object_pairs_hook=_object)
+    document = json.loads(text, object_pairs_hook=_object)
+    try:
+        # It takes half of a pair of surrogates for a character, which no answer could hold; orjson refuses it.
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        found = error.object[error.start : error.start + 1].encode("ascii", "backslashreplace").decode()
+        raise ValueError(f"a text has a surrogate without its other half, {found}") from None
+    return document
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

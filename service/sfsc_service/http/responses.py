@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 import orjson
 from fastapi import Response
+from starlette.types import Receive, Scope, Send
 
 from sfsc_service.engine.embedder import Arrival, EmbeddedImage
 from sfsc_service.gallery.gallery import Query
@@ -14,7 +15,19 @@ from sfsc_service.gallery.vectors import encode_vector
 from sfsc_service.store.collections import DEFAULT
 from sfsc_service.store.protocol import Hit, StoredItem
 
-__all__ = ["hits_json", "image_link", "item_json", "json_response", "query_json", "server_timing", "timing"]
+__all__ = [
+    "hits_json",
+    "image_link",
+    "item_json",
+    "json_response",
+    "query_json",
+    "results_response",
+    "server_timing",
+    "timing",
+]
+
+PIECE_BYTES = 2**16
+"""Of a long answer, put together at a time."""
 
 
 def json_response(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -30,6 +43,34 @@ class _JsonResponse(Response):
         length = str(len(body)).encode()
         self.raw_headers = [(b"content-length", length), (b"content-type", b"application/json")]
         self.raw_headers += [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
+class _PiecewiseResponse(_JsonResponse):
+    """Hands over its body in pieces: putting one of many megabytes together would hold up the event loop."""
+
+    def __init__(self, pieces: list[bytes], headers: dict[str, str]) -> None:
+        super().__init__(b"", 200, headers)
+        self.raw_headers[0] = (b"content-length", str(sum(map(len, pieces))).encode())
+        self._pieces = pieces
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        for piece in self._pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def results_response(results: list[bytes], times: dict[str, float]) -> Response:
+    """A JSON response with the outcomes of many, each of which is JSON already."""
+    pieces, waiting, size = list[bytes](), [b'{"results":['], 0
+    for number, result in enumerate(results):
+        waiting += [b",", result] if number else [result]
+        size += len(result)
+        if size > PIECE_BYTES:
+            pieces.append(b"".join(waiting))
+            waiting, size = [], 0
+    pieces.append(b"".join([*waiting, b'],"timing_ms":', orjson.dumps(times), b"}"]))
+    return _PiecewiseResponse(pieces, server_timing(times, []))
 
 
 def server_timing(times: dict[str, float], embedded: list[EmbeddedImage]) -> dict[str, str]:

@@ -89,6 +89,14 @@ def test_one_bad_line_is_one_bad_outcome(writable: Live) -> None:
         assert writable.http.get(f"/items/{one}").status_code == 404
 
 
+@pytest.mark.parametrize("path", ["/items", "/search"])
+def test_half_a_character_in_a_line_costs_the_others_nothing(writable: Live, path: str) -> None:
+    bad = ['{"id": "\\ud800", "deadline_ms": NaN}', '{"id": "a", "metadata": {"\\ud800": NaN}}']
+    response = writable.http.post(path, content="\n".join([*bad, "{}"]), headers=NDJSON)
+    assert response.status_code == 200, response.text
+    assert [one["status"] for one in response.json()["results"]] == [400, 400, 422]
+
+
 def test_the_last_of_several_items_with_one_id_stays(writable: Live) -> None:
     body = lines(*({"id": "same", "image": encoded(draw_image(n)), "metadata": {"n": n}} for n in range(3)))
     document = post(writable, content=body, headers=NDJSON)

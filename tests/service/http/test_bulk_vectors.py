@@ -1,6 +1,7 @@
 """POST /items with an Arrow stream: many vectors in one matrix, each with its own outcome."""
 
 import contextlib
+import gc
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -53,6 +54,21 @@ def matrix(vectors: Any) -> pa.Array:
 def post(live: Live, body: bytes, **params: str) -> httpx.Response:
     params = {"width": "0.5", "space": live.service.manifest.space} | params
     return live.http.post("/items", content=body, params=params, headers={"Content-Type": ARROW})
+
+
+def test_rows_that_are_refused_leave_no_cycles_to_collect(writable: Live) -> None:
+    body = arrow_body(
+        [str(n) for n in range(MAX_ITEMS)], np.full((MAX_ITEMS, DIMENSION), np.nan, np.float32), None
+    )
+    gc.collect()
+    gc.disable()
+    try:
+        answer = post(writable, body).json()
+        left = sum(isinstance(found, Problem) for found in gc.get_objects())
+    finally:
+        gc.enable()
+    assert (answer["failed"], answer["results"][0]["code"]) == (MAX_ITEMS, "vector_invalid")
+    assert left < MAX_ITEMS
 
 
 def test_rows_are_stored_bit_for_bit_and_replaced_by_a_second_call(writable: Live) -> None:

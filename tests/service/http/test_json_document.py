@@ -169,3 +169,14 @@ def test_a_long_text_with_a_broken_escape_is_no_json() -> None:
     with pytest.raises(Problem) as refused:
         read_object(b'{"image": "' + b"A" * SMALL + b'\\x"}', SMALL)
     assert refused.value.code == "invalid_json"
+
+
+@pytest.mark.parametrize("half", [b'"\\ud800"', b'"\\udc00"', b'"\xed\xa0\x80"', b'{"\\ud800": 1}'])
+@pytest.mark.parametrize("other", [b"NaN", b"1234567890123456789012", b'{"a": 1, "a": 1}'])
+def test_half_a_pair_of_surrogates_is_no_text_whichever_parser_reads_it(half: bytes, other: bytes) -> None:
+    for member in (b'"id"', b'"metadata"'):
+        with pytest.raises(Problem) as refused:
+            read_object(b'{%b: %b, "filter": %b}' % (member, half, other), 1000)
+        assert refused.value.code == "invalid_json"
+        refused.value.detail.encode()
+    assert read_object(b'{"id": "\\ud83d\\ude00", "metadata": NaN}', 1000)["id"] == "\U0001f600"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sfsc_service.gallery.bulk_retries import WindowProgress
+from sfsc_service.http import responses
 from sfsc_service.http.routes import search_many
 from tests.service.conftest import ITEMS, WIDTHS
 from tests.service.images import draw_image
@@ -152,6 +153,13 @@ def test_an_answer_is_bounded_within_a_window_too(live: Live, monkeypatch: pytes
     size = len(json.dumps(found[0]["hits"], separators=(",", ":")))
     assert sum(one["status"] == 200 for one in found) == 3000 // size + 1
     assert found[-1]["code"] == "limit_exceeded"
+
+
+def test_a_long_answer_comes_in_pieces(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [{"id": "item-1"}, {"id": "nobody"}, {"id": "item-2", "k": 3}] * 4
+    whole = [one.get("hits") for one in results(live, *lines)]
+    monkeypatch.setattr(responses, "PIECE_BYTES", 400)
+    assert [one.get("hits") for one in results(live, *lines)] == whole
 
 
 def test_an_empty_body_asks_nothing(live: Live) -> None:

@@ -58,11 +58,15 @@ def _parts(items: ArrowItems) -> Iterator[ArrowItems]:
 
 def _prepare(
     gallery: Gallery, part: ArrowItems, origin: ClientVector, max_bytes: int
-) -> list[Item | tuple[str | None, Problem]]:
-    """The items that can be stored, and for each of the others its id and why not."""
+) -> list[Item | dict[str, Any]]:
+    """The items that can be stored, and the outcomes of the others.
+
+    An error is not kept: with its traceback and this frame it would be a cycle, and with thousands of them
+    Python's collector of cycles would stop everything for 100 ms.
+    """
     unit, bad = unit_rows(part.vectors)
     vectors, space = gallery.bring(unit, origin.width, origin.space)
-    prepared = list[Item | tuple[str | None, Problem]]()
+    prepared = list[Item | dict[str, Any]]()
     for row, (item_id, text) in enumerate(zip(part.ids, part.metadata, strict=True)):
         try:
             if item_id is None:
@@ -72,7 +76,7 @@ def _prepare(
             metadata = {} if text is None else _metadata(text, max_bytes)
             prepared.append(Item(item_id, space, origin.width, vectors[row], metadata))
         except Problem as problem:
-            prepared.append((item_id, problem))
+            prepared.append(failure_json(item_id, problem))
     return prepared
 
 
@@ -84,7 +88,7 @@ def _metadata(text: str, max_bytes: int) -> dict[str, Any]:
 
 
 async def _store(
-    request: Request, service: Service, prepared: list[Item | tuple[str | None, Problem]]
+    request: Request, service: Service, prepared: list[Item | dict[str, Any]]
 ) -> list[dict[str, Any]]:
     items = [entry for entry in prepared if isinstance(entry, Item)]
     try:
@@ -95,7 +99,7 @@ async def _store(
         raise
     results = []
     for entry in prepared:
-        result = _result(entry, next(outcomes)) if isinstance(entry, Item) else failure_json(*entry)
+        result = _result(entry, next(outcomes)) if isinstance(entry, Item) else entry
         written = "created" if result.get("created") else "replaced"
         log_write(request, "put", result["id"], result.get("code", written))
         results.append(result)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any, NamedTuple
 
+import orjson
 from fastapi import Request, Response
 
 from sfsc_bundle.errors import ImageError
@@ -24,7 +25,7 @@ from sfsc_service.http.json_document import Body, read_object
 from sfsc_service.http.ndjson_body import parsed_lines
 from sfsc_service.http.problems import as_problem
 from sfsc_service.http.request_body import check_size, max_document_bytes, query_options, validate
-from sfsc_service.http.responses import json_response, server_timing, timing
+from sfsc_service.http.responses import results_response, timing
 from sfsc_service.http.schemas import SearchOptions
 from sfsc_service.http.search_request import SearchRequest, answer_json
 from sfsc_service.lifecycle.service import Service
@@ -59,12 +60,11 @@ async def search_many(request: Request, arrival: Arrival) -> Response:
         max_document=max_document_bytes(request),
         settings=settings,
     )
-    results: list[dict[str, Any]] = []
+    results: list[bytes] = []
     async with UploadWatch(request):
         async for window in _windows(parsed_lines(request, parse, "queries")):
             results += await searches.search([line.search for line in window])
-    times = timing(arrival, [])
-    return json_response({"results": results, "timing_ms": times}, headers=server_timing(times, []))
+    return results_response(results, timing(arrival, []))
 
 
 class _Searches:
@@ -75,22 +75,22 @@ class _Searches:
         self._arrival = arrival
         self._answer_bytes = 0
 
-    async def search(self, window: list[SearchRequest | Exception]) -> list[dict[str, Any]]:
-        """The outcomes of searches, in their order."""
+    async def search(self, window: list[SearchRequest | Exception]) -> list[bytes]:
+        """The outcomes of searches as JSON, in their order."""
         progress = WindowProgress()
         return await asyncio.gather(*(self._outcome(search, progress) for search in window))
 
-    async def _outcome(self, search: SearchRequest | Exception, progress: WindowProgress) -> dict[str, Any]:
+    async def _outcome(self, search: SearchRequest | Exception, progress: WindowProgress) -> bytes:
         if isinstance(search, Exception):
-            return problem_json(as_problem(search))
+            return orjson.dumps(problem_json(as_problem(search)))
         if search.image is not None:
             self._caller.count_images(1)
         try:
             return await retried(lambda: self._search(search), progress)
         except SEARCH_ERRORS as error:
-            return problem_json(as_problem(error))
+            return orjson.dumps(problem_json(as_problem(error)))
 
-    async def _search(self, search: SearchRequest) -> dict[str, Any]:
+    async def _search(self, search: SearchRequest) -> bytes:
         if self._service.health.draining:
             raise Problem("shutting_down", "the service is shutting down and takes no further searches")
         self._check_answer()
@@ -98,7 +98,7 @@ class _Searches:
         query, found = await search.run(self._gallery, self._collection, arrival, used_ms=self._arrival.elapsed_ms)
         self._check_answer()  # others of the window have ended meanwhile
         self._answer_bytes += len(found.answer)
-        return {"status": 200, **answer_json(query, found, arrival)}
+        return orjson.dumps({"status": 200, **answer_json(query, found, arrival)})
 
     def _check_answer(self) -> None:
         if self._answer_bytes > MAX_ANSWER_BYTES:
