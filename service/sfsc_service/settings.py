@@ -18,6 +18,7 @@ from pydantic_settings import (
 )
 
 from sfsc_bundle.image_formats import FormatName, available_formats
+from sfsc_bundle.local_path import LocalPath
 from sfsc_bundle.machine import usable_cpus
 from sfsc_bundle.runner import Acceleration, Device
 from sfsc_bundle.text_form import text_form
@@ -126,7 +127,7 @@ class Settings(BaseSettings):
         "file",
         "a listing whose queries the gallery page offers as samples; unset: gallery/gallery.json of the bundle",
     )
-    data: Path = setting(Path("data"), "folder", "where the store keeps the gallery; created if it is missing")
+    data: LocalPath = setting(Path("data"), "folder", "where the store keeps the gallery; made if it is missing")
     store: StoreName = setting(
         "embedded",
         "store",
@@ -134,7 +135,7 @@ class Settings(BaseSettings):
         "several processes share (docs/scale.md); there USER:PASSWORD@ may stand before the host",
         repr=False,
     )
-    backup_folder: Path | None = setting(
+    backup_folder: LocalPath | None = setting(
         None,
         "folder",
         "where POST /maintenance/backup copies the data folder to, under a name; created if it is missing; unset: "

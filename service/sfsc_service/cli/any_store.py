@@ -3,7 +3,11 @@
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import AfterValidator
+
+from sfsc_bundle.local_path import local_path
 from sfsc_service.cli.folder import opened
 from sfsc_service.errors import StartError
 from sfsc_service.lifecycle.milvus_gallery import SCHEME, open_milvus, spaces_in_milvus
@@ -13,9 +17,17 @@ from sfsc_service.store.errors import DatabaseLostError, FolderMismatchError
 from sfsc_service.store.parquet import Manifest
 from sfsc_service.store.protocol import Store
 
-__all__ = ["PLACE", "opened_store"]
+__all__ = ["PLACE", "GalleryPlace", "opened_store"]
 
 PLACE = "the data folder, or milvus://HOST:PORT/DATABASE"
+
+
+def _checked(place: str) -> str:
+    return place if place.startswith(SCHEME) else local_path(place)
+
+
+GalleryPlace = Annotated[str, AfterValidator(_checked)]
+"""PLACE."""
 
 
 @contextmanager

@@ -3,16 +3,19 @@
 import re
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import AfterValidator
 from rich.console import Console
 
+from sfsc_bundle.local_path import local_path
 from sfsc_bundle.progress import counting
+from sfsc_service.cli.remote import readable
 from sfsc_service.client import Client
 from sfsc_service.client.answers import MaintenanceAnswer
 from sfsc_service.errors import StartError
 
-__all__ = ["PLACE", "is_address", "maintained"]
+__all__ = ["PLACE", "DataPlace", "is_address", "maintained"]
 
 PLACE = "the data folder, or the address of a running service, as in http://127.0.0.1:8000"
 LOOK_EVERY_S = 0.5
@@ -20,7 +23,15 @@ LOOK_EVERY_S = 0.5
 
 def is_address(place: str) -> bool:
     """Whether it is that of a service, and no folder."""
-    return re.match("https?://", place) is not None
+    return re.match("https?://", place, re.IGNORECASE) is not None
+
+
+def _checked(place: str) -> str:
+    return readable(place) if is_address(place) else local_path(place)
+
+
+DataPlace = Annotated[str, AfterValidator(_checked)]
+"""PLACE."""
 
 
 def maintained(

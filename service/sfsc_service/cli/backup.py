@@ -1,14 +1,15 @@
 """`sfsc backup`: a copy of a data folder, while the service runs."""
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import model_validator
+from pydantic import AfterValidator, model_validator
 from pydantic_settings import CliPositionalArg
 from rich.console import Console
 
+from sfsc_bundle.local_path import local_path
 from sfsc_bundle.progress import counting
-from sfsc_service.cli.at_service import PLACE, is_address, maintained
+from sfsc_service.cli.at_service import PLACE, DataPlace, is_address, maintained
 from sfsc_service.cli.folder import storage_errors
 from sfsc_service.cli.printing import PrintingCommand
 from sfsc_service.cli.shown import escaped
@@ -33,8 +34,8 @@ class Backup(PrintingCommand):
     example: sfsc backup http://127.0.0.1:8000 monday
     """
 
-    data: CliPositionalArg[str] = setting(..., "folder or URL", f"{PLACE}; also SFSC_DATA")
-    target: CliPositionalArg[str | None] = setting(
+    data: CliPositionalArg[DataPlace] = setting(..., "folder or URL", f"{PLACE}; also SFSC_DATA")
+    target: CliPositionalArg[Annotated[str, AfterValidator(local_path)] | None] = setting(
         None,
         "folder or name",
         "where the copy goes: a new or an empty folder; at a service its name, the time if not given",

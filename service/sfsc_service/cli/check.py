@@ -11,7 +11,7 @@ from pydantic_settings import CliPositionalArg, CliToggleFlag
 from rich.console import Console
 
 from sfsc_bundle.progress import counting
-from sfsc_service.cli.at_service import PLACE, is_address, maintained
+from sfsc_service.cli.at_service import PLACE, DataPlace, is_address, maintained
 from sfsc_service.cli.folder import locked, storage_errors
 from sfsc_service.cli.printing import PrintingCommand
 from sfsc_service.cli.shown import escaped
@@ -35,7 +35,7 @@ class Check(PrintingCommand):
     example: sfsc check http://127.0.0.1:8000
     """
 
-    data: CliPositionalArg[str] = setting(..., "folder or URL", f"{PLACE}; also SFSC_DATA")
+    data: CliPositionalArg[DataPlace] = setting(..., "folder or URL", f"{PLACE}; also SFSC_DATA")
     repair: CliToggleFlag[bool] = setting(
         False,
         "flag",

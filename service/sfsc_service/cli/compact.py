@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic_settings import CliPositionalArg
 
-from sfsc_service.cli.at_service import PLACE, is_address, maintained
+from sfsc_service.cli.at_service import PLACE, DataPlace, is_address, maintained
 from sfsc_service.cli.folder import locked, storage_errors
 from sfsc_service.cli.printing import PrintingCommand
 from sfsc_service.settings import setting
@@ -23,7 +23,7 @@ class Compact(PrintingCommand):
     example: sfsc compact http://127.0.0.1:8000
     """
 
-    data: CliPositionalArg[str] = setting(..., "folder or URL", f"{PLACE}; also SFSC_DATA")
+    data: CliPositionalArg[DataPlace] = setting(..., "folder or URL", f"{PLACE}; also SFSC_DATA")
 
     def run(self) -> None:
         """Compact. Raises StoreError, ServiceError, StartError."""

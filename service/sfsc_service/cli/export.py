@@ -1,12 +1,11 @@
 """`sfsc export`: all items of a gallery as Parquet files."""
 
-from pathlib import Path
-
 from pydantic_settings import CliPositionalArg, CliToggleFlag
 from rich.console import Console
 
+from sfsc_bundle.local_path import LocalPath
 from sfsc_bundle.progress import counting
-from sfsc_service.cli.any_store import PLACE, opened_store
+from sfsc_service.cli.any_store import PLACE, GalleryPlace, opened_store
 from sfsc_service.cli.folder import check_pyarrow, storage_errors
 from sfsc_service.cli.printing import PrintingCommand
 from sfsc_service.settings import ImageFolder, setting
@@ -23,8 +22,8 @@ class Export(PrintingCommand):
     example: sfsc export backups/monday exported --images
     """
 
-    data: CliPositionalArg[str] = setting(..., "gallery", f"{PLACE}; also SFSC_DATA")
-    to: CliPositionalArg[Path] = setting(..., "folder", "a new folder, or one of an interrupted export")
+    data: CliPositionalArg[GalleryPlace] = setting(..., "gallery", f"{PLACE}; also SFSC_DATA")
+    to: CliPositionalArg[LocalPath] = setting(..., "folder", "a new folder, or one of an interrupted export")
     image_folder: ImageFolder | None = setting(
         None, "folder or URL", "where the images of a gallery in Milvus are: a folder, or s3://BUCKET/PREFIX"
     )

@@ -1,12 +1,11 @@
 """`sfsc import`: the items of Parquet files into a gallery."""
 
-from pathlib import Path
-
 from pydantic_settings import CliPositionalArg
 from rich.console import Console
 
+from sfsc_bundle.local_path import LocalPath
 from sfsc_bundle.progress import counting
-from sfsc_service.cli.any_store import PLACE, opened_store
+from sfsc_service.cli.any_store import PLACE, GalleryPlace, opened_store
 from sfsc_service.cli.folder import check_pyarrow, storage_errors
 from sfsc_service.cli.printing import PrintingCommand
 from sfsc_service.settings import ImageFolder, setting
@@ -23,8 +22,8 @@ class Import(PrintingCommand):
     example: sfsc import exported data
     """
 
-    source: CliPositionalArg[Path] = setting(..., "folder", "what `sfsc export` wrote")
-    data: CliPositionalArg[str] = setting(..., "gallery", f"{PLACE}; also SFSC_DATA")
+    source: CliPositionalArg[LocalPath] = setting(..., "folder", "what `sfsc export` wrote")
+    data: CliPositionalArg[GalleryPlace] = setting(..., "gallery", f"{PLACE}; also SFSC_DATA")
     image_folder: ImageFolder | None = setting(
         None, "folder or URL", "where the images of a gallery in Milvus are: a folder, or s3://BUCKET/PREFIX"
     )

@@ -10,7 +10,7 @@ from sfsc_service.cli.printing import PrintingCommand
 from sfsc_service.client import Client
 from sfsc_service.settings import http_url, setting
 
-__all__ = ["GalleryCommand", "JsonObject", "ServiceCommand", "parsed"]
+__all__ = ["GalleryCommand", "JsonObject", "ServiceCommand", "parsed", "readable"]
 
 _LOCAL = "http://127.0.0.1:8000"
 
@@ -37,18 +37,21 @@ JsonObject = Annotated[str, AfterValidator(_checked)]
 """Text, because pydantic-settings would read `a=b` as an object, too."""
 
 
-def _readable(url: str) -> str:
+def readable(url: str) -> str:
+    """The same address. Raises ValueError where it is none of a service."""
     try:
-        httpx.URL(url)
+        is_whole = bool(httpx.URL(url).host)
     except httpx.InvalidURL:
-        raise ValueError(f"must be an address such as {_LOCAL}") from None
+        is_whole = False
+    if not is_whole:
+        raise ValueError(f"must be an address such as {_LOCAL}")
     return url
 
 
 class ServiceCommand(PrintingCommand):
     """The options of every command that calls a running service."""
 
-    url: Annotated[str, http_url(_LOCAL), AfterValidator(_readable)] = setting(
+    url: Annotated[str, http_url(_LOCAL), AfterValidator(readable)] = setting(
         _LOCAL, "URL", "the address of the running service"
     )
 

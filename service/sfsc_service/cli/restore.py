@@ -1,10 +1,9 @@
 """`sfsc restore`: make a data folder of a backup."""
 
-from pathlib import Path
-
 from pydantic_settings import CliPositionalArg
 from rich.console import Console
 
+from sfsc_bundle.local_path import LocalPath
 from sfsc_bundle.progress import counting
 from sfsc_service.cli.folder import storage_errors
 from sfsc_service.cli.printing import PrintingCommand
@@ -25,8 +24,8 @@ class Restore(PrintingCommand):
     example: sfsc restore backups/monday data
     """
 
-    backup: CliPositionalArg[Path] = setting(..., "folder", "what `sfsc backup` wrote")
-    data: CliPositionalArg[Path] = setting(..., "folder", "a new or an empty data folder; also SFSC_DATA")
+    backup: CliPositionalArg[LocalPath] = setting(..., "folder", "what `sfsc backup` wrote")
+    data: CliPositionalArg[LocalPath] = setting(..., "folder", "a new or an empty data folder; also SFSC_DATA")
 
     def run(self) -> None:
         """Check and copy. Raises StoreError."""
