@@ -81,15 +81,15 @@ def test_collections_are_copied_checked_repaired_and_made_smaller_with_the_folde
     for name in ("bikes", "cars", "gone"):
         stores.create(name, 9)
         stores.by_name[name].upsert([make_item(name, 1, image=True)])
-    copy = backup_module._copy_gallery
+    copy = backup_module._Copy.gallery
 
-    def remove_meanwhile(source: Path, *further: Any) -> Any:
+    def remove_meanwhile(copying: Any, source: Path, *further: Any) -> Any:
         if source.name == "gone":
             stores.remove("gone")
-        return copy(source, *further)
+        return copy(copying, source, *further)
 
     with monkeypatch.context() as patch:
-        patch.setattr(backup_module, "_copy_gallery", remove_meanwhile)
+        patch.setattr(backup_module._Copy, "gallery", remove_meanwhile)
         Backup(data=str(served), target=str(target)).run()
     assert capsys.readouterr().out == f"2 items and 2 images of 3 collections are in {target}\n"
     assert not (target / "collections" / "gone").exists()

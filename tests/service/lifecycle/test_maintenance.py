@@ -16,6 +16,7 @@ import pytest
 
 from sfsc_service.errors import Problem, StartError
 from sfsc_service.http.audit import AUDIT
+from sfsc_service.lifecycle import maintenance as maintenance_module
 from sfsc_service.lifecycle.maintenance import Maintenance
 from sfsc_service.lifecycle.service import open_service
 from sfsc_service.settings import Settings
@@ -40,8 +41,9 @@ def kept(settings: Settings, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def live(kept: Settings) -> Iterator[Live]:
-    """Some items in two collections."""
+def live(kept: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
+    """Some items in two collections; a check does not wait until the costs are measured, which takes seconds."""
+    monkeypatch.setattr(maintenance_module, "IDLE_S", 0.0)
     with running(kept) as made:
         assert made.http.put("/collections/bikes").status_code == 201
         for n in range(ITEMS):
@@ -97,8 +99,7 @@ class Writing:
             number += 1
 
 
-def test_what_is_written_meanwhile_is_no_damage(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sfsc_service.lifecycle.maintenance.IDLE_S", 0.0)  # writes would make it wait
+def test_what_is_written_meanwhile_is_no_damage(live: Live) -> None:
     assert live.http.get("/maintenance").json()["check"] is None
     with Writing(live):
         for _ in range(3):
@@ -134,7 +135,10 @@ def test_damage_is_named_until_it_is_settled(live: Live) -> None:
     assert live.http.get("/livez").json()["notes"] == []
 
 
-def test_one_is_under_way_at_a_time_waits_for_idle_moments_and_can_be_stopped(live: Live) -> None:
+def test_one_is_under_way_at_a_time_waits_for_idle_moments_and_can_be_stopped(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance_module, "IDLE_S", 0.001)
     with live.service.embedder.activity:
         assert live.http.post("/maintenance/check").status_code == 202
         end = time.monotonic() + WAIT_S
@@ -147,6 +151,7 @@ def test_one_is_under_way_at_a_time_waits_for_idle_moments_and_can_be_stopped(li
         assert live.http.delete("/maintenance").status_code == 202
         assert ended(live, "check")["failure"] == "it was stopped"
     assert live.http.get("/livez").json()["notes"] == []
+    monkeypatch.setattr(maintenance_module, "IDLE_S", 0.0)
     assert begun(live, "check")["failure"] is None
 
 

@@ -83,9 +83,9 @@ def copy_folder(
         OSError, DatabaseError: a file cannot be read or written.
     """
     check_target(target)
+    open_reader(source).close()
     if source.resolve() in target.resolve().parents:
         raise OpenRefusedError(f"target: must lie outside of {source}, which is copied; found {target}")
-    open_reader(source).close()
     copy = _Copy(progress, look)
     with partial_copy(target) as staged:
         default = copy.gallery(source, staged, beside)
