@@ -11,9 +11,9 @@ from pathlib import Path
 
 from sfsc_bundle.atomic_file import sync
 from sfsc_service.lifecycle.reembed import STATE
-from sfsc_service.store.embedded.backup import check_target
 from sfsc_service.store.embedded.folder_exchange import can_exchange, exchange
 from sfsc_service.store.embedded.opening import DATABASE, IMAGES, SEGMENTS
+from sfsc_service.store.embedded.partial_copy import check_target
 from sfsc_service.store.embedded.stores import COLLECTIONS
 from sfsc_service.store.errors import OpenRefusedError
 
