@@ -8,7 +8,8 @@ every query sent to one of them with k = the gallery's size. The vectors are tho
 trained for.
 
 Overhead: CPU of the service's process for a search by vector, and for a put of many vectors, beside the CPU of a
-process that makes the same calls of pymilvus with the same rows. Milvus's own CPU counts on neither side.
+process that makes the same calls of pymilvus with the same rows; and, for a search, the CPU of the service's store
+used without HTTP, to tell both apart. Milvus's own CPU counts on neither side.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ from result_file import Figure, write_result
 from sfsc_bundle.folder import open_bundle
 from sfsc_bundle.retrieval import Labels, evaluate_order
 from sfsc_service.client.arrow import ARROW, arrow_body
+from sfsc_service.store.milvus.address import read_address
+from sfsc_service.store.milvus.store import MilvusStore
 from sfsc_training.config import load_recipe
 from sfsc_training.data.reader import read_folder
 
@@ -44,6 +47,8 @@ sys.path.insert(0, str(ROOT))
 from tests.service.store.milvus_galleries import lite_process, real_server  # noqa: E402
 
 AT_ONCE = 200
+COLLECTION = "sfsc_gallery"
+"""The name of a service's gallery in Milvus."""
 TIE = 1e-5
 """Scores that differ by no more may change places: both sides sum up in an order of their own."""
 HITS = 10
@@ -268,8 +273,15 @@ def overhead(kind: str, client: httpx.Client, pid: int, address: str) -> tuple[l
         "put, JSON": _cpu(puts, lambda: cpu_ms(pid), idle_ms) / ROWS,
     }
     bare = bare_pymilvus(address, vectors, width, about["space"])
+    in_process = search_in_process(address, vectors[:SEARCHES], about["space"])
     figures = [Figure(f"{kind}: idle service", idle_ms, "CPU ms/s")]
     figures += [Figure(f"{kind}: {name}, bare pymilvus", ms, "CPU ms") for name, ms in bare.items()]
+    figures += [
+        Figure(f"{kind}: search, the store without a service", in_process, "CPU ms"),
+        Figure(
+            f"{kind}: search, the store without a service ÷ bare pymilvus", in_process / bare["search"], "times"
+        ),
+    ]
     for name, ms in served.items():
         times = ms / bare[name.partition(",")[0]]
         figures += [
@@ -284,7 +296,6 @@ def bare_pymilvus(address: str, vectors: Any, width: str, space: str) -> dict[st
     from pymilvus import MilvusClient
 
     client = MilvusClient(address.replace("milvus://", "http://").removesuffix("/default"), dedicated=True)
-    name = "sfsc_gallery"
     rows = [
         {
             "id": f"put-{n:06}",
@@ -305,11 +316,11 @@ def bare_pymilvus(address: str, vectors: Any, width: str, space: str) -> dict[st
     def searches() -> None:
         for vector in vectors[:SEARCHES]:
             parameters = {"metric_type": "IP", "params": {}}
-            client.search(name, [vector], limit=HITS, output_fields=fields, search_params=parameters)
+            client.search(COLLECTION, [vector], limit=HITS, output_fields=fields, search_params=parameters)
 
     def puts() -> None:
         for first in range(0, ROWS, AT_ONCE):
-            client.upsert(name, rows[first : first + AT_ONCE])
+            client.upsert(COLLECTION, rows[first : first + AT_ONCE])
 
     puts()  # connections, and the collection's schema, are there afterwards
     searches()
@@ -317,6 +328,20 @@ def bare_pymilvus(address: str, vectors: Any, width: str, space: str) -> dict[st
     found = {"search": _cpu(searches, clock, 0.0) / SEARCHES, "put": _cpu(puts, clock, 0.0) / ROWS}
     client.close()
     return found
+
+
+def search_in_process(address: str, vectors: Any, space: str) -> float:
+    """CPU ms of this process for a search by the store that the service has, without HTTP."""
+    with (
+        tempfile.TemporaryDirectory() as images,
+        closing(MilvusStore(read_address(address), COLLECTION, images, space, vectors.shape[1])) as store,
+    ):
+
+        def searches() -> None:
+            for vector in vectors:
+                store.search_approximately(vector[None], HITS)
+
+        return _cpu(searches, lambda: 1000 * time.process_time(), 0.0) / len(vectors)
 
 
 def _cpu(work: Callable[[], None], clock: Callable[[], float], idle_ms: float) -> float:
