@@ -1,5 +1,6 @@
 """The page says how far the service is with embedding narrow items again, while there is something to say."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,11 @@ pytestmark = pytest.mark.browser
 NARROW = {"gflops": "0.01"}
 """A budget that only the narrowest width meets."""
 
+SOME = re.compile(
+    r"^[1-3] narrow images? to look at, when the service is idle, for embedding again at width 1\.0\s*\.$"
+)
+"""How many the present pass has: it may have begun before the last one was put."""
+
 
 @pytest.fixture
 def healing(browser: Browser, settings: Settings, tmp_path: Path) -> Iterator[GalleryPage]:
@@ -31,9 +37,7 @@ def test_the_line_follows_the_service_and_goes_when_all_is_healed(healing: Galle
             answer = healing.live.put_image(f"/items/{number}", shot(number, 1), **NARROW)
             assert answer.json()["width"] == "0.25"
         healing.open()
-        expect(line).to_have_text(
-            "3 narrow images to look at, when the service is idle, for embedding again at width 1.0."
-        )
+        expect(line).to_have_text(SOME)
     expect(line).to_be_hidden()
     assert healing.live.service.gallery.composition() == {"1.0": 3}
 
