@@ -33,16 +33,18 @@ lint: $(VENV)/.ready ## run ruff, mypy --strict and import-linter
 	$(BIN)/lint-imports
 
 # Tests in two processes. The browser leaves an event loop in its own, where tests that start one would fail.
-# Two processes take time from each other; what fails beside another is run once more by itself, and that counts.
+# Two processes, or the browser and its service, take time from each other; what fails beside another is run once more
+# by itself, and that counts.
 IN_TWO = $(1) -m pytest $(CHOSEN) --numprocesses 2 --dist loadfile $(2) || \
 	{ test $$? -eq 1 && $(1) -m pytest $(CHOSEN) --last-failed --last-failed-no-failures none $(2); }
 CHOSEN := -m "not slow and not containers and not browser"
+SHOWN := -m "browser and not slow"
 
 test: $(VENV)/.ready lint ## install everything into .venv, lint, run the tests (at most 12 minutes on two cores)
 	tests/system/browser.sh
 	tests/system/nginx.sh
 	$(call IN_TWO,$(BIN)/python)
-	$(BIN)/python -m pytest -m "browser and not slow"
+	$(BIN)/python -m pytest $(SHOWN) || { test $$? -eq 1 && $(BIN)/python -m pytest $(SHOWN) --last-failed --last-failed-no-failures none; }
 
 test-slow: $(VENV)/.ready ## run the tests that take longer than a minute each
 	$(BIN)/python -m pytest -m "slow and not containers"
