@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from sfsc_service.errors import Problem, StartError
@@ -24,8 +23,7 @@ from sfsc_service.store.embedded.check import check_folder
 from sfsc_service.store.embedded.index.vector_index import VectorIndex
 from sfsc_service.store.embedded.merger import Merger
 from sfsc_service.store.embedded.store import EmbeddedStore
-from sfsc_service.store.errors import StoreClosedError, StoreFailedError
-from sfsc_service.store.protocol import Item
+from sfsc_service.store.errors import StoreFailedError
 from tests.service.command import run
 from tests.service.images import draw_image
 from tests.service.live import Live, running
@@ -350,55 +348,3 @@ def test_the_commands_take_the_address_of_a_service(live: Live, kept: Settings) 
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert "--repair needs a data folder that no service has open" in refused.stderr
     assert "TARGET must be" in run("backup", kept.data).stderr
-
-
-def item(number: int) -> Item:
-    vector = np.random.default_rng(number).normal(size=DIMENSION).astype(np.float32)
-    return Item(str(number), SPACE, "1.0", vector / np.linalg.norm(vector), {"n": number})
-
-
-def test_a_store_is_compacted_while_it_is_written_to(tmp_path: Path) -> None:
-    store = EmbeddedStore(tmp_path, SPACE, DIMENSION, seal_rows=100)
-    for first in range(0, 600, 60):
-        store.upsert([item(number) for number in range(first, first + 60)])
-    store.delete([str(number) for number in range(0, 600, 5)])
-    stop, written = threading.Event(), list[int]()
-
-    def write() -> None:
-        number = 1_000
-        while not stop.is_set():
-            store.upsert([item(number)])
-            written.append(number)
-            store.delete([str(number - 3)] if number % 2 else [])
-            number += 1
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    for _ in range(5):
-        store.compact()
-    stop.set()
-    writer.join()
-    found = store.compact()
-    assert found.after <= found.before
-    sizes = store.sizes()
-    assert (sizes.dead_rows, sizes.vector_files) == (0, 1)
-    again = store.compact()
-    assert again.before == again.after == found.after
-    store.upsert([item(5_000)])
-
-    def check(store: EmbeddedStore) -> None:
-        kept = [*range(600), *written, 5_000]
-        gone = {str(n) for n in range(0, 600, 5)} | {str(n - 3) for n in written if n % 2}
-        assert store.count() == len({str(n) for n in kept} - gone)
-        for number in (1, 599, 5_000, *(n for n in written[-3:] if str(n) not in gone)):
-            hit = store.search(item(number).vector[None], 1)[0][0]
-            assert (hit.id, round(hit.score, 5)) == (str(number), 1.0)
-
-    check(store)
-    store.close()
-    with pytest.raises(StoreClosedError):
-        store.compact()
-    assert check_folder(tmp_path).whole
-    opened = EmbeddedStore(tmp_path, SPACE, DIMENSION)
-    check(opened)
-    opened.close()
