@@ -57,7 +57,7 @@ def write_result(name: str, figures: list[Figure], data: dict[str, Any], *, seed
     """Write one benchmark's result with what is needed to repeat it."""
     document = {
         "name": name,
-        "command": shlex.join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]]),
+        "command": shlex.join(["python", os.path.relpath(sys.argv[0]), *map(_without_folders, sys.argv[1:])]),
         "commit": _commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": _machine(),
@@ -67,8 +67,14 @@ def write_result(name: str, figures: list[Figure], data: dict[str, Any], *, seed
     }
     path = RESULTS / f"{name}.json"
     RESULTS.mkdir(exist_ok=True)
-    write_file(path, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(document, indent=1, ensure_ascii=False).replace(f"{RESULTS.parents[1].resolve()}/", "")
+    write_file(path, f"{text}\n".encode())
     return path
+
+
+def _without_folders(word: str) -> str:
+    """Where something lies on this machine is of no use elsewhere."""
+    return Path(word).name if os.path.isabs(word) else word
 
 
 def _figure(figure: Figure) -> dict[str, Any]:

@@ -76,10 +76,10 @@ def _store(text: str) -> str:
 
 
 def _image_folder(text: str) -> str:
-    if "://" in text and not re.fullmatch(r"[a-z][a-z0-9+]*://([\w.-]+@)?[\w.-]+(/[^?#@]*)?", text):
+    if "://" in text and not re.fullmatch(r"[a-z][a-z0-9+]*://([\w.-]+@)?[\w.-]+(/[^/?#@]+)*/?", text):
         raise ValueError(
-            "must be a folder or the URL of an object store such as s3://bucket/prefix, without a password or "
-            "options; what was found is not shown: it may hold a password"
+            "must be a folder or the URL of an object store such as s3://bucket/prefix, without a password, "
+            "options or empty names between slashes; what was found is not shown: it may hold a password"
         )
     return text
 

@@ -102,3 +102,17 @@ def test_cuda_graphs_need_a_device_that_has_them() -> None:
     assert "cuda_graphs: needs device cuda, found cpu" in first_broken_rule(caught.value).rule
     assert Settings(device="cuda", cuda_graphs=True).acceleration == Acceleration(cuda_graphs=True)
     assert Settings(half=True).acceleration == Acceleration(half=True)
+
+
+@pytest.mark.parametrize("url", ["s3://shop/images", "s3://shop/images/", "s3://shop", "/var/images"])
+def test_images_may_be_in_a_folder_or_an_object_store(url: str) -> None:
+    assert Settings(image_folder=url).image_folder == url
+
+
+@pytest.mark.parametrize("url", ["s3://shop//images", "s3://shop/a//b", "s3://me:secret@shop/a", "s3://shop?a=b"])
+def test_what_is_no_plain_url_is_refused_without_being_shown(url: str) -> None:
+    with pytest.raises(
+        ValidationError, match="without a password, options or empty names between slashes"
+    ) as caught:
+        Settings(image_folder=url)
+    assert "secret" not in str(first_broken_rule(caught.value))

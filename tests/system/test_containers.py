@@ -317,7 +317,7 @@ def test_a_recipe_leaves_its_bundle_in_models_and_the_next_up_serves_it_with_own
 
 
 @pytest.mark.usefixtures("built", "trainer")
-def test_the_image_is_small_and_its_sizes_are_written_down() -> None:
+def test_the_image_is_small_and_its_sizes_can_be_published() -> None:
     fetch_image(BASE)
     service, trainer, base = (inspect_image(image)["Size"] / MEGABYTE for image in (IMAGE, TRAINER, BASE))
     figures = [
@@ -325,5 +325,6 @@ def test_the_image_is_small_and_its_sizes_are_written_down() -> None:
         Figure("service image", service, "MB"),
         Figure("training image", trainer, "MB"),
     ]
-    write_result("container", figures, {"service": IMAGE, "training": TRAINER, "base": BASE, "base_mb": base})
+    if os.environ.get("SFSC_PUBLISH"):  # a test that nobody asked to leaves the checkout as it was
+        write_result("container", figures, {"service": IMAGE, "training": TRAINER, "base": BASE, "base_mb": base})
     assert figures[0].met

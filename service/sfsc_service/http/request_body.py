@@ -41,7 +41,9 @@ __all__ = [
     "read_json_body",
     "read_options",
     "read_parts",
+    "read_query",
     "read_request",
+    "refuse_body",
     "text_options",
     "unsupported_media_type",
     "uploads",
@@ -137,6 +139,21 @@ def charset_of(request: Request) -> str:
 def query_options(request: Request) -> dict[str, Any]:
     """The options in the query string. Raises Problem: invalid_parameter."""
     return text_options(request.query_params.multi_items())
+
+
+def read_query(request: Request, model: type[M]) -> M:
+    """The options of a request that takes no body. Raises Problem: invalid_parameter."""
+    refuse_body(request)
+    return validate(model, query_options(request))
+
+
+def refuse_body(request: Request) -> None:
+    """Nothing would read a body, and options in it would have no effect. Raises Problem: invalid_parameter."""
+    length = request.headers.get("content-length", "0")
+    if length.strip("0") or "transfer-encoding" in request.headers:
+        rule = "must be empty, and options be query parameters"
+        found = f"{length} bytes" if length.strip("0") else "a chunked one"
+        raise Problem("invalid_parameter", f"body: {rule}, found {found}", "body")
 
 
 def text_options(pairs: list[tuple[str, str]]) -> dict[str, Any]:

@@ -287,3 +287,21 @@ def say(live: Live, text: bytes, *, end: bool) -> bytes:
         while part := connection.recv(65536):
             heard += part
     return heard
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/align",
+        "/quality",
+        "/maintenance/backup",
+        "/maintenance/check",
+        "/maintenance/compact",
+        "/maintenance/reembed",
+    ],
+)
+def test_options_in_a_body_that_nothing_reads_are_refused(live: Live, path: str) -> None:
+    """They would have no effect, and nobody would know."""
+    refused(live.http.post(path, json={"name": "monday"}), "body")
+    refused(live.http.post(path, content=iter([b'{"name": "monday"}'])), "body")
+    assert live.http.get("/maintenance").json()["task"] is None

@@ -4,8 +4,7 @@ import importlib.util
 import os
 import shutil
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from importlib.machinery import ModuleSpec
@@ -19,6 +18,7 @@ from sfsc_service.errors import StartError
 from sfsc_service.lifecycle.milvus_gallery import open_milvus
 from sfsc_service.lifecycle.service import open_service
 from sfsc_service.settings import Settings
+from tests.service.faulty import until
 from tests.service.images import draw_image
 from tests.service.live import Live, running
 from tests.service.store.milvus_galleries import lite_process, lite_server, need_pymilvus
@@ -34,13 +34,6 @@ from tests.service.store.object_store import (
 )
 
 PATIENCE_S = 20.0
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def found(live: Live, image: bytes, **options: str) -> list[str]:
@@ -81,7 +74,7 @@ def test_two_services_share_a_gallery(kind: str, settings: Settings, tmp_path: P
                 assert found(two, images[3])[0] == "i3"
                 assert two.http.get("/items/i1/image").content == images[1]
                 assert two.http.delete("/items/i0").status_code == 204
-                eventually(lambda: one.http.get("/items/i0").status_code == 404)
+                until(lambda: one.http.get("/items/i0").status_code == 404)
 
 
 def assert_unavailable(live: Live) -> None:
@@ -112,18 +105,18 @@ def test_a_service_goes_on_when_its_milvus_has_hung_or_was_killed(
         assert live.put_image("/items/a", draw_image(1)).status_code == 200
 
         os.kill(milvus, signal.SIGSTOP)
-        eventually(lambda: live.http.get("/readyz").status_code == 503)
+        until(lambda: live.http.get("/readyz").status_code == 503)
         assert_unavailable(live)
         os.kill(milvus, signal.SIGCONT)
-        eventually(lambda: live.http.get("/readyz").status_code == 200)
+        until(lambda: live.http.get("/readyz").status_code == 200)
         assert found(live, draw_image(1))[0] == "a"
         assert live.put_image("/items/b", draw_image(2)).status_code == 200
 
         os.kill(milvus, signal.SIGKILL)
-        eventually(lambda: live.http.get("/readyz").status_code == 503)
+        until(lambda: live.http.get("/readyz").status_code == 503)
         assert_unavailable(live)
         parts.enter_context(lite_process(folder, port))
-        eventually(lambda: live.http.get("/readyz").status_code == 200)
+        until(lambda: live.http.get("/readyz").status_code == 200)
         assert {"a", "b"} <= set(found(live, draw_image(1)))
         assert live.put_image("/items/c", draw_image(3)).status_code == 200
 
@@ -140,15 +133,15 @@ def test_a_service_says_that_milvus_has_lost_the_gallery_and_goes_on_when_it_is_
         live = parts.enter_context(running(settings.model_copy(update={"store": address})))
         assert live.put_image("/items/a", draw_image(1)).status_code == 200
         os.kill(milvus, signal.SIGKILL)
-        eventually(lambda: live.http.get("/readyz").status_code == 503)
+        until(lambda: live.http.get("/readyz").status_code == 503)
         shutil.rmtree(folder)
         parts.enter_context(lite_process(folder, port))
-        eventually(lambda: "has no such gallery" in live.http.get("/readyz").text)
+        until(lambda: "has no such gallery" in live.http.get("/readyz").text)
         assert_unavailable(live)
         # What `sfsc import` or another service does: it makes the collection, or Milvus's backup brings it back.
         manifest = live.service.manifest
         open_milvus(address, str(tmp_path / "i"), None, manifest.space, manifest.dimension, ()).close()
-        eventually(lambda: live.http.get("/readyz").status_code == 200)
+        until(lambda: live.http.get("/readyz").status_code == 200)
         assert live.http.get("/items/a").status_code == 404
         assert live.put_image("/items/b", draw_image(2)).status_code == 200
         assert found(live, draw_image(2)) == ["b"]
@@ -174,14 +167,14 @@ def test_a_service_goes_on_when_the_object_store_of_its_images_has_hung_or_was_a
         with impatient():
             assert_images_unavailable(live)
         os.kill(server.pid, signal.SIGCONT)
-        eventually(lambda: live.http.get("/readyz").status_code == 200)
+        until(lambda: live.http.get("/readyz").status_code == 200)
         assert live.http.get("/items/a/image").content == draw_image(1)
 
         first.close()
         with impatient():
             assert_images_unavailable(live)
         parts.enter_context(s3_server(tmp_path / "s3.log", port))  # and it has lost what it had
-        eventually(lambda: live.http.get("/readyz").status_code == 200)
+        until(lambda: live.http.get("/readyz").status_code == 200)
         lost = live.http.get("/items/a/image")
         assert (lost.status_code, lost.json()["code"]) == (503, "store_failed")
         assert "is missing" in lost.json()["detail"]
@@ -203,7 +196,7 @@ def assert_images_unavailable(live: Live) -> None:
         for answer in pool.map(request, range(12)):
             assert (answer.status_code, answer.json()["code"]) == (503, "store_failed")
             assert int(answer.headers["Retry-After"]) >= 1
-    eventually(lambda: live.http.get("/readyz").status_code == 503)
+    until(lambda: live.http.get("/readyz").status_code == 503)
     assert live.http.get("/livez").status_code == 200
     assert found(live, draw_image(1)) == ["a"]
 

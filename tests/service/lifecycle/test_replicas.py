@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -20,6 +19,7 @@ from sfsc_bundle.folder import Bundle
 from sfsc_service.lifecycle.service import open_service
 from sfsc_service.settings import Settings
 from sfsc_service.store.errors import FolderMismatchError
+from tests.service.faulty import until
 from tests.service.images import draw_image
 from tests.service.live import JPEG, Live, running
 from tests.service.store.milvus_galleries import lite_process, lite_server, need_pymilvus
@@ -113,7 +113,7 @@ def test_a_bundle_swap_rolls_through_replicas_and_one_of_another_space_is_refuse
                     name = f"by-{n}"
                     assert live.put_image(f"/items/{name}", draw_image(2 + n)).json()["created"]
                     for each in replicas:  # the old space and the new one, by whichever bundle it serves
-                        eventually(lambda each=each, name=name: {"before", name} <= found(each))
+                        until(lambda each=each, name=name: {"before", name} <= found(each))
                 for n, live in enumerate(replicas):
                     make_tiny_bundle(folders[n], space="foreign", seed=1)
                     assert swap(live) == "refused"
@@ -145,10 +145,3 @@ def swap(live: Live) -> str:
     """In the service's own event loop, as SIGHUP does it."""
     outcome: str = asyncio.run_coroutine_threadsafe(live.service.swap.run(), live.loop).result(60)
     return outcome
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

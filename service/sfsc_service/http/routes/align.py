@@ -4,7 +4,7 @@ from fastapi import FastAPI, Request, Response
 
 from sfsc_service.http.access import needs
 from sfsc_service.http.openapi import problems, query_parameters
-from sfsc_service.http.request_body import query_options, validate
+from sfsc_service.http.request_body import read_query
 from sfsc_service.http.response_schemas import AlignResponse
 from sfsc_service.http.responses import json_response
 from sfsc_service.http.schemas import OwnImagesOptions
@@ -54,7 +54,7 @@ async def _get(request: Request) -> Response:
 
 @needs("admin")
 async def _align(request: Request) -> Response:
-    options = validate(OwnImagesOptions, query_options(request))
+    options = read_query(request, OwnImagesOptions)
     service: Service = request.app.state.service
     await service.aligner.ask(options.field)
     return _answer(request, 202)

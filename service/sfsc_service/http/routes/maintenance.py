@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request, Response
 from sfsc_service.http.access import needs
 from sfsc_service.http.audit import AuditedWrite
 from sfsc_service.http.openapi import problems, query_parameters
-from sfsc_service.http.request_body import query_options, validate
+from sfsc_service.http.request_body import read_query, refuse_body
 from sfsc_service.http.response_schemas import MaintenanceResponse
 from sfsc_service.http.responses import json_response
 from sfsc_service.http.schemas import BackupOptions, ReembedOptions
@@ -84,7 +84,7 @@ async def _check(request: Request) -> Response:
 async def _backup(request: Request) -> Response:
     service: Service = request.app.state.service
     with AuditedWrite(request, "backup", SUBJECT) as write:
-        name = await service.maintenance.backup(validate(BackupOptions, query_options(request)).name)
+        name = await service.maintenance.backup(read_query(request, BackupOptions).name)
         write.outcome = f"begun as {name!r}"
     return _answer(request, 202)
 
@@ -97,7 +97,7 @@ async def _compact(request: Request) -> Response:
 @needs("admin")
 async def _reembed(request: Request) -> Response:
     def begin(maintenance: Maintenance) -> None:
-        options = validate(ReembedOptions, query_options(request))
+        options = read_query(request, ReembedOptions)
         maintenance.reembed(options.bundle, options.width, options.to)
 
     return _begun(request, "reembed", begin)
@@ -117,6 +117,7 @@ def _begun(request: Request, task: MaintenanceTask, begin: Callable[[Maintenance
     """Begin a task, with a line in the audit whatever comes of it."""
     service: Service = request.app.state.service
     with AuditedWrite(request, task, SUBJECT) as write:
+        refuse_body(request)
         begin(service.maintenance)
         write.outcome = "begun"
     return _answer(request, 202)

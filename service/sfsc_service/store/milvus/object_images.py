@@ -138,7 +138,8 @@ class ObjectImages:
 
     def close(self) -> None:
         """Connections go with fsspec's object, which nothing else refers to."""
-        del self._system
+        with suppress(AttributeError):  # it was closed before
+            del self._system
 
     async def _check(self) -> None:
         """Do once whatever will be done. Raises as fsspec."""

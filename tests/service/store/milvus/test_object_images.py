@@ -23,6 +23,7 @@ from live_service import free_port
 from sfsc_service.store.errors import OpenRefusedError, StoreFailedError
 from sfsc_service.store.milvus.images import digest_of
 from sfsc_service.store.milvus.object_images import ObjectImages
+from tests.service.faulty import until
 from tests.service.store.object_store import (
     BUCKET,
     KEY,
@@ -170,14 +171,14 @@ def test_while_it_hangs_or_is_gone_calls_fail_soon_and_afterwards_go_on(
             assert_refused(images)
             assert_fault(images, "unresponsive")
         os.kill(server.pid, signal.SIGCONT)
-        wait_until(lambda: images.fault() is None)
+        until(lambda: images.fault() is None)
         assert images.read(DIGEST) == DATA
         first.close()
         with impatient():
             assert_refused(images)
             assert_fault(images, "unresponsive")
         with s3_server(tmp_path / "log", port):  # without its disk: the object is lost, and that is said
-            wait_until(lambda: images.fault() is None)
+            until(lambda: images.fault() is None)
             with pytest.raises(FileNotFoundError):
                 images.read(DIGEST)
             images.write({DIGEST: DATA})
@@ -205,7 +206,7 @@ def assert_refused(images: ObjectImages) -> None:
 
 
 def assert_fault(images: ObjectImages, cause: str) -> None:
-    wait_until(lambda: (fault := images.fault()) is not None and fault.cause == cause)
+    until(lambda: (fault := images.fault()) is not None and fault.cause == cause)
 
 
 def test_a_bucket_that_is_gone_or_may_not_be_written_any_more_is_a_fault(
@@ -221,7 +222,7 @@ def test_a_bucket_that_is_gone_or_may_not_be_written_any_more_is_a_fault(
         with pytest.raises(StoreFailedError, match=r"images cannot be stored .* \(there is no such bucket\)"):
             images.write({DIGEST: DATA})
         server.empty()
-        wait_until(lambda: images.fault() is None)
+        until(lambda: images.fault() is None)
 
         async def denied(*_: object) -> None:
             raise PermissionError("Access Denied")
@@ -232,10 +233,4 @@ def test_a_bucket_that_is_gone_or_may_not_be_written_any_more_is_a_fault(
             images.write({DIGEST: DATA})
     monkeypatch.undo()
     images.close()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    images.close()  # once more does nothing
