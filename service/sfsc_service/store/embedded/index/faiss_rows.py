@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any, Self, assert_never
+from typing import Any, Self, assert_never, cast
 
 import faiss
 import numpy as np
@@ -30,7 +30,10 @@ _MAX_DEVICE_K = 2048
 _PROBES = 64
 _CHUNK = 65_536
 # From so many queries on, a product of matrices takes less time than one scan for each query.
-_PRODUCT_QUERIES = 6
+_PRODUCT_QUERIES = 4
+# Newer releases of faiss compare queries × components with this threshold, older ones queries; their own values of
+# it, 128,000 and 20, tell which.
+_COUNTS_COMPONENTS = cast("Any", faiss).cvar.distance_compute_blas_threshold > 1_000
 # A thread that has fewer rows to search is not worth its start.
 _MIN_PART_ROWS = 32_768
 # So many parts for each thread, because a thread may get less of its core than another.
@@ -177,7 +180,8 @@ def make_index(dimension: int, device: Device, threads: int, matrices: Sequence[
         DeviceUnavailableError: the device is missing or fails its probe.
     """
     library: Any = faiss  # its stubs know no variables
-    library.cvar.distance_compute_blas_threshold = _PRODUCT_QUERIES
+    counted = dimension if _COUNTS_COMPONENTS else 1
+    library.cvar.distance_compute_blas_threshold = _PRODUCT_QUERIES * counted
     match device:
         case "cpu":
             return HostRows(dimension, threads, matrices)
