@@ -26,8 +26,8 @@ def network(live: Live, width: str, made: Callable[[Any], Callable[[np.ndarray],
     runners[width] = made(runners[width])
 
 
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + START_TIMEOUT_S
+def until(true: Callable[[], bool], seconds: float = START_TIMEOUT_S) -> None:
+    end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from tests.service.store.object_store import (
 )
 
 PATIENCE_S = 20.0
+eventually = partial(until, seconds=PATIENCE_S)
 
 
 def found(live: Live, image: bytes, **options: str) -> list[str]:
@@ -74,7 +76,7 @@ def test_two_services_share_a_gallery(kind: str, settings: Settings, tmp_path: P
                 assert found(two, images[3])[0] == "i3"
                 assert two.http.get("/items/i1/image").content == images[1]
                 assert two.http.delete("/items/i0").status_code == 204
-                until(lambda: one.http.get("/items/i0").status_code == 404)
+                eventually(lambda: one.http.get("/items/i0").status_code == 404)
 
 
 def assert_unavailable(live: Live) -> None:
@@ -105,18 +107,18 @@ def test_a_service_goes_on_when_its_milvus_has_hung_or_was_killed(
         assert live.put_image("/items/a", draw_image(1)).status_code == 200
 
         os.kill(milvus, signal.SIGSTOP)
-        until(lambda: live.http.get("/readyz").status_code == 503)
+        eventually(lambda: live.http.get("/readyz").status_code == 503)
         assert_unavailable(live)
         os.kill(milvus, signal.SIGCONT)
-        until(lambda: live.http.get("/readyz").status_code == 200)
+        eventually(lambda: live.http.get("/readyz").status_code == 200)
         assert found(live, draw_image(1))[0] == "a"
         assert live.put_image("/items/b", draw_image(2)).status_code == 200
 
         os.kill(milvus, signal.SIGKILL)
-        until(lambda: live.http.get("/readyz").status_code == 503)
+        eventually(lambda: live.http.get("/readyz").status_code == 503)
         assert_unavailable(live)
         parts.enter_context(lite_process(folder, port))
-        until(lambda: live.http.get("/readyz").status_code == 200)
+        eventually(lambda: live.http.get("/readyz").status_code == 200)
         assert {"a", "b"} <= set(found(live, draw_image(1)))
         assert live.put_image("/items/c", draw_image(3)).status_code == 200
 
@@ -133,15 +135,15 @@ def test_a_service_says_that_milvus_has_lost_the_gallery_and_goes_on_when_it_is_
         live = parts.enter_context(running(settings.model_copy(update={"store": address})))
         assert live.put_image("/items/a", draw_image(1)).status_code == 200
         os.kill(milvus, signal.SIGKILL)
-        until(lambda: live.http.get("/readyz").status_code == 503)
+        eventually(lambda: live.http.get("/readyz").status_code == 503)
         shutil.rmtree(folder)
         parts.enter_context(lite_process(folder, port))
-        until(lambda: "has no such gallery" in live.http.get("/readyz").text)
+        eventually(lambda: "has no such gallery" in live.http.get("/readyz").text)
         assert_unavailable(live)
         # What `sfsc import` or another service does: it makes the collection, or Milvus's backup brings it back.
         manifest = live.service.manifest
         open_milvus(address, str(tmp_path / "i"), None, manifest.space, manifest.dimension, ()).close()
-        until(lambda: live.http.get("/readyz").status_code == 200)
+        eventually(lambda: live.http.get("/readyz").status_code == 200)
         assert live.http.get("/items/a").status_code == 404
         assert live.put_image("/items/b", draw_image(2)).status_code == 200
         assert found(live, draw_image(2)) == ["b"]
@@ -167,14 +169,14 @@ def test_a_service_goes_on_when_the_object_store_of_its_images_has_hung_or_was_a
         with impatient():
             assert_images_unavailable(live)
         os.kill(server.pid, signal.SIGCONT)
-        until(lambda: live.http.get("/readyz").status_code == 200)
+        eventually(lambda: live.http.get("/readyz").status_code == 200)
         assert live.http.get("/items/a/image").content == draw_image(1)
 
         first.close()
         with impatient():
             assert_images_unavailable(live)
         parts.enter_context(s3_server(tmp_path / "s3.log", port))  # and it has lost what it had
-        until(lambda: live.http.get("/readyz").status_code == 200)
+        eventually(lambda: live.http.get("/readyz").status_code == 200)
         lost = live.http.get("/items/a/image")
         assert (lost.status_code, lost.json()["code"]) == (503, "store_failed")
         assert "is missing" in lost.json()["detail"]
@@ -196,7 +198,7 @@ def assert_images_unavailable(live: Live) -> None:
         for answer in pool.map(request, range(12)):
             assert (answer.status_code, answer.json()["code"]) == (503, "store_failed")
             assert int(answer.headers["Retry-After"]) >= 1
-    until(lambda: live.http.get("/readyz").status_code == 503)
+    eventually(lambda: live.http.get("/readyz").status_code == 503)
     assert live.http.get("/livez").status_code == 200
     assert found(live, draw_image(1)) == ["a"]
 

@@ -29,6 +29,7 @@ REPLICAS, WRITERS, ITEMS = 4, 4, 15
 KILLED_AFTER = (15, 30)
 """Acknowledged writes, after each of which one more is killed."""
 PATIENCE_S = 20.0
+eventually = partial(until, seconds=PATIENCE_S)
 
 
 def test_nothing_that_was_acknowledged_is_lost_when_replicas_are_killed(tiny: Bundle, tmp_path: Path) -> None:
@@ -113,7 +114,7 @@ def test_a_bundle_swap_rolls_through_replicas_and_one_of_another_space_is_refuse
                     name = f"by-{n}"
                     assert live.put_image(f"/items/{name}", draw_image(2 + n)).json()["created"]
                     for each in replicas:  # the old space and the new one, by whichever bundle it serves
-                        until(lambda each=each, name=name: {"before", name} <= found(each))
+                        eventually(lambda each=each, name=name: {"before", name} <= found(each))
                 for n, live in enumerate(replicas):
                     make_tiny_bundle(folders[n], space="foreign", seed=1)
                     assert swap(live) == "refused"

@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request, Response
 from sfsc_service.http.access import needs
 from sfsc_service.http.audit import AuditedWrite
 from sfsc_service.http.openapi import problems, query_parameters
-from sfsc_service.http.request_body import read_query, refuse_body
+from sfsc_service.http.request_body import query_options, read_query, refuse_body, validate
 from sfsc_service.http.response_schemas import MaintenanceResponse
 from sfsc_service.http.responses import json_response
 from sfsc_service.http.schemas import BackupOptions, ReembedOptions
@@ -97,7 +97,7 @@ async def _compact(request: Request) -> Response:
 @needs("admin")
 async def _reembed(request: Request) -> Response:
     def begin(maintenance: Maintenance) -> None:
-        options = read_query(request, ReembedOptions)
+        options = validate(ReembedOptions, query_options(request))
         maintenance.reembed(options.bundle, options.width, options.to)
 
     return _begun(request, "reembed", begin)

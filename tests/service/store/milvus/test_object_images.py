@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -40,6 +41,7 @@ URL = f"s3://{BUCKET}/images"
 DATA = b"an image"
 DIGEST = digest_of(DATA)
 PATIENCE_S = 20.0
+eventually = partial(until, seconds=PATIENCE_S)
 
 
 @pytest.fixture(autouse=True)
@@ -171,14 +173,14 @@ def test_while_it_hangs_or_is_gone_calls_fail_soon_and_afterwards_go_on(
             assert_refused(images)
             assert_fault(images, "unresponsive")
         os.kill(server.pid, signal.SIGCONT)
-        until(lambda: images.fault() is None)
+        eventually(lambda: images.fault() is None)
         assert images.read(DIGEST) == DATA
         first.close()
         with impatient():
             assert_refused(images)
             assert_fault(images, "unresponsive")
         with s3_server(tmp_path / "log", port):  # without its disk: the object is lost, and that is said
-            until(lambda: images.fault() is None)
+            eventually(lambda: images.fault() is None)
             with pytest.raises(FileNotFoundError):
                 images.read(DIGEST)
             images.write({DIGEST: DATA})
@@ -206,7 +208,7 @@ def assert_refused(images: ObjectImages) -> None:
 
 
 def assert_fault(images: ObjectImages, cause: str) -> None:
-    until(lambda: (fault := images.fault()) is not None and fault.cause == cause)
+    eventually(lambda: (fault := images.fault()) is not None and fault.cause == cause)
 
 
 def test_a_bucket_that_is_gone_or_may_not_be_written_any_more_is_a_fault(
@@ -222,7 +224,7 @@ def test_a_bucket_that_is_gone_or_may_not_be_written_any_more_is_a_fault(
         with pytest.raises(StoreFailedError, match=r"images cannot be stored .* \(there is no such bucket\)"):
             images.write({DIGEST: DATA})
         server.empty()
-        until(lambda: images.fault() is None)
+        eventually(lambda: images.fault() is None)
 
         async def denied(*_: object) -> None:
             raise PermissionError("Access Denied")

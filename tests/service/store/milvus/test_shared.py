@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from tests.service.store.making import OLD_SPACE, SPACE, make_item, make_items, 
 from tests.service.store.milvus_galleries import Galleries, lite_server, need_pymilvus, port_of
 
 PATIENCE_S = 20.0
+eventually = partial(until, seconds=PATIENCE_S)
 
 
 @pytest.fixture
@@ -41,13 +43,13 @@ def test_what_one_process_writes_the_other_one_sees(pair: tuple[Store, Store]) -
     first, second = pair
     item = make_item("a", 1, image=True)
     first.upsert([item, make_item("b", 2)])
-    until(lambda: second.count() == 2)
+    eventually(lambda: second.count() == 2)
     assert {hit.id for hit in second.search(unit_vectors(0, 1), 5)[0]} == {"a", "b"}
     assert image_of(second, "a") == item.image
-    until(lambda: second.composition() == first.composition())
+    eventually(lambda: second.composition() == first.composition())
     assert second.delete(["a"]) == [True]
-    until(lambda: first.get(["a"]) == [None])
-    until(lambda: first.composition() == {"1.0": 1})
+    eventually(lambda: first.get(["a"]) == [None])
+    eventually(lambda: first.composition() == {"1.0": 1})
 
 
 def test_looking_through_goes_on_after_an_error_that_nobody_expected(
@@ -56,9 +58,9 @@ def test_looking_through_goes_on_after_an_error_that_nobody_expected(
     first, second = pair
     with monkeypatch.context() as patch:
         patch.setattr(WidthCounts, "refresh", lambda _: 1 // 0)
-        until(lambda: caplog.text.count("ZeroDivisionError") >= 4)
+        eventually(lambda: caplog.text.count("ZeroDivisionError") >= 4)
     first.upsert(make_items(5))
-    until(lambda: second.count() == 5)
+    eventually(lambda: second.count() == 5)
 
 
 def test_an_image_goes_when_no_item_refers_to_it_any_more(
@@ -69,7 +71,7 @@ def test_an_image_goes_when_no_item_refers_to_it_any_more(
     first.upsert([make_item("a", 1, image=True), make_item("b", 1, image=True), make_item("c", 2, image=True)])
     files = tmp_path / "gallery" / "images"
     first.delete(["a", "c"])
-    until(lambda: len(list(files.glob("??/??/*"))) == 1 and not list((files / "removed").iterdir()))
+    eventually(lambda: len(list(files.glob("??/??/*"))) == 1 and not list((files / "removed").iterdir()))
     assert image_of(first, "b") == make_item("a", 1, image=True).image
 
 
@@ -77,7 +79,7 @@ def test_a_successor_s_items_are_found_by_those_who_have_not_adopted_it(pair: tu
     first, second = pair
     first.adopt("space-c", 16, [SPACE, OLD_SPACE])
     first.upsert([make_item("c", space="space-c")])
-    until(lambda: [found and found.space for found in second.get(["c"])] == ["space-c"])
+    eventually(lambda: [found and found.space for found in second.get(["c"])] == ["space-c"])
     second.upsert([make_item("a")])
     with pytest.raises(errors.FolderMismatchError, match="space-c"):
         second.adopt("space-d", 16, [SPACE, OLD_SPACE])
@@ -100,7 +102,7 @@ def test_while_milvus_is_away_calls_fail_at_once_and_afterwards_go_on(
         assert opened.composition() == {"0.25": 1, "0.5": 1, "1.0": 1}
         assert_refused_unasked(opened)
         with lite_server(tmp_path / "milvus", port_of(address)):
-            until(lambda: opened.fault() is None)
+            eventually(lambda: opened.fault() is None)
             assert opened.count() == 3
             opened.upsert([make_item("after")])
             assert opened.count() == 4
@@ -143,7 +145,7 @@ def test_a_call_that_is_not_answered_keeps_others_from_asking_for_a_while(
         with pytest.raises(errors.StoreFailedError, match=r"Milvus at .* does not answer"):
             _impatient(port_of(address), tmp_path)
         with lite_server(tmp_path / "milvus", port_of(address)):
-            until(lambda: _found(opened))
+            eventually(lambda: _found(opened))
     finally:
         opened.close()
 
@@ -167,7 +169,7 @@ def test_a_milvus_that_is_late_is_waited_for_within_bounds(tmp_path: Path) -> No
             assert fault is not None
             assert fault.cause == "unresponsive"
             proxy.delay_s = 0.0
-            until(lambda: opened.fault() is None)
+            eventually(lambda: opened.fault() is None)
             assert opened.count() == 3
             opened.upsert([make_item("after")])
             assert opened.count() == 4
