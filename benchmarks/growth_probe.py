@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from sfsc_service.engine.memory_budget import filter_memory
 from sfsc_service.store.embedded.index.quantised_rows import Quantisation
 from sfsc_service.store.embedded.store import EmbeddedStore
 from sfsc_service.store.protocol import MAX_ITEMS, Item
@@ -85,6 +86,7 @@ def started(folder: Path, items: int, tier: Quantisation | None) -> tuple[Embedd
         threads=os.cpu_count() or 1,
         quantisation=tier,
         approximate_rows=APPROXIMATE_ROWS,
+        filter_memory_bytes=filter_memory(),
     )
     (hits,) = store.search(query, 1)
     say("start", s=time.perf_counter() - began, cpu_s=time.process_time() - cpu, anonymous=anonymous_bytes())

@@ -1,6 +1,6 @@
 """Training by two processes against one, at one thread each, and the memory that a training from shards takes.
 
-    python benchmarks/processes.py               # some minutes; wants a machine with two idle cores
+    python benchmarks/processes.py               # ten minutes; wants a machine with two idle cores
     python benchmarks/processes.py --part memory # or --part scaling
     python benchmarks/processes.py --toy         # the same path in seconds; writes nothing
 
@@ -39,9 +39,8 @@ CASES = (
         SMALL | {"arguments": {"stem_type": "", "channels": [32, 64, 128, 256]}},
         64,
         48,
-        12,
+        6,
     ),
-    ("resnet18, 128 px, batch 32", {"backbone": "resnet18", "dimension": 256}, 128, 32, 8),
 )
 TOY = (("toy", SMALL | {"arguments": {"stem_type": "", "channels": [8, 8, 16, 16]}}, 32, 8, 2),)
 INDEXED = 100_000  # images of the index whose memory is measured
@@ -52,7 +51,7 @@ def main() -> None:
     """Measure the parts, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=["scaling", "memory", "both"], default="both")
-    parser.add_argument("--rounds", type=int, default=3, help="runs of one and of two processes, in turns")
+    parser.add_argument("--rounds", type=int, default=2, help="runs of one and of two processes, in turns")
     parser.add_argument("--images", type=int, default=4000, help="of the set whose memory is measured")
     parser.add_argument("--toy", action="store_true")
     parser.add_argument("--worker", nargs=3, metavar=("RECIPE", "DATA", "RUN"), help=argparse.SUPPRESS)

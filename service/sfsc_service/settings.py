@@ -303,11 +303,11 @@ class Settings(BaseSettings):
         ge=2**26,
         le=2**50,
     )
-    filter_memory_bytes: int = setting(
-        256 * 2**20,
+    filter_memory_bytes: int | None = setting(
+        None,
         "bytes",
         "memory that fields of metadata may take in each collection, for quick filters; the database is asked "
-        "about one without room",
+        "about one without room; unset: a sixteenth of what the service may use, and at least 64 MiB",
         ge=2**20,
         le=2**40,
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from sfsc_bundle.machine import own_groups
 from sfsc_service.errors import StartError
 
-__all__ = ["MemoryBudget", "memory_budget", "memory_limit"]
+__all__ = ["MemoryBudget", "filter_memory", "memory_budget", "memory_limit"]
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,9 @@ DECODING_SHARE = 0.7
 """Of what is left, for images being decoded; the rest is for bodies."""
 LEAST_BYTES = 32 * MIB
 """With less left, no photograph could be decoded."""
+FIELDS_SHARE = 1 / 16
+"""Of the limit, for the fields of metadata that filters are judged by."""
+LEAST_FIELDS_BYTES = 64 * MIB
 BODY_COPIES = 2
 """A body lies in memory up to so many times: as it arrived, and as what was read from it."""
 
@@ -80,6 +83,20 @@ def memory_budget(explicit: int | None = None) -> MemoryBudget:
         free = LEAST_BYTES
     decoding = int(free * DECODING_SHARE)
     return MemoryBudget(limit, source, taken, decoding, (free - decoding) // BODY_COPIES)
+
+
+def filter_memory(limit: int | None = None) -> int:
+    """The bytes that the fields of a collection may take where the operator chose nothing.
+
+    Args:
+        limit: the bytes that the operator allows the service; None: what the machine allows.
+    """
+    if limit is None:
+        address_space = resource.getrlimit(resource.RLIMIT_AS)[0]
+        limit = memory_limit()[0]
+        if address_space != resource.RLIM_INFINITY:
+            limit = min(limit, address_space)
+    return max(LEAST_FIELDS_BYTES, int(limit * FIELDS_SHARE))
 
 
 def memory_limit(groups: Iterable[Path] | None = None) -> tuple[int, str]:

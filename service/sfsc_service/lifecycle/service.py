@@ -11,7 +11,7 @@ import numpy as np
 from sfsc_bundle.image_formats import FORMATS
 from sfsc_bundle.manifest import Manifest
 from sfsc_service.engine.embedder import Embedder
-from sfsc_service.engine.memory_budget import MemoryBudget, memory_budget
+from sfsc_service.engine.memory_budget import MemoryBudget, filter_memory, memory_budget
 from sfsc_service.engine.networks import check_device, open_networks
 from sfsc_service.engine.threads import split_threads
 from sfsc_service.errors import Problem, StartError
@@ -166,7 +166,7 @@ def _stores(settings: Settings, metrics: Metrics) -> Stores:
         observe=lambda work, seconds: metrics.store_seconds.labels(work).observe(seconds),
         threads=settings.thread_count,
         quantisation=None if settings.search == "exact" else settings.search,
-        filter_memory_bytes=settings.filter_memory_bytes,
+        filter_memory_bytes=settings.filter_memory_bytes or filter_memory(settings.memory_bytes),
         nice=settings.nice,
     )
     return EmbeddedStores(settings.data, open_store)

@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from sfsc_bundle.machine import own_groups
-from sfsc_service.engine.memory_budget import LEAST_BYTES, memory_budget, memory_limit
+from sfsc_service.engine.memory_budget import (
+    LEAST_BYTES,
+    LEAST_FIELDS_BYTES,
+    filter_memory,
+    memory_budget,
+    memory_limit,
+)
 from sfsc_service.errors import StartError
 
 MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -68,17 +74,22 @@ def test_less_than_is_taken_already_is_refused() -> None:
 
 CHILD = """
 import resource
-from sfsc_service.engine.memory_budget import memory_budget
-resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
+from sfsc_service.engine.memory_budget import filter_memory, memory_budget
+resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))
 budget = memory_budget()
-print(budget.source, budget.limit, budget.taken, budget.decoding)
+print(budget.source, budget.limit, budget.taken, budget.decoding, filter_memory())
 """
 
 
 def test_rlimit_as_counts_against_the_address_space() -> None:
     child = subprocess.run([sys.executable, "-c", CHILD], check=True, capture_output=True, text=True)
     source, *numbers = child.stdout.split()
-    limit, taken, decoding = map(int, numbers)
-    assert (source, limit) == ("RLIMIT_AS", 2**30)
+    limit, taken, decoding, fields = map(int, numbers)
+    assert (source, limit, fields) == ("RLIMIT_AS", 2**31, 2**27)
     assert LEAST_BYTES // 2 < decoding < limit - taken
     assert resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY
+
+
+@pytest.mark.parametrize(("limit", "fields"), [(2**28, LEAST_FIELDS_BYTES), (2**30, 2**26), (16 * GIB, GIB)])
+def test_fields_for_filters_may_take_a_sixteenth(limit: int, fields: int) -> None:
+    assert filter_memory(limit) == fields

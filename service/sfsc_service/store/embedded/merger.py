@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from sfsc_service.store.embedded.changes import Int64
-from sfsc_service.store.embedded.index.vector_index import MappedRows, VectorIndex
+from sfsc_service.store.embedded.index.replacement import MappedRows
+from sfsc_service.store.embedded.index.vector_index import VectorIndex
 from sfsc_service.store.embedded.segments.folder import SegmentFolder
 from sfsc_service.store.embedded.segments.merge_plan import next_merge
 from sfsc_service.store.errors import StoreClosedError, StoreFailedError
@@ -192,10 +193,14 @@ class Merger:
         if len(positions):
             segment = self._segments.write(self._rows(positions, sequences), len(positions))
             fresh = MappedRows(segment.path, segment.sequences, segment.vectors, segment.whole)
+        prepared = self._index.prepare_replacement(job.start, job.end, fresh)
         with self._commit_lock:
-            if self._segments.loads == job.loads:
-                self._index.replace(job.start, job.end, fresh)
-                self._segments.retire(job.files)
+            if self._segments.loads != job.loads:
+                return
+            before = self._index.replace(prepared)
+            self._segments.forget(job.files)
+        del before, prepared
+        self._segments.remove(job.files)
 
     def _rows(self, positions: Int64, sequences: Int64) -> Iterator[tuple[Int64, Float32]]:
         for start in range(0, len(positions), _ROWS_AT_ONCE):

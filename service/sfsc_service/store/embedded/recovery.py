@@ -1,7 +1,8 @@
 """Filling the index: the database says which versions there are, the segments have their vectors."""
 
 from sfsc_service.store.embedded.damage import Damage
-from sfsc_service.store.embedded.index.vector_index import MappedRows, VectorIndex
+from sfsc_service.store.embedded.index.replacement import MappedRows
+from sfsc_service.store.embedded.index.vector_index import VectorIndex
 from sfsc_service.store.embedded.segments.folder import SegmentFolder
 from sfsc_service.store.embedded.sqlite.reader import DatabaseReader
 from sfsc_service.store.errors import StoreFailedError

@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -203,7 +204,7 @@ def test_many_changes_are_merged_into_few_segments_without_dead_rows(tmp_path: P
 
 def test_a_crash_between_a_segment_and_the_deletion_of_what_it_replaces_does_no_harm(tmp_path: Path) -> None:
     oracle, store, copy = Oracle(), open_store(tmp_path / "a", seal_rows=30), tmp_path / "copy"
-    store._segments.retire = lambda _paths: None  # type: ignore[method-assign]
+    store._segments.remove = lambda _paths: None  # type: ignore[method-assign]
     for turn in range(8):
         upsert_and_seal(store, make_items(30, 100 * turn, f"p{turn % 5}"), 30)
         oracle.upsert(make_items(30, 100 * turn, f"p{turn % 5}"))
@@ -216,6 +217,35 @@ def test_a_crash_between_a_segment_and_the_deletion_of_what_it_replaces_does_no_
     assert len(segments(copy)) + len(logs(copy)) < before
     store.close()
     assert not (copy / "segments" / "quarantine").exists()
+
+
+@pytest.mark.parametrize("step", ["write", "prepare_replacement", "remove"])
+def test_changes_go_on_while_a_segment_is_written_prepared_or_removed(step: str, tmp_path: Path) -> None:
+    store, oracle = open_store(tmp_path, seal_rows=30), Oracle()
+    part: Any = store._index if step == "prepare_replacement" else store._segments
+    waiting, go_on, call = threading.Event(), threading.Event(), getattr(part, step)
+
+    def held(*words: Any) -> Any:
+        waiting.set()
+        assert go_on.wait(TIMEOUT_S)
+        return call(*words)
+
+    setattr(part, step, held)
+    store.upsert(make_items(30, 0, "p"))
+    oracle.upsert(make_items(30, 0, "p"))
+    assert waiting.wait(TIMEOUT_S)
+    store.upsert(make_items(5, 100, "q"))
+    oracle.upsert(make_items(5, 100, "q"))
+    gone = [item.id for item in make_items(3, 0, "p")]
+    assert store.delete(gone) == oracle.delete(gone)
+    assert_agrees(store, oracle)
+    go_on.set()
+    until(lambda: len(segments(tmp_path)) == 1 and len(logs(tmp_path)) == 1)
+    assert_agrees(store, oracle)
+    store.close()
+    store = open_store(tmp_path)
+    assert_agrees(store, oracle)
+    store.close()
 
 
 def damaged_ids(store: EmbeddedStore) -> set[str]:

@@ -17,7 +17,8 @@ from sfsc_service.store.embedded.index import faiss_rows
 from sfsc_service.store.embedded.index import vector_index as index_module
 from sfsc_service.store.embedded.index.allowed import Allowed
 from sfsc_service.store.embedded.index.faiss_rows import AcceleratedRows, HostRows, make_index, probe
-from sfsc_service.store.embedded.index.vector_index import MappedRows, VectorIndex, VersionNotIndexedError
+from sfsc_service.store.embedded.index.replacement import MappedRows, Replacement
+from sfsc_service.store.embedded.index.vector_index import VectorIndex, VersionNotIndexedError
 from sfsc_service.store.errors import DeviceUnavailableError
 from sfsc_service.store.protocol import Float32
 from tests.service.store.making import unit_vectors
@@ -182,16 +183,19 @@ def test_searches_see_all_of_a_change_or_nothing_of_it(empty: Any) -> None:
 
 
 def test_rows_that_are_replaced_by_those_of_a_segment_give_the_same_answers(empty: Any) -> None:
-    """Also where versions go while the segment is written, and others come."""
+    """Also where versions go while the segment is written or the rows are prepared, and others come."""
     index, vectors = empty(), unit_vectors(2, 3_000, D)
     rows: dict[int, Float32] = {}
     for turn in range(60):
         sequences = np.arange(turn * 50 + 1, turn * 50 + 51)
         removed = sequences - 200
+        half = np.arange(len(sequences)) < 25
         written = written_rows(index, turn)
-        index.apply(removed, sequences, vectors[sequences - 1])
-        if written:
-            index.replace(*written)
+        index.apply(removed[half], sequences[half], vectors[sequences[half] - 1])
+        prepared = prepare(index, written)
+        index.apply(removed[~half], sequences[~half], vectors[sequences[~half] - 1])
+        if prepared:
+            index.replace(prepared)
         rows.update({s: vectors[s - 1] for s in sequences.tolist()})
         rows = {s: v for s, v in rows.items() if s not in set(removed.tolist())}
         if turn % 6 == 5:
@@ -204,18 +208,27 @@ def test_rows_that_are_replaced_by_those_of_a_segment_give_the_same_answers(empt
 
 
 def written_rows(index: VectorIndex, turn: int) -> tuple[int, int, MappedRows] | None:
-    """Now and then a new segment: of the tail, or of all matrices."""
+    """Now and then a new segment: of the tail, of some matrices, or of everything."""
     mapped, tail = index.sizes()
     ends = np.cumsum([0, *(size.rows for size in mapped)]).tolist()
     if turn % 5 == 2:
         start, end = ends[-1], ends[-1] + tail.rows
     elif turn % 5 == 4:
-        start, end = 0, ends[-1]
+        start, end = ends[len(mapped) // 2], ends[-1]
+    elif turn % 15 == 10:
+        start, end = 0, ends[-1] + tail.rows
     else:
         return None
     positions, sequences = index.live_rows(start, end)
     live = np.ones(len(positions), np.bool_)
     return start, end, MappedRows(Path("segment"), sequences, index.vectors_at(positions), live)
+
+
+def prepare(index: VectorIndex, written: tuple[int, int, MappedRows] | None) -> Replacement | None:
+    if written is None:
+        return None
+    start, end, fresh = written
+    return index.prepare_replacement(start, end, fresh if len(fresh.sequences) else None)
 
 
 def test_what_is_not_in_the_index_cannot_be_searched_among(empty: Any) -> None:

@@ -1,6 +1,6 @@
 """The versions among which a search looks, and where they are among the rows of an index."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -10,15 +10,17 @@ from sfsc_service.store.embedded.changes import Int64
 
 __all__ = ["Allowed"]
 
+Mask = npt.NDArray[np.bool_]
+
 # Looking up every version costs as much as reading so many rows.
-_LOOKUP_ROWS = 16
+_LOOKUP_ROWS = 64
 
 
 class Allowed(NamedTuple):
     """Those of `sequences` [n], which ascend, that are set in `mask` [n]."""
 
     sequences: Int64
-    mask: npt.NDArray[np.bool_]
+    mask: Mask
 
     @classmethod
     def all_of(cls, sequences: Int64) -> Self:
@@ -41,18 +43,33 @@ class Allowed(NamedTuple):
 
     def positions_in(self, rows: Int64) -> Int64:
         """The positions, ascending, of these versions in `rows` [m], which ascend; others are left out."""
-        if _LOOKUP_ROWS * self.size <= len(rows):
+        if self._few_beside(rows):
             return _looked_up(self.versions, rows)
-        if np.array_equal(self.sequences, rows):
-            return np.flatnonzero(self.mask)
+        return np.flatnonzero(self.mask_in(rows))
+
+    def mask_in(self, rows: Int64, equal: Callable[[Int64, Int64], bool] = np.array_equal) -> Mask:
+        """Which of `rows` [m], which ascend, are of these versions; maybe `mask` itself, so not to be altered.
+
+        `equal`: tells whether `sequences` are equal to `rows`.
+        """
+        if equal(self.sequences, rows):
+            return self.mask
+        found = np.zeros(len(rows), np.bool_)
+        if self._few_beside(rows) or self._sparse_beside(rows):
+            found[_looked_up(self.versions, rows)] = True
+            return found
         first, last = int(self.sequences[0]), int(self.sequences[-1])
-        if last - first >= _LOOKUP_ROWS * len(rows):
-            return _looked_up(self.versions, rows)
         table = np.zeros(last - first + 1, np.bool_)
         table[self.sequences - first] = self.mask
         start, end = np.searchsorted(rows, [first, last + 1])
-        positions: Int64 = start + np.flatnonzero(table[rows[start:end] - first])
-        return positions
+        np.take(table, rows[start:end] - first, out=found[start:end])
+        return found
+
+    def _few_beside(self, rows: Int64) -> bool:
+        return _LOOKUP_ROWS * self.size <= len(rows)
+
+    def _sparse_beside(self, rows: Int64) -> bool:
+        return int(self.sequences[-1]) - int(self.sequences[0]) >= _LOOKUP_ROWS * len(rows)
 
 
 def _looked_up(versions: Int64, rows: Int64) -> Int64:

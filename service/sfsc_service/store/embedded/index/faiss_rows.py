@@ -31,11 +31,18 @@ _PROBES = 64
 _CHUNK = 65_536
 # From so many queries on, a product of matrices takes less time than one scan for each query.
 _PRODUCT_QUERIES = 4
+# Where a filter keeps a smaller share of the rows, one by one is quicker than all with a look at a bit for each.
+_BITMAP_SHARE = 0.35
+# So much of the vectors is copied at once: it stays in the cache.
+_COPIED_BYTES = 2 << 20
+_MIN_COPIED_ROWS = 64
 # Newer releases of faiss compare queries × components with this threshold, older ones queries; their own values of
 # it, 128,000 and 20, tell which.
 _COUNTS_COMPONENTS = cast("Any", faiss).cvar.distance_compute_blas_threshold > 1_000
 # A thread that has fewer rows to search is not worth its start.
 _MIN_PART_ROWS = 32_768
+# Of rows that are read one by one.
+_MIN_CHOSEN_ROWS = 8_192
 # So many parts for each thread, because a thread may get less of its core than another.
 _PARTS_PER_THREAD = 4
 # Results of so many times k are collected before the k best of them are kept.
@@ -53,16 +60,23 @@ class HostRows:
     def __init__(self, dimension: int, threads: int, matrices: Sequence[Float32] = ()) -> None:
         self._dimension = dimension
         self._threads = threads
-        self._arrange(matrices, np.empty((0, dimension), np.float32))
+        self._arrange(matrices, GrowableArray(np.float32, (dimension,)))
 
     def __len__(self) -> int:
         return self._mapped_count + len(self._added)
 
+    @property
+    def dimension(self) -> int:
+        return self._dimension
+
     def add(self, vectors: Float32) -> None:
         self._added.extend(vectors)
 
-    def rearranged(self, matrices: Sequence[Float32], added: Float32) -> Self:
-        """The same rows in the same order, now in `matrices` and then `added`; what a device has is shared."""
+    def rearranged(self, matrices: Sequence[Float32], added: GrowableArray[np.float32]) -> Self:
+        """The same rows in the same order, now in `matrices` and then `added`; what a device has is shared.
+
+        These rows must not be used any more, and `added` is the new ones'.
+        """
         rows = copy.copy(self)
         rows._arrange(matrices, added)
         return rows
@@ -79,31 +93,30 @@ class HostRows:
     def search(self, queries: Float32, k: int, mask: Mask | None) -> SearchResult:
         """Scores [n, k] descending and positions [n, k]; k ≤ rows. `mask` [rows]: among these rows only.
 
-        Where the mask has fewer than k rows, the last positions are -1.
+        Where the mask has fewer than k rows, all of them are found.
         """
+        parts = [
+            (start, matrix, selected, len(matrix) if selected is None else int(np.count_nonzero(selected)))
+            for start, matrix in self._parts()
+            for selected in (None if mask is None else mask[start : start + len(matrix)],)
+        ]
+        parts = [part for part in parts if part[-1]]
+        least = _MIN_PART_ROWS if mask is None else _MIN_CHOSEN_ROWS
+        threads = min(self._threads, sum(chosen for *_, chosen in parts) // least)
+
+        def search_part(part: tuple[int, Float32, Mask | None, int]) -> SearchResult:
+            _, matrix, selected, chosen = part
+            return _search_matrix(queries, matrix, k, selected, chosen)
+
         best = BestRows(len(queries), k)
-        parts = list(self._parts())
-
-        def search_part(part: tuple[int, Float32]) -> SearchResult | None:
-            start, matrix = part
-            selected = None if mask is None else mask[start : start + len(matrix)]
-            if selected is not None and not selected.any():
-                return None
-            return _search_matrix(queries, matrix, k, selected)
-
-        for (start, _), found in zip(parts, in_threads(self._useful_threads, search_part, parts), strict=True):
-            if found is not None:
-                best.add(*found, start)
+        for (start, *_), found in zip(parts, in_threads(threads, search_part, parts), strict=True):
+            best.add(*found, start)
         return best.result()
 
-    @property
-    def _useful_threads(self) -> int:
-        return min(self._threads, len(self) // _MIN_PART_ROWS)
-
-    def _arrange(self, matrices: Sequence[Float32], added: Float32) -> None:
+    def _arrange(self, matrices: Sequence[Float32], added: GrowableArray[np.float32]) -> None:
         self._matrices = list(matrices)
         self._mapped_count = sum(map(len, matrices))
-        self._added: GrowableArray[np.float32] = GrowableArray(np.float32, (self._dimension,), [added])
+        self._added = added
 
     def _pieces(self) -> Iterator[tuple[int, Float32]]:
         """Matrices of rows with the position of their first one."""
@@ -250,17 +263,55 @@ class BestRows:
         return np.take_along_axis(scores, order, axis=1), np.take_along_axis(positions, order, axis=1)
 
 
-def _search_matrix(queries: Float32, matrix: Float32, k: int, selected: Mask | None) -> SearchResult:
-    """The min(k, rows) best rows of a matrix, without a copy of it."""
-    library: Any = faiss  # its stubs know the C++ constructors only
-    k = min(k, len(matrix))
+def _search_matrix(queries: Float32, matrix: Float32, k: int, selected: Mask | None, chosen: int) -> SearchResult:
+    """The min(k, chosen) best rows of a matrix, of the `chosen` ones that are `selected`."""
+    if selected is None or chosen == len(matrix):
+        return _scan(queries, matrix, min(k, len(matrix)))
+    if len(queries) >= _PRODUCT_QUERIES:
+        return _multiply_selected(queries, matrix, k, np.flatnonzero(selected))
+    if chosen > _BITMAP_SHARE * len(matrix):
+        bitmap = np.packbits(selected, bitorder="little")
+        return _scan(queries, matrix, min(k, chosen), cast("Any", faiss).IDSelectorBitmap(bitmap))
+    return _scan_positions(queries, matrix, k, np.flatnonzero(selected))
+
+
+def _scan(queries: Float32, matrix: Float32, k: int, selector: Any = None) -> SearchResult:
+    """The k best rows, without a copy of the matrix."""
     scores, positions = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
     if not k:
         return scores, positions
-    selector = None
-    if selected is not None and not selected.all():
-        selector = library.IDSelectorBitmap(np.packbits(selected, bitorder="little"))
-    pointers = [library.swig_ptr(array) for array in (queries, matrix, scores, positions)]
+    pointers = [_pointer(array) for array in (queries, matrix, scores, positions)]
     count, dimension = matrix.shape
+    library: Any = faiss  # its stubs know the C++ functions only
     library.knn_inner_product(*pointers[:2], dimension, len(queries), count, k, *pointers[2:], selector)
     return scores, positions
+
+
+def _scan_positions(queries: Float32, matrix: Float32, k: int, chosen: npt.NDArray[np.int64]) -> SearchResult:
+    """The min(k, m) best of the rows at the positions `chosen` [m], one query after the other."""
+    k = min(k, len(chosen))
+    scores, positions = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+    pointers = [_pointer(array) for array in (queries, matrix, chosen, scores, positions)]
+    count, dimension = matrix.shape
+    sizes, same_for_all = (dimension, len(queries), count, len(chosen), k), 0
+    library: Any = faiss  # its stubs know the C++ functions only
+    library.knn_inner_products_by_idx(*pointers[:3], *sizes, *pointers[3:], same_for_all)
+    return scores, positions
+
+
+def _multiply_selected(queries: Float32, matrix: Float32, k: int, chosen: npt.NDArray[np.int64]) -> SearchResult:
+    """The same by products of matrices, for which rows are copied side by side, so many as the cache holds."""
+    best, dimension = BestRows(len(queries), min(k, len(chosen))), matrix.shape[1]
+    at_once = max(_MIN_COPIED_ROWS, _COPIED_BYTES // (matrix.itemsize * dimension))
+    copied = np.empty((min(at_once, len(chosen)), dimension), np.float32)
+    for first in range(0, len(chosen), at_once):
+        some = chosen[first : first + at_once]
+        rows = copied[: len(some)]
+        matrix.take(some, axis=0, out=rows, mode="clip")  # the other modes copy once more
+        scores, positions = _scan(queries, rows, min(k, len(some)))
+        best.add(scores, some[positions], 0)
+    return best.result()
+
+
+def _pointer(array: npt.NDArray[Any]) -> Any:
+    return cast("Any", faiss).swig_ptr(array)

@@ -1,12 +1,13 @@
 """An array that grows at its end in amortised constant time."""
 
+import weakref
 from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["GrowableArray"]
+__all__ = ["GrowableArray", "GrowthComparison"]
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -45,3 +46,35 @@ class GrowableArray(Generic[Scalar]):
             self._buffer = grown
         self._buffer[self._count : needed] = values
         self._count = needed
+
+
+class GrowthComparison:
+    """Whether two arrays are equal that are never altered and grow at their ends.
+
+    What was found equal once is not compared again, as long as neither was moved. May be called in parallel.
+    """
+
+    def __init__(self) -> None:
+        self._known: tuple[weakref.ref[Any], int, weakref.ref[Any], int, int] | None = None
+
+    def __call__(self, first: npt.NDArray[Any], second: npt.NDArray[Any]) -> bool:
+        if len(first) != len(second):
+            return False
+        known, compared = self._known, 0
+        if known is not None and _stands_at(first, *known[:2]) and _stands_at(second, *known[2:4]):
+            compared = min(known[4], len(first))
+        if not np.array_equal(first[compared:], second[compared:]):
+            return False
+        if len(first) > compared:
+            places = (weakref.ref(_buffer(first)), first.ctypes.data, weakref.ref(_buffer(second)))
+            self._known = (*places, second.ctypes.data, len(first))
+        return True
+
+
+def _buffer(array: npt.NDArray[Any]) -> Any:
+    return array if array.base is None else array.base
+
+
+def _stands_at(array: npt.NDArray[Any], buffer: "weakref.ref[Any]", start: int) -> bool:
+    """Whether it begins at `start` in a buffer that is still there."""
+    return buffer() is _buffer(array) and array.ctypes.data == start

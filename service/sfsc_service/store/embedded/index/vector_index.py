@@ -7,22 +7,24 @@ Invariants:
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from sfsc_bundle.runner import Device
 from sfsc_service.store.embedded.changes import Int64
 from sfsc_service.store.embedded.index.allowed import Allowed
-from sfsc_service.store.embedded.index.faiss_rows import HostRows, make_index
-from sfsc_service.store.embedded.index.vector_rows import TopK, VectorRows
+from sfsc_service.store.embedded.index.faiss_rows import make_index
+from sfsc_service.store.embedded.index.growable_array import GrowableArray
+from sfsc_service.store.embedded.index.replacement import MappedRows, Replacement, Snapshot
+from sfsc_service.store.embedded.index.vector_rows import Mask, TopK, VectorRows
 from sfsc_service.store.embedded.rwlock import ReadWriteLock
 from sfsc_service.store.protocol import Float32
 
-__all__ = ["MappedRows", "RowCount", "VectorIndex", "VersionNotIndexedError"]
+__all__ = ["RowCount", "VectorIndex", "VersionNotIndexedError"]
 
 # Further candidates beside the k that are asked for, so that near ties at the end seldom need a second search.
 _SPARE = 16
@@ -32,18 +34,6 @@ _COPIED_AT_ONCE = 4_096
 
 class VersionNotIndexedError(Exception):
     """A version is not in the index: not yet, or not any more."""
-
-
-class MappedRows(NamedTuple):
-    """Rows that are searched where they are, in the file `source`.
-
-    Numbers [n], ascending, vectors [n, D], and which of them are `live` [n].
-    """
-
-    source: Path
-    sequences: Int64
-    vectors: Float32
-    live: npt.NDArray[np.bool_]
 
 
 class RowCount(NamedTuple):
@@ -89,7 +79,13 @@ class VectorIndex:
         with self._changing:
             host = make_index(*self._arguments, [part.vectors for part in mapped])
             host.add(vectors)
-            self._replace_all(host, list(mapped), sequences, np.ones(len(sequences), np.bool_))
+            every = [*(part.sequences for part in mapped), sequences]
+            live = [*(part.live for part in mapped), np.ones(len(sequences), np.bool_)]
+            rows = VectorRows(host, GrowableArray(np.int64, (), every), GrowableArray(np.bool_, (), live))
+            with self._lock.exclusive():
+                # Which rows are live is known to `rows` from now on.
+                self._mapped = [part._replace(live=np.empty(0, np.bool_)) for part in mapped]
+                self._rows = rows
 
     def apply(self, removed: Int64, sequences: Int64, vectors: Float32) -> None:
         """Delete `removed` (unknown ones are passed over), append `sequences` [n] with `vectors` [n, D].
@@ -145,25 +141,32 @@ class VectorIndex:
         with self._lock.shared():
             return self._rows.vectors(positions)
 
-    def replace(self, start: int, end: int, fresh: MappedRows | None) -> None:
-        """Put `fresh` in the place of the rows at `start` .. `end` - 1: whole matrices, or the first of the tail.
+    def prepare_replacement(self, start: int, end: int, fresh: MappedRows | None) -> Replacement:
+        """For `replace`: `fresh` in the place of the rows at `start` .. `end` - 1, or nothing.
 
-        `fresh` has all rows that `live_rows` gave; those that were deleted since stay so.
+        These are whole matrices, the first rows of the tail, or both. `fresh` has all rows that `live_rows` gave.
+        Changes go on meanwhile; only one replacement may be under way.
         """
         with self._changing:
-            parts = self._current_parts()
-            mapped = [part for first, part in parts if first + len(part.sequences) <= start]
-            if fresh is not None:
-                mapped.append(self._carried_over(fresh, start, end))
-            mapped += [part for first, part in parts if first >= end]
-            tail = np.arange(max(end, sum(len(part.sequences) for _, part in parts)), len(self._rows))
-            matrices, vectors = [part.vectors for part in mapped], self._rows.vectors(tail)
-            if fresh is not None and len(fresh.sequences) == end - start:
-                host = self._rows.host.rearranged(matrices, vectors)
-            else:
-                host = make_index(*self._arguments, matrices)
-                host.add(vectors)
-            self._replace_all(host, mapped, self._rows.sequences[tail], self._rows.live[tail])
+            snapshot = Snapshot(self._rows, list(self._mapped), self._rows.live.copy())
+
+        def take(positions: Int64) -> Float32:
+            with self._lock.shared():
+                return snapshot.rows.vectors(positions)
+
+        return Replacement(snapshot, start, end, fresh, partial(make_index, *self._arguments), take)
+
+    def replace(self, prepared: Replacement) -> object:
+        """Use the rows that were prepared, without those that were deleted since.
+
+        Returns what is not used any more; giving it back to the system takes a while, in which to hold no lock.
+        """
+        with self._changing:
+            before = self._mapped, self._rows
+            rows = prepared.follow(self._rows)
+            with self._lock.exclusive():
+                self._mapped, self._rows = prepared.mapped, rows
+            return before
 
     def drop(self, sequences: Int64) -> None:
         """Search these versions no more; unknown ones are passed over."""
@@ -186,14 +189,14 @@ class VectorIndex:
         """
         with self._lock.shared():
             rows = self._rows
-            positions = None if allowed is None else rows.positions_of_allowed(allowed)
-            if allowed is not None and positions is not None and len(positions) < allowed.size:
+            selected = None if allowed is None else rows.live_among(allowed)
+            available = rows.live_count if selected is None else int(np.count_nonzero(selected))
+            if allowed is not None and available < allowed.size:
                 raise VersionNotIndexedError
-            available = rows.live_count if positions is None else len(positions)
             if available <= max(self._few_rows, 2 * k):
-                compared = rows.live_positions() if positions is None else positions
+                compared = rows.live_positions() if selected is None else np.flatnonzero(selected)
                 return [rows.exact_top_k(query, compared, k) for query in queries]
-            return self._search_device(rows, queries, k, positions)
+            return self._search_device(rows, queries, k, selected, available)
 
     def search_candidates(self, queries: Float32, k: int, candidates: Int64, covered: int) -> list[TopK]:
         """About the min(k, rows) best for each of `queries` [n, D], n > 0.
@@ -222,17 +225,20 @@ class VectorIndex:
         newer = rows.live_positions_after(covered)
         if len(newer) <= max(self._few_rows, 2 * k):
             return [newer] * len(queries)
-        found = rows.find_candidates(queries, k + _SPARE, newer, certain=True)
+        selected = np.zeros(len(rows), np.bool_)
+        selected[newer] = True
+        found = rows.find_candidates(queries, k + _SPARE, selected, certain=True)
         return [one.positions for one in found]
 
-    def _search_device(self, rows: VectorRows, queries: Float32, k: int, positions: Int64 | None) -> list[TopK]:
+    def _search_device(
+        self, rows: VectorRows, queries: Float32, k: int, selected: Mask | None, available: int
+    ) -> list[TopK]:
         """Score the device's candidates exactly; where a hit may be missing among them, ask for more."""
         answers: dict[int, TopK] = {}
         pending, spare = list(range(len(queries))), _SPARE
-        available = rows.live_count if positions is None else len(positions)
         while pending:
             wanted = min(k + spare, available)
-            found = rows.find_candidates(queries[pending], wanted, positions, certain=spare > _SPARE)
+            found = rows.find_candidates(queries[pending], wanted, selected, certain=spare > _SPARE)
             for number, one in zip(pending, found, strict=True):
                 if len(one.scores) >= k and one.scores[k - 1] - one.bound > self._score_tolerance:
                     answers[number] = rows.exact_top_k(queries[number], one.positions, k)
@@ -247,19 +253,3 @@ class VectorIndex:
             parts.append((start, part._replace(live=self._rows.live[start:end])))
             start = end
         return parts
-
-    def _carried_over(self, fresh: MappedRows, start: int, end: int) -> MappedRows:
-        places = start + np.searchsorted(self._rows.sequences[start:end], fresh.sequences)
-        return fresh._replace(live=fresh.live & self._rows.live[places])
-
-    def _replace_all(
-        self, host: HostRows, mapped: list[MappedRows], sequences: Int64, live: npt.NDArray[np.bool_]
-    ) -> None:
-        """Use the rows of `host`: those of `mapped`, then a tail with `sequences` and `live`."""
-        rows = VectorRows(
-            host, [*(part.sequences for part in mapped), sequences], [*(part.live for part in mapped), live]
-        )
-        # Which rows are live is known to `rows` from now on.
-        mapped = [part._replace(live=np.empty(0, np.bool_)) for part in mapped]
-        with self._lock.exclusive():
-            self._mapped, self._rows = mapped, rows

@@ -4,7 +4,6 @@ The device proposes candidates by its own scores, exact scores decide among them
 the device, on the other queries of the call, or on what was deleted before.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,15 +12,18 @@ import numpy.typing as npt
 from sfsc_service.store.embedded.changes import Int64
 from sfsc_service.store.embedded.index.allowed import Allowed
 from sfsc_service.store.embedded.index.faiss_rows import HostRows
-from sfsc_service.store.embedded.index.growable_array import GrowableArray
+from sfsc_service.store.embedded.index.growable_array import GrowableArray, GrowthComparison
 from sfsc_service.store.protocol import Float32
 
-__all__ = ["Candidates", "TopK", "VectorRows", "exact_scores"]
+__all__ = ["Candidates", "Mask", "TopK", "VectorRows", "exact_scores"]
 
 # So many tombstones may come first before a search is repeated with a selector, with which faiss uses no matrix
 # product.
 _OVERFETCH = 256
 _CHUNK = 1_024
+
+
+Mask = npt.NDArray[np.bool_]
 
 
 class TopK(NamedTuple):
@@ -56,12 +58,16 @@ class VectorRows:
     """Methods that change rows must run alone; all others may run in parallel."""
 
     def __init__(
-        self, host: HostRows, sequences: Sequence[Int64] = (), live: Sequence[npt.NDArray[np.bool_]] = ()
+        self,
+        host: HostRows,
+        sequences: GrowableArray[np.int64] | None = None,
+        live: GrowableArray[np.bool_] | None = None,
     ) -> None:
-        """`sequences`: of all rows that `host` has, ascending, and which of them are `live`, both in pieces."""
+        """`sequences`: of all rows that `host` has, ascending, and which of them are `live`; None: it has none."""
         self._host = host
-        self._sequences: GrowableArray[np.int64] = GrowableArray(np.int64, (), sequences)
-        self._live: GrowableArray[np.bool_] = GrowableArray(np.bool_, (), live)
+        self._sequences = GrowableArray(np.int64) if sequences is None else sequences
+        self._live = GrowableArray(np.bool_) if live is None else live
+        self._equal = GrowthComparison()
         self._tombstones = len(self._live) - int(np.count_nonzero(self._live.view()))
 
     def __len__(self) -> int:
@@ -77,7 +83,7 @@ class VectorRows:
         return self._sequences.view()
 
     @property
-    def live(self) -> npt.NDArray[np.bool_]:
+    def live(self) -> Mask:
         """Which rows [n] are no tombstones; invalid after the next `append`."""
         return self._live.view()
 
@@ -105,10 +111,10 @@ class VectorRows:
         found: Int64 = positions[(known[positions] == wanted) & self._live.view()[positions]]
         return found
 
-    def positions_of_allowed(self, allowed: Allowed) -> Int64:
-        """The positions of these versions, ascending; unknown and deleted ones are left out."""
-        positions = allowed.positions_in(self._sequences.view())
-        return positions[self._live.view()[positions]]
+    def live_among(self, allowed: Allowed) -> Mask:
+        """Which rows [n] are live and of these versions; unknown and deleted ones are left out."""
+        found: Mask = allowed.mask_in(self._sequences.view(), self._equal) & self._live.view()
+        return found
 
     def live_positions(self) -> Int64:
         return np.flatnonzero(self._live.view())
@@ -127,15 +133,17 @@ class VectorRows:
         return self._host.take(positions)
 
     def find_candidates(
-        self, queries: Float32, wanted: int, selected: Int64 | None, *, certain: bool
+        self, queries: Float32, wanted: int, selected: Mask | None, *, certain: bool
     ) -> list[Candidates]:
-        """The best `wanted` live rows for each query, or all there are; `selected`: only these positions.
+        """The best `wanted` live rows for each query, or all there are; `selected` [n]: only these.
 
-        Unless `certain`, fewer may come where many tombstones are as good.
+        Those selected are live. Unless `certain`, fewer may come where many tombstones are as good.
         """
         selective = selected is not None or (certain and self._tombstones > _OVERFETCH)
         fetched = wanted if selective else min(wanted + min(self._tombstones, _OVERFETCH), len(self))
-        mask = self._mask(selected) if selective else None
+        mask = None
+        if selective:
+            mask = self._live.view() if selected is None else selected
         everything = fetched >= (len(self) if mask is None else int(np.count_nonzero(mask)))
         found = zip(*self._host.search(queries, fetched, mask), strict=True)
         return [self._candidates(*one, everything=everything) for one in found]
@@ -152,10 +160,3 @@ class VectorRows:
         bound = -np.inf if everything else float(scores[-1])
         live = (positions >= 0) & self._live.view()[positions]
         return Candidates(np.sort(positions[live]), scores[live], bound)
-
-    def _mask(self, selected: Int64 | None) -> npt.NDArray[np.bool_]:
-        if selected is None:
-            return self._live.view()
-        mask = np.zeros(len(self), np.bool_)
-        mask[selected] = True
-        return mask

@@ -66,7 +66,7 @@ class Loaded(NamedTuple):
 class SegmentFolder:
     """`gallery`: the number of the database that the vectors belong to.
 
-    `write` may run beside the others, of which one runs at a time.
+    `write` and `remove` may run beside the others, of which one runs at a time.
     """
 
     def __init__(self, folder: Path, dimension: int, gallery: int) -> None:
@@ -169,9 +169,21 @@ class SegmentFolder:
         return segment.sequences[~segment.whole]
 
     def retire(self, paths: Collection[Path]) -> None:
-        """Remove files whose used rows are elsewhere; a damaged one is kept in the quarantine."""
+        """`forget` and `remove`."""
+        self.forget(paths)
+        self.remove(paths)
+
+    def forget(self, paths: Collection[Path]) -> None:
+        """Count logs no more whose used rows are elsewhere."""
         for path in paths:
             self._logs.pop(path, None)
+
+    def remove(self, paths: Collection[Path]) -> None:
+        """Remove files whose used rows are elsewhere; a damaged one is kept in the quarantine.
+
+        A large file takes the system a while, so this may run beside everything else.
+        """
+        for path in paths:
             try:
                 if path in self._damaged:
                     self._quarantine.mkdir(exist_ok=True)
