@@ -22,6 +22,11 @@ FILTERS: list[dict[str, Any]] = [
     {"camera": {"$ne": 3}},
     {"place.city": {"$in": ["a", "b"]}},
     {"time": {"$gte": 20, "$lt": 60}},
+    {"time": {"$in": [4, 7.5, True, "x"]}},
+    {"camera": {"$gt": 2.5}},
+    {"mixed": {"$lte": 2**60 + 1}},
+    {"mixed": {"$gt": "m"}},
+    {"mixed": 2.0},
     {"note": {"$exists": True}},
     {"tags": {"$contains": 2}},
     {"$or": [{"camera": 1}, {"$not": {"place.city": "a"}}], "$width": {"$gte": "0.5"}},
@@ -33,6 +38,7 @@ def item(number: int, turn: int = 0) -> Item:
         "camera": (number + turn) % 5,
         "place": {"city": "abc"[number % 3]},
         "time": number + turn / 2,
+        "mixed": ["n", 2, 2.5, True, 2**60 + 1, None, 2**60 + 3][number % 7],
         "tags": [number % 4, "x"],
         **({"note": f"n{number}"} if number % 7 == turn else {}),
     }
@@ -71,8 +77,10 @@ class Pair:
             assert self.store.count(document) == len(self.oracle.ids(document))
 
 
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Pair]:
+@pytest.fixture(params=[1_024, 30, 0], ids=lambda most: f"{most} coded numbers")
+def pair(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
+    """With numbers as codes, as they are, or both."""
+    monkeypatch.setattr("sfsc_service.store.embedded.columns.column._MOST_CODED_NUMBERS", request.param)
     made = Pair(tmp_path)
     yield made
     made.store.close()

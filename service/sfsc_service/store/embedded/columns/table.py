@@ -138,10 +138,11 @@ class ColumnTable:
                 return ~self._meets(term.term)
             case Equals() | Compares() | Exists() | Contains():
                 column = self._column(term.field)
+                mask = np.zeros(0, np.bool_) if column is None else _judged(column, term)
+                if len(mask) == len(self):
+                    return mask
                 found = np.zeros(len(self), np.bool_)
-                if column is not None:
-                    mask = _judged(column, term)
-                    found[: len(mask)] = mask
+                found[: len(mask)] = mask
                 return found
             case _:
                 assert_never(term)
