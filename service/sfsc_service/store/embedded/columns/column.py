@@ -8,7 +8,7 @@ import operator
 import sys
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import compress
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from sfsc_service.store.embedded.changes import Int64
 from sfsc_service.store.embedded.index.growable_array import GrowableArray
 from sfsc_service.store.filters.terms import Comparison, Scalar, identity
 
-__all__ = ["Column", "Mask"]
+__all__ = ["Column", "ColumnContents", "Mask"]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -37,6 +37,18 @@ _COMPARE: dict[Comparison, Callable[[Any, Any], Any]] = {
 }
 
 
+class ColumnContents(NamedTuple):
+    """What a column holds; nothing of it is ever altered.
+
+    `values`: of the codes, from the first one that is neither missing nor a number that stands in `numbers` on.
+    """
+
+    codes: npt.NDArray[np.int32]
+    numbers: npt.NDArray[np.float64]
+    values: list[Hashable]
+    numbers_apart: bool
+
+
 class Column:
     """Masks are [n], n ≤ rows: the field is missing in all rows after the last one that has it."""
 
@@ -52,6 +64,26 @@ class Column:
     def nbytes(self) -> int:
         """About what it takes of memory."""
         return self._codes.nbytes + self._numbers.nbytes + self._dictionary_bytes
+
+    @classmethod
+    def of(cls, contents: ColumnContents) -> Self:
+        """Raises ValueError: they are no contents of a column."""
+        column = cls()
+        codes = contents.codes
+        if len(codes) and not 0 <= int(codes.min()) <= int(codes.max()) < _FIRST_CODE + len(contents.values):
+            raise ValueError("a code has no value")
+        column._codes = GrowableArray(np.int32, (), [codes])
+        column._numbers = GrowableArray(np.float64, (), [contents.numbers])
+        column._code_of = {value: code for code, value in enumerate(contents.values, _FIRST_CODE)}
+        column._dictionary_bytes = sum(map(_size, column._code_of))
+        column._coded_numbers = sum(map(_is_plain_number, column._code_of))
+        column._numbers_apart = contents.numbers_apart
+        return column
+
+    @property
+    def contents(self) -> ColumnContents:
+        # Codes are given in the order of the dictionary.
+        return ColumnContents(self._codes.view(), self._numbers.view(), list(self._code_of), self._numbers_apart)
 
     def extend(self, rows: Sequence[int], values: Sequence[Hashable]) -> None:
         """Note the values of further rows, which ascend and come after all before."""
