@@ -1,7 +1,7 @@
 """What a call changes in the database, and what follows from it for the index, the images and the counts."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -10,7 +10,16 @@ import numpy.typing as npt
 
 from sfsc_service.store.protocol import Float32, Outcome, WidthReason
 
-__all__ = ["AppliedChange", "Int64", "ItemColumns", "RemovedVersion", "VectorColumns", "Versions", "merge"]
+__all__ = [
+    "AppliedChange",
+    "Int64",
+    "ItemColumns",
+    "RemovedVersion",
+    "VectorColumns",
+    "Versions",
+    "merge",
+    "outcomes_of",
+]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -102,3 +111,13 @@ def merge(changes: Iterable[AppliedChange]) -> AppliedChange:
         merged.metadata = [metadata for part in added for metadata in part.metadata]
         merged.vectors = np.concatenate([part.vectors for part in added])
     return merged
+
+
+def outcomes_of(ids: Sequence[str], present: Collection[str]) -> list[Outcome]:
+    """Of an upsert of `ids`, where those `present` were there before; an id that comes again is replaced."""
+    seen = set(present)
+    outcomes = []
+    for identifier in ids:
+        outcomes.append(Outcome.REPLACED if identifier in seen else Outcome.CREATED)
+        seen.add(identifier)
+    return outcomes

@@ -12,12 +12,14 @@ from sfsc_service.store.embedded.acknowledged import read_mark
 from sfsc_service.store.embedded.sqlite.schema import committed_sequence
 from sfsc_service.store.errors import DatabaseLostError
 
-__all__ = ["ACKNOWLEDGED", "DATABASE", "IMAGES", "SEGMENTS", "check_database", "new_gallery_number"]
+__all__ = ["ACKNOWLEDGED", "COLUMNS", "DATABASE", "IMAGES", "SEGMENTS", "check_database", "new_gallery_number"]
 
 DATABASE = "database.sqlite"
 IMAGES = "images"
 SEGMENTS = "segments"
 ACKNOWLEDGED = "acknowledged"
+COLUMNS = "columns"
+"""May be missing, and may be deleted."""
 
 
 def check_database(folder: Path, dimension: int, spaces: Collection[str]) -> None:

@@ -6,6 +6,7 @@
     images/           the images, see images.py
     reserve           disk space for deletions, see reserve.py
     acknowledged      see acknowledged.py
+    columns           a copy of what filters need, see columns/saved_columns.py
 
 A folder of schema 1 is converted, see conversion.py.
 
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from sfsc_bundle.runner import Device
+from sfsc_service.store.embedded import opening
 from sfsc_service.store.embedded.acknowledged import AcknowledgedMark
 from sfsc_service.store.embedded.changes import AppliedChange, Int64
 from sfsc_service.store.embedded.columns.filter_index import FilterIndex
@@ -42,14 +44,6 @@ from sfsc_service.store.embedded.item_columns import changed_columns, columns_of
 from sfsc_service.store.embedded.lock import FolderLock
 from sfsc_service.store.embedded.merger import CompactedVectors, Merger
 from sfsc_service.store.embedded.metadata_patch import patch_metadata
-from sfsc_service.store.embedded.opening import (
-    ACKNOWLEDGED,
-    DATABASE,
-    IMAGES,
-    SEGMENTS,
-    check_database,
-    new_gallery_number,
-)
 from sfsc_service.store.embedded.probe import StoreProbe
 from sfsc_service.store.embedded.reads import Reads
 from sfsc_service.store.embedded.reserve import DiskReserve
@@ -143,11 +137,11 @@ class EmbeddedStore:
             lock = FolderLock(self._folder)
             parts.callback(lock.release)
             convert_schema_1(self._folder, dimension, {space, *compatible_with})
-            lock.hold(self._folder / DATABASE)
-            check_database(self._folder, dimension, {space, *compatible_with})
+            lock.hold(self._folder / opening.DATABASE)
+            opening.check_database(self._folder, dimension, {space, *compatible_with})
             self._reserve = DiskReserve(self._folder)
             self._open(parts, device, threads, filter_memory_bytes, (space, dimension, compatible_with))
-            lock.hold(self._folder / DATABASE)
+            lock.hold(self._folder / opening.DATABASE)
             complete = self._committer.start()
             parts.callback(self._committer.finish)
             self._check(parts, complete)
@@ -156,12 +150,14 @@ class EmbeddedStore:
                 self._approximate = ApproximateSearch(self._index, quantisation, threads, approximate_rows)
                 parts.callback(self._approximate.close)
             self._start_threads(parts, queue_timeout_s, seal_rows)
-            self._filters.start(wait=self._is_small, nice=nice)
+            self._filters.start(self._submit, wait=self._is_small, nice=nice)
             parts.callback(self._filters.close)
             self._reads = Reads(
                 self._index, self._filters, self._readers, self._committer.commit_lock, self._damage
             )
-            self._probe = StoreProbe(self._folder / DATABASE, self._folder / IMAGES, self._reserve, self._database)
+            self._probe = StoreProbe(
+                self._folder / opening.DATABASE, self._folder / opening.IMAGES, self._reserve, self._database
+            )
             parts.callback(self._probe.close)
             self._folder_gone = False
             self._parts = parts.pop_all()
@@ -174,20 +170,21 @@ class EmbeddedStore:
         filter_memory_bytes: int,
         fit: tuple[str, int, Collection[str]],
     ) -> None:
-        path = self._folder / DATABASE
-        self._database = DatabaseWriter(path, *fit, new_gallery_number())
+        path = self._folder / opening.DATABASE
+        self._database = DatabaseWriter(path, *fit, opening.new_gallery_number())
         parts.callback(self._database.close)
         self._readers = ReaderPool(path)
         parts.callback(self._readers.close)
-        acknowledged = AcknowledgedMark(self._folder / ACKNOWLEDGED)
+        acknowledged = AcknowledgedMark(self._folder / opening.ACKNOWLEDGED)
         parts.callback(acknowledged.close)
-        self._segments = SegmentFolder(self._folder / SEGMENTS, self._dimension, self._database.gallery)
+        self._segments = SegmentFolder(self._folder / opening.SEGMENTS, self._dimension, self._database.gallery)
         parts.callback(self._segments.close)
-        self._images = ImageFolder(self._folder / IMAGES, self._uses_image)
+        self._images = ImageFolder(self._folder / opening.IMAGES, self._uses_image)
         self._index = VectorIndex(self._dimension, device, threads)
         self._damage = Damage()
         commit_lock = threading.Lock()
-        self._filters = FilterIndex(self._readers, commit_lock, filter_memory_bytes)
+        saved = self._folder / opening.COLUMNS, self._database.gallery, self._database.columns_token
+        self._filters = FilterIndex(self._readers, commit_lock, filter_memory_bytes, saved, self._index.current)
         self._committer = Committer(
             self._database,
             self._readers,
@@ -202,7 +199,7 @@ class EmbeddedStore:
         )
 
     def _check(self, parts: ExitStack, complete: bool) -> None:
-        path, tidy = self._folder / DATABASE, self._committer.tidy
+        path, tidy = self._folder / opening.DATABASE, self._committer.tidy
         if not complete or not self._committer.marked or self._is_small:
             self._index.drop(check_before_serving(self._database, path, self._damage))
             tidy()

@@ -1,13 +1,14 @@
-"""One field of all items: numbers as they are, every other value as a code from a dictionary.
+"""One field of all items: every value as a code from a dictionary, but numbers as they are where many differ.
 
-A field of many different numbers takes 12 bytes an item. A number that float64 does not hold exactly gets a code.
+A field takes 4 bytes an item, one of many different numbers 12. A number that float64 does not hold exactly has a
+code in any case.
 """
 
 import operator
 import sys
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import compress
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from sfsc_service.store.embedded.changes import Int64
 from sfsc_service.store.embedded.index.growable_array import GrowableArray
 from sfsc_service.store.filters.terms import Comparison, Scalar, identity
 
-__all__ = ["Column", "Mask"]
+__all__ = ["Column", "ColumnContents", "Mask"]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -24,6 +25,8 @@ _MISSING, _NUMBER, _FIRST_CODE = 0, 1, 2
 # A dictionary's entry beside the value itself; an element of a set.
 _ENTRY_BYTES = 150
 _ELEMENT_BYTES = 100
+# With more different numbers than these, a field has them as they are.
+_MOST_CODED_NUMBERS = 1_024
 # For more values than these, one pass with a table costs less than one for each.
 _FEW_VALUES = 8
 _COMPARE: dict[Comparison, Callable[[Any, Any], Any]] = {
@@ -34,6 +37,18 @@ _COMPARE: dict[Comparison, Callable[[Any, Any], Any]] = {
 }
 
 
+class ColumnContents(NamedTuple):
+    """What a column holds; nothing of it is ever altered.
+
+    `values`: of the codes, from the first one that is neither missing nor a number that stands in `numbers` on.
+    """
+
+    codes: npt.NDArray[np.int32]
+    numbers: npt.NDArray[np.float64]
+    values: list[Hashable]
+    numbers_apart: bool
+
+
 class Column:
     """Masks are [n], n ≤ rows: the field is missing in all rows after the last one that has it."""
 
@@ -42,11 +57,33 @@ class Column:
         self._numbers: GrowableArray[np.float64] = GrowableArray(np.float64)
         self._code_of: dict[Hashable, int] = {}
         self._dictionary_bytes = 0
+        self._coded_numbers = 0
+        self._numbers_apart = False
 
     @property
     def nbytes(self) -> int:
         """About what it takes of memory."""
         return self._codes.nbytes + self._numbers.nbytes + self._dictionary_bytes
+
+    @classmethod
+    def of(cls, contents: ColumnContents) -> Self:
+        """Raises ValueError: they are no contents of a column."""
+        column = cls()
+        codes = contents.codes
+        if len(codes) and not 0 <= int(codes.min()) <= int(codes.max()) < _FIRST_CODE + len(contents.values):
+            raise ValueError("a code has no value")
+        column._codes = GrowableArray(np.int32, (), [codes])
+        column._numbers = GrowableArray(np.float64, (), [contents.numbers])
+        column._code_of = {value: code for code, value in enumerate(contents.values, _FIRST_CODE)}
+        column._dictionary_bytes = sum(map(_size, column._code_of))
+        column._coded_numbers = sum(map(_is_plain_number, column._code_of))
+        column._numbers_apart = contents.numbers_apart
+        return column
+
+    @property
+    def contents(self) -> ColumnContents:
+        # Codes are given in the order of the dictionary.
+        return ColumnContents(self._codes.view(), self._numbers.view(), list(self._code_of), self._numbers_apart)
 
     def extend(self, rows: Sequence[int], values: Sequence[Hashable]) -> None:
         """Note the values of further rows, which ascend and come after all before."""
@@ -54,9 +91,10 @@ class Column:
             code or self._code(value) for code, value in zip(map(self._code_of.get, values), values, strict=True)
         ]
         _put(self._codes, rows, codes, _MISSING)
-        plain = [code == _NUMBER for code in codes]
-        if any(plain):
+        if self._numbers_apart and any(plain := [code == _NUMBER for code in codes]):
             _put(self._numbers, list(compress(rows, plain)), list(compress(values, plain)), np.nan)
+        elif self._coded_numbers > _MOST_CODED_NUMBERS:
+            self._set_numbers_apart()
 
     def keep(self, rows: Int64) -> None:
         """Keep only these rows, which ascend; they are counted from 0 again."""
@@ -64,12 +102,27 @@ class Column:
         codes, numbers = codes[rows[rows < len(codes)]], numbers[rows[rows < len(numbers)]]
         used = np.zeros(_FIRST_CODE + len(self._code_of), np.bool_)
         used[codes] = True
+        self._numbers = GrowableArray(np.float64, (), [numbers])
+        self._use_codes(codes, used)
+
+    def _set_numbers_apart(self) -> None:
+        codes, known = self._codes.view(), _FIRST_CODE + len(self._code_of)
+        value_of, other = np.full(known, np.nan), np.ones(known, np.bool_)
+        for value, code in self._code_of.items():
+            if _is_plain_number(value):
+                value_of[code], other[code] = value, False
+        self._numbers = GrowableArray(np.float64, (), [value_of[codes]])
+        self._numbers_apart = True
+        self._use_codes(np.where(other[codes], codes, np.int32(_NUMBER)), other)
+
+    def _use_codes(self, codes: npt.NDArray[np.int32], used: Mask) -> None:
+        """Have these codes, all of which are `used`, and forget the values of others."""
         used[:_FIRST_CODE] = True
         fresh = np.cumsum(used) - 1
         self._codes = GrowableArray(np.int32, (), [fresh[codes]])
-        self._numbers = GrowableArray(np.float64, (), [numbers])
         self._code_of = {value: int(fresh[code]) for value, code in self._code_of.items() if used[code]}
         self._dictionary_bytes = sum(map(_size, self._code_of))
+        self._coded_numbers = sum(map(_is_plain_number, self._code_of))
 
     def exists(self) -> Mask:
         found: Mask = self._codes.view() != _MISSING
@@ -92,7 +145,7 @@ class Column:
     def compares(self, comparison: Comparison, bound: str | int | float) -> Mask:
         """Which are of the bound's kind, number or text, and compare with it so."""
         compare = _COMPARE[comparison]
-        kind = str if isinstance(bound, str) else int
+        kind = str if isinstance(bound, str) else (int, float)
         found = self._with_codes(
             [c for v, c in self._code_of.items() if isinstance(v, kind) and compare(v, bound)]
         )
@@ -108,12 +161,14 @@ class Column:
         return self._with_codes([c for v, c in self._code_of.items() if isinstance(v, frozenset) and wanted in v])
 
     def _code(self, value: Hashable) -> int:
-        if _is_plain_number(value):
+        is_number = _is_plain_number(value)
+        if is_number and self._numbers_apart:
             return _NUMBER
         code = self._code_of.get(value)
         if code is None:
             code = self._code_of[value] = _FIRST_CODE + len(self._code_of)
             self._dictionary_bytes += _size(value)
+            self._coded_numbers += is_number
         return code
 
     def _with_codes(self, codes: Sequence[int]) -> Mask:

@@ -8,12 +8,12 @@ import logging
 from collections import defaultdict
 from collections.abc import Collection, Hashable
 from functools import reduce
-from typing import NamedTuple, assert_never
+from typing import NamedTuple, Self, assert_never
 
 import numpy as np
 
 from sfsc_service.store.embedded.changes import Int64, Versions
-from sfsc_service.store.embedded.columns.column import Column, Mask
+from sfsc_service.store.embedded.columns.column import Column, ColumnContents, Mask
 from sfsc_service.store.embedded.columns.fields import Path, fields_of
 from sfsc_service.store.embedded.index.allowed import Allowed
 from sfsc_service.store.embedded.index.growable_array import GrowableArray
@@ -31,7 +31,7 @@ from sfsc_service.store.filters.terms import (
     Term,
 )
 
-__all__ = ["ColumnTable", "FieldValues", "read_fields"]
+__all__ = ["ColumnTable", "FieldValues", "TableContents", "read_fields"]
 
 _MAX_FIELDS = 1_000
 # Tombstones are removed when there are so many, and more of them than other rows.
@@ -45,6 +45,17 @@ class FieldValues(NamedTuple):
 
     sequences: Int64
     fields: dict[Field, tuple[list[int], list[Hashable]]]
+
+
+class TableContents(NamedTuple):
+    """What a table holds, tombstones among it; nothing of it is ever altered.
+
+    `complete`: whether every field that the versions have is among the columns.
+    """
+
+    sequences: Int64
+    columns: dict[Field, ColumnContents]
+    complete: bool
 
 
 class _NotHeldError(Exception):
@@ -89,6 +100,33 @@ class ColumnTable:
         self._columns: dict[Field, Column] = {}
         self._complete = True
 
+    @classmethod
+    def of(cls, contents: TableContents, live: Mask, memory_bytes: int) -> Self:
+        """The versions that are `live` [n] of some contents. Raises ValueError: they are no table's."""
+        sequences = contents.sequences
+        if (np.diff(sequences) <= 0).any():
+            raise ValueError("the numbers of the versions do not ascend")
+        if any(len(column.codes) > len(sequences) for column in contents.columns.values()):
+            raise ValueError("a column is longer than the table")
+        table = cls(memory_bytes)
+        table._sequences = GrowableArray(np.int64, (), [sequences])
+        table._live = GrowableArray(np.bool_, (), [live])
+        table._columns = {field: Column.of(column) for field, column in contents.columns.items()}
+        table._complete = contents.complete
+        table._forget_tombstones()
+        table._limit_memory()
+        return table
+
+    @property
+    def contents(self) -> TableContents:
+        columns = {field: column.contents for field, column in self._columns.items()}
+        return TableContents(self._sequences.view(), columns, self._complete)
+
+    @property
+    def last_sequence(self) -> int:
+        """The highest number of a version; 0 where there is none."""
+        return int(self._sequences.view()[-1]) if len(self) else 0
+
     def __len__(self) -> int:
         return len(self._sequences)
 
@@ -105,14 +143,18 @@ class ColumnTable:
         for field, (rows, values) in versions.fields.items():
             if column := self._columns.get(field):
                 column.extend([first + row for row in rows] if first else rows, values)
-        while self._columns and self.nbytes > self._memory_bytes:
-            self._give_up(max(self._columns, key=lambda field: self._columns[field].nbytes))
+        self._limit_memory()
 
     def remove(self, sequences: Int64) -> None:
         """Remove versions; unknown ones are passed over."""
         known, live = self._sequences.view(), self._live.view()
         positions = Allowed.all_of(np.sort(sequences)).positions_in(known)
         live[positions] = False
+        self._forget_tombstones()
+
+    def _forget_tombstones(self) -> None:
+        """Where there are many of them."""
+        known, live = self._sequences.view(), self._live.view()
         kept = int(np.count_nonzero(live))
         if len(live) - kept > max(kept, _MIN_TOMBSTONES):
             rows = np.flatnonzero(live)
@@ -138,10 +180,11 @@ class ColumnTable:
                 return ~self._meets(term.term)
             case Equals() | Compares() | Exists() | Contains():
                 column = self._column(term.field)
+                mask = np.zeros(0, np.bool_) if column is None else _judged(column, term)
+                if len(mask) == len(self):
+                    return mask
                 found = np.zeros(len(self), np.bool_)
-                if column is not None:
-                    mask = _judged(column, term)
-                    found[: len(mask)] = mask
+                found[: len(mask)] = mask
                 return found
             case _:
                 assert_never(term)
@@ -167,6 +210,10 @@ class ColumnTable:
                 self._columns[field] = Column()
             else:
                 self._note_incomplete(field)
+
+    def _limit_memory(self) -> None:
+        while self._columns and self.nbytes > self._memory_bytes:
+            self._give_up(max(self._columns, key=lambda field: self._columns[field].nbytes))
 
     def _give_up(self, field: Field) -> None:
         del self._columns[field]

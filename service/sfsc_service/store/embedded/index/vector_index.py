@@ -113,6 +113,11 @@ class VectorIndex:
             positions = start + np.flatnonzero(self._rows.live[start:end])
             return positions, self._rows.sequences[positions]
 
+    def current(self) -> Allowed:
+        """All versions that are searched now."""
+        with self._lock.shared():
+            return Allowed(self._rows.sequences, self._rows.live.copy())
+
     def count_after(self, sequence: int) -> int:
         """How many live versions are newer than `sequence`."""
         with self._lock.shared():

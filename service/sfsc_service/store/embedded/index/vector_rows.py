@@ -112,9 +112,9 @@ class VectorRows:
         return found
 
     def live_among(self, allowed: Allowed) -> Mask:
-        """Which rows [n] are live and of these versions; unknown and deleted ones are left out."""
-        found: Mask = allowed.mask_in(self._sequences.view(), self._equal) & self._live.view()
-        return found
+        """Which rows [n] are live and of these versions, without unknown and deleted ones; not to be altered."""
+        found: Mask = allowed.mask_in(self._sequences.view(), self._equal)
+        return found & self._live.view() if self._tombstones else found
 
     def live_positions(self) -> Int64:
         return np.flatnonzero(self._live.view())

@@ -20,6 +20,7 @@ from sfsc_service.store.embedded.changes import (
     ItemColumns,
     RemovedVersion,
     VectorColumns,
+    outcomes_of,
 )
 from sfsc_service.store.embedded.rwlock import ReadWriteLock
 from sfsc_service.store.embedded.sqlite.row_checksum import row_checksum, row_is_whole
@@ -77,6 +78,8 @@ class DatabaseWriter:
         self._state = _State(self._meta("last_sequence"), self._meta("checksum_sum"), space, spaces)
         self._committed = self._state
         self.gallery = self._meta("gallery")
+        self.columns_token = self._meta("columns", 0)
+        """What `note_columns` noted last, when the database was opened."""
         self.transactions = 0
         """How many have been begun."""
 
@@ -205,11 +208,17 @@ class DatabaseWriter:
         self._take_sequences(0)  # the mark of acknowledged changes follows, and must not be ahead of the database
         return AppliedChange()
 
+    def note_columns(self, token: int) -> AppliedChange:
+        """Note which file of columns is this database's own."""
+        self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('columns', ?)", (token,))
+        self._take_sequences(0)
+        return AppliedChange()
+
     def upsert(self, items: ItemColumns) -> AppliedChange:
         self._check_spaces(items.spaces)
         found = self._remove(items.ids)
         removed = [_removed(row) for row in found.values()]
-        change = AppliedChange(removed=removed, outcomes=_outcomes(items.ids, found))
+        change = AppliedChange(removed=removed, outcomes=outcomes_of(items.ids, found))
         kept = sorted({identifier: i for i, identifier in enumerate(items.ids)}.values())
         first = self._take_sequences(len(kept))
         now = _microseconds()
@@ -368,21 +377,13 @@ class DatabaseWriter:
         self._state = self._state._replace(checksum_sum=total)
         self._set_meta("checksum_sum", total)
 
-    def _meta(self, name: str) -> int:
-        (value,) = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    def _meta(self, name: str, missing: int | None = None) -> int:
+        row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        value: Any = row[0] if row else missing
         return int(value)
 
     def _set_meta(self, name: str, value: int) -> None:
         self._connection.execute("UPDATE meta SET value = ? WHERE name = ?", (value, name))
-
-
-def _outcomes(ids: Sequence[str], present: Collection[str]) -> list[Outcome]:
-    seen = set(present)
-    outcomes = []
-    for identifier in ids:
-        outcomes.append(Outcome.REPLACED if identifier in seen else Outcome.CREATED)
-        seen.add(identifier)
-    return outcomes
 
 
 def _removed(row: dict[str, Any]) -> RemovedVersion:
