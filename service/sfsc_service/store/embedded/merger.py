@@ -21,6 +21,7 @@ from sfsc_service.store.embedded.index.replacement import MappedRows
 from sfsc_service.store.embedded.index.vector_index import VectorIndex
 from sfsc_service.store.embedded.segments.folder import SegmentFolder
 from sfsc_service.store.embedded.segments.merge_plan import next_merge
+from sfsc_service.store.embedded.segments.segment import unmap
 from sfsc_service.store.errors import StoreClosedError, StoreFailedError
 from sfsc_service.store.protocol import Float32
 
@@ -197,9 +198,10 @@ class Merger:
         with self._commit_lock:
             if self._segments.loads != job.loads:
                 return
-            before = self._index.replace(prepared)
+            unused = self._index.replace(prepared)
             self._segments.forget(job.files)
-        del before, prepared
+        for part in unused:
+            unmap(part.vectors)
         self._segments.remove(job.files)
 
     def _rows(self, positions: Int64, sequences: Int64) -> Iterator[tuple[Int64, Float32]]:

@@ -10,6 +10,7 @@ The contract:
 """
 
 import logging
+import mmap
 import os
 import shutil
 import sqlite3
@@ -26,7 +27,7 @@ from sfsc_service.store import errors
 from sfsc_service.store.embedded.segments.folder import SegmentFolder
 from sfsc_service.store.embedded.segments.format import ALIGNMENT, BLOCK_ROWS
 from sfsc_service.store.embedded.segments.merge_plan import FANOUT, next_merge
-from sfsc_service.store.embedded.segments.segment import SegmentDamagedError, open_segment, write_segment
+from sfsc_service.store.embedded.segments.segment import SegmentDamagedError, open_segment, unmap, write_segment
 from sfsc_service.store.embedded.sqlite.writer import DatabaseWriter
 from sfsc_service.store.embedded.store import EmbeddedStore
 from sfsc_service.store.protocol import Item
@@ -200,6 +201,17 @@ def test_many_changes_are_merged_into_few_segments_without_dead_rows(tmp_path: P
     store = open_store(tmp_path)
     assert_agrees(store, oracle)
     store.close()
+
+
+def test_an_unmapped_segment_can_be_read_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sfsc_service.store.embedded.segments.segment._UNMAPPED_BYTES", mmap.PAGESIZE)
+    vectors = unit_vectors(1, 3_000)
+    write_segment(tmp_path / "1.segment", [(np.arange(3_000), vectors)], 3_000, DIMENSION, GALLERY)
+    segment = open_segment(tmp_path / "1.segment", DIMENSION, GALLERY)
+    unmap(segment.vectors)
+    assert np.array_equal(segment.vectors, vectors)
+    assert np.array_equal(segment.sequences, np.arange(3_000))
+    unmap(np.zeros(3))
 
 
 def test_a_crash_between_a_segment_and_the_deletion_of_what_it_replaces_does_no_harm(tmp_path: Path) -> None:

@@ -110,8 +110,9 @@ class VectorIndex:
     def live_rows(self, start: int, end: int) -> tuple[Int64, Int64]:
         """Positions and numbers of the live rows at the positions `start` .. `end` - 1."""
         with self._changing:
-            positions = start + np.flatnonzero(self._rows.live[start:end])
-            return positions, self._rows.sequences[positions]
+            live, sequences = self._rows.live[start:end].copy(), self._rows.sequences
+        positions = start + np.flatnonzero(live)
+        return positions, sequences[positions]
 
     def current(self) -> Allowed:
         """All versions that are searched now."""
@@ -161,17 +162,19 @@ class VectorIndex:
 
         return Replacement(snapshot, start, end, fresh, partial(make_index, *self._arguments), take)
 
-    def replace(self, prepared: Replacement) -> object:
+    def replace(self, prepared: Replacement) -> list[MappedRows]:
         """Use the rows that were prepared, without those that were deleted since.
 
-        Returns what is not used any more; giving it back to the system takes a while, in which to hold no lock.
+        Returns the matrices that are not used any more; to give them back to the system takes a while, in which to
+        hold no lock.
         """
         with self._changing:
-            before = self._mapped, self._rows
+            kept = {part.source for part in prepared.mapped}
+            unused = [part for part in self._mapped if part.source not in kept]
             rows = prepared.follow(self._rows)
             with self._lock.exclusive():
                 self._mapped, self._rows = prepared.mapped, rows
-            return before
+            return unused
 
     def drop(self, sequences: Int64) -> None:
         """Search these versions no more; unknown ones are passed over."""
