@@ -186,6 +186,16 @@ def test_a_start_reads_what_was_saved_and_what_is_newer(large: Pair) -> None:
     assert reopened(large) == len(large.oracle.ids())
 
 
+def test_fewer_are_saved_once_nothing_more_comes(large: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(large)
+    large.upsert([item(n) for n in range(60, 65)])
+    monkeypatch.setattr("sfsc_service.store.embedded.columns.filter_index._MIN_UNSAVED", 6)
+    monkeypatch.setattr("sfsc_service.store.embedded.columns.filter_index._QUIET_S", 0.2)
+    large.upsert([item(65)])
+    until(lambda: large.store._filters._unsaved == 0, 20)
+    assert reopened(large) == 66
+
+
 def test_changes_while_what_was_saved_is_read(large: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     save(large)
     plain, reading, go_on = ColumnTable.of, threading.Event(), threading.Event()

@@ -7,7 +7,7 @@ Invariants:
 Loading begins with what a file has (saved_columns.py), and goes on with the versions in the database that are
 newer, in ascending order, some at a time, each time with no commit under way. As every change adds versions with
 higher numbers, it comes upon those that are added meanwhile, and has to be told of removals only. Then the file is
-written anew whenever a quarter more has been added since.
+written anew when a quarter more has been added since, or less and then nothing for a while.
 """
 
 import logging
@@ -36,6 +36,7 @@ _PAUSE_S = 0.001
 # The file is not worth its writing for fewer versions that it lacks, or a smaller share of those that it has.
 _MIN_UNSAVED = 16_384
 _UNSAVED_SHARE = 0.25
+_QUIET_S = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ class FilterIndex:
                 self._table.remove(removed)
             except Exception as error:
                 self._give_up(error)
-        if self._worth_saving:
+        if self._unsaved >= _MIN_UNSAVED:
             self._added.set()
 
     def _run(self, submit: Callable[[WriteRequest], object], nice: int, ready: threading.Event) -> None:
@@ -139,7 +140,9 @@ class FilterIndex:
         while not (self._closing or self._failed):
             self._added.wait()
             self._added.clear()
-            if self._worth_saving:
+            if self._closing or not (self._worth_saving or not self._added.wait(_QUIET_S)):
+                continue
+            if self.loaded and self._unsaved >= _MIN_UNSAVED:
                 self._save(submit)
 
     def _load(self) -> None:
@@ -202,7 +205,7 @@ class FilterIndex:
                 self._table.append(fields)
                 self._unsaved += len(versions.sequences)
                 self._loaded = not len(versions.sequences)
-        if self._worth_saving:
+        if self._unsaved >= _MIN_UNSAVED:
             self._added.set()
         return above if self._loaded else int(versions.sequences[-1])
 
