@@ -40,7 +40,7 @@ IN_TWO = $(1) -m pytest $(CHOSEN) --numprocesses 2 --dist loadfile $(2) || \
 CHOSEN := -m "not slow and not containers and not browser"
 SHOWN := -m "browser and not slow"
 
-test: $(VENV)/.ready lint ## install everything into .venv, lint, run the tests (at most 12 minutes on two cores)
+test: $(VENV)/.ready lint ## install everything into .venv, lint, run the tests (half an hour on two cores)
 	tests/system/browser.sh
 	tests/system/nginx.sh
 	$(call IN_TWO,$(BIN)/python)

@@ -202,7 +202,7 @@ class Merger:
             self._segments.forget(job.files)
         for part in unused:
             unmap(part.vectors)
-        self._segments.remove(job.files)
+        self._segments.remove(job.files, job.loads)
 
     def _rows(self, positions: Int64, sequences: Int64) -> Iterator[tuple[Int64, Float32]]:
         for start in range(0, len(positions), _ROWS_AT_ONCE):

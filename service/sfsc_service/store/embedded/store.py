@@ -142,6 +142,7 @@ class EmbeddedStore:
             self._reserve = DiskReserve(self._folder)
             self._open(parts, device, threads, filter_memory_bytes, (space, dimension, compatible_with))
             lock.hold(self._folder / opening.DATABASE)
+            self._folder_gone = False
             complete = self._committer.start()
             parts.callback(self._committer.finish)
             self._check(parts, complete)
@@ -159,7 +160,6 @@ class EmbeddedStore:
                 self._folder / opening.DATABASE, self._folder / opening.IMAGES, self._reserve, self._database
             )
             parts.callback(self._probe.close)
-            self._folder_gone = False
             self._parts = parts.pop_all()
 
     def _open(

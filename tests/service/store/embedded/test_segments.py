@@ -216,7 +216,7 @@ def test_an_unmapped_segment_can_be_read_all_the_same(tmp_path: Path, monkeypatc
 
 def test_a_crash_between_a_segment_and_the_deletion_of_what_it_replaces_does_no_harm(tmp_path: Path) -> None:
     oracle, store, copy = Oracle(), open_store(tmp_path / "a", seal_rows=30), tmp_path / "copy"
-    store._segments.remove = lambda _paths: None  # type: ignore[method-assign]
+    store._segments.remove = lambda _paths, _loads: None  # type: ignore[method-assign]
     for turn in range(8):
         upsert_and_seal(store, make_items(30, 100 * turn, f"p{turn % 5}"), 30)
         oracle.upsert(make_items(30, 100 * turn, f"p{turn % 5}"))
@@ -257,6 +257,40 @@ def test_changes_go_on_while_a_segment_is_written_prepared_or_removed(step: str,
     store.close()
     store = open_store(tmp_path)
     assert_agrees(store, oracle)
+    store.close()
+
+
+def test_files_that_a_rebuild_reads_again_are_not_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index fails between the exchange of its rows and the removal of the files that they were in."""
+    store, oracle = open_store(tmp_path, seal_rows=30), Oracle()
+    waiting, go_on, remove = threading.Event(), threading.Event(), store._segments.remove
+
+    def held(*words: Any) -> None:
+        waiting.set()
+        assert go_on.wait(TIMEOUT_S)
+        remove(*words)
+
+    def fail(*_: Any) -> None:
+        monkeypatch.undo()
+        raise MemoryError
+
+    store._segments.remove = held  # type: ignore[method-assign]
+    for changed in (store, oracle):
+        changed.upsert(make_items(30, 0, "p"))  # type: ignore[attr-defined]
+    assert waiting.wait(TIMEOUT_S)
+    monkeypatch.setattr(store._index, "apply", fail)
+    gone = [item.id for item in make_items(3, 0, "p")]
+    assert store.delete(gone) == oracle.delete(gone)
+    go_on.set()
+    until(lambda: store._merger._thread.is_alive() and len(segments(tmp_path)) == 1)
+    for turn in range(3):
+        store.upsert(make_items(5, 100 + 10 * turn, "q"))
+        oracle.upsert(make_items(5, 100 + 10 * turn, "q"))
+    assert_agrees(store, oracle)
+    store.close()
+    store = open_store(tmp_path)
+    assert_agrees(store, oracle)
+    assert not store.faults
     store.close()
 
 

@@ -72,6 +72,8 @@ class Column:
         codes = contents.codes
         if len(codes) and not 0 <= int(codes.min()) <= int(codes.max()) < _FIRST_CODE + len(contents.values):
             raise ValueError("a code has no value")
+        if len(contents.numbers) > len(codes) or len(set(contents.values)) < len(contents.values):
+            raise ValueError("there are more numbers than rows, or a value twice")
         column._codes = GrowableArray(np.int32, (), [codes])
         column._numbers = GrowableArray(np.float64, (), [contents.numbers])
         column._code_of = {value: code for code, value in enumerate(contents.values, _FIRST_CODE)}

@@ -25,7 +25,6 @@ from sfsc_service.store.embedded.index.allowed import Allowed
 from sfsc_service.store.embedded.rwlock import ReadWriteLock
 from sfsc_service.store.embedded.sqlite.reader import ReaderPool
 from sfsc_service.store.embedded.write_queue import WriteRequest
-from sfsc_service.store.errors import StoreError
 from sfsc_service.store.filters.terms import Term
 
 __all__ = ["FilterIndex"]
@@ -166,14 +165,17 @@ class FilterIndex:
             current = self._current()
         try:
             table = ColumnTable.of(contents, current.mask_in(contents.sequences), self._memory_bytes)
-        except ValueError as error:
-            _log.warning("the file of columns cannot be used, so the fields are read from the database: %s", error)
-            self._removed = None
+        except (ValueError, TypeError, IndexError) as error:
+            _log.warning("the file of columns cannot be used, so the fields are read from the database: %r", error)
+            with self._lock.exclusive():
+                self._removed = None
             return 0
         with self._lock.exclusive():
             for removed in self._removed or ():
                 table.remove(removed)
-            self._removed, self._table = None, table
+            self._removed = None
+            if not self._failed:
+                self._table = table
         return int(contents.sequences[-1]) if len(contents.sequences) else 0
 
     @property
@@ -189,8 +191,8 @@ class FilterIndex:
             token = self._saved.write(contents, self._memory_bytes, lambda: self._closing)
             if token is not None:
                 submit(WriteRequest(lambda database: database.note_columns(token), items=0))
-        except (OSError, StoreError) as error:
-            _log.warning("the fields for filters could not be saved, the next start takes longer: %s", error)
+        except Exception as error:
+            _log.warning("the fields for filters could not be saved, the next start takes longer: %r", error)
         # Also where it failed: it is tried again when as many have been added.
         with self._lock.exclusive():
             self._unsaved -= covered

@@ -58,7 +58,7 @@ class SavedColumns:
     def read(self, memory_bytes: int) -> TableContents | None:
         """What the file holds; None where there is none that can be used with so much memory for columns."""
         try:
-            content = np.memmap(self._path, np.uint8, "r")
+            content = np.fromfile(self._path, np.uint8)  # mapped, a bad sector would end the process
             return self._read(content, memory_bytes)
         except FileNotFoundError:
             return None

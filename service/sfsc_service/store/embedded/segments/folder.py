@@ -79,6 +79,7 @@ class SegmentFolder:
         self._open_log: VectorLog | None = None
         self._damaged: set[Path] = set()
         self._numbering = Lock()
+        self._reading = Lock()
         self.loads = 0
         """How often the files were read; the rows that were used before may be in other files since."""
         self._next_number = 1 + max(map(_number, self._files("log", "segment")), default=0)
@@ -90,6 +91,10 @@ class SegmentFolder:
             FolderMismatchError: a file belongs to another gallery.
             OSError: a file cannot be read or written.
         """
+        with self._reading:
+            return self._load(known, last_sequence)
+
+    def _load(self, known: Int64, last_sequence: int) -> Loaded:
         self.close()
         self.loads += 1
         for unfinished in self.folder.glob(".*.tmp"):
@@ -169,20 +174,26 @@ class SegmentFolder:
         return segment.sequences[~segment.whole]
 
     def retire(self, paths: Collection[Path]) -> None:
-        """`forget` and `remove`."""
+        """Remove files whose used rows are elsewhere; a damaged one is kept in the quarantine."""
         self.forget(paths)
-        self.remove(paths)
+        self._remove(paths)
 
     def forget(self, paths: Collection[Path]) -> None:
         """Count logs no more whose used rows are elsewhere."""
         for path in paths:
             self._logs.pop(path, None)
 
-    def remove(self, paths: Collection[Path]) -> None:
-        """Remove files whose used rows are elsewhere; a damaged one is kept in the quarantine.
+    def remove(self, paths: Collection[Path], loads: int) -> None:
+        """As `retire`, of files that were forgotten when there had been so many `loads`.
 
-        A large file takes the system a while, so this may run beside everything else.
+        A large file takes the system a while, so this may run beside everything else. Files that were read again
+        meanwhile may be in use again, and stay: that reading retires what it does not use.
         """
+        with self._reading:
+            if self.loads == loads:
+                self._remove(paths)
+
+    def _remove(self, paths: Collection[Path]) -> None:
         for path in paths:
             try:
                 if path in self._damaged:

@@ -6,6 +6,7 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -94,7 +95,8 @@ def unmap(array: npt.NDArray[Any]) -> None:
     data = base.obj if isinstance(base, memoryview) else base
     if isinstance(data, mmap.mmap):
         for first in range(0, len(data), _UNMAPPED_BYTES):
-            data.madvise(mmap.MADV_DONTNEED, first, min(_UNMAPPED_BYTES, len(data) - first))
+            with suppress(OSError):  # pages that the process has locked
+                data.madvise(mmap.MADV_DONTNEED, first, min(_UNMAPPED_BYTES, len(data) - first))
             time.sleep(0)
 
 
