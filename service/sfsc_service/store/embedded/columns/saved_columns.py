@@ -43,7 +43,7 @@ _FREE_TIMES = 4
 _log = logging.getLogger(__name__)
 
 
-class _StoppedError(Exception):
+class _SavingStoppedError(Exception):
     """The store is being closed."""
 
 
@@ -88,9 +88,9 @@ class SavedColumns:
                         checksum = zlib.crc32(piece, checksum)
                         file.write(piece)
                         if stop():
-                            raise _StoppedError
+                            raise _SavingStoppedError
                 file.write(checksum.to_bytes(_CHECKSUM_BYTES, "little"))
-        except _StoppedError:
+        except _SavingStoppedError:
             return None
         return token
 
