@@ -137,7 +137,7 @@ def test_threads_that_compute_give_way_to_the_event_loop_and_no_others(settings:
             for thread in threading.enumerate()
         }
     lowered = min(19, own + 7) - own
-    assert {found.pop(name) for name in ("batch", "decode", "filter")} == {lowered}
+    assert {found.pop(name) for name in ("batch", "decode", "filter", "sfsc-store-columns")} == {lowered}
     # These are there once there was work for them.
     assert {found.pop(name, lowered) for name in ("duplicates", "idle", "maintenance")} == {lowered}
     assert {name: nice for name, nice in found.items() if nice} == {}
