@@ -23,7 +23,7 @@ from sfsc_service.store.embedded.store import EmbeddedStore
 from sfsc_service.store.filters.language import parse
 from sfsc_service.store.filters.sql import to_sql
 from sfsc_service.store.protocol import Float32, Item
-from store import DIMENSION, SEED, SPACE, drawn
+from store import DIMENSION, SEED, SPACE, columns_bytes, drawn
 
 CALL = 10_000
 K = 10
@@ -80,7 +80,7 @@ def measure(
     while not store._filters.loaded:
         time.sleep(0.05)
     loaded = time.perf_counter() - began
-    columns_mb = store._filters._table.nbytes / 1e6
+    columns_mb = columns_bytes(store) / 1e6
     figures = [
         Figure(f"start at {len(vectors):,} items until the first hit", opened, "s", "<= 1"),
         Figure("start until filters are judged in memory", loaded, "s"),

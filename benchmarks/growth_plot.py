@@ -45,7 +45,7 @@ def plot(
         line(memory, kind, f"peak, {kind}", colour, lambda run: (run["peak"] - run["columns"]["bytes"]) / 1e6)
     line(latency, "exact", "exact, a filter that keeps 5 %", COLOURS["filter"], lambda run: run["filter"]["ms"])
     line(latency, "exact", "one item by its id", COLOURS["item"], lambda run: run["get"]["ms"])
-    limit(latency, "limit: vectors are read from memory", 1e3 * scanned["exact"] / bytes_a_second)
+    limit(latency, "BLAS reads the vectors", 1e3 * scanned["exact"] / bytes_a_second)
     line(memory, "exact", "columns for filters", COLOURS["filter"], lambda run: run["columns"]["bytes"] / 1e6)
     limit(memory, "8-bit vectors", min(scanned.values()) / 1e6)
     line(
@@ -65,7 +65,7 @@ def plot(
                 lambda run: run["tier"]["s"],
             )
     line(start, "exact", "of it, reading the database's rows", COLOURS["item"], lambda run: run["rows"]["s"])
-    limit(start, "limit: vectors are read from memory", scanned["exact"] / bytes_a_second)
+    limit(start, "BLAS reads the vectors", scanned["exact"] / bytes_a_second)
     line(files, "fill", "vectors", COLOURS["exact"], lambda run: run["vector_bytes"] / 1e6)
     line(files, "fill", "database", COLOURS["ivf"], lambda run: run["database_bytes"] / 1e6)
     limit(files, "limit: 4 bytes a component", scanned["exact"] / 1e6)

@@ -16,7 +16,7 @@ from sfsc_service.engine.memory_budget import filter_memory
 from sfsc_service.store.embedded.index.quantised_rows import Quantisation
 from sfsc_service.store.embedded.store import EmbeddedStore
 from sfsc_service.store.protocol import MAX_ITEMS, Item
-from store import DIMENSION, SPACE, anonymous_bytes, drawn
+from store import DIMENSION, SPACE, anonymous_bytes, columns_bytes, drawn
 
 __all__ = ["CALL", "FILTER", "TIERS", "K", "items_of"]
 
@@ -98,7 +98,7 @@ def wait(store: EmbeddedStore, began: float) -> None:
     """Wait for what a start does in the background."""
     while not store._filters.loaded:
         time.sleep(0.02)
-    say("columns", s=time.perf_counter() - began, bytes=int(store._filters._table.nbytes))
+    say("columns", s=time.perf_counter() - began, bytes=columns_bytes(store))
     if store.approximate is not None:
         while not store.approximate.rows:
             time.sleep(0.02)

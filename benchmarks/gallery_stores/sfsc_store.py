@@ -11,6 +11,7 @@ import numpy as np
 from gallery_stores.data import Float32, Gallery, K, field_of, value_of
 from sfsc_service.store.embedded.store import EmbeddedStore
 from sfsc_service.store.protocol import MAX_ITEMS, Item
+from store import columns_bytes
 
 __all__ = ["SfscGallery"]
 
@@ -54,7 +55,7 @@ class SfscGallery:
         return [int(hit.id[len("item-") :]) for hit in hits]
 
     def notes(self) -> dict[str, Any]:
-        return {"columns": int(self._store._filters._table.nbytes)}
+        return {"columns": columns_bytes(self._store)}
 
     def close(self) -> None:
         self._store.close()

@@ -217,9 +217,11 @@ def test_changes_while_what_was_saved_is_read(large: Pair, monkeypatch: pytest.M
     assert all(large.judged())
 
 
-@pytest.mark.parametrize("case", ["flipped", "cut", "empty", "of before", "of another copy", "less memory before"])
+@pytest.mark.parametrize(
+    "case", ["flipped", "cut", "empty", "huge", "of before", "of another copy", "less memory before"]
+)
 def test_a_file_that_is_not_this_database_s_own_is_not_used(
-    large: Pair, case: str, caplog: pytest.LogCaptureFixture
+    large: Pair, case: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     older = save(large)
     newer = save(large, first=60)
@@ -227,6 +229,7 @@ def test_a_file_that_is_not_this_database_s_own_is_not_used(
         "flipped": newer[:700] + bytes([newer[700] ^ 4]) + newer[701:],
         "cut": newer[:-1],
         "empty": b"",
+        "huge": newer + bytes(2**20),
         "of before": older,
     }
     if case == "less memory before":
@@ -235,6 +238,8 @@ def test_a_file_that_is_not_this_database_s_own_is_not_used(
         assert token is not None
         large.store._submit(WriteRequest(lambda database: database.note_columns(token), items=0))
     large.store.close()
+    monkeypatch.setattr("sfsc_service.store.embedded.columns.saved_columns._SIZE_TIMES", 0)
+    monkeypatch.setattr("sfsc_service.store.embedded.columns.saved_columns._HEAD_BYTES", 2**20)
     if case in content:
         large.file.write_bytes(content[case])
     elif case == "of another copy":
@@ -242,7 +247,9 @@ def test_a_file_that_is_not_this_database_s_own_is_not_used(
             database.execute("UPDATE meta SET value = value + 1 WHERE name = 'columns'")
     assert reopened(large) == 0
     warned = any("cannot be used" in line for line in caplog.messages)
-    assert warned is (case in ("flipped", "cut", "empty"))
+    assert warned is (case in ("flipped", "cut", "empty", "huge"))
+    if case == "huge":
+        assert any("it may have" in line for line in caplog.messages)
 
 
 def test_no_file_is_left_half_written(large: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

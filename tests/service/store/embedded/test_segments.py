@@ -10,11 +10,9 @@ The contract:
 """
 
 import logging
-import mmap
 import os
 import shutil
 import sqlite3
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +25,7 @@ from sfsc_service.store import errors
 from sfsc_service.store.embedded.segments.folder import SegmentFolder
 from sfsc_service.store.embedded.segments.format import ALIGNMENT, BLOCK_ROWS
 from sfsc_service.store.embedded.segments.merge_plan import FANOUT, next_merge
-from sfsc_service.store.embedded.segments.segment import SegmentDamagedError, open_segment, unmap, write_segment
+from sfsc_service.store.embedded.segments.segment import SegmentDamagedError, open_segment, write_segment
 from sfsc_service.store.embedded.sqlite.writer import DatabaseWriter
 from sfsc_service.store.embedded.store import EmbeddedStore
 from sfsc_service.store.protocol import Item
@@ -200,97 +198,6 @@ def test_many_changes_are_merged_into_few_segments_without_dead_rows(tmp_path: P
     store.close()
     store = open_store(tmp_path)
     assert_agrees(store, oracle)
-    store.close()
-
-
-def test_an_unmapped_segment_can_be_read_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sfsc_service.store.embedded.segments.segment._UNMAPPED_BYTES", mmap.PAGESIZE)
-    vectors = unit_vectors(1, 3_000)
-    write_segment(tmp_path / "1.segment", [(np.arange(3_000), vectors)], 3_000, DIMENSION, GALLERY)
-    segment = open_segment(tmp_path / "1.segment", DIMENSION, GALLERY)
-    unmap(segment.vectors)
-    assert np.array_equal(segment.vectors, vectors)
-    assert np.array_equal(segment.sequences, np.arange(3_000))
-    unmap(np.zeros(3))
-
-
-def test_a_crash_between_a_segment_and_the_deletion_of_what_it_replaces_does_no_harm(tmp_path: Path) -> None:
-    oracle, store, copy = Oracle(), open_store(tmp_path / "a", seal_rows=30), tmp_path / "copy"
-    store._segments.remove = lambda _paths, _loads: None  # type: ignore[method-assign]
-    for turn in range(8):
-        upsert_and_seal(store, make_items(30, 100 * turn, f"p{turn % 5}"), 30)
-        oracle.upsert(make_items(30, 100 * turn, f"p{turn % 5}"))
-    until(lambda: len(segments(tmp_path / "a")) > FANOUT)
-    shutil.copytree(tmp_path / "a", copy)
-    store.close()
-    before = len(segments(copy)) + len(logs(copy))
-    store = open_store(copy)
-    assert_agrees(store, oracle)
-    assert len(segments(copy)) + len(logs(copy)) < before
-    store.close()
-    assert not (copy / "segments" / "quarantine").exists()
-
-
-@pytest.mark.parametrize("step", ["write", "prepare_replacement", "remove"])
-def test_changes_go_on_while_a_segment_is_written_prepared_or_removed(step: str, tmp_path: Path) -> None:
-    store, oracle = open_store(tmp_path, seal_rows=30), Oracle()
-    part: Any = store._index if step == "prepare_replacement" else store._segments
-    waiting, go_on, call = threading.Event(), threading.Event(), getattr(part, step)
-
-    def held(*words: Any) -> Any:
-        waiting.set()
-        assert go_on.wait(TIMEOUT_S)
-        return call(*words)
-
-    setattr(part, step, held)
-    store.upsert(make_items(30, 0, "p"))
-    oracle.upsert(make_items(30, 0, "p"))
-    assert waiting.wait(TIMEOUT_S)
-    store.upsert(make_items(5, 100, "q"))
-    oracle.upsert(make_items(5, 100, "q"))
-    gone = [item.id for item in make_items(3, 0, "p")]
-    assert store.delete(gone) == oracle.delete(gone)
-    assert_agrees(store, oracle)
-    go_on.set()
-    until(lambda: len(segments(tmp_path)) == 1 and len(logs(tmp_path)) == 1)
-    assert_agrees(store, oracle)
-    store.close()
-    store = open_store(tmp_path)
-    assert_agrees(store, oracle)
-    store.close()
-
-
-def test_files_that_a_rebuild_reads_again_are_not_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The index fails between the exchange of its rows and the removal of the files that they were in."""
-    store, oracle = open_store(tmp_path, seal_rows=30), Oracle()
-    waiting, go_on, remove = threading.Event(), threading.Event(), store._segments.remove
-
-    def held(*words: Any) -> None:
-        waiting.set()
-        assert go_on.wait(TIMEOUT_S)
-        remove(*words)
-
-    def fail(*_: Any) -> None:
-        monkeypatch.undo()
-        raise MemoryError
-
-    store._segments.remove = held  # type: ignore[method-assign]
-    for changed in (store, oracle):
-        changed.upsert(make_items(30, 0, "p"))  # type: ignore[attr-defined]
-    assert waiting.wait(TIMEOUT_S)
-    monkeypatch.setattr(store._index, "apply", fail)
-    gone = [item.id for item in make_items(3, 0, "p")]
-    assert store.delete(gone) == oracle.delete(gone)
-    go_on.set()
-    until(lambda: store._merger._thread.is_alive() and len(segments(tmp_path)) == 1)
-    for turn in range(3):
-        store.upsert(make_items(5, 100 + 10 * turn, "q"))
-        oracle.upsert(make_items(5, 100 + 10 * turn, "q"))
-    assert_agrees(store, oracle)
-    store.close()
-    store = open_store(tmp_path)
-    assert_agrees(store, oracle)
-    assert not store.faults
     store.close()
 
 

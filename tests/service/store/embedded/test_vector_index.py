@@ -17,7 +17,7 @@ from sfsc_service.store.embedded.index import faiss_rows
 from sfsc_service.store.embedded.index import vector_index as index_module
 from sfsc_service.store.embedded.index.allowed import Allowed
 from sfsc_service.store.embedded.index.faiss_rows import AcceleratedRows, HostRows, make_index, probe
-from sfsc_service.store.embedded.index.replacement import MappedRows, Replacement
+from sfsc_service.store.embedded.index.replacement import MappedRows
 from sfsc_service.store.embedded.index.vector_index import VectorIndex, VersionNotIndexedError
 from sfsc_service.store.errors import DeviceUnavailableError
 from sfsc_service.store.protocol import Float32
@@ -192,7 +192,7 @@ def test_rows_that_are_replaced_by_those_of_a_segment_give_the_same_answers(empt
         half = np.arange(len(sequences)) < 25
         written = written_rows(index, turn)
         index.apply(removed[half], sequences[half], vectors[sequences[half] - 1])
-        prepared = prepare(index, written)
+        prepared = index.prepare_replacement(*written) if written else None
         index.apply(removed[~half], sequences[~half], vectors[sequences[~half] - 1])
         if prepared:
             index.replace(prepared)
@@ -207,7 +207,7 @@ def test_rows_that_are_replaced_by_those_of_a_segment_give_the_same_answers(empt
     assert len(index._rows) < 700
 
 
-def written_rows(index: VectorIndex, turn: int) -> tuple[int, int, MappedRows] | None:
+def written_rows(index: VectorIndex, turn: int) -> tuple[int, int, MappedRows | None] | None:
     """Now and then a new segment: of the tail, of some matrices, or of everything."""
     mapped, tail = index.sizes()
     ends = np.cumsum([0, *(size.rows for size in mapped)]).tolist()
@@ -221,14 +221,8 @@ def written_rows(index: VectorIndex, turn: int) -> tuple[int, int, MappedRows] |
         return None
     positions, sequences = index.live_rows(start, end)
     live = np.ones(len(positions), np.bool_)
-    return start, end, MappedRows(Path("segment"), sequences, index.vectors_at(positions), live)
-
-
-def prepare(index: VectorIndex, written: tuple[int, int, MappedRows] | None) -> Replacement | None:
-    if written is None:
-        return None
-    start, end, fresh = written
-    return index.prepare_replacement(start, end, fresh if len(fresh.sequences) else None)
+    fresh = MappedRows(Path("segment"), sequences, index.vectors_at(positions), live)
+    return start, end, fresh if len(sequences) else None
 
 
 def test_what_is_not_in_the_index_cannot_be_searched_among(empty: Any) -> None:

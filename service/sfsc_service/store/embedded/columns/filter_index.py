@@ -158,7 +158,9 @@ class FilterIndex:
 
     def _load_saved(self) -> int:
         """Begin with what the file has of the current versions; the last of all that it has."""
-        if (contents := self._saved.read(self._memory_bytes)) is None:
+        known = self._current().sequences
+        contents = self._saved.read(self._memory_bytes, int(known[-1]) if len(known) else 0)
+        if contents is None:
             return 0
         with self._commit_lock:
             self._removed = []

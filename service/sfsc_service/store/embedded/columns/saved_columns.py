@@ -37,6 +37,9 @@ _LENGTH_BYTES = 8
 _TOKEN_BITS = 62
 _CHECKSUM_BYTES = 4
 _WRITTEN_AT_ONCE = 16 << 20
+# Larger files are not read: numbers of versions, columns, texts that take more bytes in JSON, and the head.
+_SIZE_TIMES = 2
+_HEAD_BYTES = 4 << 20
 # The disk must have so many times the file's size free: it is there to save time, nothing that is needed.
 _FREE_TIMES = 4
 
@@ -55,9 +58,15 @@ class SavedColumns:
         self._gallery = gallery
         self._token = token
 
-    def read(self, memory_bytes: int) -> TableContents | None:
-        """What the file holds; None where there is none that can be used with so much memory for columns."""
+    def read(self, memory_bytes: int, last_sequence: int) -> TableContents | None:
+        """What the file holds; None where there is none that can be used with so much memory for columns.
+
+        `last_sequence`: the highest number that a version may have.
+        """
         try:
+            most = _SIZE_TIMES * memory_bytes + 8 * last_sequence + _HEAD_BYTES
+            if (size := self._path.stat().st_size) > most:
+                raise ValueError(f"it may have {most} bytes, and has {size}")
             content = np.fromfile(self._path, np.uint8)  # mapped, a bad sector would end the process
             return self._read(content, memory_bytes)
         except FileNotFoundError:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from sfsc_service.store.embedded.changes import Int64
 
-__all__ = ["Allowed"]
+__all__ = ["Allowed", "Mask"]
 
 Mask = npt.NDArray[np.bool_]
 

@@ -9,20 +9,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from sfsc_service.store.embedded.changes import Int64
+from sfsc_service.store.embedded.index.allowed import Mask
 from sfsc_service.store.embedded.index.faiss_rows import HostRows
 from sfsc_service.store.embedded.index.growable_array import GrowableArray
 from sfsc_service.store.embedded.index.vector_rows import VectorRows
 from sfsc_service.store.protocol import Float32
 
-__all__ = ["MappedRows", "Replacement", "Snapshot"]
+__all__ = ["COPIED_AT_ONCE", "MappedRows", "Replacement", "Snapshot"]
 
-# A change waits while so many rows are copied.
-_COPIED_AT_ONCE = 4_096
-
-Mask = npt.NDArray[np.bool_]
+COPIED_AT_ONCE = 4_096
+"""A change waits while so many rows are copied."""
 
 
 class MappedRows(NamedTuple):
@@ -34,7 +32,7 @@ class MappedRows(NamedTuple):
     source: Path
     sequences: Int64
     vectors: Float32
-    live: npt.NDArray[np.bool_]
+    live: Mask
 
 
 class Snapshot(NamedTuple):
@@ -81,7 +79,7 @@ class Replacement:
         self._live: GrowableArray[np.bool_] = GrowableArray(np.bool_, (), [live[:start], still, live[end:]])
 
         tail = np.arange(max(end, mapped_count), count)
-        chunks = (tail[first : first + _COPIED_AT_ONCE] for first in range(0, len(tail), _COPIED_AT_ONCE))
+        chunks = (tail[first : first + COPIED_AT_ONCE] for first in range(0, len(tail), COPIED_AT_ONCE))
         self._tail: GrowableArray[np.float32] = GrowableArray(
             np.float32, (rows.host.dimension,), [take(chunk) for chunk in chunks]
         )

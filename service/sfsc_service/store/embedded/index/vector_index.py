@@ -16,11 +16,11 @@ import numpy as np
 
 from sfsc_bundle.runner import Device
 from sfsc_service.store.embedded.changes import Int64
-from sfsc_service.store.embedded.index.allowed import Allowed
+from sfsc_service.store.embedded.index.allowed import Allowed, Mask
 from sfsc_service.store.embedded.index.faiss_rows import make_index
 from sfsc_service.store.embedded.index.growable_array import GrowableArray
-from sfsc_service.store.embedded.index.replacement import MappedRows, Replacement, Snapshot
-from sfsc_service.store.embedded.index.vector_rows import Mask, TopK, VectorRows
+from sfsc_service.store.embedded.index.replacement import COPIED_AT_ONCE, MappedRows, Replacement, Snapshot
+from sfsc_service.store.embedded.index.vector_rows import TopK, VectorRows
 from sfsc_service.store.embedded.rwlock import ReadWriteLock
 from sfsc_service.store.protocol import Float32
 
@@ -28,8 +28,6 @@ __all__ = ["RowCount", "VectorIndex", "VersionNotIndexedError"]
 
 # Further candidates beside the k that are asked for, so that near ties at the end seldom need a second search.
 _SPARE = 16
-# A change waits while so many rows are copied.
-_COPIED_AT_ONCE = 4_096
 
 
 class VersionNotIndexedError(Exception):
@@ -136,9 +134,9 @@ class VectorIndex:
             sequences = self._rows.sequences[self._rows.live_positions()]
         drawn = np.sort(rng.choice(sequences, min(count, len(sequences)), replace=False))
         parts = [np.empty((0, self.dimension), np.float32)]
-        for first in range(0, len(drawn), _COPIED_AT_ONCE):
+        for first in range(0, len(drawn), COPIED_AT_ONCE):
             with self._lock.shared():
-                part = drawn[first : first + _COPIED_AT_ONCE]
+                part = drawn[first : first + COPIED_AT_ONCE]
                 parts.append(self._rows.vectors(self._rows.positions_of(part)))
         return np.concatenate(parts)
 

@@ -7,23 +7,19 @@ the device, on the other queries of the call, or on what was deleted before.
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from sfsc_service.store.embedded.changes import Int64
-from sfsc_service.store.embedded.index.allowed import Allowed
+from sfsc_service.store.embedded.index.allowed import Allowed, Mask
 from sfsc_service.store.embedded.index.faiss_rows import HostRows
 from sfsc_service.store.embedded.index.growable_array import GrowableArray, GrowthComparison
 from sfsc_service.store.protocol import Float32
 
-__all__ = ["Candidates", "Mask", "TopK", "VectorRows", "exact_scores"]
+__all__ = ["Candidates", "TopK", "VectorRows", "exact_scores"]
 
 # So many tombstones may come first before a search is repeated with a selector, with which faiss uses no matrix
 # product.
 _OVERFETCH = 256
 _CHUNK = 1_024
-
-
-Mask = npt.NDArray[np.bool_]
 
 
 class TopK(NamedTuple):
