@@ -144,10 +144,10 @@ class Committer:
         self._damage.forget(version.sequence for version in change.removed)
         self._clean_up(requests, changes)
         if self._reserve.spent:
-            self._database.checkpoint()  # so that the next change overwrites the log in place of extending it
+            self._database.log.checkpoint()  # so that the next change overwrites the log in place of extending it
         for request, answer in changes.items():
             request.future.set_result(answer)
-        self._database.limit_log(self._readers.gate)
+        self._database.log.limit(self._readers.gate)
         for call in self.after_change:
             call()
 

@@ -60,7 +60,7 @@ def _make_new_files(folder: Path, old: Path, dimension: int, spaces: Collection[
                 sequences = np.array([row[0] for row in rows], np.int64)
                 segments.write([(sequences, vectors)], len(sequences))
                 target.copy_rows(rows)
-                target.empty_log()
+                target.log.empty()
         finally:
             target.close()
     sync([staged])

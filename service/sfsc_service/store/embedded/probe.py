@@ -71,7 +71,7 @@ class StoreProbe:
         return None
 
     def _database_fault(self) -> StoreFault | None:
-        begun = self._writer.transactions
+        begun = self._writer.lock_changes
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -79,7 +79,7 @@ class StoreProbe:
         except DatabaseError as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            if self._writer.in_transaction or self._writer.transactions != begun:
+            if self._writer.holds_lock or self._writer.lock_changes != begun:
                 return None  # the lock was the store's own
             return StoreFault("database_locked", f"the database cannot be changed: {error}")
         return self._checkpoint("PASSIVE")

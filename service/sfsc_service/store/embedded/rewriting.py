@@ -186,7 +186,7 @@ class GalleryRewrite:
         vectors = np.stack([items[place].vector for place in order.tolist()])
         self._parts.append(self._segments.write([(sequences[order], vectors)], len(items)).path)
         self._database.copy_rows([self._row(item) for item in items])
-        self._database.empty_log()
+        self._database.log.empty()
         self._done.append(sequences)
         if len(self._parts) >= _PARTS:
             self._join_parts()

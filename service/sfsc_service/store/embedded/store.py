@@ -248,7 +248,7 @@ class EmbeddedStore:
         with self._calls.call():
             live, rows = len(self._index), self._index.row_count
             return StoreSizes(
-                log_bytes=self._database.log_bytes,
+                log_bytes=self._database.log.bytes,
                 live_rows=live,
                 dead_rows=max(0, rows - live),
                 vector_files=self._segments.file_count,

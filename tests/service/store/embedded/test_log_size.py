@@ -1,12 +1,15 @@
 """The write-ahead log: it is emptied again and again, whatever reads go on beside the changes."""
 
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sfsc_service.store.embedded.sqlite import writer as writer_module
+from sfsc_service.store.embedded.sqlite import write_ahead_log
 from sfsc_service.store.embedded.store import EmbeddedStore
 from tests.service.store.making import make_items, unit_vectors
 
@@ -19,7 +22,7 @@ def test_the_write_ahead_log_stays_short_beside_filtered_reads(
     embedded: EmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, size in (("_LOG_BYTES", 1 << 16), ("_LOG_STEP", 1 << 14), ("_MAX_LOG_BYTES", LIMIT)):
-        monkeypatch.setattr(writer_module, name, size)
+        monkeypatch.setattr(write_ahead_log, name, size)
     log, done, sizes = tmp_path / "store" / "database.sqlite-wal", threading.Event(), list[int]()
     embedded.upsert(make_items(1_500))
 
@@ -47,8 +50,8 @@ def test_a_read_transaction_that_does_not_end_keeps_no_change_waiting(
     embedded: EmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another program's, say: it has no part in the gate."""
-    monkeypatch.setattr(writer_module, "_LOG_BYTES", 1 << 14)
-    monkeypatch.setattr(writer_module, "_LOG_STEP", 1 << 14)
+    monkeypatch.setattr(write_ahead_log, "_LOG_BYTES", 1 << 14)
+    monkeypatch.setattr(write_ahead_log, "_LOG_STEP", 1 << 14)
     embedded.upsert(make_items(30))
     with embedded._readers.acquire() as reader:
         reader._connection.execute("BEGIN")
@@ -61,3 +64,23 @@ def test_a_read_transaction_that_does_not_end_keeps_no_change_waiting(
     embedded.upsert(make_items(20, 5))
     embedded.delete(["nowhere"])  # its group is worked on after the log was emptied
     assert log.stat().st_size < grown
+
+
+def test_emptying_it_on_a_slow_disk_is_no_fault_of_the_database(embedded: EmbeddedStore, tmp_path: Path) -> None:
+    """Nobody else can change the database meanwhile, and no transaction is open."""
+    log, told = embedded._database.log, list[object]()
+    real = log._connection
+
+    class SlowDisk:
+        def execute(self, sql: str) -> Any:
+            if "checkpoint" in sql:
+                with closing(sqlite3.connect(tmp_path / "store" / "database.sqlite")) as locked:
+                    locked.execute("BEGIN IMMEDIATE")
+                    told.append(embedded.fault())
+                    locked.execute("ROLLBACK")
+            return real.execute(sql)
+
+    log._connection = SlowDisk()  # type: ignore[assignment]
+    assert log.empty()
+    assert told == [None]
+    assert embedded.fault() is None

@@ -5,7 +5,6 @@ A transaction: `begin`, any number of changes, each inside `attempt` so that one
 spaces. Sequence numbers are taken back as well, unless vectors may be stored under them: those are given once.
 """
 
-import contextlib
 import json
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -22,16 +21,14 @@ from sfsc_service.store.embedded.changes import (
     VectorColumns,
     outcomes_of,
 )
-from sfsc_service.store.embedded.rwlock import ReadWriteLock
 from sfsc_service.store.embedded.sqlite.row_checksum import row_checksum, row_is_whole
 from sfsc_service.store.embedded.sqlite.schema import (
-    BUSY_TIMEOUT_S,
     COLLECTION,
     ROW_COLUMNS,
-    DatabaseError,
     check_fit,
     open_database,
 )
+from sfsc_service.store.embedded.sqlite.write_ahead_log import WriteAheadLog
 from sfsc_service.store.errors import FolderMismatchError, SpaceMismatchError, StoreFailedError
 from sfsc_service.store.protocol import Float32, Outcome
 
@@ -46,11 +43,6 @@ DELETE FROM spaces WHERE name NOT IN (SELECT value FROM json_each(?))
 AND NOT EXISTS (SELECT 1 FROM items WHERE space = name)
 """
 _INSERT = f"INSERT INTO items ({_COLUMNS}) VALUES (?{', ?' * len(ROW_COLUMNS)})"
-# The write-ahead log is emptied at this size; while reads prevent it, again at each further step; at the largest
-# size, reads are made to wait.
-_LOG_BYTES = 8 << 20
-_LOG_STEP = 2 << 20
-_MAX_LOG_BYTES = 32 << 20
 
 
 class _State(NamedTuple):
@@ -72,16 +64,14 @@ class DatabaseWriter:
         """`new_gallery`: the number of the gallery if there is none yet."""
         self._connection = open_database(path, space, dimension, compatible_with, new_gallery)
         self._path = path
-        self._log_path = path.with_name(f"{path.name}-wal")
-        self._refused_at = 0
+        self.log = WriteAheadLog(self._connection, path)
         spaces = frozenset({space, *compatible_with})
         self._state = _State(self._meta("last_sequence"), self._meta("checksum_sum"), space, spaces)
         self._committed = self._state
         self.gallery = self._meta("gallery")
         self.columns_token = self._meta("columns", 0)
         """What `note_columns` noted last, when the database was opened."""
-        self.transactions = 0
-        """How many have been begun."""
+        self._lock_changes = 0
 
     @property
     def last_sequence(self) -> int:
@@ -117,44 +107,6 @@ class DatabaseWriter:
         """Build the indexes of the tables anew."""
         self._connection.execute("REINDEX")
 
-    def limit_log(self, gate: ReadWriteLock) -> None:
-        """Empty the write-ahead log if it is long; outside of a transaction. `gate`: held by reads under way.
-
-        Reads hold it up, so if it has become much longer they are waited for.
-        """
-        size = self.log_bytes
-        if size < max(_LOG_BYTES, self._refused_at + _LOG_STEP):
-            return
-        if size > _MAX_LOG_BYTES:
-            with gate.exclusive():
-                emptied = self.empty_log()
-        else:
-            emptied = self.empty_log()
-        self._refused_at = 0 if emptied else size
-
-    def empty_log(self) -> bool:
-        """Whether it could be emptied: that no read needs it."""
-        # Nothing but reads can keep the log from being emptied, and commits should not wait for those.
-        self._connection.execute("PRAGMA busy_timeout = 0")
-        try:
-            (busy, _, _) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        finally:
-            self._connection.execute(f"PRAGMA busy_timeout = {int(1000 * BUSY_TIMEOUT_S)}")
-        return not busy
-
-    def checkpoint(self) -> None:
-        """Move the write-ahead log into the database, as far as readers and the disk allow."""
-        with contextlib.suppress(DatabaseError):
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-
-    @property
-    def log_bytes(self) -> int:
-        """The size of the write-ahead log."""
-        try:
-            return self._log_path.stat().st_size
-        except FileNotFoundError:
-            return 0
-
     def mark(self, *, clean: bool) -> None:
         self._set_meta("clean", int(clean))
 
@@ -162,13 +114,24 @@ class DatabaseWriter:
     def in_transaction(self) -> bool:
         return self._connection.in_transaction
 
+    @property
+    def holds_lock(self) -> bool:
+        """Whether nobody else can change the database now."""
+        return self.in_transaction or self.log.emptying
+
+    @property
+    def lock_changes(self) -> int:
+        """How often it has kept others from changing the database, or let them again."""
+        return self._lock_changes + self.log.lock_changes
+
     def begin(self) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
-        self.transactions += 1
+        self._lock_changes += 1
 
     def commit(self) -> None:
         """Commit; where this raises, the transaction may still be found committed after a crash."""
         self._connection.execute("COMMIT")
+        self._lock_changes += 1
         self._committed = self._state
 
     def rollback(self, *, vectors_stored: bool = False) -> None:
@@ -177,6 +140,7 @@ class DatabaseWriter:
         # A full disk makes SQLite roll back by itself; a second time would be an error.
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
+        self._lock_changes += 1
         self._state = self._committed
         if vectors_stored:
             self.skip_sequences(last)
