@@ -5,6 +5,7 @@ module there reads a number out of it.
 """
 
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 
 __all__ = ["WIDTH_PATTERN", "canonical_width"]
 
@@ -12,6 +13,7 @@ WIDTH_PATTERN = r"^(0\.\d{1,4}|1(\.0{1,4})?)$"
 """The usual spellings, as a regular expression that JSON Schema and Python read alike."""
 
 
+@lru_cache(256)
 def canonical_width(value: str | float) -> str:
     """Return the canonical name of a width: the shortest decimal with at least one digit after the point.
 

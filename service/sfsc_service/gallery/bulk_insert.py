@@ -88,21 +88,33 @@ class _Prepared:
 
 async def _upsert_window(gallery: Gallery, window: list[NewItem | FailedItem]) -> list[UpsertedItem | FailedItem]:
     progress = WindowProgress()
-    images = (item for item in window if _image_of(item) is not None)
+    new = [item for item in window if isinstance(item, NewItem)]
+    images = (item for item in new if isinstance(item.source, bytes))
     embedded = iter(await asyncio.gather(*(_prepare(gallery, item, progress) for item in images)))
+    checked = iter(await _prepare_vectors(gallery, [item for item in new if not isinstance(item.source, bytes)]))
     entries = [
-        await _prepare(gallery, item, progress) if _image_of(item) is None else next(embedded) for item in window
+        item if isinstance(item, FailedItem) else next(checked if _image_of(item) is None else embedded)
+        for item in window
     ]
     committed = iter(await _commit(gallery, [entry.item for entry in entries if isinstance(entry, _Prepared)]))
     return [entry if isinstance(entry, FailedItem) else _outcome(entry, next(committed)) for entry in entries]
 
 
-async def _prepare(
-    gallery: Gallery, new: NewItem | FailedItem, progress: WindowProgress
-) -> _Prepared | FailedItem:
-    if isinstance(new, FailedItem):
-        return new
+async def _prepare_vectors(gallery: Gallery, vectors: list[NewItem]) -> list[_Prepared | FailedItem]:
+    if not vectors:
+        return []
+    arrival = Arrival.now(bulk=True)
+    try:
+        prepared = await gallery.prepare_vectors(vectors)
+    except Problem as problem:
+        return [FailedItem(new.id, problem) for new in vectors]
+    return [
+        FailedItem(new.id, one) if isinstance(one, Problem) else _Prepared(*one, arrival)
+        for new, one in zip(vectors, prepared, strict=True)
+    ]
 
+
+async def _prepare(gallery: Gallery, new: NewItem, progress: WindowProgress) -> _Prepared | FailedItem:
     async def attempt() -> _Prepared:
         arrival = Arrival.now(bulk=True)
         return _Prepared(*await gallery.prepare(new, arrival), arrival)

@@ -2,10 +2,13 @@
 
 import itertools
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
+
+import numpy as np
 
 from sfsc_bundle.crop import Crop
 from sfsc_service.engine.embedder import Arrival, EmbeddedImage, Embedder
@@ -19,7 +22,7 @@ from sfsc_service.gallery.near_duplicates import DuplicatesPage, NearDuplicates
 from sfsc_service.gallery.search_stage import Wanted
 from sfsc_service.gallery.stages import GalleryStages
 from sfsc_service.gallery.store_search import search_store
-from sfsc_service.gallery.vectors import unit_vector
+from sfsc_service.gallery.vectors import unit_vector, unit_vectors
 from sfsc_service.metrics import Metrics
 from sfsc_service.settings import Settings
 from sfsc_service.store.errors import InvalidInputError
@@ -39,6 +42,8 @@ from sfsc_service.store.protocol import (
 __all__ = ["ClientVector", "Found", "Gallery", "NewItem", "Query", "UpsertedItem"]
 
 T = TypeVar("T")
+
+NO_LIMITS = Budget()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ class NewItem:
 
     id: str
     source: bytes | ClientVector
-    budget: Budget = field(default_factory=Budget)
+    budget: Budget = NO_LIMITS
     metadata: dict[str, Any] = field(default_factory=dict)
     crop: Crop | None = None
     text_bytes: int = 0
@@ -128,13 +133,22 @@ class Gallery:
         """Embed an image or check a vector; nothing is stored."""
         if isinstance(new.source, ClientVector):
             query = self.query_vector(new.source)
-            return query, Item(new.id, query.space, query.width, query.vector, new.metadata)
+            return query, _item_of_vector(new, query)
         embedded = await self._embedder.embed(new.source, new.budget, arrival, {}, new.crop)
         query = _embedded_query(embedded)
         image = EncodedImage(new.source, embedded.media_type)
         return query, Item(
             new.id, query.space, query.width, query.vector, new.metadata, image, reason=query.reason
         )
+
+    async def prepare_vectors(self, vectors: Sequence[NewItem]) -> list[tuple[Query, Item] | Problem]:
+        """As `prepare` for many items with vectors of their own; the answer of a refused one is its problem."""
+        sent = [new.source for new in vectors if isinstance(new.source, ClientVector)]
+        queries = await self._writers.run(self._query_vectors, sent)
+        return [
+            query if isinstance(query, Problem) else (query, _item_of_vector(new, query))
+            for new, query in zip(vectors, queries, strict=True)
+        ]
 
     async def upsert(self, new: NewItem, arrival: Arrival) -> UpsertedItem:
         """Insert or replace an item; returns once it is durable and searchable."""
@@ -287,6 +301,30 @@ class Gallery:
         (brought,), space = self.bring(vector[None], width, space)
         return Query(brought, width, space)
 
+    def _query_vectors(self, sent: Sequence[ClientVector]) -> list[Query | Problem]:
+        """`query_vector` of each, those of one origin together."""
+        by_origin = defaultdict[tuple[str, str], list[int]](list)
+        for number, one in enumerate(sent):
+            by_origin[one.width, one.space].append(number)
+        queries = dict[int, Query | Problem]()
+        for (width, space), numbers in by_origin.items():
+            found = self._queries_of(width, space, [sent[number].values for number in numbers])
+            queries.update(zip(numbers, found, strict=True))
+        return [queries[number] for number in range(len(sent))]
+
+    def _queries_of(self, width: str, space: str, sent: Sequence[Sequence[float] | str]) -> list[Query | Problem]:
+        try:
+            self.check_origin(width, space)
+        except Problem as problem:
+            return [problem.with_traceback(None)] * len(sent)
+        found = unit_vectors(sent, self._embedder.manifest.dimension)
+        unit = [one for one in found if not isinstance(one, Problem)]
+        if not unit:
+            return [one for one in found if isinstance(one, Problem)]
+        brought, space = self.bring(np.stack(unit), width, space)
+        rows = iter(brought)
+        return [one if isinstance(one, Problem) else Query(next(rows), width, space) for one in found]
+
     def _filtered_hits(
         self, vector: Vector, selection: HitSelection, filter: Filter | None, exact: bool
     ) -> tuple[list[Hit], bool]:
@@ -317,6 +355,10 @@ class Gallery:
 
 def _rendered(render: Callable[[list[Hit]], T], hits: list[Hit], exact: bool) -> tuple[T, bool]:
     return render(hits), exact
+
+
+def _item_of_vector(new: NewItem, query: Query) -> Item:
+    return Item(new.id, query.space, query.width, query.vector, new.metadata)
 
 
 def _embedded_query(embedded: EmbeddedImage) -> Query:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from sfsc_service.errors import Problem
 
-__all__ = ["encode_vector", "unit_rows", "unit_vector"]
+__all__ = ["encode_vector", "unit_rows", "unit_vector", "unit_vectors"]
 
 Vector = npt.NDArray[np.float32]
 
@@ -23,10 +23,7 @@ def unit_vector(sent: Sequence[float] | str, dimension: int, parameter: str = "v
     Raises:
         Problem: vector_invalid (not numbers, not finite, all zero), dimension_mismatch.
     """
-    if not isinstance(sent, str):
-        _check_dimension(len(sent), dimension, parameter)  # first: many numbers take long to convert
-    values = _from_base64(sent, parameter) if isinstance(sent, str) else _from_numbers(sent, parameter)
-    _check_dimension(len(values), dimension, parameter)
+    values = _read(sent, dimension, parameter).astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         square = float(np.dot(values, values))
     if abs(square - 1.0) <= UNIT:  # as almost all are; the checks below take longer than that
@@ -44,6 +41,27 @@ def unit_vector(sent: Sequence[float] | str, dimension: int, parameter: str = "v
     if abs(length * peak - 1.0) > UNIT:
         values = scaled / length
     return values.astype(np.float32)
+
+
+def unit_vectors(sent: Sequence[Sequence[float] | str], dimension: int) -> list[Vector | Problem]:
+    """What `unit_vector` gives for each, or the problem that it raises."""
+    values = np.zeros((len(sent), dimension))
+    problems = dict[int, Problem]()
+    for row, one in enumerate(sent):
+        try:
+            values[row] = _read(one, dimension, "vector")
+        except Problem as problem:
+            problems[row] = problem.with_traceback(None)  # its frames hold the list of all problems
+    with np.errstate(over="ignore", invalid="ignore"):
+        is_unit = np.abs(np.einsum("nd,nd->n", values, values) - 1.0) <= UNIT
+        unit = values.astype(np.float32)
+    for row in np.flatnonzero(~is_unit).tolist():
+        if row not in problems:
+            try:
+                unit[row] = unit_vector(sent[row], dimension)
+            except Problem as problem:
+                problems[row] = problem.with_traceback(None)
+    return [problems.get(row, vector) for row, vector in enumerate(unit)]
 
 
 def unit_rows(matrix: Vector) -> tuple[Vector, npt.NDArray[np.bool_]]:
@@ -65,6 +83,15 @@ def encode_vector(vector: Vector, encoding: str) -> Vector | str:
     return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
 
 
+def _read(sent: Sequence[float] | str, dimension: int, parameter: str) -> npt.NDArray[np.floating]:
+    if isinstance(sent, str):
+        values = _from_base64(sent, parameter)
+        _check_dimension(len(values), dimension, parameter)
+        return values
+    _check_dimension(len(sent), dimension, parameter)  # first: many numbers take long to convert
+    return _from_numbers(sent, parameter)
+
+
 def _check_dimension(found: int, dimension: int, parameter: str) -> None:
     if found != dimension:
         detail = f"{parameter}: must have {dimension} numbers, found {found}"
@@ -78,10 +105,10 @@ def _from_numbers(sent: Sequence[float], parameter: str) -> npt.NDArray[np.float
         raise Problem("vector_invalid", f"{parameter}: must be numbers, found {error}", parameter) from error
 
 
-def _from_base64(sent: str, parameter: str) -> npt.NDArray[np.float64]:
+def _from_base64(sent: str, parameter: str) -> Vector:
     try:
         data = base64.b64decode(sent, validate=True)
-        return np.frombuffer(data, dtype="<f4").astype(np.float64)
+        return np.frombuffer(data, dtype="<f4")
     except (binascii.Error, ValueError) as error:
         raise Problem(
             "vector_invalid", f"{parameter}: must be base64 of little-endian float32: {error}", parameter

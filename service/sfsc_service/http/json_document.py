@@ -33,10 +33,11 @@ LONG_STRING = 1024
 BACKSLASH = 0x5C
 EXACT_INTEGERS = ("metadata", "filter")
 """Members whose integers must not be rounded."""
+ROUNDED = 2.0**63
+"""Integers that are less keep all their digits."""
 
 _BACKSLASH = re.compile(rb"\\")
 _KEY_END = re.compile(rb'"\s*:')
-_LONG_INTEGER = re.compile(rb"\d{19}")
 
 
 def read_object(body: Body, max_bytes: int, image: str = "image") -> dict[str, Any]:
@@ -63,16 +64,17 @@ def read_json(text: Body) -> Any:
         ValueError: it is not JSON, or has too many values.
     """
     _check_values(text)
-    return _exact(text) if _LONG_INTEGER.search(text) else _fast(text)
+    document = _fast(text)
+    return _exact(text) if _may_be_rounded(document) else document
 
 
 def _read(text: Body) -> Any:
     try:
         _check_values(text)
         document = _fast(text)
-        # orjson rounds integers beyond 64 bits without a word.
-        if isinstance(document, dict) and document.keys() & EXACT_INTEGERS and _LONG_INTEGER.search(text):
-            return _exact(text)
+        if isinstance(document, dict):
+            exact = [document[name] for name in EXACT_INTEGERS if name in document]
+            return _exact(text) if _may_be_rounded(exact) else document
         return document
     except (ValueError, RecursionError) as error:
         # Python's own parser takes NaN and Infinity, so that the problem can name their parameter.
@@ -87,7 +89,9 @@ def _read(text: Body) -> Any:
 def _fast(text: Body) -> Any:
     """Parse JSON; orjson keeps the last value of a key that an object has twice, and says nothing."""
     document = orjson.loads(text)
-    if sum(1 for _ in _KEY_END.finditer(text)) != _members(document):  # or a text ends with \\" and a colon
+    members = _members(document)
+    # Every key has a colon; texts may have some too, or even end with \\" and one.
+    if text.count(b":") != members and sum(1 for _ in _KEY_END.finditer(text)) != members:
         _exact(text)
     return document
 
@@ -110,6 +114,21 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise ValueError(f"an object has the key {describe_value(twice)} more than once")
     return members
+
+
+def _may_be_rounded(document: Any) -> bool:
+    """Whether a number may be an integer that orjson has rounded, which it does without a word beyond 64 bits."""
+    pending = [document]
+    while pending:
+        one = pending.pop()
+        if isinstance(one, float):
+            if not -ROUNDED < one < ROUNDED:
+                return True
+        elif isinstance(one, dict):
+            pending += one.values()
+        elif isinstance(one, list):
+            pending += one
+    return False
 
 
 def _members(document: Any) -> int:

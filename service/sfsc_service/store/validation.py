@@ -4,7 +4,6 @@
 objects afterwards.
 """
 
-import json
 import math
 import re
 from collections.abc import Callable, Collection, Sequence
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import orjson
 
 from sfsc_bundle.described import describe_value
 from sfsc_service.store.errors import (
@@ -54,7 +54,6 @@ __all__ = [
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _WIDTH = re.compile(r"[0-9A-Za-z._-]{1,16}")
-_ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":"))
 _MEDIA_TYPE = re.compile(r"[a-z0-9.+-]{1,64}/[a-z0-9.+-]{1,64}")
 
 
@@ -202,14 +201,14 @@ def check_metadata(metadata: object) -> str:
     if not isinstance(metadata, dict):
         raise InvalidMetadataError("metadata", "must be a JSON object", describe_value(metadata))
     _check_object(metadata, _ValueCounter(), 1)
-    text = _ENCODER.encode(metadata)
     try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
+        text = orjson.dumps(metadata)
+    except orjson.JSONEncodeError:
         raise InvalidMetadataError("metadata", "must be Unicode text", "a lone surrogate") from None
-    if size > MAX_METADATA_BYTES:
-        raise InvalidMetadataError("metadata", f"must be at most {MAX_METADATA_BYTES} bytes of JSON", f"{size}")
-    return text
+    if len(text) > MAX_METADATA_BYTES:
+        rule = f"must be at most {MAX_METADATA_BYTES} bytes of JSON"
+        raise InvalidMetadataError("metadata", rule, f"{len(text)}")
+    return text.decode()
 
 
 class _ValueCounter:
