@@ -1,12 +1,13 @@
 """Bulk insertion: many items through the same queue as single requests, which go first.
 
-One window of items is worked on at a time; the rest is not read from the socket yet. Each item has an outcome of
-its own, in the order of the call.
+One window of items is worked on at a time, as soon as it has so many as the constants below say or more; the rest
+is not read from the socket yet. Each item has an outcome of its own, in the order of the call.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sfsc_bundle.errors import ImageError
 from sfsc_service.engine.embedder import Arrival
@@ -36,11 +37,13 @@ class FailedItem:
 
 
 async def upsert_many(
-    gallery: Gallery, items: AsyncIterator[NewItem | FailedItem], go_on: Callable[[], bool] = lambda: True
-) -> AsyncIterator[UpsertedItem | FailedItem]:
-    """Insert or replace; an item that has failed before is passed on.
+    gallery: Gallery,
+    batches: AsyncIterator[Sequence[NewItem | FailedItem]],
+    go_on: Callable[[], bool] = lambda: True,
+) -> AsyncIterator[list[UpsertedItem | FailedItem]]:
+    """Insert or replace the items that come in batches, and give their outcomes, window by window.
 
-    Items that were read when the caller left are counted as dropped.
+    An item that has failed before is passed on. Items that were read when the caller left are counted as dropped.
 
     Once `go_on` is false, the window under way is finished and all other items are refused, so that the call can
     still be answered before the service ends.
@@ -48,29 +51,25 @@ async def upsert_many(
     window: list[NewItem | FailedItem] = []
     images = size = text = 0
     try:
-        async for item in items:
+        async for batch in batches:
             if not go_on():
                 problem = Problem("shutting_down", "the service is shutting down and takes no further items")
-                item = FailedItem(item.id, problem)
-            window.append(item)
-            image = _image_of(item)
-            images, size = images + (image is not None), size + len(image or b"")
-            text += item.text_bytes
+                batch = [FailedItem(item.id, problem) for item in batch]
+            window += batch
+            encoded = [
+                item.source for item in batch if isinstance(item, NewItem) and isinstance(item.source, bytes)
+            ]
+            images, size = images + len(encoded), size + sum(map(len, encoded))
+            text += sum(item.text_bytes for item in batch)
             is_large = size >= WINDOW_BYTES or text >= WINDOW_TEXT_BYTES
             if images >= WINDOW_IMAGES or is_large or len(window) >= WINDOW_ITEMS:
                 full, window, images, size, text = window, [], 0, 0, 0
-                for outcome in await _upsert_window(gallery, full):
-                    yield outcome
+                yield await _upsert_window(gallery, full)
     except BaseException as error:
         if _says_that_nobody_waits(error):
             gallery.count_dropped(sum(isinstance(item, NewItem) for item in window))
         raise
-    for outcome in await _upsert_window(gallery, window):
-        yield outcome
-
-
-def _image_of(item: NewItem | FailedItem) -> bytes | None:
-    return item.source if isinstance(item, NewItem) and isinstance(item.source, bytes) else None
+    yield await _upsert_window(gallery, window)
 
 
 def _says_that_nobody_waits(error: BaseException) -> bool:
@@ -79,8 +78,7 @@ def _says_that_nobody_waits(error: BaseException) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
+class _Prepared(NamedTuple):
     query: Query
     item: Item
     arrival: Arrival
@@ -93,7 +91,7 @@ async def _upsert_window(gallery: Gallery, window: list[NewItem | FailedItem]) -
     embedded = iter(await asyncio.gather(*(_prepare(gallery, item, progress) for item in images)))
     checked = iter(await _prepare_vectors(gallery, [item for item in new if not isinstance(item.source, bytes)]))
     entries = [
-        item if isinstance(item, FailedItem) else next(checked if _image_of(item) is None else embedded)
+        item if isinstance(item, FailedItem) else next(embedded if isinstance(item.source, bytes) else checked)
         for item in window
     ]
     committed = iter(await _commit(gallery, [entry.item for entry in entries if isinstance(entry, _Prepared)]))

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -46,8 +46,7 @@ T = TypeVar("T")
 NO_LIMITS = Budget()
 
 
-@dataclass(frozen=True, slots=True)
-class ClientVector:
+class ClientVector(NamedTuple):
     """A vector that the client computed: JSON numbers or base64 float32, with its width and space."""
 
     values: Sequence[float] | str
@@ -90,8 +89,7 @@ class Query:
         return self.embedded is None or self.embedded.budget_met(arrival)
 
 
-@dataclass(frozen=True, slots=True)
-class UpsertedItem:
+class UpsertedItem(NamedTuple):
     """An item that is committed and searchable."""
 
     id: str

@@ -1,6 +1,6 @@
 """Bodies in NDJSON, parsed line by line while they arrive."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -27,8 +27,10 @@ MAX_LINES_AT_ONCE = 64
 Python's collector of cycles would stop everything for 100 ms."""
 
 
-async def parsed_lines(request: Request, parse: Callable[[Body], T], kind: str) -> AsyncIterator[T | Problem]:
-    """What `parse` makes of each line, where bodies are parsed; of at most SFSC_MAX_ITEMS lines.
+async def parsed_lines(
+    request: Request, parse: Callable[[Body], T], kind: str
+) -> AsyncIterator[Sequence[T | Problem]]:
+    """What `parse` makes of each line, some at a time, where bodies are parsed; of at most SFSC_MAX_ITEMS lines.
 
     A body that cannot be read to its end has the problem as its last line; the rest of it is read and dropped.
 
@@ -53,8 +55,7 @@ async def parsed_lines(request: Request, parse: Callable[[Body], T], kind: str) 
             for at in range(0, len(allowed), MAX_LINES_AT_ONCE):
                 some = allowed[at : at + MAX_LINES_AT_ONCE]
                 size = sum(len(line) + LINE_BYTES for line in some)
-                for found in await parsing(request).run(size, parse_all, some):
-                    yield found
+                yield await parsing(request).run(size, parse_all, some)
             number += len(lines)
             if number > settings.max_items:
                 rule = f"at most {settings.max_items} in a request"
@@ -62,6 +63,6 @@ async def parsed_lines(request: Request, parse: Callable[[Body], T], kind: str) 
     except ClientDisconnect as gone:
         raise as_problem(gone) from gone
     except Problem as problem:
-        yield problem
+        yield [problem]
         async for _ in chunks:  # read to the end, so that the client reads the response
             pass

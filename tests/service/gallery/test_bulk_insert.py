@@ -34,17 +34,21 @@ class SlowGallery:
         self.taken += 1
         return None, new
 
+    async def prepare_vectors(self, vectors: list[NewItem]) -> list[tuple[Any, NewItem]]:
+        return [(None, new) for new in vectors]
+
     async def commit(self, items: list[NewItem]) -> list[Outcome]:
         return [Outcome.CREATED] * len(items)
 
 
 def inserted(gallery: SlowGallery, count: int) -> list[Any]:
-    async def items() -> AsyncIterator[NewItem]:
+    async def items() -> AsyncIterator[list[NewItem]]:
         for number in range(count):
-            yield NewItem(str(number), b"")
+            yield [NewItem(str(number), b"")]
 
     async def outcomes() -> list[Any]:
-        return [outcome async for outcome in upsert_many(gallery, items())]  # type: ignore[arg-type]
+        windows = [window async for window in upsert_many(gallery, items())]  # type: ignore[arg-type]
+        return [outcome for window in windows for outcome in window]
 
     return asyncio.run(outcomes())
 
@@ -70,12 +74,13 @@ def committed_at_once(items: list[NewItem | FailedItem]) -> list[int]:
             sizes.append(len(items))
             return await super().commit(items)
 
-    async def given() -> AsyncIterator[NewItem | FailedItem]:
+    async def given() -> AsyncIterator[list[NewItem | FailedItem]]:
         for item in items:
-            yield item
+            yield [item]
 
     async def count() -> int:
-        return len([one async for one in upsert_many(Noting(10**6), given())])  # type: ignore[arg-type]
+        gallery = Noting(10**6)
+        return sum([len(window) async for window in upsert_many(gallery, given())])  # type: ignore[arg-type]
 
     assert asyncio.run(count()) == len(items)
     return sizes

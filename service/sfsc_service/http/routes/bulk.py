@@ -6,7 +6,7 @@ NDJSON      one JSON object per line: `id`, `image` (base64) or `vector`, and th
 Arrow       a matrix of vectors of one width and space, see arrow_items.py and routes/bulk_vectors.py
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -54,6 +54,8 @@ from sfsc_service.store.protocol import MAX_ID_LENGTH
 
 __all__ = ["add_routes"]
 
+Batches = AsyncIterator[Sequence[NewItem | FailedItem]]
+
 PER_IMAGE = ("metadata", "crop")
 """Fields of a form that stand beside each image."""
 
@@ -91,18 +93,19 @@ async def _post(request: Request) -> Response:
         return await _put_all(request, items, arrival)
 
 
-async def _put_all(request: Request, items: AsyncIterator[NewItem | FailedItem], arrival: Arrival) -> Response:
+async def _put_all(request: Request, batches: Batches, arrival: Arrival) -> Response:
     service: Service = request.app.state.service
     begun: list[str | None] = []
-    outcomes = upsert_many(
-        gallery_of(request), _noted(items, caller_of(request), begun), lambda: not service.health.draining
+    windows = upsert_many(
+        gallery_of(request), _noted(batches, caller_of(request), begun), lambda: not service.health.draining
     )
     results: list[dict[str, Any]] = []
     try:
-        async for outcome in outcomes:
-            results.append(result := _result(outcome))
-            written = "created" if result.get("created") else "replaced"
-            log_write(request, "put", result["id"], result.get("code", written))
+        async for outcomes in windows:
+            for outcome in outcomes:
+                results.append(result := _result(outcome))
+                written = "created" if result.get("created") else "replaced"
+                log_write(request, "put", result["id"], result.get("code", written))
     except BaseException:
         for item_id in begun[len(results) :]:  # of which the last ones may be stored all the same
             log_write(request, "put", item_id, "outcome_unknown")
@@ -110,15 +113,14 @@ async def _put_all(request: Request, items: AsyncIterator[NewItem | FailedItem],
     return bulk_response(results, arrival)
 
 
-async def _noted(
-    items: AsyncIterator[NewItem | FailedItem], caller: Caller, begun: list[str | None]
-) -> AsyncIterator[NewItem | FailedItem]:
+async def _noted(batches: Batches, caller: Caller, begun: list[str | None]) -> Batches:
     """The items, their ids noted and their images counted as they pass."""
-    async for item in items:
-        begun.append(item.id)
-        if isinstance(item, NewItem) and isinstance(item.source, bytes):
-            caller.count_images(1)
-        yield item
+    async for batch in batches:
+        begun += [item.id for item in batch]
+        for item in batch:
+            if isinstance(item, NewItem) and isinstance(item.source, bytes):
+                caller.count_images(1)
+        yield batch
 
 
 def _result(outcome: UpsertedItem | FailedItem) -> dict[str, Any]:
@@ -128,12 +130,12 @@ def _result(outcome: UpsertedItem | FailedItem) -> dict[str, Any]:
     return failure_json(outcome.id, outcome.error)
 
 
-async def _from_lines(request: Request, common: dict[str, Any]) -> AsyncIterator[NewItem | FailedItem]:
+async def _from_lines(request: Request, common: dict[str, Any]) -> Batches:
     """The items of an NDJSON body; a body that cannot be read to its end has a failure as its last outcome."""
     max_bytes, max_document = request.app.state.settings.max_image_bytes, max_document_bytes(request)
     parse = partial(_item_of_line, common=common, max_document=max_document, max_bytes=max_bytes)
-    async for item in parsed_lines(request, parse, "items"):
-        yield FailedItem(None, item) if isinstance(item, Problem) else item
+    async for batch in parsed_lines(request, parse, "items"):
+        yield [FailedItem(None, item) if isinstance(item, Problem) else item for item in batch]
 
 
 def _item_of_line(line: Body, common: dict[str, Any], max_document: int, max_bytes: int) -> NewItem | FailedItem:
@@ -149,9 +151,7 @@ def _item_of_line(line: Body, common: dict[str, Any], max_document: int, max_byt
         return FailedItem(item_id, problem, text_bytes)
 
 
-async def _from_form(
-    request: Request, form: Form, common: dict[str, Any], max_bytes: int
-) -> AsyncIterator[NewItem | FailedItem]:
+async def _from_form(request: Request, form: Form, common: dict[str, Any], max_bytes: int) -> Batches:
     """The items of a form; fields that belong to no item fail the whole request, before an item is stored."""
     parts = uploads(form, "image")
     options = option_texts(form, max_document_bytes(request))
@@ -166,7 +166,7 @@ async def _from_form(
     for at, (part, item_id) in enumerate(zip(parts, ids, strict=True)):
         texts = [(name, values[at]) for name, values in own.items()]
         size = sum(len(text) for _, text in texts)
-        yield await parsing(request).run(size, _item_of_part, part, item_id, texts, common, max_bytes)
+        yield [await parsing(request).run(size, _item_of_part, part, item_id, texts, common, max_bytes)]
 
 
 def _item_of_part(

@@ -4,7 +4,7 @@ They are made window by window, with the low priority of bulk calls; the rest is
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -121,10 +121,10 @@ def _search_of_line(line: Body, common: dict[str, Any], max_document: int, setti
         return _Line(error, 0, text_bytes)
 
 
-async def _windows(lines: AsyncIterator[_Line | Problem]) -> AsyncIterator[list[_Line]]:
+async def _windows(batches: AsyncIterator[Sequence[_Line | Problem]]) -> AsyncIterator[list[_Line]]:
     """Lines to be worked on together; a Problem takes the place of a body's rest."""
     window: list[_Line] = []
-    async for line in lines:
+    async for line in (line async for batch in batches for line in batch):
         window.append(_Line(line) if isinstance(line, Problem) else line)
         images, text = sum(one.image_bytes for one in window), sum(one.text_bytes for one in window)
         if len(window) >= WINDOW or images >= WINDOW_BYTES or text >= WINDOW_TEXT_BYTES:

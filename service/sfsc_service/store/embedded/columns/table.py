@@ -5,7 +5,6 @@ Not thread-safe.
 """
 
 import logging
-from collections import defaultdict
 from collections.abc import Collection, Hashable
 from functools import reduce
 from typing import NamedTuple, Self, assert_never
@@ -14,7 +13,7 @@ import numpy as np
 
 from sfsc_service.store.embedded.changes import Int64, Versions
 from sfsc_service.store.embedded.columns.column import Column, ColumnContents, Mask
-from sfsc_service.store.embedded.columns.fields import Path, fields_of
+from sfsc_service.store.embedded.columns.fields import Found, MetadataFields
 from sfsc_service.store.embedded.index.allowed import Allowed
 from sfsc_service.store.embedded.index.growable_array import GrowableArray
 from sfsc_service.store.filters.terms import (
@@ -44,7 +43,7 @@ class FieldValues(NamedTuple):
     """Versions with their fields: for each field, the rows that have it, counted from 0, and its values there."""
 
     sequences: Int64
-    fields: dict[Field, tuple[list[int], list[Hashable]]]
+    fields: dict[Field, Found]
 
 
 class TableContents(NamedTuple):
@@ -65,26 +64,20 @@ class _NotHeldError(Exception):
 def read_fields(versions: Versions) -> FieldValues:
     """The fields of versions; those whose metadata are damaged are left out."""
     sequences: list[int] = []
-    by_path: defaultdict[Path, tuple[list[int], list[Hashable]]] = defaultdict(lambda: ([], []))
+    found = MetadataFields()
     widths: list[Hashable] = []
     times: list[Hashable] = []
     columns = (versions.sequences.tolist(), versions.widths, versions.created, versions.metadata)
     for sequence, width, created, metadata in zip(*columns, strict=True):
         try:
-            found = fields_of(metadata)
+            found.add(len(sequences), metadata)
         except ValueError:
             continue
-        for path, value in found:
-            rows, values = by_path[path]
-            rows.append(len(sequences))
-            values.append(value)
         sequences.append(sequence)
         widths.append(width)
         times.append(created)
     every = list(range(len(sequences)))
-    fields: dict[Field, tuple[list[int], list[Hashable]]] = {
-        MetadataField(p): found for p, found in by_path.items()
-    }
+    fields: dict[Field, Found] = {MetadataField(path): one for path, one in found.by_path().items()}
     if sequences:
         fields |= {ItemField("width"): (every, widths), ItemField("created"): (every, times)}
     return FieldValues(np.array(sequences, np.int64), fields)

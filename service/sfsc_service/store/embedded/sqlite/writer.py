@@ -325,12 +325,9 @@ class DatabaseWriter:
             items.media_types,
         )
         values = columns if len(kept) == len(items.ids) else ([column[i] for i in kept] for column in columns)
-        rows = [
-            (sequence, COLLECTION, *row)
-            for sequence, *row in zip(change.sequences.tolist(), *values, change.created, strict=True)
-        ]
-        checksums = list(map(row_checksum, rows))
-        self._connection.executemany(_INSERT, [(*row, c) for row, c in zip(rows, checksums, strict=True)])
+        covered = (change.sequences.tolist(), [COLLECTION] * len(kept), *values, change.created)
+        checksums = list(map(row_checksum, zip(*covered, strict=True)))
+        self._connection.executemany(_INSERT, zip(*covered, checksums, strict=True))
         self._count_checksums(sum(checksums))
 
     def _insert_spaces(self, spaces: Collection[str]) -> None:
