@@ -13,7 +13,6 @@ WIDTH_PATTERN = r"^(0\.\d{1,4}|1(\.0{1,4})?)$"
 """The usual spellings, as a regular expression that JSON Schema and Python read alike."""
 
 
-@lru_cache(256)
 def canonical_width(value: str | float) -> str:
     """Return the canonical name of a width: the shortest decimal with at least one digit after the point.
 
@@ -23,7 +22,11 @@ def canonical_width(value: str | float) -> str:
     Raises:
         ValueError: not a number above 0 and at most 1 with no more than four decimals.
     """
-    text = str(value).strip()
+    return _canonical(str(value).strip())
+
+
+@lru_cache(64)
+def _canonical(text: str) -> str:
     try:
         number = Decimal(text) if len(text) <= 16 and "_" not in text else None
     except InvalidOperation:

@@ -64,17 +64,16 @@ def read_json(text: Body) -> Any:
         ValueError: it is not JSON, or has too many values.
     """
     _check_values(text)
-    document = _fast(text)
-    return _exact(text) if _may_be_rounded(document) else document
+    document, may_be_rounded = _fast(text)
+    return _exact(text) if may_be_rounded else document
 
 
 def _read(text: Body) -> Any:
     try:
         _check_values(text)
-        document = _fast(text)
-        if isinstance(document, dict):
-            exact = [document[name] for name in EXACT_INTEGERS if name in document]
-            return _exact(text) if _may_be_rounded(exact) else document
+        document, may_be_rounded = _fast(text)
+        if may_be_rounded and isinstance(document, dict) and document.keys() & EXACT_INTEGERS:
+            return _exact(text)
         return document
     except (ValueError, RecursionError) as error:
         # Python's own parser takes NaN and Infinity, so that the problem can name their parameter.
@@ -86,14 +85,17 @@ def _read(text: Body) -> Any:
         raise Problem("invalid_json", f"body: must be JSON, found: {error}", "body") from error
 
 
-def _fast(text: Body) -> Any:
-    """Parse JSON; orjson keeps the last value of a key that an object has twice, and says nothing."""
+def _fast(text: Body) -> tuple[Any, bool]:
+    """Parse JSON with orjson, and whether it may have rounded an integer.
+
+    It keeps the last value of a key that an object has twice, and says nothing: then Python's parser is asked.
+    """
     document = orjson.loads(text)
-    members = _members(document)
+    members, may_be_rounded = _survey(document)
     # Every key has a colon; texts may have some too, or even end with \\" and one.
     if text.count(b":") != members and sum(1 for _ in _KEY_END.finditer(text)) != members:
         _exact(text)
-    return document
+    return document, may_be_rounded
 
 
 def _exact(text: Body) -> Any:
@@ -116,32 +118,24 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _may_be_rounded(document: Any) -> bool:
-    """Whether a number may be an integer that orjson has rounded, which it does without a word beyond 64 bits."""
-    pending = [document]
-    while pending:
-        one = pending.pop()
-        if isinstance(one, float):
-            if not -ROUNDED < one < ROUNDED:
-                return True
-        elif isinstance(one, dict):
-            pending += one.values()
-        elif isinstance(one, list):
-            pending += one
-    return False
+def _survey(document: Any) -> tuple[int, bool]:
+    """How many members all objects have, and whether a number may be an integer that was rounded.
 
-
-def _members(document: Any) -> int:
-    """How many members all objects of a document have."""
-    found, pending = 0, [document]
-    while pending:
-        one = pending.pop()
-        if isinstance(one, dict):
-            found += len(one)
-            pending += [value for value in one.values() if isinstance(value, dict | list)]
-        elif isinstance(one, list):
-            pending += [value for value in one if isinstance(value, dict | list)]
-    return found
+    orjson rounds integers beyond 64 bits without a word.
+    """
+    members, may_be_rounded = 0, False
+    pending: list[Any] = [[document]]
+    for one in pending:
+        for value in one.values() if type(one) is dict else one:
+            kind = type(value)
+            if kind is dict:
+                members += len(value)
+                pending.append(value)
+            elif kind is list:
+                pending.append(value)
+            elif kind is float and not -ROUNDED < value < ROUNDED:
+                may_be_rounded = True
+    return members, may_be_rounded
 
 
 def _check_values(text: Body) -> None:

@@ -63,6 +63,8 @@ def test_a_document_is_read_as_it_is_however_it_is_cut(
         '{"a": [0, {"b": {"c\\":": 1, "d" : 2, "d":3}}]}',
         f'{{"image": "{TEXT}", "image": "{TEXT}"}}',
         '{"metadata": {"n": 1234567890123456789, "n": 2}}',
+        '{"a": "\\":", "b" : 1, "b" : 2}',
+        '{"a": ":", "b" : 1, "b" : 2}',
     ],
 )
 def test_a_key_that_is_given_twice_is_refused(text: str) -> None:
@@ -116,10 +118,13 @@ def test_values_are_counted(body: bytes) -> None:
     assert refused.value.code == "invalid_json"
 
 
-def test_integers_keep_their_digits_where_they_count() -> None:
-    number = 123456789012345678901234567890
+@pytest.mark.parametrize(
+    "number", [123456789012345678901234567890, 2**63, 2**64 - 1, 2**64, 2**64 + 1, -(2**63), -(2**63) - 1]
+)
+def test_integers_keep_their_digits_where_they_count(number: int) -> None:
     assert read_object(b'{"metadata": {"n": %d}}' % number, 2**20) == {"metadata": {"n": number}}
     assert read_json(b'{"n": %d}' % number) == {"n": number}
+    assert read_json(b'[[{"n": [0, {"m": %d}]}]]' % number) == [[{"n": [0, {"m": number}]}]]
 
 
 @pytest.mark.parametrize("text", [b"9" * 5000, b"[" * 5000, b'{"a": 9' + b"9" * 5000 + b"}"])
