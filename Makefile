@@ -34,8 +34,9 @@ lint: $(VENV)/.ready ## run ruff, mypy --strict and import-linter
 
 # Tests in two processes. The browser leaves an event loop in its own, where tests that start one would fail.
 # Two processes, or the browser and its service, take time from each other; what fails beside another is run once more
-# by itself, and that counts.
-IN_TWO = $(1) -m pytest $(CHOSEN) --numprocesses 2 --dist loadfile $(2) || \
+# by itself, and that counts. Training in as many threads as there are cores, in each of the two, would take half as
+# long again.
+IN_TWO = export OMP_NUM_THREADS=1; $(1) -m pytest $(CHOSEN) --numprocesses 2 --dist loadfile $(2) || \
 	{ test $$? -eq 1 && $(1) -m pytest $(CHOSEN) --last-failed --last-failed-no-failures none $(2); }
 CHOSEN := -m "not slow and not containers and not browser"
 SHOWN := -m "browser and not slow"
