@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from sfsc_service.engine.malloc import limit_arenas, return_large_blocks
 from sfsc_service.engine.memory_budget import filter_memory
 from sfsc_service.store.embedded.index.quantised_rows import Quantisation
 from sfsc_service.store.embedded.store import EmbeddedStore
@@ -50,6 +51,8 @@ def main() -> None:
     parser.add_argument("items", type=int)
     parser.add_argument("what", choices=("start", "exact", *TIERS, "writes"))
     options = parser.parse_args()
+    limit_arenas()  # as `sfsc serve` does
+    return_large_blocks()
     before = opened_before(options.folder.parent / "none")
     say("before", anonymous=before)
     tier = options.what if options.what in TIERS else None
