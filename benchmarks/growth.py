@@ -6,8 +6,9 @@
 Clustered unit vectors of 128 components and two fields of metadata, inserted by the store's own calls of 10,000.
 Every measurement is made in a process of its own with all cores, page cache warm. Start: from opening the store
 until the first right hit. Memory: what no file backs, the most from the start until the tier is ready and searches
-are done, over a process that has opened an empty store, with the settings of the C library's heap that a service has;
-columns for filters are told apart. A tier scans 128 bytes an item, an exact search 512. Writes: changes of one item while all vectors are written anew.
+are done, over a process that has opened an empty store, with the heap set as a service's is; columns for filters
+are told apart. A tier scans 128 bytes an item, an exact search 512. Writes: changes of one item while all vectors
+are written anew.
 
 The result has a plot, docs/gallery-growth.png.
 """
