@@ -2,18 +2,25 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
+from pydantic import model_validator
 from pydantic_settings import CliPositionalArg, CliToggleFlag
 from rich.console import Console
 
 from sfsc_service.cli.image_files import ORIGIN, ImageFiles, find_images, origin_of
 from sfsc_service.cli.remote import GalleryCommand
+from sfsc_service.cli.removed_items import find_removed
 from sfsc_service.cli.upload import UploadReport, upload
 from sfsc_service.client import Client
 from sfsc_service.errors import StartError
 from sfsc_service.settings import Width, setting
+from sfsc_service.store.embedded.repair import REMOVED_ITEMS
 
 __all__ = ["Add"]
+
+IDS_AT_ONCE = 100
+"""In a filter, which has a bound."""
 
 
 class Add(GalleryCommand):
@@ -22,14 +29,20 @@ class Add(GalleryCommand):
     An image's id is its path relative to the folder, and the folder that it lies in is its metadata `identity`.
     A CSV file has a column `path` (relative to the file) and, if you like, `id`; its other columns are metadata.
     A second run sends only what is missing or has changed since, so an interrupted run is resumed by repeating it.
+    --again sends everything, which mends items whose stored images are damaged.
+
+    Given the removed-items.ndjson of a data folder that was repaired, it puts back the items that are not there.
 
     example: sfsc add photos
     example: sfsc add photos.csv --width 1.0
     example: sfsc add photos --remove
     """
 
-    source: CliPositionalArg[Path] = setting(..., "folder or CSV", "the images to add")
+    source: CliPositionalArg[Path] = setting(
+        ..., "folder or file", "the images to add: a folder, a CSV file, or a removed-items.ndjson"
+    )
     width: Width | None = setting(None, "width", "the width to embed with; unset: the service chooses")
+    again: CliToggleFlag[bool] = setting(False, "flag", "send what is unchanged, too")
     remove: CliToggleFlag[bool] = setting(
         False, "flag", "remove items that an earlier run added from there and that are there no longer"
     )
@@ -41,14 +54,20 @@ class Add(GalleryCommand):
             ServiceError: the service cannot be reached or fails.
             StartError: there are no images at the source, or the service has no such width.
         """
-        found = find_images(self.source)
+        removed = self.source.name == REMOVED_ITEMS
+        found = find_removed(self.source) if removed else find_images(self.source)
         report = UploadReport(left_out=found.left_out)
         with self.client() as client:
             self._check_width(client)
-            own = {ORIGIN: origin_of(self.source)}
-            there = {item["id"]: item for item in client.items(filter=own, limit=1000)}
+            if removed:
+                there = {}
+                _leave_out_present(client, found, report)
+            else:
+                own = {ORIGIN: origin_of(self.source)}
+                there = {item["id"]: item for item in client.items(filter=own, limit=1000)}
             try:
-                upload(client, found.images, there, report, lambda: self.width, self.width)
+                known = {} if self.again else there
+                upload(client, found.images, known, report, lambda: self.width, self.width)
             except KeyboardInterrupt:
                 told = "interrupted; what was sent stays, and the same command adds what is missing"
                 Console(stderr=True).print(f"sfsc: {told}", highlight=False, soft_wrap=True)
@@ -62,10 +81,26 @@ class Add(GalleryCommand):
         if report.failure is not None:
             raise report.failure
 
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        if self.remove and self.source.name == REMOVED_ITEMS:
+            raise ValueError(f"--remove must not be given with a {REMOVED_ITEMS}")
+        return self
+
     def _check_width(self, client: Client) -> None:
         widths = [width["width"] for width in client.widths()["widths"]]
         if self.width is not None and self.width not in widths:
             raise StartError(f"width: must be one of {', '.join(widths)}, found {self.width}")
+
+
+def _leave_out_present(client: Client, found: ImageFiles, report: UploadReport) -> None:
+    """Leave out the images of items that are there: they were put back, or are newer."""
+    names, present = [image.name for image in found.images], set[str]()
+    for first in range(0, len(names), IDS_AT_ONCE):
+        asked = {"$id": {"$in": names[first : first + IDS_AT_ONCE]}}
+        present.update(item["id"] for item in client.items(filter=asked, limit=1000))
+    report.unchanged = len(present)
+    found.images = [image for image in found.images if image.name not in present]
 
 
 def _vanished(found: ImageFiles, there: Iterable[str]) -> set[str]:

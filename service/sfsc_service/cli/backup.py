@@ -63,3 +63,5 @@ class Backup(PrintingCommand):
             what = f"{copied.items} items and {copied.images} images"
             of = f" of {copied.collections} collections" if copied.collections > 1 else ""
             print(escaped(f"{what}{of} are in {where}"))
+            if not is_address(self.data):
+                print(escaped(f"`sfsc check {where}` reads all of it, as restoring it does"))

@@ -18,7 +18,7 @@ from sfsc_service.cli.shown import escaped
 from sfsc_service.settings import setting
 from sfsc_service.store.collections import DEFAULT
 from sfsc_service.store.embedded.check import CheckReport, Finding, check_folder
-from sfsc_service.store.embedded.repair import repair_folder
+from sfsc_service.store.embedded.repair import REMOVED_ITEMS, removed_by, repair_folder
 
 __all__ = ["Check"]
 
@@ -31,6 +31,9 @@ class Check(PrintingCommand):
     The exit code is 0 where everything is whole, else 1. What a running service has open it checks itself, in idle
     moments: give its address, and a key with the scope admin in SFSC_API_KEY where it asks for one.
 
+    What --repair removes is kept: with the service running again, `sfsc add DATA/removed-items.ndjson` embeds the
+    images of those items anew.
+
     example: sfsc check data --repair
     example: sfsc check http://127.0.0.1:8000
     """
@@ -39,7 +42,8 @@ class Check(PrintingCommand):
     repair: CliToggleFlag[bool] = setting(
         False,
         "flag",
-        "remove damaged items from the database, keeping what is left of them, and say what was done",
+        "remove damaged items from the database, keeping what is left of them, and say what was done; `sfsc add` "
+        "puts those back whose images are whole",
     )
 
     @model_validator(mode="after")
@@ -81,7 +85,8 @@ class Check(PrintingCommand):
                 print(escaped(f"collection {name}:"))
                 _print_document(document)
             if not found["whole"]:
-                print("damaged; once the service is stopped, `sfsc check DATA --repair` goes on without what is")
+                print("damaged; while the service does not run, `sfsc check DATA --repair` removes damaged items;")
+                print("then, while it runs, `sfsc add DATA/removed-items.ndjson` puts back those with an image")
         if not found["whole"]:
             raise SystemExit(1)
 
@@ -90,12 +95,13 @@ class Check(PrintingCommand):
         done = repair_folder(folder, found) if self.repair else []
         if done:
             report = _check(folder)
-        return _Checked(found, done, report)
+        return _Checked(folder, found, done, report)
 
 
 class _Checked(NamedTuple):
     """What was found in a collection, what was done about it, and what was found then."""
 
+    folder: Path
     found: CheckReport
     done: list[str]
     report: CheckReport
@@ -120,12 +126,16 @@ def _document(checked: _Checked) -> dict[str, object]:
 
 def _print_document(found: dict[str, Any]) -> None:
     """What a service has found in a collection."""
-    print(f"{found['items']} items, {found['images']} images, {found['vector_files']} files of vectors")
+    print(_counted(found["items"], found["images"], found["vector_files"]))
     _print_findings([Finding(**finding) for finding in found["findings"]])
     if found["further_findings"]:
         print(f"and {found['further_findings']} further findings")
     if found["whole"]:
         print("everything is whole")
+
+
+def _counted(items: int, images: int, vector_files: int) -> str:
+    return f"items: {items}, images: {images}, files of vectors: {vector_files}"
 
 
 def _print_findings(findings: Sequence[Finding]) -> None:
@@ -137,14 +147,17 @@ def _print_findings(findings: Sequence[Finding]) -> None:
 
 
 def _print(checked: _Checked) -> None:
-    found, done, report = checked
-    print(f"{found.items} items, {found.images} images, {found.vector_files} files of vectors")
+    folder, found, done, report = checked
+    print(_counted(found.items, found.images, found.vector_files))
     _print_findings(found.findings)
     for sentence in done:
         print(sentence)
+    if done and removed_by(found):
+        print(f"served again, `sfsc add {folder / REMOVED_ITEMS}` puts back the items whose images are whole")
     if report.whole:
         print("everything is whole" if not done else "everything is whole now")
     elif done:
         print("what is left cannot be repaired; restore a backup")
     else:
-        print("damaged; --repair goes on without what is damaged, a backup has it")
+        removed = len(removed_by(found))
+        print(f"damaged; --repair would remove {removed} of {found.items} items, which a backup has")

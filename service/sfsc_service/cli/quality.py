@@ -67,8 +67,13 @@ def _print(document: dict[str, Any]) -> None:
     size = f"{quality['queries']} queries, {quality['gallery']} images"
     console.print(escaped(f"{when}: {quality['dataset']}, {quality['protocol']}; {size}"), markup=False)
     if document["state"] != "resting":
-        progress = f": {document['embedded']} of {document['drawn']} images" if document["drawn"] else ""
-        then = "it is made when there are no requests; `sfsc quality` shows it then"
-        console.print(escaped(f"a measurement is {document['state']}{progress}: {then}"), markup=False)
+        console.print(escaped(_under_way(document)), markup=False)
     if document["failure"] is not None:
         console.print(escaped(f"the last measurement failed: {document['failure']}"), markup=False)
+
+
+def _under_way(document: dict[str, Any]) -> str:
+    then = "whenever there are no requests; `sfsc quality` shows the figures once it is done"
+    if document["drawn"]:
+        return f"a measurement is under way, {document['embedded']} of {document['drawn']} images so far, {then}"
+    return f"a measurement will be made {then}"

@@ -35,8 +35,10 @@ class Restore(PrintingCommand):
                 folders = [collection_folder(self.backup, name) for name in collection_names(self.backup)]
                 whole = all(check_folder(folder, progress).whole for folder in folders)
             if not whole:
+                check = f"sfsc check {self.backup}"
                 raise StoreFailedError(
-                    f"{self.backup} is damaged and was not restored; `sfsc check {self.backup}` says what is"
+                    f"{self.backup} is damaged and was not restored; `{check}` says what is, and after "
+                    f"`{check} --repair` the rest of it can be restored"
                 )
             copied = copy_folder(self.backup, self.data, beside=ALIGNMENT_FILES)
         if self.as_json:

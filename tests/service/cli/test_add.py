@@ -15,6 +15,7 @@ import pytest
 
 from sfsc_service.cli.add import Add
 from sfsc_service.client import Client
+from sfsc_service.errors import ServiceError
 from sfsc_service.store.embedded.opening import DATABASE
 from tests.service.cli.conftest import Command, counts, items, report
 from tests.service.command import ENVIRONMENT, SFSC
@@ -222,3 +223,18 @@ def test_killed_and_repeated_nothing_is_double_and_nothing_missing(
     assert document["added"] + document["replaced"] + document["unchanged"] == 700
     with Client(service.url) as client:
         assert [item["id"] for item in client.items(limit=1000)] == [f"{n:03}.jpg" for n in range(700)]
+
+
+def test_an_item_whose_stored_image_is_damaged_is_mended_when_everything_is_sent_again(
+    service: Live, sfsc: Command, photos: Path
+) -> None:
+    assert counts(report(sfsc("add", photos, "--json"))) == (4, 0, 0, 0)
+    with Client(service.url) as client:
+        digest = client.get("cat/1.jpg")["image_sha256"]
+        (stored,) = (service.service.settings.data / "images").glob(f"??/??/{digest}")
+        stored.write_bytes(b"damaged")
+        with pytest.raises(ServiceError, match="damaged"):
+            client.image("cat/1.jpg")
+        assert counts(report(sfsc("add", photos, "--json"))) == (0, 0, 4, 0)
+        assert counts(report(sfsc("add", photos, "--json", "--again"))) == (0, 4, 0, 0)
+        assert client.image("cat/1.jpg") == draw_image(0)

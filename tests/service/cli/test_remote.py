@@ -107,7 +107,7 @@ def test_ls_get_rm_count_and_widths(sfsc: Command, photos: Path, tmp_path: Path)
     assert "items healed to width 1.0: " in widths
     asked = sfsc("quality", "--measure", "--field", "identity").stdout
     assert "by the bundle: " in asked
-    assert "a measurement is asked" in asked
+    assert "a measurement will be made whenever there are no requests" in asked
     assert report(sfsc("quality", "--forget", "--json"))["state"] == "resting"
     assert "not aligned: space " in sfsc("align").stdout
     assert "not aligned: space " in sfsc("align", "--status").stdout

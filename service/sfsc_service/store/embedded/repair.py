@@ -9,7 +9,7 @@ Tables that SQLite cannot read, and changes that the database has lost, are beyo
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,10 @@ from sfsc_service.store.embedded.check import CheckReport, FindingKind, open_rea
 from sfsc_service.store.embedded.images import ImageFolder
 from sfsc_service.store.embedded.opening import DATABASE, IMAGES, SEGMENTS
 from sfsc_service.store.embedded.sqlite.repairs import forget_images, rebuild, remove_versions, rows_as_found
+from sfsc_service.store.embedded.sqlite.row_checksum import row_is_whole
+from sfsc_service.store.embedded.sqlite.schema import ROW_COLUMNS
 
-__all__ = ["REMOVED_ITEMS", "repair_folder"]
+__all__ = ["REMOVED_ITEMS", "removed_by", "repair_folder", "row_was_whole"]
 
 REMOVED_ITEMS = "removed-items.ndjson"
 
@@ -37,11 +39,12 @@ def repair_folder(folder: Path, report: CheckReport) -> list[str]:
     done = list[str]()
     if report.whole and not report.findings:
         return done
-    removed = _versions(report, "row", "vector")
+    removed = removed_by(report)
     if removed:
         _keep_rows(folder / REMOVED_ITEMS, rows_as_found(path, removed))
         remove_versions(path, removed)
-        done.append(f"removed {len(removed)} damaged items; their rows were added to {REMOVED_ITEMS}")
+        rows = f"their rows were added to {REMOVED_ITEMS}"
+        done.append(f"removed {len(removed)} of {report.items} items, which are damaged; {rows}")
     if without := _versions(report, "image") - removed:
         forget_images(path, without)
         done.append(f"{len(without)} items whose image was missing or damaged have none now")
@@ -50,6 +53,19 @@ def repair_folder(folder: Path, report: CheckReport) -> list[str]:
         done.append("built the indexes of the database anew, and corrected the sum of its checksums")
     done += _tidy_files(folder)
     return done
+
+
+def removed_by(report: CheckReport) -> set[int]:
+    """The versions that leave the gallery when what `report` names is repaired."""
+    return _versions(report, "row", "vector")
+
+
+def row_was_whole(row: Mapping[str, Any]) -> bool:
+    """Whether a row of REMOVED_ITEMS is as it was written into the database."""
+    try:
+        return row_is_whole([row[name] for name in (*ROW_COLUMNS, "checksum")])
+    except KeyError:
+        return False
 
 
 def _versions(report: CheckReport, *kinds: FindingKind) -> set[int]:

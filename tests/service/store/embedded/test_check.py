@@ -108,8 +108,10 @@ def test_what_a_repair_removes_is_kept(folder: Path) -> None:
     DAMAGE["row"][0](folder)
     image = image_file(folder, 3)
     content = image.read_bytes()
-    done = repair_folder(folder, check_folder(folder))
-    assert "removed 1 damaged items; their rows were added to removed-items.ndjson" in done
+    report = check_folder(folder)
+    done = repair_folder(folder, report)
+    rows = "which are damaged; their rows were added to removed-items.ndjson"
+    assert f"removed 1 of {report.items} items, {rows}" in done
     (row,) = map(json.loads, (folder / REMOVED_ITEMS).read_text().splitlines())
     assert (row["id"], row["metadata"]) == ("i3", "{")
     assert (folder / "images" / "quarantine" / image.name).read_bytes() == content
