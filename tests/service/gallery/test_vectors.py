@@ -1,6 +1,9 @@
 """Vectors as callers write them."""
 
 import base64
+import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sfsc_service.errors import Problem
-from sfsc_service.gallery.vectors import encode_vector, unit_vector
+from sfsc_service.gallery.vectors import encode_vector, unit_vector, unit_vectors
 
 numbers = st.lists(st.floats(-1e6, 1e6), min_size=4, max_size=4).filter(lambda v: float(np.linalg.norm(v)) > 1e-6)
 
@@ -58,3 +61,36 @@ def test_what_is_no_vector(written: list[float] | str, kind: str, found: str) ->
         unit_vector(written, 4)
     assert (caught.value.code, caught.value.parameter) == (kind, "vector")
     assert found in caught.value.detail
+
+
+def test_many_are_read_as_each_alone() -> None:
+    rng = np.random.default_rng(0)
+    unit = rng.standard_normal((4, 8))
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    sent: list[Any] = [
+        unit[0].tolist(),
+        base64.b64encode(unit[1].astype("<f4").tobytes()).decode(),
+        (3 * unit[2]).tolist(),
+        base64.b64encode((1e30 * unit[3]).astype("<f4").tobytes()).decode(),
+        [1e300] * 8,
+        [0.0] * 8,
+        [1.0] * 7,
+        [1.0] * 7 + [math.nan],
+        [2**2000] * 8,
+        "no base64",
+        "AAAA",
+        base64.b64encode(np.full(8, np.inf, "<f4").tobytes()).decode(),
+        (unit[0] * (1 + 3e-7)).tolist(),
+    ]
+
+    def shown(found: Callable[[], Any]) -> Any:
+        try:
+            vector = found()
+        except Problem as problem:
+            vector = problem
+        return (vector.code, vector.detail) if isinstance(vector, Problem) else vector.tobytes()
+
+    together = [shown(lambda one=one: one) for one in unit_vectors(sent, 8)]
+    assert together == [shown(lambda one=one: unit_vector(one, 8)) for one in sent]
+    assert sum(isinstance(one, tuple) for one in together) == 7
+    assert unit_vectors([], 8) == []
