@@ -1,9 +1,11 @@
 """What `sfsc-train` says in its help, and how it refuses a name that is not one of a few."""
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from sfsc_training.cli import app
+from sfsc_training.errors import TrainingError
 
 COMMANDS = ["train", "align", "adopt", "evaluate", "export", "sweep", "report", "recipes"]
 
@@ -37,3 +39,14 @@ def test_a_name_that_is_not_one_of_a_few_is_refused(tmp_path, option):
     assert code == 2
     assert option in text
     assert "'tpu'" in text
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_refused_before_anything_is_done():
+    with_device = [name for name in COMMANDS if "--device" in spoken(name, "--help")[1]]
+    assert with_device == ["train", "align", "evaluate", "sweep"]
+    for command in with_device:
+        found = CliRunner().invoke(app, [command, "none", "--data", "none", "--device", "cuda"])
+        assert isinstance(found.exception, TrainingError), command
+        assert "torch finds no CUDA device" in str(found.exception)
+        assert not found.output

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from sfsc_bundle.machine import usable_cpus
-from sfsc_training.device import Device
+from sfsc_training.device import Device, check_device
 
 __all__ = [
     "CORES",
@@ -49,7 +49,16 @@ Unlabelled = Annotated[
     typer.Option(metavar="FOLDER", help="also fit to all images below it: from where the model will work"),
 ]
 Replace = Annotated[bool, typer.Option("--replace", help="replace an existing bundle")]
-DeviceOption = Annotated[Device, typer.Option(help="where the network runs")]
+
+
+def _present(device: Device) -> Device:
+    check_device(device)
+    return device
+
+
+DeviceOption = Annotated[Device, typer.Option(help="where the network runs", callback=_present)]
+"""Refused while the words are read, before a command does or prints anything."""
+
 Timeout = Annotated[
     float,
     typer.Option(
