@@ -20,6 +20,7 @@ from sfsc_training.checkpoint import read_checkpoint, write_checkpoint
 from sfsc_training.cli import main
 from sfsc_training.config import load_recipe, packaged_recipes
 from sfsc_training.config.known_keys import known_keys, nearest_key
+from sfsc_training.errors import RecipeError
 from sfsc_training.run_data import read_run_data
 from tests.training.conftest import draw_identities
 
@@ -209,7 +210,9 @@ SETTINGS = {
     "steps=5": "steps: is not a known key; the nearest one is optimiser.steps",
     "optimiser.steps=many": "optimiser.steps: must be a whole number",
     "optimiser.micro_batches=7": "optimiser: batch must divide into micro_batches",
-    "loss.compatible=cross-entropy": "the document: method sfsc requires loss.compatible = 'evidential'",
+    "widths=[0.3,2.0]": "widths: a width is a number above 0 and at most 1 with at most four decimals, found",
+    "widths=[0.5,0.3,1.0]": "widths: must ascend without repeats, found [0.5, 0.3, 1.0]",
+    "loss.compatible=cross-entropy": "method sfsc requires loss.compatible = 'evidential'",
 }
 
 
@@ -218,6 +221,11 @@ def test_a_setting_that_is_wrong_is_named_with_the_nearest_key(say, small_recipe
     code, _, error = say(*command(small_recipe, photos, "--set", "seed=1", "--set", setting))
     assert code == 2
     assert f"--set {setting}: {SETTINGS[setting]}" in error
+
+
+def test_the_setting_is_blamed_for_a_rule_that_names_another_key(small_recipe):
+    with pytest.raises(RecipeError, match=r"^--set optimiser.batch=18: sampler.images must divide a batch of 18"):
+        load_recipe(str(small_recipe), ["sampler.kind=identities", "optimiser.batch=18", "seed=1"])
 
 
 def test_every_key_is_nearest_to_itself():
@@ -250,14 +258,15 @@ def test_a_missing_extra_is_one_sentence_with_the_command(say, small_recipe, pho
         *command(small_recipe, photos, *SHORT, "--set", "aggregation.kind=mgda", "--set", "method=x")
     )
     assert code == 2
-    assert "pip install 'sfsc[aggregators]'" in error
+    assert "in the checkout of sfsc: pip install '.[aggregators]'" in error
 
 
 def test_without_the_training_packages_the_command_is_one_sentence():
     code = "import sys; sys.modules['torch'] = None; from sfsc_training.__main__ import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == "sfsc-train: needs torch, which is not installed: pip install 'sfsc[training]'\n"
+    advice = "in the checkout of sfsc: pip install '.[training]'"
+    assert done.stderr == f"sfsc-train: needs torch, which is not installed; {advice}\n"
 
 
 # The disk: /dev/full answers every write with "no space left", as a full disk does.

@@ -14,7 +14,8 @@ def main() -> None:
         if (error.name or "").startswith("sfsc_"):
             raise
         print(
-            f"sfsc-train: needs {error.name}, which is not installed: pip install 'sfsc[training]'",
+            f"sfsc-train: needs {error.name}, which is not installed; in the checkout of sfsc: "
+            "pip install '.[training]'",
             file=sys.stderr,
         )
         sys.exit(2)

@@ -21,7 +21,9 @@ def write_event_files(run: Path) -> Path:
     try:
         from tensorboard.summary import Writer
     except ImportError as error:
-        raise TrainingError("event files need the extra tensorboard: pip install 'sfsc[tensorboard]'") from error
+        raise TrainingError(
+            "event files need the extra tensorboard; in the checkout of sfsc: pip install '.[tensorboard]'"
+        ) from error
     steps = read_history(run, points=None)
     if not steps:
         raise TrainingError(

@@ -69,5 +69,6 @@ def _torchjd_weights(kind: Literal["mgda", "cagrad", "upgrad"], gramian: Tensor,
                 assert_never(kind)
     except ImportError as error:
         raise RecipeError(
-            f"aggregation.kind {kind} needs the extra `aggregators` ({error}): pip install 'sfsc[aggregators]'"
+            f"aggregation.kind {kind} needs the extra `aggregators` ({error}); in the checkout of sfsc: "
+            "pip install '.[aggregators]'"
         ) from error

@@ -1,5 +1,6 @@
 """Read recipes: TOML files by path or packaged name, `base` recipes merged in, settings from the command line."""
 
+import copy
 import tomllib
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
@@ -61,18 +62,23 @@ def purpose(path: Path) -> str:
 
 
 def _parse_changed(document: dict[str, Any], settings: Sequence[str], source: str) -> Recipe:
-    for setting in settings:
-        _apply(document, setting)
     try:
-        return Recipe.model_validate(document)
+        return Recipe.model_validate(_changed(document, settings))
     except ValidationError as error:
         rule = first_broken_rule(error)
-        blamed = _blamed(settings, rule)
+        blamed = _blamed(settings, rule) or _breaking(document, settings)
         if blamed is None:
             raise RecipeError(f"{source}: {_described(rule)}") from error
         key = blamed.partition("=")[0].strip()
-        where = _described(BrokenRule(tuple(key.split(".")), rule.rule)) if rule.rule == _UNKNOWN else rule
-        raise RecipeError(f"--set {blamed}: {where}") from error
+        place = tuple(key.split(".")) if rule.rule == _UNKNOWN else rule.place
+        raise RecipeError(f"--set {blamed}: {_described(BrokenRule(place, rule.rule))}") from error
+
+
+def _changed(document: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    changed = copy.deepcopy(dict(document))
+    for setting in settings:
+        _apply(changed, setting)
+    return changed
 
 
 def _blamed(settings: Sequence[str], rule: BrokenRule) -> str | None:
@@ -86,7 +92,20 @@ def _blamed(settings: Sequence[str], rule: BrokenRule) -> str | None:
     return next(named, None)
 
 
+def _breaking(document: Mapping[str, Any], settings: Sequence[str]) -> str | None:
+    """The last setting without which the recipe would do: of a rule that names neither its key nor its section."""
+    for at in reversed(range(len(settings))):
+        try:
+            Recipe.model_validate(_changed(document, [*settings[:at], *settings[at + 1 :]]))
+        except ValidationError:
+            continue
+        return settings[at]
+    return None
+
+
 def _described(rule: BrokenRule) -> str:
+    if not rule.place:  # of the recipe as a whole; the rule names the keys
+        return rule.rule
     key = ".".join(rule.place)
     nearest = nearest_key(key) if rule.rule == _UNKNOWN else None
     return f"{rule}; the nearest one is {nearest}" if nearest else str(rule)

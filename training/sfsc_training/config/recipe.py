@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from sfsc_bundle.manifest import BundleName
 from sfsc_bundle.widths import canonical_width
@@ -47,16 +47,21 @@ class Recipe(Section):
     sampler: SamplerSection = SamplerSection()
     augmentation: AugmentationSection = AugmentationSection()
 
+    @field_validator("widths")
+    @classmethod
+    def _check_widths(cls, widths: tuple[float, ...]) -> tuple[float, ...]:
+        names = [canonical_width(width) for width in widths]
+        if list(widths) != sorted(set(widths)) or not names:
+            raise ValueError("must ascend without repeats")
+        if len(names) > 1 and names[-1] != "1.0":
+            raise ValueError("must end at 1.0 unless there is only one")
+        return widths
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        names = [canonical_width(width) for width in self.widths]
-        if list(self.widths) != sorted(set(self.widths)) or not names:
-            raise ValueError(f"widths must ascend without repeats; found {list(self.widths)}")
-        if len(names) > 1 and names[-1] != "1.0":
-            raise ValueError(f"widths must end at 1.0 unless there is only one; found {list(self.widths)}")
         self._check_parts()
         for key, value in METHODS.get(self.method, {}).items():
-            found = len(names) == 1 if key == "one_width" else self._setting(key)
+            found = len(self.widths) == 1 if key == "one_width" else self._setting(key)
             if found != value:
                 raise ValueError(
                     f"method {self.method} requires {key} = {value!r}; found {found!r}; "

