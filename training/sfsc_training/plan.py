@@ -63,6 +63,7 @@ def print_time(recipe: Recipe, dataset: Dataset, console: Console, options: RunO
     if steps < _WORTH_TIMING:
         _line(console, "training", length)
     else:
+        _line(console, "", "timing a few steps …")  # which may take a minute
         scored = len(dataset.validation.paths) if looks else 0
         seconds = training_seconds(limited, len(dataset.train.identities), batch, scored, options)
         _line(
