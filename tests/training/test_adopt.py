@@ -120,14 +120,34 @@ def test_what_is_left_out_is_said_before_a_network_is_opened(say, graphs, small_
     (data / "train/alone").mkdir()
     shutil.copy(next((data / "train").rglob("*.png")), data / "train/alone/one.png")
     next((data / "test").rglob("*.png")).write_bytes(b"no image")
-    words = ("--to", tmp_path / "new", "--data", data, *READ, "--set", "data.skip_unreadable=true")
+    words = ("--to", tmp_path / "new", "--data", data, *READ)
     code, text = say(*words, "--model", graphs / "large.onnx")
     assert not code, text
     finding = "left out: identities with fewer than 2 images: 1, 'alone'"
     assert text.index(finding) < text.index("large.onnx becomes width 1.0")
     assert "1 of 16 images cannot be read and are left out" in text
+    refusing = ("--set", "data.skip_unreadable=false")
+    code, text = say("--to", tmp_path / "strict", *words[2:], *refusing, "--model", graphs / "large.onnx")
+    assert code == 2
+    assert "train and adopt leave out what cannot be used with --set data.skip_unreadable=true" in text
+    (tmp_path / "no.onnx").write_text("no graph")
     code, text = say("--to", tmp_path / "other", "--data", tmp_path / "nowhere", "--model", tmp_path / "no.onnx")
     assert (code, "nowhere does not exist" in text) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--weights", "resnet50"), "--weights must be one of efficientnet-lite0"),
+        (("--model", "timm:no_such_model"), "--model timm:no_such_model must name a model that timm has"),
+        (("--model", "no.onnx"), "no.onnx cannot be read as an ONNX graph: there is no such file"),
+    ],
+)
+def test_a_network_that_nobody_knows_is_refused_before_vehicles_are_drawn(say, tmp_path, words, message):
+    code, text = say("--to", tmp_path / "new", *words)
+    assert code == 2
+    assert message in text
+    assert "drawing" not in text
 
 
 def test_the_bundles_own_size_can_be_another(say, both, small_data, tmp_path):
@@ -240,7 +260,10 @@ SMALL = ("--model", "small.onnx")
         ((*SMALL, "--data", "lone"), "training needs at least 2 identities; found 1"),
         ((*SMALL, "--base", "old", "--as", 0.1, "--data", "few"), "needs at least 16 images"),
         ((*SMALL, "--set", "data.query=nothing"), "leave 0 queries"),
-        ((*SMALL, "--data", "single"), "identities with fewer than 2 images: 4"),
+        (
+            (*SMALL, "--data", "single", "--set", "data.skip_unreadable=false"),
+            "identities with fewer than 2 images: 4",
+        ),
         ((*SMALL, "--bundle-size", "4000"), "data.height: must be less than or equal to 2048, found 4000"),
         (
             (*SMALL, "--base", "old", "--as", 0.1, "--bundle-size", 20),

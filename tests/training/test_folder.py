@@ -9,6 +9,7 @@ import pytest
 
 from sfsc_training.config import DataSection
 from sfsc_training.data.check_images import check_images
+from sfsc_training.data.findings import SKIPPING
 from sfsc_training.data.images import load_images
 from sfsc_training.data.reader import read_folder
 from sfsc_training.errors import DataError
@@ -105,7 +106,7 @@ def test_what_cannot_be_used_is_named_and_refused_or_left_out(photos, make):
     named = make(photos)
     with pytest.raises(DataError) as refused:
         read_folder(photos, STRICT, 0)
-    assert f"holds what cannot be used: {named} (data.skip_unreadable = true leaves it out)" in str(refused.value)
+    assert f"holds what cannot be used: {named} ({SKIPPING})" in str(refused.value)
     dataset = read_folder(photos, LENIENT, 0)
     assert [str(finding) for finding in dataset.left_out] == [named]
     assert dataset.sha256 == clean.sha256
@@ -118,9 +119,7 @@ def test_a_damaged_image_is_found_in_every_split_before_training(photos, content
     victim = clean.splits[part].identities[0]
     whole = (photos / victim / "c1_0.png").read_bytes()
     (photos / victim / "zz.png").write_bytes(whole[: len(whole) // 2] if content == "half" else content)
-    with pytest.raises(
-        DataError, match=rf"{victim}/zz.png cannot be read.*skip_unreadable = true leaves them out"
-    ):
+    with pytest.raises(DataError, match=rf"{victim}/zz.png cannot be read.*--set data.skip_unreadable=true"):
         check_images(read_folder(photos, STRICT, 0), STRICT)
     dataset, images = check_images(read_folder(photos, LENIENT, 0), LENIENT)
     assert dataset.sha256 == clean.sha256

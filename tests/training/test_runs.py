@@ -269,7 +269,7 @@ def test_what_no_longer_fits_is_one_sentence(small_recipe, small_data, finished,
         (broken / f"train/id10{number}/c1_0.png").write_bytes(b"no image")
     said = train_again(broken, "--set", "data.validation_share=0")
     assert "id100/c1_0.png cannot be read" in said
-    assert "2 of 64 images cannot be read (data.skip_unreadable = true leaves them out)" in said
+    assert "2 of 64 images cannot be read (train and adopt leave out" in said
     assert "--set optimiser.speed=9: optimiser.speed: is not a known key" in train_again(
         small_data, "--set", "optimiser.speed=9"
     )

@@ -16,6 +16,7 @@ from sfsc_training.adopt.adoption import Adoption, check_unseen, check_widths
 from sfsc_training.adopt.foreign import Foreign, open_foreign
 from sfsc_training.adopt.input_format import Size, parse_size
 from sfsc_training.adopt.options import NetworkOptions, read_option, wanted_networks
+from sfsc_training.adopt.source import check_source
 from sfsc_training.config import Recipe, change_recipe, load_recipe
 from sfsc_training.data.dataset import Dataset
 from sfsc_training.data.read import read_dataset
@@ -27,6 +28,9 @@ __all__ = ["adopt_command"]
 
 _OF_VEHICLES = (r"data.camera='c(\d+)s'", "data.licence='Apache-2.0'")
 """How rendered vehicles are read, which are too few to fit a map to."""
+
+_WITHOUT_RECIPE = ("data.skip_unreadable=true",)
+"""A damaged image is left out and named, as by the recipe for photographs; a recipe or --set can refuse it."""
 
 _EACH = "; once for all networks or once for each"
 
@@ -135,9 +139,12 @@ def adopt_command(
     options = NetworkOptions(*(given or [] for given in typed))
     wanted = wanted_networks(options, joins=old is not None)
     check_widths([one.width for one in wanted], old)
+    for one in wanted:
+        check_source(one)
     asked = None if bundle_size is None else read_option("--bundle-size", bundle_size, parse_size)
     maps = old is not None or len(wanted) > 1 or unlabelled is not None
-    with _opened(data, load_recipe(recipe, setting or []), console, maps=maps) as (read_as, dataset):
+    read_as = load_recipe(recipe, [*([] if recipe is not None else _WITHOUT_RECIPE), *(setting or [])])
+    with _opened(data, read_as, console, maps=maps) as (read_as, dataset):
         if data is not None:
             check_unseen(old, data, dataset)
             _print_data(dataset, data, console)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, assert_never, get_args
 
 import onnx
+import timm
 import torch
 from torch import nn
 
@@ -20,7 +21,7 @@ from sfsc_training.networks.backbone import make_backbone
 from sfsc_training.networks.normalise import normalisation_of_weights
 from sfsc_training.networks.published_weights import published_weights
 
-__all__ = ["Loaded", "Origin", "Wanted", "load_network", "load_start"]
+__all__ = ["Loaded", "Origin", "Wanted", "check_source", "load_network", "load_start"]
 
 Origin = Literal["file", "timm", "weights"]
 """A file's path; the name of a timm model; the name of published weights."""
@@ -65,15 +66,39 @@ def load_network(wanted: Wanted) -> Loaded:
         case "timm":
             return load_start(NetworkSection(backbone=wanted.name, pretrained=True), wanted.size)
         case "weights":
-            name: WeightsName | None = next((name for name in get_args(WeightsName) if name == wanted.name), None)
-            if name is None:
-                raise AdoptionError(
-                    f"--weights must be one of {', '.join(get_args(WeightsName))}, found {wanted.name}"
-                )
+            name = _weights_name(wanted)
             known = published_weights(name)
             return load_start(NetworkSection(backbone=known.backbone, weights=name), wanted.size)
         case _:
             assert_never(wanted.origin)
+
+
+def check_source(wanted: Wanted) -> None:
+    """Whether what a network is called exists, before anything takes time.
+
+    Raises:
+        AdoptionError: there is no such file, timm model or weights.
+        NetworkError: the package with the weights is not installed.
+    """
+    match wanted.origin:
+        case "file":
+            if not Path(wanted.name).is_file():
+                raise AdoptionError(f"{wanted.name} cannot be read as an ONNX graph: there is no such file")
+        case "timm":
+            # a name such as hf-hub:OWNER/NAME is looked up elsewhere, when the model is made
+            if ":" not in wanted.name and not timm.is_model(wanted.name):
+                raise AdoptionError(f"--model timm:{wanted.name} must name a model that timm has")
+        case "weights":
+            _ = published_weights(_weights_name(wanted)).path
+        case _:
+            assert_never(wanted.origin)
+
+
+def _weights_name(wanted: Wanted) -> WeightsName:
+    name: WeightsName | None = next((name for name in get_args(WeightsName) if name == wanted.name), None)
+    if name is None:
+        raise AdoptionError(f"--weights must be one of {', '.join(get_args(WeightsName))}, found {wanted.name}")
+    return name
 
 
 def load_start(section: NetworkSection, size: Size | None) -> Loaded:

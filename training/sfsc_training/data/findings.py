@@ -6,7 +6,10 @@ from pathlib import Path
 
 from sfsc_training.errors import DataError
 
-__all__ = ["Finding", "refuse_or_leave_out"]
+__all__ = ["SKIPPING", "Finding", "refuse_or_leave_out"]
+
+SKIPPING = "train and adopt leave out what cannot be used with --set data.skip_unreadable=true"
+"""The words to type; commands on a run that exists read its images as the run did."""
 
 _SHOWN = 2
 
@@ -31,16 +34,18 @@ class Finding:
         return f"{self.what}: {len(self.names)}, {such_as}{' and '.join([first, *others])}"
 
 
-def refuse_or_leave_out(source: Path, found: Sequence[Finding], *, leave_out: bool) -> tuple[Finding, ...]:
+def refuse_or_leave_out(
+    source: Path, found: Sequence[Finding], *, leave_out: bool, advice: str = SKIPPING
+) -> tuple[Finding, ...]:
     """What is left out, without the kinds that were not found.
+
+    Args:
+        advice: how the command is told to leave it out.
 
     Raises:
         DataError: something was found, and it is not to be left out.
     """
     troubles = tuple(finding for finding in found if finding.names)
     if troubles and not leave_out:
-        raise DataError(
-            f"{source} holds what cannot be used: {'; '.join(map(str, troubles))} "
-            "(data.skip_unreadable = true leaves it out)"
-        )
+        raise DataError(f"{source} holds what cannot be used: {'; '.join(map(str, troubles))} ({advice})")
     return troubles

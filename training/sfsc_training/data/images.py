@@ -14,6 +14,7 @@ from sfsc_bundle.manifest import Preprocessing
 from sfsc_bundle.preprocess import preprocess
 from sfsc_training.config import DataSection
 from sfsc_training.data.dataset import Split
+from sfsc_training.data.findings import SKIPPING
 from sfsc_training.data.member import ImageFile
 from sfsc_training.errors import DataError
 
@@ -188,7 +189,7 @@ def others(count: int, failed: Collection[int]) -> npt.NDArray[np.int64]:
 def unreadable(failed: Sequence[DataError], count: int) -> DataError:
     """The error of a set of `count` images of which some cannot be read."""
     rest = f"; {len(failed)} of {count} images cannot be read" if len(failed) > 1 else ""
-    return DataError(f"{failed[0]}{rest} (data.skip_unreadable = true leaves them out)")
+    return DataError(f"{failed[0]}{rest} ({SKIPPING})")
 
 
 def _decode(path: ImageFile, preprocessing: Preprocessing) -> Pixels:

@@ -25,6 +25,7 @@ from sfsc_training.errors import DataError, FailedError
 
 __all__ = ["ShardPlan", "index_shards", "plan_shards", "shards_done", "write_shards"]
 
+_ADVICE = "--skip-unreadable leaves it out"
 _OVERHEAD = 2048  # bytes that a sample takes in a tar beside its image: two headers, the label, padding
 
 
@@ -55,7 +56,8 @@ def plan_shards(listing: Listing, most_bytes: int, *, skip_unreadable: bool) -> 
         DataError: something cannot be used and is not to be left out, or nothing is left.
     """
     sizes, unreadable = _sizes(listing.images)
-    left_out = refuse_or_leave_out(listing.source, (*listing.found, unreadable), leave_out=skip_unreadable)
+    found = (*listing.found, unreadable)
+    left_out = refuse_or_leave_out(listing.source, found, leave_out=skip_unreadable, advice=_ADVICE)
     if not sizes:
         raise DataError(f"{listing.source} has no image that can be read")
     groups: list[list[Listed]] = []
@@ -192,7 +194,7 @@ def index_shards(folder: Path, *, skip_unreadable: bool, advance: Callable[[], N
         raise DataError(f"{folder} has an {INDEX} already; remove it to have it written anew")
     (folder / INDEX).unlink(missing_ok=True)  # one that was interrupted
     listing = list_shards(folder, advance)
-    refuse_or_leave_out(folder, listing.found, leave_out=skip_unreadable)
+    refuse_or_leave_out(folder, listing.found, leave_out=skip_unreadable, advice=_ADVICE)
     by_shard: dict[Path, list[Listed]] = {path: [] for path in tars_in(folder)}
     for one in listing.images:
         assert not isinstance(one.path, Path)
