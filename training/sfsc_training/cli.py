@@ -42,7 +42,7 @@ from sfsc_training.evaluate_command import evaluate_command
 from sfsc_training.event_files import write_event_files
 from sfsc_training.export import export_joined
 from sfsc_training.export_command import export_command, print_alignment, print_bundle
-from sfsc_training.full_width import reason_to_exchange
+from sfsc_training.full_width import exchange, reason_to_exchange
 from sfsc_training.joined_runs import JoinedRuns, open_joined
 from sfsc_training.loop import RunOptions
 from sfsc_training.loop import train as train_run
@@ -212,9 +212,7 @@ def _finish(folder: Path, dataset: Dataset, device: Device, teacher: Path | None
     write_arithmetic(trained, len(dataset.train.paths), teacher)
     reason = reason_to_exchange(trained, dataset, console)
     if reason is not None:
-        console.print(
-            f"{reason}: export will put the untouched network at width 1.0", highlight=False, soft_wrap=True
-        )
+        console.print(exchange(trained, dataset, reason), highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -267,7 +265,8 @@ def align(
         return
     joined = align_joined(joined, dataset, console, method=chosen, unlabelled=unlabelled, older=older)
     print_alignment(joined, console)
-    print_bundle(export_joined(joined, dataset, to, console, replace=replace), console)
+    bundle = export_joined(joined, dataset, to, console, replace=replace)
+    print_bundle(bundle, console, joined.widest.recipe.network.dimension)
 
 
 app.command(name="evaluate")(evaluate_command)

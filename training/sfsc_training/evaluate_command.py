@@ -10,6 +10,7 @@ from rich.console import Console
 from sfsc_training.arithmetic_file import read_arithmetic
 from sfsc_training.checkpoint import write_json
 from sfsc_training.cli_options import DataFolder, DeviceOption, RunFolder, SplitName
+from sfsc_training.data.dataset import Dataset
 from sfsc_training.datasets import is_as_trained, open_with_data
 from sfsc_training.evaluation import (
     cost,
@@ -22,7 +23,8 @@ from sfsc_training.evaluation import (
     print_mixed,
     report,
 )
-from sfsc_training.run import open_run
+from sfsc_training.full_width import exchange, reason_to_exchange
+from sfsc_training.run import Run, open_run
 from sfsc_training.untouched import evaluate_untouched, print_untouched, shortfall
 
 __all__ = ["evaluate_command"]
@@ -46,7 +48,8 @@ def evaluate_command(
 ) -> None:
     """Print and store mAP and rank-1 of every pair of widths, and of galleries of mixed widths.
 
-    Of a run that began from pretrained weights, the untouched network is scored first.
+    Of a run that began from pretrained weights, the untouched network is scored first. Where the bundle that
+    export writes will have that network at width 1.0, a sentence says so.
     """
     console = Console(markup=False, emoji=False)
     opened, dataset = open_with_data(run, data, console, device, aligned=not raw)
@@ -62,9 +65,15 @@ def evaluate_command(
         sentence = shortfall(untouched, cross.mean_ap[-1][-1], opened.recipe, data)
         if sentence is not None:
             console.print(sentence, highlight=False, soft_wrap=True)
+    different = _difference_of_bundle(opened, dataset, split, untouched)
+    if different is not None:
+        console.print(different, highlight=False, soft_wrap=True)
+    if raw:
+        console.print("export folds the run's alignment into the bundle, which --raw leaves out here")
     spent = read_arithmetic(run)
     result = report(cross, embedded.split, mixed) | {
         "untouched": untouched,
+        "bundle_differs": different,
         "step": opened.step,
         "space": opened.space,
         "recipe_sha256": opened.recipe.sha256,
@@ -83,6 +92,20 @@ def evaluate_command(
             console.print(f"mixed gallery, query width {width}: mAP {score.mean_ap:.2f}  rank-1 {score.rank1:.2f}")
     name = f"evaluation-{split}{'-raw' if raw else ''}"
     _write(run, name, result, console, as_trained=is_as_trained(run, dataset))
+
+
+def _difference_of_bundle(
+    run: Run, dataset: Dataset, split: str, untouched: Mapping[str, Any] | None
+) -> str | None:
+    """A sentence where the bundle that export writes has other figures than the run; else None."""
+    reason = None if untouched is None else reason_to_exchange(run, dataset, Console(quiet=True))
+    if untouched is None or reason is None:
+        return None
+    return (
+        f"the bundle will differ from this run: {exchange(run, dataset, reason)}; at width 1.0 it then has "
+        f"{untouched['mean_ap']:.1f} mAP and {untouched['rank1']:.1f} rank-1 on these {split} identities, and "
+        "export prints its other figures"
+    )
 
 
 def _write(run: Path, name: str, result: Mapping[str, Any], console: Console, *, as_trained: bool) -> None:

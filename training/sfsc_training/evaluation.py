@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from sfsc_bundle.manifest import Quality
 from sfsc_bundle.mixed_gallery import MixedGallery, evaluate_mixed_gallery
 from sfsc_bundle.progress import bar
 from sfsc_bundle.retrieval import CrossWidth, Labels, Scores, cross_width, evaluate, summarise
@@ -39,6 +40,7 @@ __all__ = [
     "mixed_gallery",
     "print_matrices",
     "print_mixed",
+    "print_quality",
     "report",
 ]
 
@@ -199,3 +201,14 @@ def print_mixed(mixed: MixedGallery, cross: CrossWidth, console: Console) -> Non
             *(f"{scores[row]:.1f}" for scores in mixed.curve),
         )
     console.print(table)
+
+
+def print_quality(quality: Quality, console: Console) -> None:
+    """Print the figures in a bundle's manifest: a line for each query width."""
+    for query, row, mixed in zip(quality.widths, quality.mean_ap, quality.mixed.mean_ap, strict=True):
+        console.print(
+            f"query width {query}: mAP {' '.join(f'{value:.1f}' for value in row)} by width of the gallery, "
+            f"mixed {mixed:.1f} ({quality.dataset})",
+            highlight=False,
+            soft_wrap=True,
+        )

@@ -19,9 +19,9 @@ from sfsc_training.adopt.source import Wanted, load_start
 from sfsc_training.data.dataset import Dataset
 from sfsc_training.export import export
 from sfsc_training.run import Run
-from sfsc_training.untouched import first_weights, reason_to_keep_untouched
+from sfsc_training.untouched import first_weights, reason_to_keep_untouched, untouched_dimension
 
-__all__ = ["export_with_untouched", "reason_to_exchange"]
+__all__ = ["exchange", "export_with_untouched", "reason_to_exchange", "size_of_gallery"]
 
 
 def reason_to_exchange(run: Run, dataset: Dataset, console: Console) -> str | None:
@@ -35,6 +35,30 @@ def reason_to_exchange(run: Run, dataset: Dataset, console: Console) -> str | No
     return reason_to_keep_untouched(run, dataset, console)
 
 
+def exchange(run: Run, dataset: Dataset, reason: str) -> str:
+    """What a bundle has in place of the trained network at width 1.0, for this reason, and what that costs."""
+    planned, found = run.recipe.network.dimension, untouched_dimension(run.recipe)
+    costs = f", with {size_of_gallery(found, planned)}" if found != planned else ""
+    narrow = _too_few(run, dataset)
+    left_out = f", and leaves out the narrower widths: {narrow}" if narrow and len(run.recipe.widths) > 1 else ""
+    what = f"export puts the untouched network at width 1.0{costs}{left_out}"
+    return f"{reason}: {what} (--as-trained: the trained one)"
+
+
+def size_of_gallery(dimension: int, planned: int) -> str:
+    """How an embedding of another dimension than the recipe's changes the memory that a gallery takes."""
+    found = f"vectors of {dimension:,} numbers, not {planned:,} as planned"
+    return f"{found}: {dimension / planned:.3g} times the memory for a gallery"
+
+
+def _too_few(run: Run, dataset: Dataset) -> str | None:
+    """Why narrower widths cannot be mapped: their own embeddings have more dimensions than there are images."""
+    images, dimension = len(dataset.train.paths), run.recipe.network.dimension
+    if images >= dimension:
+        return None
+    return f"{images} training images are fewer than the {dimension} dimensions of an embedding"
+
+
 def export_with_untouched(
     run: Run,
     dataset: Dataset,
@@ -46,7 +70,8 @@ def export_with_untouched(
 ) -> Bundle:
     """Write the bundle of a run with the network that it began from at width 1.0.
 
-    Narrower widths need as many training images as their embeddings have dimensions; else 1.0 stands alone.
+    Narrower widths need as many training images as their own embeddings have dimensions (`network.dimension`,
+    whatever the untouched network has); else 1.0 stands alone.
 
     Raises:
         DataError: there are no test images, an unlabelled image is one of the test or validation split, or an
@@ -56,15 +81,8 @@ def export_with_untouched(
     """
     with tempfile.TemporaryDirectory(prefix="sfsc-export-") as folder:
         narrow = []
-        if len(dataset.train.paths) >= run.recipe.network.dimension:
+        if _too_few(run, dataset) is None:
             narrow = _narrow(run, dataset, export(run, dataset, Path(folder) / to.name, console))
-        else:
-            console.print(
-                f"narrower widths are left out: {len(dataset.train.paths)} training images are fewer than the "
-                f"{run.recipe.network.dimension} dimensions of an embedding",
-                highlight=False,
-                soft_wrap=True,
-            )
         return adopt(
             Adoption([*narrow, _untouched(run)], None, run.recipe.data),
             dataset,

@@ -12,6 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from rich.console import Console
 
@@ -26,9 +28,11 @@ from sfsc_training.data.images import load_split
 from sfsc_training.device import Device
 from sfsc_training.embed import unit_rows
 from sfsc_training.errors import CheckpointError
-from sfsc_training.evaluation import Floats, embed_split, evaluate_split
+from sfsc_training.evaluation import Floats, embed_split
+from sfsc_training.networks.backbone import make_backbone, pooled_features
 from sfsc_training.networks.switchable import Switchable, make_switchable_family
 from sfsc_training.run import Run
+from sfsc_training.sign_flips import probability_of_less
 
 __all__ = [
     "ENOUGH_IDENTITIES",
@@ -37,10 +41,14 @@ __all__ = [
     "print_untouched",
     "reason_to_keep_untouched",
     "shortfall",
+    "untouched_dimension",
 ]
 
 ENOUGH_IDENTITIES = 5
-"""Of validation. From fewer, a higher mAP at width 1.0 than the untouched network's says nothing of others."""
+"""Of validation. Of fewer, all are lower by chance more often than in 5 % (2⁻⁴): they say nothing of others."""
+
+_CHANCE = 0.05
+"""Below it, a lower mAP than the untouched network's is no accident of the identities that were drawn."""
 
 _WIDTH = "1.0"
 _BATCH = 128
@@ -64,14 +72,19 @@ def evaluate_untouched(
     section = first_weights(recipe)
     if section is None:
         return None
-    network = make_switchable_family(section, [1.0]).to(memory_format=torch.channels_last).to(device).eval()
+    network = _network(section, device)
     split, rows = _embed(network, dataset.part(part), recipe, console)
     mapped = _with_map(network, split, rows, dataset, recipe, console) if part == "test" else None
-    return {
-        "network": f"{section.backbone} at {recipe.data.height} × {recipe.data.width} pixels",
-        **asdict(_score(split, rows)),
-        "mapped": None if mapped is None else asdict(mapped),
-    }
+    return _described(section, recipe, _score(split, rows), mapped)
+
+
+def untouched_dimension(recipe: Recipe) -> int:
+    """How many numbers an embedding of the untouched network has: those of its pooled feature."""
+    section = first_weights(recipe)
+    assert section is not None
+    bare = section.model_copy(update={"pretrained": False, "weights": None, "weights_file": None})
+    with torch.device("meta"):  # only its shape is looked at
+        return pooled_features(make_backbone(bare))
 
 
 def print_untouched(found: Mapping[str, Any], part: str, console: Console) -> None:
@@ -95,29 +108,57 @@ def shortfall(found: Mapping[str, Any], full: float, recipe: Recipe, data: Path)
 def reason_to_keep_untouched(run: Run, dataset: Dataset, console: Console) -> str | None:
     """Why the untouched network is to be width 1.0 rather than the trained one; None where it is not.
 
-    Validation identities decide, whose scores are printed. Too few of them show nothing: then training may have
-    helped or not, and what is known to work is kept.
+    Validation identities decide, whose scores are printed. Fewer than 5 show nothing: then training may have
+    helped or not, and what is known to work is kept. Of 5 and more, the trained network is replaced where its mAP
+    is lower than the untouched one's by more than chance: where less than 5 % of all ways to flip the signs of
+    the differences, identity by identity, give one as low (`probability_of_less`).
     """
-    split, device = dataset.validation, next(run.family.parameters()).device.type
-    if run.recipe.width_names[-1] != _WIDTH or first_weights(run.recipe) is None:
+    split, section = dataset.validation, first_weights(run.recipe)
+    if run.recipe.width_names[-1] != _WIDTH or section is None:
         return None
     identities = len(split.searchable())
     if split.can_be_scored():
-        found = evaluate_untouched(
-            run.recipe, dataset, "validation", "cuda" if device == "cuda" else "cpu", console
+        device = next(run.family.parameters()).device.type
+        network = _network(section, "cuda" if device == "cuda" else "cpu")
+        readable, before = _embed(network, split, run.recipe, console)
+        after = embed_split(run, readable, console).embeddings[_WIDTH]
+        untouched, trained = _score(readable, before), _score(readable, after)
+        print_untouched(_described(section, run.recipe, untouched, None), "validation", console)
+        console.print(
+            f"width 1.0, validation: mAP {trained.mean_ap:.1f}, rank-1 {trained.rank1:.1f}", highlight=False
         )
-        assert found is not None
-        print_untouched(found, "validation", console)
-        cross = evaluate_split(embed_split(run, split, console))
-        full, untouched = cross.mean_ap[-1][-1], found["mean_ap"]
-        console.print(f"width 1.0, validation: mAP {full:.1f}, rank-1 {cross.rank1[-1][-1]:.1f}", highlight=False)
         if identities >= ENOUGH_IDENTITIES:
-            return None if full >= untouched else _below(full, untouched)
+            return _lower_by_more_than_chance(readable, before, after, console)
     return f"{identities} validation identities, fewer than {ENOUGH_IDENTITIES}, cannot show that training helped"
 
 
-def _below(full: float, untouched: float) -> str:
-    return f"width 1.0 has {full:.1f} mAP on validation identities, the untouched network {untouched:.1f}"
+def _lower_by_more_than_chance(split: Split, before: Floats, after: Floats, console: Console) -> str | None:
+    """Args: before, after: embeddings of the untouched and of the trained network, float32 [n, D] and [n, D′]."""
+    untouched, trained = _score(split, before).mean_ap, _score(split, after).mean_ap
+    if trained >= untouched:
+        return None
+    chance = probability_of_less(_by_identity(split, after) - _by_identity(split, before))
+    identities = len(split.searchable())
+    found = f"on {identities} validation identities, the untouched network {untouched:.1f}"
+    sentence = f"width 1.0 has {trained:.1f} mAP {found} (as low by chance: {100 * chance:.1f} %)"
+    if chance < _CHANCE:
+        return sentence
+    console.print(f"{sentence}, which shows no loss: the trained network stays", highlight=False, soft_wrap=True)
+    return None
+
+
+def _by_identity(split: Split, rows: Floats) -> npt.NDArray[np.float64]:
+    """Sums of the average precision of the queries of each identity that can be searched for, float64 [n].
+
+    Divided by the number of all queries, they add up to the mAP. Images of one identity are no independent sample.
+    """
+    labels, gallery = split.labels(), split.gallery
+    sums = []
+    for identity in split.searchable():
+        query = split.query[split.classes[split.query] == identity]
+        found = evaluate(rows[query], labels.take(query), rows[gallery], labels.take(gallery))
+        sums.append(found.mean_ap * found.queries)
+    return np.array(sums, dtype=np.float64)
 
 
 def first_weights(recipe: Recipe) -> NetworkSection | None:
@@ -131,6 +172,18 @@ def first_weights(recipe: Recipe) -> NetworkSection | None:
         except CheckpointError:  # moved or removed since
             return None
     return None
+
+
+def _network(section: NetworkSection, device: Device) -> Switchable:
+    return make_switchable_family(section, [1.0]).to(memory_format=torch.channels_last).to(device).eval()
+
+
+def _described(section: NetworkSection, recipe: Recipe, scores: Scores, mapped: Scores | None) -> dict[str, Any]:
+    return {
+        "network": f"{section.backbone} at {recipe.data.height} × {recipe.data.width} pixels",
+        **asdict(scores),
+        "mapped": None if mapped is None else asdict(mapped),
+    }
 
 
 def _embed(network: Switchable, split: Split, recipe: Recipe, console: Console) -> tuple[Split, Floats]:

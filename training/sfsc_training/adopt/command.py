@@ -22,6 +22,7 @@ from sfsc_training.data.dataset import Dataset
 from sfsc_training.data.read import read_dataset
 from sfsc_training.data.reader import read_folder
 from sfsc_training.errors import AdoptionError
+from sfsc_training.evaluation import print_quality
 from sfsc_vehicles import write_splits
 
 __all__ = ["adopt_command"]
@@ -214,14 +215,7 @@ def _print_data(dataset: Dataset, data: Path, console: Console) -> None:
 
 
 def _print(bundle: Bundle, console: Console) -> None:
-    quality = bundle.manifest.quality
-    for query, row, mixed in zip(quality.widths, quality.mean_ap, quality.mixed.mean_ap, strict=True):
-        console.print(
-            f"query width {query}: mAP {' '.join(f'{value:.1f}' for value in row)} by width of the gallery, "
-            f"mixed {mixed:.1f} ({quality.dataset})",
-            highlight=False,
-            soft_wrap=True,
-        )
+    print_quality(bundle.manifest.quality, console)
     console.print(f"bundle written to {bundle.folder}", soft_wrap=True)
     # `sfsc demo`, which serves the bundle itself, shows only the standard output.
     next_command = f"sfsc serve {bundle.folder} --data data/{bundle.folder.name}"
