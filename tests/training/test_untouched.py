@@ -136,6 +136,12 @@ def test_a_report_shows_the_untouched_network_first(trained, small_data, tmp_pat
     assert rows[0] == ("resnet10t at 32 × 32 pixels", "untouched", "–", f"{scores[0]['mean_ap']:.1f}")
     assert rows[1][1:] == ("untouched, with a map", "–", f"{scores[1]['mean_ap']:.1f}")
     assert rows[2][0] == "small"
+    assert rows[2][3] == f"{result.mean_ap[-1][-1]:.1f}"  # of width 1.0, as the two above it
+    head = re.findall(r"<th>(.*?)</th>", page.partition("</table>")[0])
+    terms = re.findall(r"<dt>(.*?)</dt><dd>.+?</dd>", page)
+    assert terms == head[3:-1]
+    assert result.bundle_differs.startswith("the bundle will differ from this run: 2 validation identities")
+    assert f"<p>small: {result.bundle_differs}.</p>" in page
     better = result.evaluation | {"untouched": result.untouched | {"mean_ap": 100.0}}
     worse = dataclasses.replace(result, evaluation=better | {"mean_ap": [[1.0, 1.0], [1.0, 2.0]]})
     text = write_report([worse], tmp_path / "worse").read_text()

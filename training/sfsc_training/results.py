@@ -46,6 +46,12 @@ class Result:
         return found
 
     @property
+    def bundle_differs(self) -> str | None:
+        """A sentence where `export` writes other figures; None where not, and in sweeps, which export nothing."""
+        found: str | None = self.evaluation.get("bundle_differs")
+        return found
+
+    @property
     def training_macs(self) -> int | None:
         """Multiply-accumulates of the training and of those before it; None in earlier versions."""
         found = self.evaluation.get("arithmetic")

@@ -18,8 +18,19 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto
 table { border-collapse: collapse; margin: 1rem 0 } th, td { padding: .3rem .8rem; border-bottom: 1px solid #ccc }
 td { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 td:first-child, th:first-child { text-align: left }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem; color: #555 } dd { margin: 0 }
 caption { text-align: left; color: #555; padding-bottom: .4rem } img { max-width: 100%; height: auto }
 """
+_LEGEND = {
+    "at 1.0": "query and gallery at width 1.0, the only width of an untouched network",
+    "mean": "over all pairs of a query width and a gallery width",
+    "self": "over the pairs of one width, the diagonal of the matrix",
+    "cross": "over the pairs of two different widths",
+    "AC": "share of the pairs in which a wider query finds more in a narrow gallery than a narrow query does",
+    "over unified": "mean, less that of the method unified: the narrowest width of the page, trained alone",
+    "conflicts": "share of the pairs of widths whose gradients oppose each other, over the logged steps",
+}
+"""What the columns of the first table are."""
 _TITLES = {
     "matrices": "Cross-width mAP",
     "cost": "Accuracy against cost",
@@ -47,7 +58,7 @@ def write_report(results: Sequence[Result], folder: Path) -> Path:
         figures["mixed"] = mixed_curve(mixed)
     figures |= curves(groups)
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [_summary(groups), _shortfalls(groups), _ablation(groups), _mixed(mixed)]
+    parts = [_summary(groups), _shortfalls(groups), _bundles(groups), _ablation(groups), _mixed(mixed)]
     for name, figure in figures.items():
         content = png(figure)
         (folder / f"{name}.png").write_bytes(content)
@@ -82,14 +93,27 @@ def _groups(results: Sequence[Result]) -> dict[str, list[Result]]:
 
 def _summary(groups: Mapping[str, Sequence[Result]]) -> str:
     unified = _unified(groups)
-    head = ("recipe", "method", "seeds", "mean", "self", "cross", "AC", "over unified", "conflicts", "training")
+    head = (
+        "recipe",
+        "method",
+        "seeds",
+        "at 1.0",
+        "mean",
+        "self",
+        "cross",
+        "AC",
+        "over unified",
+        "conflicts",
+        "training",
+    )
     rows = [*_untouched(groups), *(_row(name, members, unified) for name, members in groups.items())]
     first = next(iter(groups.values()))[0]
     caption = (
         f"mAP in points, mean ± standard deviation over the seeds. {first.evaluation['protocol']}. Training: "
         "forward and backward of all steps, what teaches and the trainings before; 2 FLOP a multiply-accumulate."
     )
-    return _table(head, rows, caption)
+    meanings = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in _LEGEND.items())
+    return f"{_table(head, rows, caption)}\n<dl>{meanings}</dl>"
 
 
 def _untouched(groups: Mapping[str, Sequence[Result]]) -> list[list[str]]:
@@ -100,7 +124,7 @@ def _untouched(groups: Mapping[str, Sequence[Result]]) -> list[list[str]]:
             for how, row in (("untouched", found), ("untouched, with a map", found["mapped"])):
                 if row is not None:
                     scores.setdefault((found["network"], how), []).append(row["mean_ap"])
-    return [[escape(name), how, "–", _spread(values), *("–" * 6)] for (name, how), values in scores.items()]
+    return [[escape(name), how, "–", _spread(values), *("–" * 7)] for (name, how), values in scores.items()]
 
 
 def _shortfalls(groups: Mapping[str, Sequence[Result]]) -> str:
@@ -117,6 +141,12 @@ def _shortfalls(groups: Mapping[str, Sequence[Result]]) -> str:
                 "bundle of.</p>"
             )
     return "\n".join(sentences)
+
+
+def _bundles(groups: Mapping[str, Sequence[Result]]) -> str:
+    """A sentence for each run whose bundle will have other figures; empty where none does."""
+    said = [(name, one.bundle_differs) for name, members in groups.items() for one in members]
+    return "\n".join(f"<p>{escape(name)}: {escape(sentence)}.</p>" for name, sentence in said if sentence)
 
 
 def _forms(member: Result) -> list[Mapping[str, float]]:
@@ -142,6 +172,7 @@ def _row(name: str, members: Sequence[Result], unified: float | None) -> list[st
         escape(name),
         escape(members[0].recipe.method),
         str(len(members)),
+        _spread([member.mean_ap[-1][-1] for member in members if recipe.width_names[-1] == "1.0"]),
         _spread([member.mean for member in members]),
         _spread([s.mean_self for s in summaries]),
         _spread([s.mean_cross for s in summaries]),
