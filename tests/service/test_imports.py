@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from sfsc_bundle.extras import installing
+
 FORBIDDEN = ["torch", "torchvision", "timm", "sfsc_training", "sklearn", "matplotlib"]
 
 
@@ -36,7 +38,7 @@ def test_where_only_the_client_is_installed_the_command_is_one_sentence() -> Non
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
-    needed = "sfsc: needs pydantic_settings, which is not installed: pip install 'sfsc[service,cpu]'\n"
+    needed = f"sfsc: needs pydantic_settings, which is not installed: {installing('service,cpu')}\n"
     assert done.stderr == needed
 
 

@@ -36,6 +36,8 @@ COMMENTS = {
     "/* The page's frame */\n*, *::before { margin: 0 }\n": "The page's frame",
     "name = 'x'\n": "",
 }
+# This project is on no package index, where anybody could take its name.
+FROM_AN_INDEX = re.compile(r"""\bsfsc\[[a-z]|pip install (?:-\S+ )*['"]?sfsc\b""")
 ADDRESS = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -128,6 +130,17 @@ def test_a_link_to_a_missing_page_or_heading_is_found(tmp_path: Path):
         "# One heading, two words\n[a](#one-heading-two-words) [b](page.md#gone) [c](gone.md) [d](x://y)\n"
     )
     assert missing_links(page) == ["page.md#gone", "gone.md"]
+
+
+def test_nothing_says_to_install_this_project_from_a_package_index():
+    assert FROM_AN_INDEX.search("pip install --quiet 'sfsc'")
+    assert FROM_AN_INDEX.search("the extra sfsc[gpu]")
+    texts = [ROOT / name for name in tracked() if not name.startswith(("benchmarks/results/", "models/"))]
+    assert [
+        name_of(path)
+        for path in texts
+        if path != Path(__file__) and FROM_AN_INDEX.search(path.read_bytes().decode(errors="replace"))
+    ] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

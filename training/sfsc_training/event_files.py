@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from sfsc_bundle.extras import installing
 from sfsc_training.errors import TrainingError
 from sfsc_training.history import read_history
 
@@ -21,9 +22,7 @@ def write_event_files(run: Path) -> Path:
     try:
         from tensorboard.summary import Writer
     except ImportError as error:
-        raise TrainingError(
-            "event files need the extra tensorboard; in the checkout of sfsc: pip install '.[tensorboard]'"
-        ) from error
+        raise TrainingError(f"event files need the extra tensorboard: {installing('tensorboard')}") from error
     steps = read_history(run, points=None)
     if not steps:
         raise TrainingError(

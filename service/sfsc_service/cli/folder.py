@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+from sfsc_bundle.extras import installing
 from sfsc_service.errors import StartError
 from sfsc_service.store.embedded.check import open_reader
 from sfsc_service.store.embedded.lock import FolderLock
@@ -72,7 +73,7 @@ def opened(folder: Path, further_spaces: Collection[str] = ()) -> Iterator[Embed
 def check_pyarrow() -> None:
     """Raises StartError where Parquet files cannot be read and written."""
     if importlib.util.find_spec("pyarrow") is None:
-        raise StartError("Parquet files need the extra parquet: pip install 'sfsc[parquet]'")
+        raise StartError(f"Parquet files need the extra parquet: {installing('parquet')}")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sfsc_bundle.extras import installing
 from sfsc_bundle.image_formats import IMAGE_FORMATS, SUFFIXES, FormatName
 from sfsc_bundle.written_by import written_by
 from sfsc_service.errors import StartError
@@ -45,7 +46,7 @@ class ImageFiles:
         heic = sum(image.path.suffix.lower() in HEIC for image in self.images)
         text = f"{len(self.images)} images" + (f", {heic} of them HEIC" if heic else "")
         if heic and "HEIF" not in decoded:
-            text += ", which are left out: they need pillow-heif: pip install 'sfsc[heif]'"
+            text += f", which are left out: they need pillow-heif: {installing('heif')}"
         return text
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sfsc_bundle.extras import installing
+
 __all__ = ["ARROW", "arrow_body"]
 
 ARROW = "application/vnd.apache.arrow.stream"
@@ -22,7 +24,7 @@ def arrow_body(
     try:
         import pyarrow
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("many vectors are sent by pyarrow: pip install 'sfsc[parquet]'") from error
+        raise ModuleNotFoundError(f"many vectors are sent by pyarrow: {installing('parquet')}") from error
     if vectors.ndim != 2 or len(vectors) != len(ids) or (metadata is not None and len(metadata) != len(ids)):
         found = f"{len(ids)} ids, vectors of shape {list(vectors.shape)}"
         raise ValueError(

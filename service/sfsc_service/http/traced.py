@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, urlencode
 from opentelemetry.trace import Tracer, get_current_span
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sfsc_bundle.extras import installing
 from sfsc_service.engine.tracing import trace_steps
 from sfsc_service.errors import StartError
 from sfsc_service.http.query_source import LIMITS
@@ -26,7 +27,7 @@ HIDDEN = "REDACTED"
 def check_extra() -> None:
     """Raise StartError where the extra `otel` is not installed."""
     if not all(importlib.util.find_spec(f"opentelemetry.{module}") for module in ("sdk", "exporter")):
-        raise StartError("otlp_url: needs the extra otel: pip install 'sfsc[otel]'")
+        raise StartError(f"otlp_url: needs the extra otel: {installing('otel')}")
 
 
 def open_provider(url: str, version: str) -> "TracerProvider":

@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Collection
 
+from sfsc_bundle.extras import installing
 from sfsc_service.errors import StartError
 from sfsc_service.store.milvus.address import MilvusAddress, read_address
 from sfsc_service.store.milvus.index_kind import MilvusSearch
@@ -52,4 +53,4 @@ def _address(text: str) -> MilvusAddress:
 
 def _check_pymilvus() -> None:
     if importlib.util.find_spec("pymilvus") is None:
-        raise StartError("store: milvus:// needs the extra milvus: pip install 'sfsc[milvus]'")
+        raise StartError(f"store: milvus:// needs the extra milvus: {installing('milvus')}")

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from sfsc_bundle.extras import installing
 from sfsc_bundle.folder import Bundle
 from sfsc_service.cli.demo import Demo
 from sfsc_service.cli.image_files import find_images
@@ -158,7 +159,9 @@ def test_without_a_bundle_for_photographs_the_command_that_makes_it_is_said(own:
     sfsc = without_training(tmp_path)
     done = run(*words, command=sfsc, folder=tmp_path, PATH="/usr/bin:/bin")
     assert done.returncode == 1
-    assert "pip install 'sfsc[training,weights]' && sfsc-train adopt --to models/general" in one_sentence(done)
+    assert f"{installing('training,weights')}, then here sfsc-train adopt --to models/general" in one_sentence(
+        done
+    )
     path = trainer(tmp_path, "echo many words >&2; echo sfsc-train: the disk is full >&2; exit 2")
     done = run(*words, command=sfsc, folder=tmp_path, PATH=f"{path}:/usr/bin:/bin")
     assert done.returncode == 1

@@ -210,7 +210,7 @@ def test_without_pymilvus_the_start_names_the_extra(settings: Settings, monkeypa
         return None if name == "pymilvus" else find(name, package)
 
     monkeypatch.setattr(importlib.util, "find_spec", without)
-    with pytest.raises(StartError, match=r"pip install 'sfsc\[milvus\]'"):
+    with pytest.raises(StartError, match=r"pip install '\.\[milvus\]'"):
         open_service(settings.model_copy(update={"store": "milvus://127.0.0.1:1/default"}))
 
 

@@ -31,7 +31,7 @@ HAS_REAL_SERVER = bool(os.environ.get("SFSC_MILVUS_URI") or os.environ.get("SFSC
 def need_pymilvus() -> None:
     for name in ("pymilvus", "circuitbreaker", "milvus_lite"):
         if importlib.util.find_spec(name) is None:
-            pytest.skip(f"{name} is not installed: pip install 'sfsc[milvus,dev]'")
+            pytest.skip(f"{name} is not installed: pip install '.[milvus,dev]'")
 
 
 @contextmanager

@@ -59,7 +59,7 @@ class S3Server:
 def need_s3() -> None:
     for name in ("s3fs", "moto", "flask", "flask_cors"):
         if importlib.util.find_spec(name) is None:
-            pytest.skip(f"{name} is not installed: pip install 'sfsc[s3,dev]'")
+            pytest.skip(f"{name} is not installed: pip install '.[s3,dev]'")
 
 
 def aws_settings(address: str) -> dict[str, str]:

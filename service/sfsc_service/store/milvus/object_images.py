@@ -22,6 +22,7 @@ from typing import Any
 
 from circuitbreaker import CircuitBreaker
 
+from sfsc_bundle.extras import installing
 from sfsc_service.store.errors import OpenRefusedError, StoreFailedError
 from sfsc_service.store.fault import FaultCause, StoreFault
 from sfsc_service.store.milvus.image_place import digest_in
@@ -225,14 +226,14 @@ def _open(url: str) -> tuple[Any, str]:
     """fsspec's object, and the path of the URL in it. Raises OpenRefusedError."""
     scheme = url.partition("://")[0]
     if importlib.util.find_spec("fsspec") is None:
-        raise OpenRefusedError(f"image_folder: {scheme}:// needs the extra s3: pip install 'sfsc[s3]'")
+        raise OpenRefusedError(f"image_folder: {scheme}:// needs the extra s3: {installing('s3')}")
     import fsspec
 
     try:
         options = {"skip_instance_cache": True, "use_listings_cache": False, **_OPTIONS.get(scheme, {})}
         system, path = fsspec.core.url_to_fs(url, **options)
     except ImportError as error:
-        needs = "the extra s3: pip install 'sfsc[s3]'" if scheme == "s3" else f"a package of fsspec's ({error})"
+        needs = f"the extra s3: {installing('s3')}" if scheme == "s3" else f"a package of fsspec's ({error})"
         raise OpenRefusedError(f"image_folder: {scheme}:// needs {needs}") from error
     except ValueError as error:
         raise OpenRefusedError(

@@ -147,7 +147,7 @@ def test_without_s3fs_the_start_names_the_extra(monkeypatch: pytest.MonkeyPatch)
 
     with monkeypatch.context() as patch:
         patch.setattr(fsspec.core, "url_to_fs", without)
-        with pytest.raises(OpenRefusedError, match=r"s3:// needs the extra s3: pip install 'sfsc\[s3\]'"):
+        with pytest.raises(OpenRefusedError, match=r"s3:// needs the extra s3: pip install '\.\[s3\]'"):
             ObjectImages(URL)
     find = importlib.util.find_spec
 
@@ -155,7 +155,7 @@ def test_without_s3fs_the_start_names_the_extra(monkeypatch: pytest.MonkeyPatch)
         return None if name == "fsspec" else find(name, package)
 
     monkeypatch.setattr(importlib.util, "find_spec", without_fsspec)
-    with pytest.raises(OpenRefusedError, match=r"s3:// needs the extra s3: pip install 'sfsc\[s3\]'"):
+    with pytest.raises(OpenRefusedError, match=r"s3:// needs the extra s3: pip install '\.\[s3\]'"):
         ObjectImages(URL)
 
 

@@ -206,7 +206,7 @@ def make_index(dimension: int, device: Device, threads: int, matrices: Sequence[
 
 def _cuda_index(dimension: int) -> Any:
     if not hasattr(faiss, "StandardGpuResources"):
-        rule = "cuda needs a faiss with GPU support (the extra sfsc[gpu])"
+        rule = "cuda needs a faiss with GPU support (the extra gpu)"
         raise DeviceUnavailableError(f"device: {rule}; found faiss {faiss.__version__} without it")
     if not faiss.get_num_gpus():
         raise DeviceUnavailableError("device: cuda needs a GPU that faiss can use; found none")
