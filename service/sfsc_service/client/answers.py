@@ -140,10 +140,14 @@ class ItemAnswer(TypedDict):
 
 
 class DeletedAnswer(TypedDict):
-    """How many items were removed, and how many more meet the filter; none where ids were given."""
+    """How many items were removed, and how many more meet the filter; none where ids were given.
+
+    `missing`: those of ids that no item has had.
+    """
 
     removed: int
     remaining: int
+    missing: list[str]
 
 
 class CollectionAnswer(TypedDict):

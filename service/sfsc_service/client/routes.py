@@ -235,7 +235,7 @@ class Routes(CollectionRoutes, MaintenanceRoutes, OwnImagesRoutes):
 
     @Route
     def delete_many(self, ids: Sequence[str]) -> Prepared[DeletedAnswer]:
-        """Remove at most 1,000 items by their ids; those that are not there are passed over."""
+        """Remove at most 1,000 items by their ids; the answer names those that were not there."""
         content = json.dumps({"ids": list(ids)}).encode()
         read = answer_reader(DeletedAnswer)
         return Call("DELETE", "/items", read, {}, content, "application/json", repeat="if refused")

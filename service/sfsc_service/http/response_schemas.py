@@ -180,10 +180,14 @@ class CountResponse(_Response):
 
 
 class DeletedResponse(_Response):
-    """How many items were removed, and how many more meet the filter; none where `ids` were given."""
+    """How many items were removed, and how many more meet the filter; none where `ids` were given.
+
+    `missing`: those of `ids` that no item has had.
+    """
 
     removed: int
     remaining: int
+    missing: list[str]
 
 
 class CollectionResponse(_Response):

@@ -85,22 +85,32 @@ def test_ls_get_rm_count_and_widths(sfsc: Command, photos: Path, tmp_path: Path)
     assert 'metadata     {"identity": "cat"' in sfsc("get", "cat/1.jpg").stdout
     assert sfsc("get", "cat/1.jpg", "--image", tmp_path / "no" / "out.jpg").returncode == 1
     assert sfsc("count").stdout.splitlines() == ["4", "  width 0.5: 4"]
-    assert report(sfsc("rm", "cat/1.jpg", "--json")) == {"removed": "cat/1.jpg"}
+    assert report(sfsc("rm", "cat/1.jpg", "--json")) == {"removed": 1, "missing": []}
     again = sfsc("rm", "cat/1.jpg")
-    assert (again.returncode, again.stderr) == (1, "sfsc: id: no item 'cat/1.jpg' is in the gallery\n")
+    assert (again.returncode, again.stdout) == (1, "")
+    assert again.stderr == "sfsc: ids: no item 'cat/1.jpg' in the gallery\n"
     assert report(sfsc("count", "--json")) == {"items": 3, "widths": {"0.5": 3}, "approximate": None}
     assert report(sfsc("widths", "--json"))["gallery"] == {"items": 3, "widths": {"0.5": 3}, "approximate": None}
     left = ["--filter", '{"identity": {"$ne": "cat"}}']
     assert sfsc("count", *left).stdout == "2\n"
     assert sfsc("rm", "--filter", '{"identity": "nobody"}').stdout == "removed 0 items\n"
-    assert report(sfsc("rm", *left, "--json")) == {"removed": 2}
+    assert report(sfsc("rm", *left, "--json")) == {"removed": 2, "missing": []}
     assert report(sfsc("count", *left, "--json")) == {"items": 0}
     assert report(sfsc("patch", "cat/2.jpg", '{"colour": "black", "added_from": null}')) == {
         "identity": "cat",
         "colour": "black",
     }
     assert report(sfsc("patch", "cat/2.jpg", '{"colour": null}', "--json"))["id"] == "cat/2.jpg"
-    assert sfsc("rm", "cat/2.jpg", "nobody", "cat/2.jpg").stdout == "removed 1 items\n"
+    some = sfsc("rm", "cat/2.jpg", "nobody", "cat/2.jpg")
+    assert (some.returncode, some.stdout) == (1, "removed 1 item\n"), "the others of an id that is not there"
+    assert some.stderr == "sfsc: ids: no item 'nobody' in the gallery\n"
+    none = sfsc("rm", *(f"nobody-{n:02}" for n in range(12)), "--json")
+    assert (none.returncode, len(json.loads(none.stdout)["missing"]), json.loads(none.stdout)["removed"]) == (
+        1,
+        12,
+        0,
+    )
+    assert none.stderr.endswith("'nobody-09' and 2 more (see --json) in the gallery\n")
     assert "exactly one of IDS and --filter must be given; found neither" in sfsc("rm").stderr
     widths = sfsc("widths").stdout
     assert "GFLOP" in widths

@@ -117,8 +117,8 @@ def test_bulk_goes_in_several_calls_and_comes_out_page_by_page(
     listed = client.items(limit=6, filter={"set": "b"})
     assert [item["id"] for item in listed] == [item["id"] for item in items]
     assert client.count(filter={"set": "b"}) == 20
-    assert client.delete_matching({"set": "b"}, limit=15) == {"removed": 15, "remaining": 5}
-    assert client.delete_many(["b15", "b16", "b00"]) == {"removed": 2, "remaining": 0}
+    assert client.delete_matching({"set": "b"}, limit=15) == {"removed": 15, "remaining": 5, "missing": []}
+    assert client.delete_many(["b15", "b16", "b00"]) == {"removed": 2, "remaining": 0, "missing": ["b00"]}
     assert client.count(filter={"set": "b"}) == 3
     assert client.count() == client.widths()["gallery"]["items"]
 

@@ -205,13 +205,15 @@ async def _delete_items(request: Request) -> Response:
     gallery = gallery_of(request)
     require_one(filter=options.filter is not None, ids=options.ids is not None)
     if options.filter is not None:
-        removed = await gallery.delete_matching(options.filter, options.limit)
+        removed, missing = await gallery.delete_matching(options.filter, options.limit), []
     else:
         removed = await gallery.delete_many(options.ids or [])
+        there = set(removed)
+        missing = [one for one in dict.fromkeys(options.ids or []) if one not in there]
     for item_id in removed:
         log_write(request, "delete", item_id, "removed")
     remaining = 0 if options.filter is None else await gallery.count(options.filter)
-    return json_response({"removed": len(removed), "remaining": remaining})
+    return json_response({"removed": len(removed), "remaining": remaining, "missing": missing})
 
 
 @needs("read")
