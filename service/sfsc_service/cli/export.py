@@ -6,8 +6,10 @@ from rich.console import Console
 from sfsc_bundle.local_path import LocalPath
 from sfsc_bundle.progress import counting
 from sfsc_service.cli.any_store import PLACE, GalleryPlace, opened_store
+from sfsc_service.cli.counted import counted
 from sfsc_service.cli.folder import check_pyarrow, storage_errors
 from sfsc_service.cli.printing import PrintingCommand
+from sfsc_service.cli.shown import escaped
 from sfsc_service.settings import ImageFolder, setting
 from sfsc_service.store.parquet import MANIFEST, export_items
 
@@ -39,6 +41,8 @@ class Export(PrintingCommand):
         ):
             found = export_items(store, self.to, images=self.images, progress=progress)
         if self.as_json:
-            self.print_json({"items": found.items, "images": found.images, "parts": len(found.parts)})
+            self.print_json({"items": found.items, "with_image": found.images, "parts": len(found.parts)})
         else:
-            print(f"{found.items} items and {found.images} images are in {self.to}; {MANIFEST} has the checksums")
+            of_them = f"{found.images} of them with their image" if self.images else "without their images"
+            items = counted(found.items, "item")
+            print(escaped(f"{items}, {of_them}: in {self.to}, whose {MANIFEST} has the checksums"))

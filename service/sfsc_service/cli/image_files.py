@@ -14,6 +14,7 @@ from pathlib import Path
 from sfsc_bundle.extras import installing
 from sfsc_bundle.image_formats import IMAGE_FORMATS, SUFFIXES, FormatName
 from sfsc_bundle.written_by import written_by
+from sfsc_service.cli.counted import counted
 from sfsc_service.errors import StartError
 from sfsc_service.gallery.listing import ListedImage
 
@@ -44,7 +45,7 @@ class ImageFiles:
     def counts(self, decoded: Collection[FormatName]) -> str:
         """The number of images and, of them, of HEIC; what to install where HEIC cannot be decoded."""
         heic = sum(image.path.suffix.lower() in HEIC for image in self.images)
-        text = f"{len(self.images)} images" + (f", {heic} of them HEIC" if heic else "")
+        text = counted(len(self.images), "image") + (f", {heic} of them HEIC" if heic else "")
         if heic and "HEIF" not in decoded:
             text += f", which are left out: they need pillow-heif: {installing('heif')}"
         return text

@@ -42,4 +42,4 @@ class Import(PrintingCommand):
         if self.as_json:
             self.print_json(document)
         else:
-            print(", ".join(f"{count} {name}" for name, count in document.items()))
+            print("items: " + ", ".join(f"{count} {name}" for name, count in document.items()))

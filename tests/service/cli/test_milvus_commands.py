@@ -63,7 +63,7 @@ def test_a_gallery_moves_into_milvus_and_back(
     for said in ("25 created, 0 replaced, 0 unchanged", "0 created, 0 replaced, 25 unchanged"):
         capsys.readouterr()
         Import(source=out, data=address, image_folder=images).run()
-        assert capsys.readouterr().out == f"{said}\n"
+        assert capsys.readouterr().out == f"items: {said}\n"
     with opened_store(address, images) as in_milvus:
         assert everything(in_milvus) == before
     Export(data=address, to=back, images=True, image_folder=images).run()

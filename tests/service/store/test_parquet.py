@@ -44,11 +44,11 @@ def test_what_was_exported_is_imported_as_it_was_and_once_only(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Export(data=str(data), to=tmp_path / "out", images=True).run()
-    assert capsys.readouterr().out.startswith(f"25 items and 13 images are in {tmp_path / 'out'};")
+    assert capsys.readouterr().out.startswith(f"25 items, 13 of them with their image: in {tmp_path / 'out'}, ")
     assert len(list((tmp_path / "out").glob("part-*.parquet"))) == 3
     for said in ("25 created, 0 replaced, 0 unchanged", "0 created, 0 replaced, 25 unchanged"):
         Import(source=tmp_path / "out", data=str(tmp_path / "copy")).run()
-        assert capsys.readouterr().out == f"{said}\n"
+        assert capsys.readouterr().out == f"items: {said}\n"
         assert everything(tmp_path / "copy") == everything(data)
 
 
