@@ -1,5 +1,7 @@
 """`sfsc duplicates`: pairs of items of a running service that are near to each other."""
 
+import sys
+
 from sfsc_service.cli.remote import GalleryCommand, JsonObject, parsed
 from sfsc_service.cli.shown import escaped
 from sfsc_service.settings import setting
@@ -26,6 +28,9 @@ class Duplicates(GalleryCommand):
             if self.as_json:
                 self.print_json(list(pairs))
                 return
+            pair = None
             for pair in pairs:
                 first, second = pair["items"]
                 print(f"{pair['score']:.3f}\t{escaped(first['id'])}\t{escaped(second['id'])}", flush=True)
+            if pair is None:
+                print(f"sfsc: no pair has a score of {self.min_score:g} or more", file=sys.stderr)

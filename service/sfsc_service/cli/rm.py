@@ -49,8 +49,9 @@ class Remove(GalleryCommand):
         if any("\ud800" <= character <= "\udfff" for one in self.ids for character in one):
             raise StartError("id: must be UTF-8")  # a name of a file may be none
         with self.client() as client:
+            missing: list[str] = []
             if self.filter is not None:
-                removed, missing = _remove_matching(client, parsed(self.filter) or {}), []
+                removed = _remove_matching(client, parsed(self.filter) or {})
             else:
                 removed, missing = _remove_all(client, list(dict.fromkeys(self.ids)))
         if self.as_json:

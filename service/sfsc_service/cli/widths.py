@@ -89,4 +89,5 @@ def _healing(heal: dict[str, Any]) -> str:
     counts = ", ".join(f"{count} {outcome}" for outcome, count in heal["items"].items() if count)
     left = f"{heal['unchecked']} to look at" if heal["unchecked"] else ""
     target = f" to width {heal['target']}" if heal["target"] else ""
-    return f"items healed{target}: {', '.join(filter(None, (heal['state'], left, counts)))}"
+    said = ", ".join(filter(None, (heal["state"], left, counts)))
+    return f"items healed{target}, of those whose width was chosen for load or budget: {said}"

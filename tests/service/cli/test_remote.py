@@ -38,6 +38,8 @@ def test_search_takes_an_image_or_an_id_and_shows_a_page(
     assert len(pairs) == len(
         report(sfsc("duplicates", "--min-score", "-1", "--filter", '{"identity": "cat"}', "--json"))
     )
+    none = sfsc("duplicates", "--min-score", "1", "--filter", '{"identity": "nobody"}')
+    assert (none.returncode, none.stdout, none.stderr) == (0, "", "sfsc: no pair has a score of 1 or more\n")
     one_each = report(sfsc("search", "cat/2.jpg", "--group-by", "identity", "--json"))["hits"]
     assert sorted(hit["group"] for hit in one_each) == ["cat", "old"]
     table = sfsc("search", "cat/2.jpg", "-k", "20").stdout
@@ -114,7 +116,7 @@ def test_ls_get_rm_count_and_widths(sfsc: Command, photos: Path, tmp_path: Path)
     assert "exactly one of IDS and --filter must be given; found neither" in sfsc("rm").stderr
     widths = sfsc("widths").stdout
     assert "GFLOP" in widths
-    assert "items healed to width 1.0: " in widths
+    assert "items healed to width 1.0, of those whose width was chosen for load or budget: " in widths
     asked = sfsc("quality", "--measure", "--field", "identity").stdout
     assert "by the bundle: " in asked
     assert "a measurement will be made whenever there are no requests" in asked
