@@ -21,6 +21,7 @@ from sfsc_bundle.broken_rule import BrokenRule, first_broken_rule
 from sfsc_bundle.errors import SfscError
 from sfsc_service.cli.printing import PLACES, PrintingCommand
 from sfsc_service.cli.shown import escaped, without_password
+from sfsc_service.cli.variables import unknown_variables
 from sfsc_service.errors import ServiceError, StartError
 from sfsc_service.store.errors import StoreError
 
@@ -52,6 +53,8 @@ COMMANDS = {
     "align": "align:Align",
 }
 """Module and class of each command; only the one that runs is imported, because all of them take half a second."""
+SERVING = ("demo", "serve")
+"""Commands that log, and tell of unknown variables there."""
 HANGING = " " * 13
 """Behind the name of a command, or `example: `, where its line goes on."""
 INTERRUPTED = 130
@@ -135,7 +138,11 @@ def _run(words: list[str]) -> None:
         cli_kebab_case=True,
         cli_show_env_vars=True,
     )
-    kind(_cli_settings_source=source).run()
+    command = kind(_cli_settings_source=source)
+    if name not in SERVING:
+        for line in unknown_variables(os.environ):
+            print(f"sfsc: {escaped(line)}", file=sys.stderr)
+    command.run()
 
 
 def _everything(*, with_summaries: bool) -> ArgumentParser:

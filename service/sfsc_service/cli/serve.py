@@ -1,5 +1,6 @@
 """`sfsc serve`: the whole service."""
 
+import logging
 import os
 import socket
 from pathlib import Path
@@ -11,6 +12,7 @@ from sfsc_bundle.image_formats import SUFFIXES
 from sfsc_service.cli.bundle import check_bundle
 from sfsc_service.cli.logs import log_to_stderr
 from sfsc_service.cli.samples import SAMPLES
+from sfsc_service.cli.variables import unknown_variables
 from sfsc_service.engine.malloc import limit_arenas, return_large_blocks
 from sfsc_service.errors import StartError
 from sfsc_service.http.exposure import check_certificate
@@ -19,8 +21,12 @@ from sfsc_service.http.server import address, bind, ignore_hangups, serve
 from sfsc_service.http.traced import check_extra
 from sfsc_service.lifecycle.service import Service, open_service
 from sfsc_service.settings import Settings, setting
+from sfsc_service.store.errors import StoreFailedError
 
 __all__ = ["Serve", "check_data_folder", "start"]
+
+
+log = logging.getLogger(__name__)
 
 
 class Serve(Settings):
@@ -70,5 +76,16 @@ def start(settings: Settings) -> tuple[socket.socket, Service]:
     ignore_hangups()
     return_large_blocks()
     limit_arenas()
+    for line in unknown_variables(os.environ):
+        log.warning(line)
     bound = bind(settings)
-    return bound, open_service(settings)
+    try:
+        return bound, open_service(settings)
+    except StoreFailedError as error:
+        if not isinstance(cause := error.__cause__, OSError):
+            raise
+        found = f"{cause.strerror} ({cause.filename or settings.data})"
+        raise StartError(
+            f"data: the folder {settings.data} cannot be used: {found}; see that this user can write to "
+            "it, or name another one"
+        ) from error

@@ -147,7 +147,8 @@ def test_a_second_process_on_the_same_folder_is_refused_in_one_sentence(
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["serve", "/nowhere"], 1, "/nowhere"),
+        (["serve", "/nowhere"], 1, "/nowhere is not a bundle: there is no such folder"),
+        (["serve", "BUNDLE", "--data", "/proc/x"], 1, "data: the folder /proc/x cannot be used: No such file"),
         (["serve", "BUNDLE", "--port", "70000"], 2, "--port: must be less than or equal to 65535, found '70000'"),
         (["serve", "BUNDLE", "--slo-ms", "-1"], 2, "--slo-ms: must be"),
         (["serve", "BUNDLE", "--floor-width", "wide"], 2, "--floor-width: "),
