@@ -92,7 +92,10 @@ def _read_manifest(folder: Path) -> Manifest:
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise BundleError(f"{folder} is not a bundle: {path.name} cannot be read ({error.strerror})") from error
+        found = f"{path.name} cannot be read ({error.strerror})"
+        if not os.path.isdir(folder):
+            found = "it is a file" if os.path.isfile(folder) else "there is no such folder"
+        raise BundleError(f"{folder} is not a bundle: {found}") from error
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:

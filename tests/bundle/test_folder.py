@@ -137,8 +137,14 @@ def test_a_folder_in_the_place_of_a_file(folder: Path) -> None:
 
 
 def test_no_folder(folder: Path) -> None:
+    with pytest.raises(BundleError, match="is not a bundle: there is no such folder"):
+        open_bundle(folder)
+    folder.mkdir(parents=True)
     with pytest.raises(BundleError, match=r"is not a bundle: manifest\.json cannot be read \(No such file"):
         open_bundle(folder)
+    (folder / "file").write_text("x")
+    with pytest.raises(BundleError, match="is not a bundle: it is a file"):
+        open_bundle(folder / "file")
 
 
 @pytest.mark.parametrize(

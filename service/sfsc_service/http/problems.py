@@ -89,7 +89,7 @@ def as_problem(error: Exception, request: str = "a request") -> Problem:
 def image_problem(error: ImageError, place: str) -> Problem:
     """The problem of an image at a place such as image or image[2], or of its crop."""
     parameter = "crop" if error.code == "crop_outside" else place.split("[")[0]
-    return Problem(error.code, f"{place}: {error}", parameter)
+    return Problem(error.code, f"{place}: {str(error).removeprefix('image ')}", parameter)
 
 
 def validation_problem(error: ValidationError | RequestValidationError) -> Problem:

@@ -21,7 +21,7 @@ from sfsc_service.errors import Problem
 from sfsc_service.lifecycle.canary import check_networks
 from sfsc_service.metrics import Metrics
 from sfsc_service.settings import Settings
-from sfsc_service.store.errors import OpenRefusedError, StoreError
+from sfsc_service.store.errors import FolderMismatchError, OpenRefusedError, StoreError
 from sfsc_service.store.open_stores import OpenStores
 
 __all__ = ["Swap"]
@@ -79,6 +79,7 @@ class Swap:
         networks = open_networks(
             settings.bundle, settings.floor_width, settings.device, inside, settings.data, settings.acceleration
         )
+        self._check_dimension(networks.manifest.dimension)
         check_networks(networks)
         networks.warm_up(settings.max_batch, lambda: not self._closing)
         if self._closing:
@@ -86,3 +87,10 @@ class Swap:
         manifest = networks.manifest
         self._stores.adopt(manifest.space, manifest.dimension, manifest.compatible_with)
         return networks
+
+    def _check_dimension(self, new: int) -> None:
+        if (held := self._stores.default.dimension) != new:
+            raise FolderMismatchError(
+                f"its vectors have {new} numbers and those of the gallery {held}, so the gallery cannot be "
+                "searched with it; serve it with a data folder of its own, or move the gallery with `sfsc reembed`"
+            )

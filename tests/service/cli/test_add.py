@@ -35,7 +35,7 @@ def test_a_folder_is_added_with_identities_and_what_is_left_out_is_named(
         "link.jpg": "a link that leads nowhere",
         "elsewhere": "a link to a folder, which is not followed",
         "pipe.jpg": "not a regular file",
-        "broken.png": "image must be one of JPEG",
+        "broken.png": "image: must be one of JPEG",
     }.items():
         assert any(line.startswith(f"left out {name}: ") and reason in line for line in done.stdout.splitlines())
     assert items(service) == {

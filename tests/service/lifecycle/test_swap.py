@@ -105,9 +105,6 @@ def no_manifest(folder: Path) -> None:
     ("replace", "outcome"),
     [
         pytest.param(lambda folder: make_tiny_bundle(folder, space="other"), "refused", id="another space"),
-        pytest.param(
-            lambda folder: make_tiny_bundle(folder, dimension=8, **NEW), "refused", id="another dimension"
-        ),
         pytest.param(lambda folder: make_tiny_bundle(folder, widths=("0.5", "1.0"), **NEW), "refused", id="floor"),
         pytest.param(nothing_but_nan, "refused", id="a network that gives NaN"),
         pytest.param(broken_graph, "failed", id="a broken graph"),
@@ -130,6 +127,16 @@ def test_what_does_not_fit_is_refused_and_the_old_bundle_goes_on(
         assert live.metric("sfsc_swaps_total", outcome=outcome) == 1.0
         assert live.metric("sfsc_swaps_total", outcome="done") == 0.0
     assert sum("the old bundle goes on" in line for line in caplog.text.splitlines()) == 1
+
+
+def test_a_bundle_of_another_dimension_is_said_to_be_the_one_that_does_not_fit(
+    served: Live, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_tiny_bundle(folder, dimension=8, **NEW)
+    assert swap(served) == "refused"
+    assert space_of(served) == "tiny-space"
+    said = "its vectors have 8 numbers and those of the gallery 16, so the gallery cannot be searched with it"
+    assert sum("is refused, the old bundle goes on: " in line and said in line for line in caplog.messages) == 1
 
 
 def test_compatibility_has_a_direction(served: Live, folder: Path) -> None:
