@@ -60,7 +60,12 @@ const otherThan = (mine, facts) => (mine.width === facts.full.width ? facts.answ
 function across({ query, hits }, facts) {
   const others = hits.filter((hit) => hit.width !== query.width).length;
   if (facts.isSingle && !others) return null;
-  return el("span", { class: "across" }, `${others} of these ${hits.length} hits were embedded at another width.`);
+  return el("span", { class: "across" }, `${whose(others, hits.length)} width.`);
+}
+
+function whose(others, all) {
+  if (all === 1) return `This hit was embedded at ${others ? "another" : "the same"}`;
+  return `${others} of these ${all} hits ${others === 1 ? "was" : "were"} embedded at another`;
 }
 
 function saving(mine, other) {

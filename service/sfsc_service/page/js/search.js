@@ -79,6 +79,7 @@ export class Search {
   #show(...elements) {
     byId("answer").replaceChildren();
     byId("cost").replaceChildren();
+    byId("cost").hidden = true;
     this.#output.replaceChildren(...elements);
   }
 
@@ -88,6 +89,7 @@ export class Search {
     if (!answer.hits.length) return this.#show(this.state.values.filter ? unmatched() : alone());
     byId("answer").replaceChildren(sentence(answer, this.facts, this.state.values));
     byId("cost").replaceChildren(...meters(answer, this.facts));
+    byId("cost").hidden = false;
     this.#output.replaceChildren(results(answer, query, (id) => this.like(id)));
     suggestFilter(answer.hits);
     byId("announcer").textContent = spoken(answer, query);

@@ -2,6 +2,7 @@
 
 import { notReady } from "./api.js";
 import { byId, el } from "./dom.js";
+import { suggested } from "./filter_hint.js";
 
 const AGAIN_MS = 2000;
 
@@ -32,5 +33,6 @@ export function showProblem(problem, onRetry) {
   const retry = el("button", { type: "button", class: "button" }, "Try again");
   retry.addEventListener("click", onRetry);
   const temporary = problem.code === "unreachable" || problem.retryAfter !== null;
-  return place.replaceChildren(el("p", {}, el("strong", {}, `${problem.title}. `), problem.detail), temporary ? retry : "");
+  const example = /^filter\b/.test(problem.detail) ? el("p", {}, "A filter that can be read: ", el("code", {}, suggested())) : "";
+  return place.replaceChildren(el("p", {}, el("strong", {}, `${problem.title}. `), problem.detail), example, temporary ? retry : "");
 }
