@@ -8,6 +8,8 @@ Needs onnxruntime, numpy and Pillow, and two files of a bundle: `manifest.json` 
 import argparse
 import base64
 import json
+import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,32 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 ORIENTATION = 0x0112
 ON_THE_SIDE = (5, 6, 7, 8)
 
 
 def main() -> None:
-    arguments = read_arguments()
+    try:
+        search(read_arguments())
+    except UnidentifiedImageError as error:
+        sys.exit(f"camera: the file is no image that Pillow knows: {error}")
+    except urllib.error.HTTPError as error:
+        sys.exit(f"camera: {error.url} answered {error.code}: {error.read().decode(errors='replace')}")
+    except urllib.error.URLError as error:
+        sys.exit(f"camera: no answer from the service: {error.reason}")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        sys.exit(f"camera: {error}")
+
+
+def search(arguments: argparse.Namespace) -> None:
+    """Embed, search and print the hits.
+
+    Raises:
+        OSError: a file cannot be read, an image is damaged, or the service does not answer.
+        ValueError: the bundle has no such width, or a file is not what it should be.
+    """
     manifest = json.loads((arguments.bundle / "manifest.json").read_text())
     pixels = load(arguments.image, **size_of(manifest))
     (embedding,) = open_graph(arguments.bundle, manifest, arguments.width).run(
@@ -36,16 +56,17 @@ def main() -> None:
 
 def load(path: Path, height: int, width: int) -> npt.NDArray[np.uint8]:
     """An image as the graph takes it, uint8 [height, width, 3]: the five steps of docs/bundle.md."""
-    image = Image.open(path)
-    turned = image.getexif().get(ORIENTATION) in ON_THE_SIDE
-    size = (height, width) if turned else (width, height)
-    drafted = image.draft(None, (2 * size[0], 2 * size[1]))  # a large JPEG is decoded at a fraction of its size
-    opaque = Image.new("RGB", image.size, "white")
-    coloured = image.convert("RGBA")
-    opaque.paste(coloured, mask=coloured)
-    resized = opaque.resize(size, Image.Resampling.BILINEAR, drafted and drafted[1])
-    resized.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
-    return np.asarray(ImageOps.exif_transpose(resized))
+    with Image.open(path) as image:
+        turned = image.getexif().get(ORIENTATION) in ON_THE_SIDE
+        size = (height, width) if turned else (width, height)
+        # A large JPEG is decoded at a fraction of its size.
+        drafted = image.draft(None, (2 * size[0], 2 * size[1]))
+        opaque = Image.new("RGB", image.size, "white")
+        coloured = image.convert("RGBA")
+        opaque.paste(coloured, mask=coloured)
+        resized = opaque.resize(size, Image.Resampling.BILINEAR, drafted and drafted[1])
+        resized.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
+        return np.asarray(ImageOps.exif_transpose(resized))
 
 
 def size_of(manifest: dict[str, Any]) -> dict[str, int]:
@@ -53,8 +74,12 @@ def size_of(manifest: dict[str, Any]) -> dict[str, int]:
 
 
 def open_graph(bundle: Path, manifest: dict[str, Any], width: str) -> onnxruntime.InferenceSession:
-    (submodel,) = (one for one in manifest["submodels"] if (one["width"], one["precision"]) == (width, "float32"))
-    return onnxruntime.InferenceSession(bundle / submodel["file"], providers=["CPUExecutionProvider"])
+    files = {one["width"]: one["file"] for one in manifest["submodels"] if one["precision"] == "float32"}
+    if width not in files:
+        raise ValueError(f"width: must be one of {', '.join(files)}, found {width}")
+    if not (bundle / files[width]).is_file():
+        raise ValueError(f"width: the graph of width {width}, {bundle / files[width]}, is not there")
+    return onnxruntime.InferenceSession(bundle / files[width], providers=["CPUExecutionProvider"])
 
 
 def post(url: str, document: dict[str, Any]) -> Any:

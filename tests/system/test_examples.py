@@ -35,6 +35,19 @@ def camera() -> ModuleType:
     return module
 
 
+@pytest.fixture(scope="module")
+def device(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of width 0.25 alone, an image, half of one, and no image."""
+    folder = tmp_path_factory.mktemp("device")
+    tiny = make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
+    for name in ("manifest.json", "w0.25.onnx"):
+        shutil.copy(tiny.folder / name, folder)
+    image = draw_image(3, size=400)
+    for name, content in {"a.jpg": image, "cut.jpg": image[: len(image) // 2], "notes.txt": b"notes"}.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
 def test_the_camera_needs_three_packages_and_none_of_ours() -> None:
     imports = [
         node for node in ast.walk(ast.parse(CAMERA.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)
@@ -65,6 +78,31 @@ def test_the_camera_finds_what_the_server_embedded_at_another_width(tmp_path: Pa
     assert done.returncode == 0, done.stderr
     first, _ = done.stdout.splitlines()
     assert first.split()[1:] == ["item-3", '{"n":', "3}"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("a.jpg", "--width", "0.3"), "width: must be one of 0.25, 0.5, 0.75, 1.0, found 0.3"),
+        (("a.jpg", "--width", "0.5"), "the graph of width 0.5, "),
+        (("notes.txt",), "the file is no image that Pillow knows: cannot identify image file"),
+        (("cut.jpg",), "image file is truncated"),
+        (("gone.jpg",), "No such file or directory: "),
+        (("a.jpg", "--service", "http://127.0.0.1:9"), "no answer from the service: "),
+        (("a.jpg", "--service", "nowhere"), "unknown url type: "),
+    ],
+)
+def test_the_camera_says_in_one_sentence_what_is_wrong(
+    camera: ModuleType, device: Path, words: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, *options = words
+    monkeypatch.setattr(sys, "argv", ["camera.py", str(device), str(device / image), *options])
+    with pytest.raises(SystemExit) as ended:
+        camera.main()
+    told = str(ended.value)
+    assert told.startswith("camera: ")
+    assert said in told
+    assert "\n" not in told
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 7])
