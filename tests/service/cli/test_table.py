@@ -52,6 +52,27 @@ def test_ids_fold_in_a_narrow_terminal_and_lose_nothing(
     assert "".join(line.split("│")[2].strip() for line in lines if "│" in line) == LONG
 
 
+@pytest.mark.parametrize("id", [LONG[:60], SHORT])
+def test_long_metadata_have_a_fair_share_of_a_terminal_and_are_cut(
+    id: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use_terminal(monkeypatch, 80)
+    long = json.dumps({"note": "seen in the evening near the gate " * 9})
+
+    def rows() -> list[list[str]]:
+        print_table(COLUMNS, [("9", id, "0.987", long)])
+        return [line.split("│") for line in capsys.readouterr().out.splitlines() if "│" in line]
+
+    lines = rows()
+    assert len(lines) <= 4, "names are whole, or folded where the metadata have their share"
+    assert "".join(line[2].strip() for line in lines) == id
+    assert min(len(line[4]) for line in lines) >= 32
+    assert sum("…" in line[4] for line in lines) == 1
+    monkeypatch.delenv("FORCE_COLOR")
+    whole = "".join(line[4] for line in rows())
+    assert whole.replace(" ", "") == long.replace(" ", ""), "where a program reads, nothing is cut"
+
+
 def test_a_table_without_rows_has_its_heads(capsys: pytest.CaptureFixture[str]) -> None:
     assert "metadata" in "".join(printed([], capsys))
 
