@@ -1,6 +1,6 @@
 """`sfsc add`: bring the gallery of a running service in line with a folder or a CSV file."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -19,8 +19,10 @@ from sfsc_service.store.embedded.repair import REMOVED_ITEMS
 
 __all__ = ["Add"]
 
-IDS_AT_ONCE = 100
-"""In a filter, which has a bound."""
+FILTER_BYTES = 32 * 1024
+"""Of the ids in one filter, which stands in the address of a request; a head may have twice as many."""
+CHARACTER_BYTES = 16
+"""The most that a character takes there: two escaped surrogates, whose backslashes are encoded."""
 
 
 class Add(GalleryCommand):
@@ -46,6 +48,12 @@ class Add(GalleryCommand):
     remove: CliToggleFlag[bool] = setting(
         False, "flag", "remove items that an earlier run added from there and that are there no longer"
     )
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        if self.remove and self.source.name == REMOVED_ITEMS:
+            raise ValueError(f"--remove must not be given with a {REMOVED_ITEMS}")
+        return self
 
     def run(self) -> None:
         """Add, and print what was done.
@@ -81,12 +89,6 @@ class Add(GalleryCommand):
         if report.failure is not None:
             raise report.failure
 
-    @model_validator(mode="after")
-    def _check_source(self) -> Self:
-        if self.remove and self.source.name == REMOVED_ITEMS:
-            raise ValueError(f"--remove must not be given with a {REMOVED_ITEMS}")
-        return self
-
     def _check_width(self, client: Client) -> None:
         widths = [width["width"] for width in client.widths()["widths"]]
         if self.width is not None and self.width not in widths:
@@ -95,12 +97,24 @@ class Add(GalleryCommand):
 
 def _leave_out_present(client: Client, found: ImageFiles, report: UploadReport) -> None:
     """Leave out the images of items that are there: they were put back, or are newer."""
-    names, present = [image.name for image in found.images], set[str]()
-    for first in range(0, len(names), IDS_AT_ONCE):
-        asked = {"$id": {"$in": names[first : first + IDS_AT_ONCE]}}
-        present.update(item["id"] for item in client.items(filter=asked, limit=1000))
+    present = set[str]()
+    for ids in _parts([image.name for image in found.images]):
+        present.update(item["id"] for item in client.items(filter={"$id": {"$in": ids}}, limit=1000))
     report.unchanged = len(present)
     found.images = [image for image in found.images if image.name not in present]
+
+
+def _parts(ids: Iterable[str]) -> Iterator[list[str]]:
+    """The ids, so many at a time that a filter may name them."""
+    part, size = list[str](), 0
+    for one in ids:
+        size += CHARACTER_BYTES * (len(one) + 3)
+        if size > FILTER_BYTES:
+            yield part
+            part, size = [], CHARACTER_BYTES * (len(one) + 3)
+        part.append(one)
+    if part:
+        yield part
 
 
 def _vanished(found: ImageFiles, there: Iterable[str]) -> set[str]:

@@ -39,20 +39,18 @@ class Align(ServiceCommand):
 
     def run(self) -> None:
         """Ask, undo or look, and print how far it is. Raises ServiceError."""
-        measured = None
         with self.client() as client:
             if self.status:
                 document = client.alignment()
             else:
                 document = client.undo_alignment() if self.undo else client.align(field=self.field)
-                measured = client.quality()["measured"]
         if self.as_json:
             self.print_json(document)
         else:
             for line in _lines(dict(document)):
                 print(escaped(line))
-            if measured is not None:
-                print("what `sfsc quality` shows is of before; `sfsc quality --measure` measures anew, afterwards")
+            if not self.status:
+                print("what `sfsc quality --measure` has measured is of before; it measures anew, afterwards")
 
 
 def _lines(document: dict[str, Any]) -> list[str]:

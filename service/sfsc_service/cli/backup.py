@@ -10,6 +10,7 @@ from rich.console import Console
 from sfsc_bundle.local_path import local_path
 from sfsc_bundle.progress import counting
 from sfsc_service.cli.at_service import PLACE, DataPlace, is_address, maintained
+from sfsc_service.cli.counted import counted
 from sfsc_service.cli.folder import storage_errors
 from sfsc_service.cli.printing import PrintingCommand
 from sfsc_service.cli.shown import escaped
@@ -60,7 +61,7 @@ class Backup(PrintingCommand):
         if self.as_json:
             self.print_json({**copied._asdict(), "to": where})
         else:
-            what = f"{copied.items} items and {copied.images} images"
+            what = f"{counted(copied.items, 'item')} and {counted(copied.images, 'image')}"
             of = f" of {copied.collections} collections" if copied.collections > 1 else ""
             print(escaped(f"{what}{of} are in {where}"))
             if not is_address(self.data):

@@ -12,13 +12,14 @@ from rich.console import Console
 
 from sfsc_bundle.progress import counting
 from sfsc_service.cli.at_service import PLACE, DataPlace, is_address, maintained
+from sfsc_service.cli.counted import counted
 from sfsc_service.cli.folder import locked, storage_errors
 from sfsc_service.cli.printing import PrintingCommand
 from sfsc_service.cli.shown import escaped
 from sfsc_service.settings import setting
 from sfsc_service.store.collections import DEFAULT
 from sfsc_service.store.embedded.check import CheckReport, Finding, check_folder
-from sfsc_service.store.embedded.repair import REMOVED_ITEMS, removed_by, repair_folder
+from sfsc_service.store.embedded.repair import REMOVED_ITEMS, removed_by, repair_folder, without_image
 
 __all__ = ["Check"]
 
@@ -126,7 +127,7 @@ def _document(checked: _Checked) -> dict[str, object]:
 
 def _print_document(found: dict[str, Any]) -> None:
     """What a service has found in a collection."""
-    print(_counted(found["items"], found["images"], found["vector_files"]))
+    print(_summary(found["items"], found["images"], found["vector_files"]))
     _print_findings([Finding(**finding) for finding in found["findings"]])
     if found["further_findings"]:
         print(f"and {found['further_findings']} further findings")
@@ -134,7 +135,7 @@ def _print_document(found: dict[str, Any]) -> None:
         print("everything is whole")
 
 
-def _counted(items: int, images: int, vector_files: int) -> str:
+def _summary(items: int, images: int, vector_files: int) -> str:
     return f"items: {items}, images: {images}, files of vectors: {vector_files}"
 
 
@@ -148,7 +149,7 @@ def _print_findings(findings: Sequence[Finding]) -> None:
 
 def _print(checked: _Checked) -> None:
     folder, found, done, report = checked
-    print(_counted(found.items, found.images, found.vector_files))
+    print(_summary(found.items, found.images, found.vector_files))
     _print_findings(found.findings)
     for sentence in done:
         print(sentence)
@@ -159,5 +160,6 @@ def _print(checked: _Checked) -> None:
     elif done:
         print("what is left cannot be repaired; restore a backup")
     else:
-        removed = len(removed_by(found))
-        print(f"damaged; --repair would remove {removed} of {found.items} items, which a backup has")
+        what = f"remove {len(removed_by(found))} of {counted(found.items, 'item')}"
+        images = f" and take the image from {without}" if (without := len(without_image(found))) else ""
+        print(f"damaged; --repair would {what}{images}; a backup may have what is lost")

@@ -5,6 +5,7 @@ from rich.console import Console
 
 from sfsc_bundle.local_path import LocalPath
 from sfsc_bundle.progress import counting
+from sfsc_service.cli.counted import counted
 from sfsc_service.cli.folder import storage_errors
 from sfsc_service.cli.printing import PrintingCommand
 from sfsc_service.engine.alignment_file import ALIGNMENT_FILES
@@ -44,6 +45,6 @@ class Restore(PrintingCommand):
         if self.as_json:
             self.print_json({**copied._asdict(), "to": str(self.data)})
         else:
-            what = f"{copied.items} items and {copied.images} images"
+            what = f"{counted(copied.items, 'item')} and {counted(copied.images, 'image')}"
             of = f" of {copied.collections} collections" if copied.collections > 1 else ""
             print(f"{what}{of} are in {self.data}")

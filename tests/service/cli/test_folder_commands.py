@@ -38,7 +38,7 @@ def test_a_backup_is_whole_and_is_restored_into_a_new_folder_only(
 ) -> None:
     data = tmp_path / "data"
     Restore(backup=backup, data=data).run()
-    assert capsys.readouterr().out == f"2 items and 1 images are in {data}\n"
+    assert capsys.readouterr().out == f"2 items and 1 image are in {data}\n"
     with pytest.raises(errors.OpenRefusedError, match="must be a new or an empty folder"):
         Restore(backup=backup, data=data).run()
     Compact(data=str(data)).run()
@@ -54,6 +54,9 @@ def test_damage_fails_a_check_until_it_is_repaired_and_no_damaged_backup_is_rest
     image.write_bytes(b"damaged")
     with pytest.raises(errors.StoreFailedError, match=r"was not restored; .* --repair` the rest of it can be"):
         Restore(backup=backup, data=tmp_path / "data").run()
+    with pytest.raises(SystemExit, match="1"):
+        Check(data=str(backup)).run()
+    assert "--repair would remove 0 of 2 items and take the image from 1;" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="1"):
         Check(data=str(backup), json=True).run()
     document = json.loads(capsys.readouterr().out)
@@ -116,7 +119,7 @@ def test_collections_are_copied_checked_repaired_and_made_smaller_with_the_folde
     with pytest.raises(errors.StoreFailedError, match=r"was not restored"):
         Restore(backup=target, data=tmp_path / "again").run()
     Check(data=str(data), repair=True).run()
-    assert "collection cars:\n1 items" in capsys.readouterr().out
+    assert "collection cars:\nitems: 1," in capsys.readouterr().out
     Check(data=str(data)).run()
 
 

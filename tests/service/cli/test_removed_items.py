@@ -1,5 +1,6 @@
 """`sfsc check --repair` and then `sfsc add DATA/removed-items.ndjson`: what had an image comes back."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ from sfsc_service.cli.removed_items import find_removed
 from sfsc_service.client import Client
 from sfsc_service.errors import StartError
 from sfsc_service.settings import Settings
-from tests.service.cli.conftest import counts, report
+from sfsc_service.store.embedded.sqlite.row_checksum import row_checksum
+from tests.service.cli.conftest import Command, counts, report
 from tests.service.command import run
 from tests.service.images import draw_image
 from tests.service.live import Live, running
@@ -62,6 +64,29 @@ def test_what_a_repair_removed_is_put_back_and_nothing_newer_is_replaced(
         assert found == {f"item {n}": {"n": n} for n in range(3)} | {"item 3": {"newer": True}}
         assert [client.image(f"item {n}") for n in range(3)] == [draw_image(n) for n in range(3)]
         assert counts(report(run("add", removed, "--json", SFSC_URL=live.url))) == (0, 0, 4, 0)
+
+
+def test_ids_of_any_length_are_asked_for_in_parts(sfsc: Command, tmp_path: Path) -> None:
+    """Together they would not fit into the head of a request."""
+    image = draw_image(1)
+    digest = hashlib.sha256(image).hexdigest()
+    (tmp_path / "images" / "quarantine").mkdir(parents=True)
+    (tmp_path / "images" / "quarantine" / digest).write_bytes(image)
+    rows = []
+    for number in range(30):
+        row = {
+            "sequence": number,
+            "collection": "default",
+            "id": f"{number:02d}" + "\N{OTTER}" * 254,
+            "space": "s",
+        }
+        row |= {"width": "1.0", "reason": "requested", "metadata": "{}", "image": digest}
+        row |= {"media_type": "image/jpeg", "created": 1}
+        rows.append(row | {"checksum": row_checksum(list(row.values()))})
+    file = tmp_path / "removed-items.ndjson"
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert counts(report(sfsc("add", file, "--json"))) == (30, 0, 0, 0)
+    assert counts(report(sfsc("add", file, "--json"))) == (0, 0, 30, 0)
 
 
 @pytest.mark.parametrize("line", ["no JSON", "[]", '{"id": 3}', "{}"])

@@ -22,7 +22,7 @@ from sfsc_service.store.embedded.sqlite.repairs import forget_images, rebuild, r
 from sfsc_service.store.embedded.sqlite.row_checksum import row_is_whole
 from sfsc_service.store.embedded.sqlite.schema import ROW_COLUMNS
 
-__all__ = ["REMOVED_ITEMS", "removed_by", "repair_folder", "row_was_whole"]
+__all__ = ["REMOVED_ITEMS", "removed_by", "repair_folder", "row_was_whole", "without_image"]
 
 REMOVED_ITEMS = "removed-items.ndjson"
 
@@ -45,7 +45,7 @@ def repair_folder(folder: Path, report: CheckReport) -> list[str]:
         remove_versions(path, removed)
         rows = f"their rows were added to {REMOVED_ITEMS}"
         done.append(f"removed {len(removed)} of {report.items} items, which are damaged; {rows}")
-    if without := _versions(report, "image") - removed:
+    if without := without_image(report):
         forget_images(path, without)
         done.append(f"{len(without)} items whose image was missing or damaged have none now")
     if _versions(report, "database", "row"):
@@ -58,6 +58,11 @@ def repair_folder(folder: Path, report: CheckReport) -> list[str]:
 def removed_by(report: CheckReport) -> set[int]:
     """The versions that leave the gallery when what `report` names is repaired."""
     return _versions(report, "row", "vector")
+
+
+def without_image(report: CheckReport) -> set[int]:
+    """The versions that stay, and lose their damaged image, when what `report` names is repaired."""
+    return _versions(report, "image") - removed_by(report)
 
 
 def row_was_whole(row: Mapping[str, Any]) -> bool:
