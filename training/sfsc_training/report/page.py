@@ -14,8 +14,8 @@ from sfsc_training.results import Result
 __all__ = ["write_report"]
 
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a }
-table { border-collapse: collapse; margin: 1rem 0 } th, td { padding: .3rem .8rem; border-bottom: 1px solid #ccc }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a }
+table { border-collapse: collapse; margin: 1rem 0 } th, td { padding: .3rem .6rem; border-bottom: 1px solid #ccc }
 td { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 td:first-child, th:first-child { text-align: left }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem; color: #555 } dd { margin: 0 }
