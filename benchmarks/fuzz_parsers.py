@@ -30,6 +30,7 @@ with atheris.instrument_imports(include=["sfsc_service.http", "python_multipart"
     from sfsc_service.http.json_document import read_object
 
 LOOP = asyncio.new_event_loop()
+TURNS = asyncio.Lock()
 PIECE = 61
 """Bytes that arrive at a time, so that every state is met at the end of a piece."""
 
@@ -52,7 +53,7 @@ def read_parts(data: bytes) -> None:
             yield body[at : at + PIECE]
 
     with contextlib.suppress(Problem):
-        LOOP.run_until_complete(read_form(pieces(), content_type.decode("latin-1"), 4, 4, 1000, 1000))
+        LOOP.run_until_complete(read_form(pieces(), content_type.decode("latin-1"), TURNS, 4, 4, 1000, 1000))
 
 
 def read_items(data: bytes) -> None:

@@ -31,6 +31,8 @@ LEAST_BYTES = 32 * MIB
 FIELDS_SHARE = 1 / 16
 """Of the limit, for the fields of metadata that filters are judged by."""
 LEAST_FIELDS_BYTES = 64 * MIB
+SMALL_BODIES_SHARE = 8
+"""One part in so many of what bodies may take is had by small ones besides."""
 BODY_COPIES = 2
 """A body lies in memory up to so many times: as it arrived, and as what was read from it."""
 
@@ -82,7 +84,8 @@ def memory_budget(explicit: int | None = None) -> MemoryBudget:
         )
         free = LEAST_BYTES
     decoding = int(free * DECODING_SHARE)
-    return MemoryBudget(limit, source, taken, decoding, (free - decoding) // BODY_COPIES)
+    bodies = (free - decoding) // BODY_COPIES * SMALL_BODIES_SHARE // (SMALL_BODIES_SHARE + 1)
+    return MemoryBudget(limit, source, taken, decoding, bodies)
 
 
 def filter_memory(limit: int | None = None) -> int:

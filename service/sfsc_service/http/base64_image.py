@@ -5,6 +5,7 @@ refused.
 """
 
 import binascii
+import io
 import re
 
 from sfsc_bundle.described import describe_value
@@ -58,4 +59,7 @@ def _decode(encoded: memoryview) -> bytes:
     chunks = [encoded[at : at + CHUNK] for at in range(0, len(encoded), CHUNK)]
     if any(chunk[-1] == PADDING for chunk in chunks[:-1]):
         raise ValueError("padding within the text")
-    return b"".join([binascii.a2b_base64(chunk, strict_mode=True) for chunk in chunks])
+    data = io.BytesIO()  # which grows piece by piece, while joining takes new memory for all of it at once
+    for chunk in chunks:
+        data.write(binascii.a2b_base64(chunk, strict_mode=True))
+    return data.getvalue()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from starlette.types import Message, Receive, Scope, Send
 
 from sfsc_bundle.described import describe_value
+from sfsc_service.engine.memory_budget import SMALL_BODIES_SHARE
 from sfsc_service.errors import Problem
 from sfsc_service.http.http_protocol import ABORT
 from sfsc_service.http.problems import problem_response
@@ -32,6 +33,8 @@ DISCARD_S = 30.0
 MAX_HELD_BODIES = 8
 """How many bodies of the largest size all open requests together may hold, their large responses included,
 where memory allows."""
+SMALL_AT_ONCE = 8
+"""Requests that find room in what is set aside for small ones."""
 SLICE = 2**16
 """Bytes of a response that are handed over at a time; a larger response counts as held."""
 SLICE_TIMEOUT_S = 30.0
@@ -51,16 +54,21 @@ SECURITY_HEADERS = (
 
 @dataclass(slots=True)
 class BodyMemory:
-    """Memory of bodies: `max_bytes` of one request; `total_bytes` of all open requests and responses together."""
+    """Memory of bodies: `max_bytes` of one request; `total_bytes` of all open requests and responses together.
+
+    One part in `SMALL_BODIES_SHARE` more is set aside for requests that hold little: a few large bodies refuse
+    each other, and not everybody else.
+    """
 
     max_bytes: int
     total_bytes: int
     held_bytes: int = 0
 
-    @property
-    def is_full(self) -> bool:
-        """Whether more is held than may be."""
-        return self.held_bytes > min(self.total_bytes, MAX_HELD_BODIES * self.max_bytes)
+    def is_full_for(self, held_bytes: int) -> bool:
+        """Whether more is held than may be, in the eyes of a request that holds so much of it."""
+        total = min(self.total_bytes, MAX_HELD_BODIES * self.max_bytes)
+        aside = total // SMALL_BODIES_SHARE
+        return self.held_bytes > (total + aside if held_bytes <= aside // SMALL_AT_ONCE else total)
 
 
 class BoundedRequest:
@@ -114,7 +122,7 @@ class BoundedRequest:
             raise Problem("body_stalled", f"body: arrived at less than {MIN_BYTES_PER_S} bytes a second", "body")
         if self._size > self._memory.max_bytes:
             raise self._too_large(f"{self._size} or more")
-        if self._memory.is_full:
+        if self._memory.is_full_for(self._held):
             raise self._no_memory()
         return message
 
@@ -149,7 +157,7 @@ class BoundedRequest:
         length = int(present.get(b"content-length", b"0"))
         if length > SLICE:
             self._hold(length)
-            if self._memory.is_full:
+            if self._memory.is_full_for(self._held):
                 await self._replace(length)
                 return
         self.status = message["status"]

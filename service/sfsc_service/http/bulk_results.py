@@ -1,23 +1,60 @@
 """The answer of a bulk call: an outcome per item, in the order of the call."""
 
+import asyncio
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
-from fastapi import Response
+import orjson
+from fastapi import Request, Response
 
 from sfsc_service.engine.embedder import Arrival
 from sfsc_service.errors import Problem
+from sfsc_service.http.audit import log_write
 from sfsc_service.http.problems import as_problem
-from sfsc_service.http.responses import json_response, server_timing, timing
+from sfsc_service.http.responses import pieces_response, server_timing, timing
 
-__all__ = ["bulk_response", "failure_json", "problem_json"]
+__all__ = ["BulkOutcomes", "failure_json", "problem_json"]
+
+AT_ONCE = 128
+"""Outcomes that are written until the event loop gets its turn."""
 
 
-def bulk_response(results: list[dict[str, Any]], arrival: Arrival) -> Response:
-    """The response with these outcomes."""
-    failed = sum(result["status"] != 200 for result in results)
-    times = timing(arrival, [])
-    document = {"stored": len(results) - failed, "failed": failed, "results": results, "timing_ms": times}
-    return json_response(document, headers=server_timing(times, []))
+class BulkOutcomes:
+    """The outcomes of a call, as JSON as soon as they are known, and in the log of writes.
+
+    Attributes:
+        count: how many there are.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self.count = self._failed = 0
+        self._pieces: list[bytes] = []
+
+    async def add(self, outcomes: Iterable[dict[str, Any]]) -> None:
+        """Add the next ones; they are taken from the iterable while the event loop goes on in between."""
+        remaining = iter(outcomes)
+        while some := list(islice(remaining, AT_ONCE)):
+            for one in some:
+                self._failed += one["status"] != 200
+                written = "created" if one.get("created") else "replaced"
+                log_write(self._request, "put", one["id"], one.get("code", written))
+            self.count += len(some)
+            self._pieces += [b"," if self._pieces else b"", orjson.dumps(some)[1:-1]]
+            await asyncio.sleep(0)
+
+    def log_unknown(self, ids: Iterable[str | None]) -> None:
+        """Note that nobody was told what became of these items."""
+        for item_id in ids:
+            log_write(self._request, "put", item_id, "outcome_unknown")
+
+    def response(self, arrival: Arrival) -> Response:
+        """The response with these outcomes."""
+        times = timing(arrival, [])
+        counts = {"stored": self.count - self._failed, "failed": self._failed, "timing_ms": times}
+        pieces = [orjson.dumps(counts)[:-1], b',"results":[', *self._pieces, b"]}"]
+        return pieces_response(pieces, server_timing(times, []))
 
 
 def failure_json(id: str | None, error: Exception) -> dict[str, Any]:

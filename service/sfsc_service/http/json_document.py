@@ -35,6 +35,8 @@ EXACT_INTEGERS = ("metadata", "filter")
 """Members whose integers must not be rounded."""
 ROUNDED = 2.0**63
 """Integers that are less keep all their digits."""
+MAX_DIGITS = 128
+"""Of an integer that must not be rounded: what has more takes the longer to build, the square of its digits."""
 
 _BACKSLASH = re.compile(rb"\\")
 _KEY_END = re.compile(rb'"\s*:')
@@ -100,7 +102,7 @@ def _fast(text: Body) -> tuple[Any, bool]:
 
 def _exact(text: Body) -> Any:
     """Parse JSON with Python's parser, which can say everything and is ten times slower. Raises ValueError."""
-    document = json.loads(text, object_pairs_hook=_object)
+    document = json.loads(text, object_pairs_hook=_object, parse_int=_integer)
     try:
         # It takes half of a pair of surrogates for a character, which no answer could hold; orjson refuses it.
         json.dumps(document, ensure_ascii=False).encode()
@@ -108,6 +110,12 @@ def _exact(text: Body) -> Any:
         found = error.object[error.start : error.start + 1].encode("ascii", "backslashreplace").decode()
         raise ValueError(f"a text has a surrogate without its other half, {found}") from None
     return document
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"an integer of {len(digits)} digits, which is more than {MAX_DIGITS}")
+    return int(digits)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

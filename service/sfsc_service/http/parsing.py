@@ -23,9 +23,14 @@ WAITING = 1024
 
 
 class Parsing:
-    """One thread: parsers hold Python's lock, so several of them would only compete with the event loop."""
+    """One thread: parsers hold Python's lock, so several of them would only compete with the event loop.
+
+    Attributes:
+        turns: held by the one that parses in the event loop while its body arrives, until the loop had its turn.
+    """
 
     def __init__(self) -> None:
+        self.turns = asyncio.Lock()
         self._thread = BlockingCalls("parse", 1, WAITING)
         self._since_turn = 0
 

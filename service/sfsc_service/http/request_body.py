@@ -9,6 +9,7 @@ that is given twice is an error, so that no part of a request is silently ignore
 """
 
 import functools
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -204,7 +205,8 @@ async def read_parts(request: Request, max_files: int) -> Form:
     """Read a multipart body with at most so many images. Raises Problem, as `form.read_form`."""
     max_parts = (max_files + EXTRA_PARTS, 2 * max_files + EXTRA_PARTS)
     limits = (request.app.state.settings.max_image_bytes, max_document_bytes(request))
-    return await read_form(request.stream(), request.headers["content-type"], *max_parts, *limits)
+    turns = parsing(request).turns
+    return await read_form(request.stream(), request.headers["content-type"], turns, *max_parts, *limits)
 
 
 def uploads(form: Form, name: str) -> list[FilePart]:
@@ -269,7 +271,8 @@ _cached_query = functools.lru_cache(maxsize=256)(_parse_query)
 
 async def _raw_image(request: Request) -> bytes:
     limit: int = request.app.state.settings.max_image_bytes
-    chunks: list[bytes] = []
+    # Grows piece by piece: joining 20 MB takes the system 20 ms to find new memory, in which nothing else can run.
+    data = io.BytesIO()
     size, more = 0, True
     while more:
         message = await request.receive()
@@ -277,12 +280,14 @@ async def _raw_image(request: Request) -> bytes:
             raise ClientDisconnect
         chunk, more = message.get("body", b""), message.get("more_body", False)
         size += len(chunk)
-        if size <= limit:
-            chunks.append(chunk)
+        if size == len(chunk) and not more:
+            data = io.BytesIO(chunk)  # shared, not copied
+        elif size <= limit:
+            data.write(chunk)
         else:
-            chunks.clear()  # but read to the end, so that the client reads the response
+            data = io.BytesIO()  # but read to the end, so that the client reads the response
     check_size(size, limit)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    return data.getvalue()
 
 
 def _from_members(

@@ -20,6 +20,7 @@ __all__ = [
     "image_link",
     "item_json",
     "json_response",
+    "pieces_response",
     "query_json",
     "results_response",
     "server_timing",
@@ -28,6 +29,8 @@ __all__ = [
 
 PIECE_BYTES = 2**16
 """Of a long answer, put together at a time."""
+NUMBER_BYTES = 12
+"""Of a vector's number in JSON, about."""
 
 
 def json_response(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -60,17 +63,27 @@ class _PiecewiseResponse(_JsonResponse):
         await send({"type": "http.response.body", "body": b""})
 
 
-def results_response(results: list[bytes], times: dict[str, float]) -> Response:
-    """A JSON response with the outcomes of many, each of which is JSON already."""
-    pieces, waiting, size = list[bytes](), [b'{"results":['], 0
+def results_response(results: list[list[bytes]], times: dict[str, float]) -> Response:
+    """A JSON response with the outcomes of many, each of which is JSON already, in pieces."""
+    pieces = [b'{"results":[']
     for number, result in enumerate(results):
-        waiting += [b",", result] if number else [result]
-        size += len(result)
+        pieces += [b",", *result] if number else result
+    pieces += [b'],"timing_ms":', orjson.dumps(times), b"}"]
+    return pieces_response(pieces, server_timing(times, []))
+
+
+def pieces_response(pieces: list[bytes], headers: dict[str, str]) -> Response:
+    """A JSON response of pieces of JSON, of which small ones are put together."""
+    joined, waiting, size = list[bytes](), list[bytes](), 0
+    for piece in pieces:
+        waiting.append(piece)
+        size += len(piece)
         if size > PIECE_BYTES:
-            pieces.append(b"".join(waiting))
+            joined.append(b"".join(waiting))
             waiting, size = [], 0
-    pieces.append(b"".join([*waiting, b'],"timing_ms":', orjson.dumps(times), b"}"]))
-    return _PiecewiseResponse(pieces, server_timing(times, []))
+    if not joined:
+        return _JsonResponse(b"".join(waiting), 200, headers)
+    return _PiecewiseResponse([*joined, b"".join(waiting)], headers)
 
 
 def server_timing(times: dict[str, float], embedded: list[EmbeddedImage]) -> dict[str, str]:
@@ -88,13 +101,27 @@ def image_link(id: str, collection: str) -> str:
     return path if collection == DEFAULT else f"collections/{collection}/{path}"
 
 
-def hits_json(hits: list[Hit], collection: str, encoding: str, grouping: Grouping | None) -> bytes:
-    """Hits in a collection as a JSON list; `encoding`: of their vectors, where they have them."""
-    documents = [hit_json(hit, collection, encoding) for hit in hits]
-    if grouping is not None:
-        for hit, document in zip(hits, documents, strict=True):
+def hits_json(hits: list[Hit], collection: str, encoding: str, grouping: Grouping | None) -> list[bytes]:
+    """Hits in a collection as a JSON list, in pieces: one of many megabytes would hold up every other thread.
+
+    Args:
+        encoding: of their vectors, where they have them.
+    """
+    pieces, waiting, size = [b"["], list[dict[str, Any]](), 0
+    for hit in hits:
+        document = hit_json(hit, collection, encoding)
+        if grouping is not None:
             document["group"] = group_of(hit, grouping)
-    return orjson.dumps(documents, option=orjson.OPT_SERIALIZE_NUMPY)
+        waiting.append(document)
+        size += len(hit.metadata_json) + (0 if hit.vector is None else NUMBER_BYTES * hit.vector.size)
+        if size > PIECE_BYTES:
+            pieces += [orjson.dumps(waiting, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1], b","]
+            waiting, size = [], 0
+    if waiting:
+        pieces.append(orjson.dumps(waiting, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1])
+    elif len(pieces) > 1:
+        pieces.pop()  # the comma
+    return [*pieces, b"]"]
 
 
 def hit_json(hit: Hit, collection: str, encoding: str) -> dict[str, Any]:

@@ -42,8 +42,8 @@ class SearchRequest:
 
     async def run(
         self, gallery: Gallery, collection: str, arrival: Arrival, used_ms: float = 0.0
-    ) -> tuple[Query, Found[bytes]]:
-        """The query and its hits in the gallery of a collection, as JSON.
+    ) -> tuple[Query, Found[list[bytes]]]:
+        """The query and its hits in the gallery of a collection, as pieces of JSON.
 
         Args:
             used_ms: what has passed of the caller's deadline before `arrival`.
@@ -68,9 +68,10 @@ class SearchRequest:
         return await gallery.query_item(options.id)
 
 
-def answer_json(query: Query, found: Found[bytes], arrival: Arrival) -> dict[str, Any]:
-    """What is answered to one search."""
-    return {"query": query_json(query, arrival), "hits": orjson.Fragment(found.answer), "exact": found.exact}
+def answer_json(query: Query, found: Found[list[bytes]], arrival: Arrival, **further: Any) -> list[bytes]:
+    """What is answered to one search, as pieces of a JSON object with the further members."""
+    members = orjson.dumps({"query": query_json(query, arrival), "exact": found.exact, **further})
+    return [members[:-1], b',"hits":', *found.answer, b"}"]
 
 
 def _selection(options: SearchOptions, max_k: int) -> HitSelection:

@@ -16,6 +16,7 @@ import math
 import resource
 import signal
 import socket
+import sys
 import time
 from collections.abc import Mapping
 from types import FrameType
@@ -34,6 +35,9 @@ __all__ = ["address", "bind", "ignore_hangups", "serve"]
 
 SPARE_FILES = 512
 """Files beyond those of connections: the database and images."""
+SWITCH_S = 0.0005
+"""After how long a thread hands over Python's lock to another one that wants it. With Python's 5 ms, a request
+beside a large body that is parsed would wait as long at each of its steps."""
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +108,7 @@ def serve(
         lifespan="on",
     )
     server = _Server(config, service, app.state.keys)
+    sys.setswitchinterval(SWITCH_S)
     # What exists now stays. A full collection that visited it would stop the event loop for 50 ms and more.
     gc.collect()
     gc.freeze()

@@ -10,7 +10,10 @@ import time
 from contextlib import ExitStack
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from sfsc_service.http.bounded_request import BodyMemory
 from sfsc_service.settings import Settings
 from tests.service.faulty import START_TIMEOUT_S, until
 from tests.service.images import draw_image
@@ -61,6 +64,35 @@ def test_as_many_bodies_of_the_largest_size_as_allowed_are_held_at_once(settings
             for connection in connections:
                 connection.sendall(b" ")
                 assert connection.recv(65_536).startswith(b"HTTP/1.1 400 "), "read to its end, and no JSON"
+
+
+def test_large_bodies_refuse_each_other_and_not_the_small_ones(settings: Settings) -> None:
+    """Eight bodies hold all the memory there is for them; a ninth large one is refused, an image is not."""
+    with running(settings.model_copy(update={"max_body_bytes": 2_000_000})) as live, ExitStack() as opened:
+        host, port = live.url.removeprefix("http://").split(":")
+        head = (
+            b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2000000\r\n\r\n"
+        )
+        for _ in range(8):
+            connection = opened.enter_context(socket.create_connection((host, int(port)), START_TIMEOUT_S))
+            connection.sendall(head + b" " * 1_999_999)
+        memory = live.app.state.bodies
+        until(lambda: memory.held_bytes == 8 * 1_999_999)
+        image = draw_image(1)
+        assert len(image) <= memory.total_bytes
+        assert [live.post_image("/embed", image).status_code for _ in range(3)] == [200, 200, 200]
+        refused = live.http.post("/embed", content=b" " * 1_999_999, headers={"Content-Type": "application/json"})
+        assert (refused.status_code, refused.json()["code"]) == (429, "queue_full")
+        assert live.post_image("/embed", image).status_code == 200
+
+
+@given(total=st.integers(1, 2**30), large=st.integers(0, 2**30), small=st.integers(0, 2**20))
+def test_what_is_set_aside_is_for_small_requests(total: int, large: int, small: int) -> None:
+    memory = BodyMemory(max_bytes=total, total_bytes=total, held_bytes=large + small)
+    assert memory.is_full_for(total) == (large + small > total)
+    assert memory.is_full_for(0) == (large + small > total + total // 8)
+    if memory.is_full_for(min(large, small)):
+        assert memory.is_full_for(max(large, small)), "who holds less is never refused in favour of who holds more"
 
 
 def bare_call(live: Live, method: str, path: str, body: bytes, kind: str) -> bytes:

@@ -21,7 +21,11 @@ def read(body: bytes, content_type: str = BOUNDARY, *, piece: int = 70_000, part
         for at in range(0, len(body), piece):
             yield body[at : at + piece]
 
-    return asyncio.run(read_form(chunks(), content_type, parts, parts, MAX_FILE_BYTES, MAX_TEXT_BYTES))
+    async def whole() -> Form:
+        bounds = (parts, parts, MAX_FILE_BYTES, MAX_TEXT_BYTES)
+        return await read_form(chunks(), content_type, asyncio.Lock(), *bounds)
+
+    return asyncio.run(whole())
 
 
 def form(*parts: tuple[bytes, bytes], end: bytes = b"--B--\r\n") -> bytes:
@@ -116,3 +120,35 @@ def test_what_follows_the_last_boundary_is_left_alone() -> None:
 def test_the_data_of_a_file_that_is_too_large_is_not_kept() -> None:
     size = MAX_FILE_BYTES + 1
     assert read(form((FILE, b"x" * size))).files == [FilePart("image", "a.jpg", size, b"")]
+
+
+def test_however_many_forms_are_read_the_loop_gets_its_turn_after_one() -> None:
+    tiny = form(*[(FIELD, b"a")] * 20_000)
+    content_type, forms = BOUNDARY, 8
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield tiny
+
+    async def rounds() -> tuple[int, int]:
+        """How often the loop came round while the forms were read, and how many turns they took."""
+        turns, taken = asyncio.Lock(), 0
+        acquire = turns.acquire
+
+        async def counted() -> bool:
+            nonlocal taken
+            taken += 1
+            return await acquire()
+
+        turns.acquire = counted  # type: ignore[method-assign]
+        limits = (20_000, 20_000, MAX_FILE_BYTES, MAX_TEXT_BYTES)
+        reading = asyncio.gather(*(read_form(chunks(), content_type, turns, *limits) for _ in range(forms)))
+        came_round = 0
+        while not reading.done():
+            came_round += 1
+            await asyncio.sleep(0)
+        assert all(len(one.texts) == 20_000 for one in await reading)
+        return came_round, taken
+
+    came_round, taken = asyncio.run(rounds())
+    assert taken > forms
+    assert came_round >= taken

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sfsc_service.errors import Problem
 from sfsc_service.http.base64_image import decode_image
-from sfsc_service.http.json_document import LONG_STRING, MAX_VALUES, read_json, read_object
+from sfsc_service.http.json_document import LONG_STRING, MAX_DIGITS, MAX_VALUES, read_json, read_object
 
 IMAGE = bytes(range(256)) * 64
 TEXT = base64.b64encode(IMAGE).decode()
@@ -125,6 +125,19 @@ def test_integers_keep_their_digits_where_they_count(number: int) -> None:
     assert read_object(b'{"metadata": {"n": %d}}' % number, 2**20) == {"metadata": {"n": number}}
     assert read_json(b'{"n": %d}' % number) == {"n": number}
     assert read_json(b'[[{"n": [0, {"m": %d}]}]]' % number) == [[{"n": [0, {"m": number}]}]]
+
+
+@pytest.mark.parametrize("digits", [MAX_DIGITS, MAX_DIGITS + 1])
+def test_digits_are_counted_before_an_integer_is_built(digits: int) -> None:
+    number = "9" * digits
+    text = b'{"filter": {"n": %b}}' % number.encode()
+    if digits <= MAX_DIGITS:
+        assert read_object(text, 2**20) == {"filter": {"n": int(number)}}
+        return
+    rule = f"an integer of {digits} digits, which is more than {MAX_DIGITS}"
+    with pytest.raises(Problem, match=rule) as refused:
+        read_object(text, 2**20)
+    assert refused.value.code == "invalid_json"
 
 
 @pytest.mark.parametrize("text", [b"9" * 5000, b"[" * 5000, b'{"a": 9' + b"9" * 5000 + b"}"])

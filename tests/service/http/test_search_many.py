@@ -150,10 +150,10 @@ def test_a_window_has_little_text(live: Live, monkeypatch: pytest.MonkeyPatch) -
 def test_an_answer_is_bounded_within_a_window_too(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search_many, "MAX_ANSWER_BYTES", 3000)
     found = results(live, *[{"id": "item-1"}] * 12)
-    assert found[0]["status"] == 200, found[0]
-    size = len(json.dumps(found[0]["hits"], separators=(",", ":")))
-    assert sum(one["status"] == 200 for one in found) == 3000 // size + 1
-    assert found[-1]["code"] == "limit_exceeded"
+    answered = [one for one in found if one["status"] == 200]  # whichever of the window came first
+    size = len(json.dumps(answered[0]["hits"], separators=(",", ":")))
+    assert len(answered) == 3000 // size + 1
+    assert [one["code"] for one in found if one not in answered] == ["limit_exceeded"] * (12 - len(answered))
 
 
 def test_a_long_answer_comes_in_pieces(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:

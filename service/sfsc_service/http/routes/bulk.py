@@ -19,10 +19,9 @@ from sfsc_service.gallery.gallery import NewItem, UpsertedItem
 from sfsc_service.http.access import needs
 from sfsc_service.http.arrival import arrival_of
 from sfsc_service.http.arrow_items import ARROW
-from sfsc_service.http.audit import log_write
 from sfsc_service.http.auth import caller_of
 from sfsc_service.http.base64_image import decode_image
-from sfsc_service.http.bulk_results import bulk_response, failure_json
+from sfsc_service.http.bulk_results import BulkOutcomes, failure_json
 from sfsc_service.http.collection import gallery_of
 from sfsc_service.http.disconnect import DisconnectWatch, UploadWatch
 from sfsc_service.http.form import FilePart, Form
@@ -99,18 +98,14 @@ async def _put_all(request: Request, batches: Batches, arrival: Arrival) -> Resp
     windows = upsert_many(
         gallery_of(request), _noted(batches, caller_of(request), begun), lambda: not service.health.draining
     )
-    results: list[dict[str, Any]] = []
+    results = BulkOutcomes(request)
     try:
         async for outcomes in windows:
-            for outcome in outcomes:
-                results.append(result := _result(outcome))
-                written = "created" if result.get("created") else "replaced"
-                log_write(request, "put", result["id"], result.get("code", written))
+            await results.add(map(_result, outcomes))
     except BaseException:
-        for item_id in begun[len(results) :]:  # of which the last ones may be stored all the same
-            log_write(request, "put", item_id, "outcome_unknown")
+        results.log_unknown(begun[results.count :])  # of which the last ones may be stored all the same
         raise
-    return bulk_response(results, arrival)
+    return results.response(arrival)
 
 
 async def _noted(batches: Batches, caller: Caller, begun: list[str | None]) -> Batches:

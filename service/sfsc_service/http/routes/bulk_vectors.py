@@ -13,8 +13,7 @@ from sfsc_service.errors import Problem
 from sfsc_service.gallery.gallery import ClientVector, Gallery
 from sfsc_service.gallery.vectors import unit_rows, unit_vector
 from sfsc_service.http.arrow_items import ArrowItems, read_arrow
-from sfsc_service.http.audit import log_write
-from sfsc_service.http.bulk_results import bulk_response, failure_json
+from sfsc_service.http.bulk_results import BulkOutcomes, failure_json
 from sfsc_service.http.collection import gallery_of
 from sfsc_service.http.disconnect import DisconnectWatch
 from sfsc_service.http.json_document import read_object
@@ -40,14 +39,14 @@ async def put_vectors(request: Request, common: dict[str, Any], arrival: Arrival
         body += chunk
     limits = (service.manifest.dimension, service.settings.max_items)
     found = await parsing(request).run(len(body), read_arrow, body, *limits)
-    results: list[dict[str, Any]] = []
+    results = BulkOutcomes(request)
     async with DisconnectWatch(request):
         for part in _parts(found):
             max_bytes = max_document_bytes(request)
             size = sum(len(text or "") for text in part.metadata)
             prepared = await parsing(request).run(size, _prepare, gallery_of(request), part, origin, max_bytes)
-            results += await _store(request, service, prepared)
-    return bulk_response(results, arrival)
+            await _store(request, service, prepared, results)
+    return results.response(arrival)
 
 
 def _parts(items: ArrowItems) -> Iterator[ArrowItems]:
@@ -88,22 +87,15 @@ def _metadata(text: str, max_bytes: int) -> dict[str, Any]:
 
 
 async def _store(
-    request: Request, service: Service, prepared: list[Item | dict[str, Any]]
-) -> list[dict[str, Any]]:
+    request: Request, service: Service, prepared: list[Item | dict[str, Any]], results: BulkOutcomes
+) -> None:
     items = [entry for entry in prepared if isinstance(entry, Item)]
     try:
         outcomes = iter(await _commit(request, service, items))
     except BaseException:
-        for item in items:
-            log_write(request, "put", item.id, "outcome_unknown")
+        results.log_unknown(item.id for item in items)
         raise
-    results = []
-    for entry in prepared:
-        result = _result(entry, next(outcomes)) if isinstance(entry, Item) else entry
-        written = "created" if result.get("created") else "replaced"
-        log_write(request, "put", result["id"], result.get("code", written))
-        results.append(result)
-    return results
+    await results.add(_result(entry, next(outcomes)) if isinstance(entry, Item) else entry for entry in prepared)
 
 
 async def _commit(request: Request, service: Service, items: list[Item]) -> list[Outcome | Exception]:

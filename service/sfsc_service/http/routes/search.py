@@ -11,7 +11,7 @@ from sfsc_service.http.ndjson_body import NDJSON
 from sfsc_service.http.openapi import image_request, lines_content, problems
 from sfsc_service.http.request_body import media_type, read_request
 from sfsc_service.http.response_schemas import SearchesResponse, SearchResponse
-from sfsc_service.http.responses import json_response, server_timing, timing
+from sfsc_service.http.responses import pieces_response, server_timing, timing
 from sfsc_service.http.routes.search_many import search_many
 from sfsc_service.http.schemas import SearchBody, SearchOptions
 from sfsc_service.http.search_request import SearchRequest, answer_json
@@ -49,6 +49,4 @@ async def _search(request: Request) -> Response:
         query, found = await search.run(gallery, collection_of(request), arrival)
     embedded = [] if query.embedded is None else [query.embedded]
     times = timing(arrival, embedded, search=found.took_ms)
-    return json_response(
-        {**answer_json(query, found, arrival), "timing_ms": times}, headers=server_timing(times, embedded)
-    )
+    return pieces_response(answer_json(query, found, arrival, timing_ms=times), server_timing(times, embedded))

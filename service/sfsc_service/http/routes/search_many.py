@@ -60,7 +60,7 @@ async def search_many(request: Request, arrival: Arrival) -> Response:
         max_document=max_document_bytes(request),
         settings=settings,
     )
-    results: list[bytes] = []
+    results: list[list[bytes]] = []
     async with UploadWatch(request):
         async for window in _windows(parsed_lines(request, parse, "queries")):
             results += await searches.search([line.search for line in window])
@@ -75,30 +75,30 @@ class _Searches:
         self._arrival = arrival
         self._answer_bytes = 0
 
-    async def search(self, window: list[SearchRequest | Exception]) -> list[bytes]:
-        """The outcomes of searches as JSON, in their order."""
+    async def search(self, window: list[SearchRequest | Exception]) -> list[list[bytes]]:
+        """The outcomes of searches as pieces of JSON, in their order."""
         progress = WindowProgress()
         return await asyncio.gather(*(self._outcome(search, progress) for search in window))
 
-    async def _outcome(self, search: SearchRequest | Exception, progress: WindowProgress) -> bytes:
+    async def _outcome(self, search: SearchRequest | Exception, progress: WindowProgress) -> list[bytes]:
         if isinstance(search, Exception):
-            return orjson.dumps(problem_json(as_problem(search)))
+            return [orjson.dumps(problem_json(as_problem(search)))]
         if search.image is not None:
             self._caller.count_images(1)
         try:
             return await retried(lambda: self._search(search), progress)
         except SEARCH_ERRORS as error:
-            return orjson.dumps(problem_json(as_problem(error)))
+            return [orjson.dumps(problem_json(as_problem(error)))]
 
-    async def _search(self, search: SearchRequest) -> bytes:
+    async def _search(self, search: SearchRequest) -> list[bytes]:
         if self._service.health.draining:
             raise Problem("shutting_down", "the service is shutting down and takes no further searches")
         self._check_answer()
         arrival = Arrival.now(bulk=True)
         query, found = await search.run(self._gallery, self._collection, arrival, used_ms=self._arrival.elapsed_ms)
         self._check_answer()  # others of the window have ended meanwhile
-        self._answer_bytes += len(found.answer)
-        return orjson.dumps({"status": 200, **answer_json(query, found, arrival)})
+        self._answer_bytes += sum(map(len, found.answer))
+        return answer_json(query, found, arrival, status=200)
 
     def _check_answer(self) -> None:
         if self._answer_bytes > MAX_ANSWER_BYTES:
