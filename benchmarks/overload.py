@@ -2,6 +2,9 @@
 
     python benchmarks/overload.py BUNDLE           # about a quarter of an hour; --quick: two
     BUNDLE: a trained ResNet-18 at 128 px; recipe vehicles-resnet18 (docs/training.md)
+    python benchmarks/overload.py                  # an untrained one, with the expected mAP of the result before
+
+What a width costs does not depend on the weights, and what the scheduler takes it to be worth is in the manifest.
 
 One service, one load generator in a process of its own on the same cores (its share is one of the figures). Loads
 are multiples of what the service can do at width 1.0, measured by a closed loop right before each pattern of each
@@ -31,11 +34,12 @@ from overload_figures import OURS, figures
 from overload_plot import plot
 from process_cost import cpu_ms
 from result_file import write_result
-from sfsc_bundle.folder import open_bundle
+from sfsc_bundle.folder import open_bundle, write_bundle
 from sfsc_service.engine.policy import WidthCatalog, expected_quality
 from sfsc_service.engine.threads import split_threads
 from sfsc_service.settings import Settings
 from sfsc_vehicles import CAMERAS, make_identity, render_jpeg
+from untrained import untrained_bundle
 
 LOADS = (0.5, 0.6, 1.0, 2.0, 3.0, 6.0)
 QUIET_LOADS = 0.6
@@ -44,6 +48,8 @@ QUEUE = 1.5
 """Times the SLO: docs/operations.md says so of services whose late answers are worth nothing."""
 IMAGES = 32
 CLIENTS = 16
+UNTRAINED = Path("runs/untrained-resnet18")
+RESULT = Path(__file__).parent / "results" / "overload.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +94,30 @@ class Machine:
 def main() -> None:
     """Measure, write, plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", type=Path)
+    parser.add_argument("bundle", type=Path, nargs="?")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="a few short runs, for development; writes nothing")
     arguments = parser.parse_args()
     plan = QUICK if arguments.quick else Plan()
-    with tempfile.TemporaryDirectory() as folder, measured(arguments.bundle, Path(folder)) as machine:
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = arguments.bundle or stand_in(Path(folder) / "bundle")
+        run(bundle, Path(folder), plan, arguments)
+
+
+def stand_in(folder: Path) -> Path:
+    """An untrained bundle whose widths are worth what those of the trained one were in the result before."""
+    bundle = untrained_bundle(UNTRAINED)
+    points = json.loads(RESULT.read_text())["data"]["expected mAP"]
+    rows = tuple((points[width],) * len(points) for width in bundle.manifest.quality.widths)
+    quality = bundle.manifest.quality.model_copy(update={"mean_ap": rows})
+    manifest = bundle.manifest.model_copy(update={"quality": quality})
+    files = {one.file: (bundle.folder / one.file).read_bytes() for one in manifest.submodels}
+    return write_bundle(folder, manifest, files).folder
+
+
+def run(bundle: Path, folder: Path, plan: Plan, arguments: argparse.Namespace) -> None:
+    """Measure one bundle; write and plot."""
+    with measured(bundle, folder) as machine:
         print(f"SLO {machine.slo_ms:.0f} ms", flush=True)
         runs = list(measure(machine, plan, arguments.seed))
         about = {
@@ -102,6 +126,7 @@ def main() -> None:
             "workers": machine.workers,
             "batch_ms": machine.costs,
             "expected mAP": machine.points,
+            "trained": arguments.bundle is not None,
         }
     found = figures(runs, machine.slo_ms)
     for figure in found:
