@@ -20,6 +20,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
 from live_service import launched
 from loop_lag import GAUGE
 from mixed_traffic import image
@@ -41,11 +44,13 @@ SHOWN = 20
 class Seen:
     """Statuses, 0 where there was none; the first requests that were answered with an error of the service.
 
+    `unforeseen`: exceptions that the service had not foreseen, whether or not somebody was still there to be told.
     `freeze_ms`, `own_freeze_ms`: the longest freeze of the event loop, and as far as the service computed.
     """
 
     statuses: Counter[int] = field(default_factory=Counter)
     stuck: int = 0
+    unforeseen: int = 0
     failures: list[str] = field(default_factory=list)
     freeze_ms: float = 0.0
     own_freeze_ms: float = 0.0
@@ -62,6 +67,7 @@ class Seen:
         """Add what another piece has found."""
         self.statuses.update(other.statuses)
         self.stuck += other.stuck
+        self.unforeseen += other.unforeseen
         self.failures += other.failures
         self.freeze_ms = max(self.freeze_ms, other.freeze_ms)
         self.own_freeze_ms = max(self.own_freeze_ms, other.own_freeze_ms)
@@ -115,8 +121,18 @@ def piece(bundle: Path, seed: int, requests: int) -> Seen:
             host, port = client.base_url.host, client.base_url.port or 80
             seen = asyncio.run(send_all(host, port, Mutations(seed, images), requests))
             seen.freeze_ms, seen.own_freeze_ms = (1000 * seconds for seconds in GAUGE.unpack_from(gauge))
+            seen.unforeseen = int(problems(client, "internal_error"))
             client.get("/readyz").raise_for_status()
     return seen
+
+
+def problems(client: httpx.Client, code: str) -> float:
+    """How many problems of a code the service has counted."""
+    for family in text_string_to_metric_families(client.get("/metrics").raise_for_status().text):
+        for sample in family.samples:
+            if sample.name == "sfsc_problems_total" and sample.labels["code"] == code:
+                return sample.value
+    raise LookupError(f"the service counts no problems of the code {code}")
 
 
 def read_piece(kept: Path) -> Seen:
@@ -131,6 +147,7 @@ def figured(requests: int, seen: Seen) -> list[Figure]:
     return [
         Figure("requests", requests, "requests", f">= {REQUESTS}"),
         Figure("server errors, but for deadlines", len(seen.failures), "answers", "<= 0"),
+        Figure("exceptions that the service had not foreseen", seen.unforeseen, "exceptions", "<= 0"),
         Figure(f"requests that were not answered within {STUCK_S:g} s", seen.stuck, "requests", "<= 0"),
         Figure("longest freeze of the event loop", round(seen.freeze_ms, 1), "ms", "<= 50"),
         Figure("longest freeze, as far as the service computed", round(seen.own_freeze_ms, 1), "ms"),

@@ -225,6 +225,7 @@ class HttpProtocol(HttpToolsProtocol):
         if call.response_started:
             return False
         call.disconnected = call.response_started = call.response_complete = True
+        call.waiting_for_100_continue = False  # what reads on would ask for a body behind the last response
         call.message_event.set()
         return True
 

@@ -370,6 +370,21 @@ def test_a_half_closed_client_gets_the_responses_before_what_it_did_not_end(
         assert final(hear(connection)) == [b"200"]
 
 
+@pytest.mark.parametrize("path", ["/embed", "/search", "/items/x", "/items"])
+def test_a_body_that_cannot_be_read_is_not_asked_for(
+    weak: Live, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its last response is written already when the application begins to read."""
+    method = "PUT" if path == "/items/x" else "POST"
+    for kind in ("image/jpeg", "application/json", "multipart/form-data; boundary=B", "application/x-ndjson"):
+        head = request_head(method, path, Content_Type=kind, Transfer_Encoding="chunked", Expect="100-continue")
+        with connect(weak) as connection:
+            connection.sendall(head + b"no size of a chunk\r\n")
+            assert final(hear(connection)) == [b"400"]
+    assert weak.http.get("/livez").status_code == 200
+    assert [one.getMessage() for one in caplog.records if one.levelname == "ERROR"] == []
+
+
 def test_a_body_that_waits_for_100_continue_is_asked_for_in_its_turn(weak: Live, held: Held) -> None:
     head = request_head(
         "POST", "/embed?width=0.25", Content_Type="image/jpeg", Content_Length=len(IMAGE), Expect="100-continue"

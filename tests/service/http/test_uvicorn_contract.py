@@ -46,7 +46,16 @@ def test_the_state_of_a_connection(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["more_body", "response_started", "response_complete", "keep_alive", "scope", "disconnected", "message_event"],
+    [
+        "more_body",
+        "response_started",
+        "response_complete",
+        "keep_alive",
+        "scope",
+        "disconnected",
+        "message_event",
+        "waiting_for_100_continue",
+    ],
 )
 def test_the_state_of_a_call(name: str) -> None:
     assert f"self.{name} = " in inspect.getsource(RequestResponseCycle.__init__)
