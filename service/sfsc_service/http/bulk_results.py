@@ -33,16 +33,26 @@ class BulkOutcomes:
         self._pieces: list[bytes] = []
 
     async def add(self, outcomes: Iterable[dict[str, Any]]) -> None:
-        """Add the next ones; they are taken from the iterable while the event loop goes on in between."""
+        """Add the next ones, so many at a time; the event loop gets its turn in between.
+
+        All of them are logged and counted, even where nobody waits for the response any more.
+        """
         remaining = iter(outcomes)
-        while some := list(islice(remaining, AT_ONCE)):
-            for one in some:
-                self._failed += one["status"] != 200
-                written = "created" if one.get("created") else "replaced"
-                log_write(self._request, "put", one["id"], one.get("code", written))
-            self.count += len(some)
-            self._pieces += [b"," if self._pieces else b"", orjson.dumps(some)[1:-1]]
-            await asyncio.sleep(0)
+        try:
+            while some := list(islice(remaining, AT_ONCE)):
+                self._note(some)
+                self._pieces += [b"," if self._pieces else b"", orjson.dumps(some)[1:-1]]
+                await asyncio.sleep(0)
+        except BaseException:
+            self._note(list(remaining))
+            raise
+
+    def _note(self, outcomes: list[dict[str, Any]]) -> None:
+        for one in outcomes:
+            self._failed += one["status"] != 200
+            written = "created" if one.get("created") else "replaced"
+            log_write(self._request, "put", one["id"], one.get("code", written))
+        self.count += len(outcomes)
 
     def log_unknown(self, ids: Iterable[str | None]) -> None:
         """Note that nobody was told what became of these items."""

@@ -1,16 +1,22 @@
 """A log line for every write: who, from where, what, which item, and what became of it."""
 
 import asyncio
+import json
 import logging
 import socket
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
+import numpy as np
 import pytest
 
 from sfsc_bundle.folder import Bundle
+from sfsc_service.client.arrow import arrow_body
+from sfsc_service.http import bulk_results
+from sfsc_service.http.arrow_items import ARROW
 from sfsc_service.http.keys import file_line, make_key
 from sfsc_service.settings import Settings
 from sfsc_service.store.protocol import Item, Outcome
@@ -18,6 +24,7 @@ from tests.service.command import serving, until_ready
 from tests.service.faulty import until
 from tests.service.images import draw_image
 from tests.service.live import JPEG, Live, running
+from tests.service.raw import connect, request_head
 
 LOGGER = "sfsc_service.http.audit"
 
@@ -107,6 +114,42 @@ def test_items_of_a_bulk_call_whose_client_leaves_while_they_are_stored(
         assert stored.wait(30)
     until(lambda: len(audit(caplog)) == 2)
     assert audit(caplog) == [f"camera-1 at 127.0.0.1: put item '{name}': outcome_unknown" for name in ("p", "q")]
+
+
+@pytest.mark.parametrize("kind", ["application/x-ndjson", ARROW])
+def test_what_became_of_items_is_logged_where_the_client_leaves_before_all_is_written(
+    audited: Live, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    begun = threading.Event()
+
+    async def slow(_seconds: float) -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(bulk_results, "asyncio", SimpleNamespace(sleep=slow))
+    manifest = audited.service.manifest
+    ids = [f"{len(kind)}-{n}" for n in range(bulk_results.AT_ONCE + 2)]
+    vectors = np.eye(len(ids), manifest.dimension, dtype=np.float32) + 0.1
+    if kind == ARROW:
+        body = arrow_body(ids, vectors, [{}] * len(ids))
+    else:
+        body = "\n".join(
+            json.dumps({"id": one, "vector": vector.tolist()}) for one, vector in zip(ids, vectors, strict=True)
+        ).encode()
+    options = f"width=1.0&space={manifest.space}"
+    head = request_head(
+        "POST",
+        f"/items?{options}",
+        Content_Type=kind,
+        Content_Length=len(body),
+        X_API_Key=audited.http.headers["X-API-Key"],
+    )
+    with connect(audited) as client:
+        client.sendall(head + body)
+        assert begun.wait(30)
+    until(lambda: len(audit(caplog)) == len(ids))
+    assert audit(caplog) == [f"camera-1 at 127.0.0.1: put item '{one}': created" for one in ids]
     assert audited.http.get("/items/q").status_code == 200
 
 
