@@ -251,8 +251,8 @@ def control_group(megabytes: int) -> Iterator[Path | None]:
 def figured(trials: list[Trial], megabytes: int) -> list[Figure]:
     """Figures for each attack, with their goals."""
     survivors = sum(one.survived for one in trials)
-    unfrozen = sum(one.beside.freeze_ms <= FREEZE_MS for one in trials)
-    unhurt = sum(one.beside.p99_ms <= P99_RATIO * one.beside_harmless.p99_ms for one in trials)
+    unfrozen = sum(bool(one.beside.freeze_ms <= FREEZE_MS) for one in trials)
+    unhurt = sum(bool(one.beside.p99_ms <= P99_RATIO * one.beside_harmless.p99_ms) for one in trials)
     every = f">= {len(trials)}"
     figures = [
         Figure("attacks that the service survived", survivors, "attacks", every),

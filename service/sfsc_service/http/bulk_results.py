@@ -62,8 +62,8 @@ class BulkOutcomes:
     def response(self, arrival: Arrival) -> Response:
         """The response with these outcomes."""
         times = timing(arrival, [])
-        counts = {"stored": self.count - self._failed, "failed": self._failed, "timing_ms": times}
-        pieces = [orjson.dumps(counts)[:-1], b',"results":[', *self._pieces, b"]}"]
+        counts = orjson.dumps({"stored": self.count - self._failed, "failed": self._failed})
+        pieces = [counts[:-1], b',"results":[', *self._pieces, b'],"timing_ms":', orjson.dumps(times), b"}"]
         return pieces_response(pieces, server_timing(times, []))
 
 

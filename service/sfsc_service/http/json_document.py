@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import orjson
 
 from sfsc_bundle.described import describe_value
@@ -28,6 +29,8 @@ Buffer = bytes | memoryview
 
 MAX_VALUES = 2**15
 """More than valid metadata, a filter and a vector have together. Brackets and commas in texts count as well."""
+LONG_TEXT = 2**15
+"""Texts of so many bytes are counted by numpy: ten times as fast, and without Python's lock."""
 LONG_STRING = 1024
 """Strings of so many bytes are cut out of a document that would be too large with them."""
 BACKSLASH = 0x5C
@@ -95,7 +98,7 @@ def _fast(text: Body) -> tuple[Any, bool]:
     document = orjson.loads(text)
     members, may_be_rounded = _survey(document)
     # Every key has a colon; texts may have some too, or even end with \\" and one.
-    if text.count(b":") != members and sum(1 for _ in _KEY_END.finditer(text)) != members:
+    if _count(text, b":") != members and sum(1 for _ in _KEY_END.finditer(text)) != members:
         _exact(text)
     return document, may_be_rounded
 
@@ -148,8 +151,16 @@ def _survey(document: Any) -> tuple[int, bool]:
 
 def _check_values(text: Body) -> None:
     """Each value takes time and memory to build, far more than to count."""
-    if (found := text.count(b"[") + text.count(b"{") + text.count(b",")) > MAX_VALUES:
+    if (found := _count(text, b"[{,")) > MAX_VALUES:
         raise ValueError(f"{found} brackets and commas, which is more than {MAX_VALUES}")
+
+
+def _count(text: Body, characters: bytes) -> int:
+    """How often any of the ASCII characters stands in a text."""
+    if len(text) < LONG_TEXT:
+        return sum(text.count(one) for one in characters)
+    codes = np.frombuffer(text, np.uint8)
+    return sum(int(np.count_nonzero(codes == one)) for one in characters)
 
 
 def _read_cut(body: Body, max_bytes: int, image: str) -> Any:

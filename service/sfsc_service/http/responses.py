@@ -73,17 +73,17 @@ def results_response(results: list[list[bytes]], times: dict[str, float]) -> Res
 
 
 def pieces_response(pieces: list[bytes], headers: dict[str, str]) -> Response:
-    """A JSON response of pieces of JSON, of which small ones are put together."""
+    """A JSON response of pieces of JSON. Small ones are put together; large ones are not copied."""
     joined, waiting, size = list[bytes](), list[bytes](), 0
     for piece in pieces:
         waiting.append(piece)
         size += len(piece)
         if size > PIECE_BYTES:
-            joined.append(b"".join(waiting))
+            joined += waiting if len(piece) > PIECE_BYTES else [b"".join(waiting)]
             waiting, size = [], 0
     if not joined:
         return _JsonResponse(b"".join(waiting), 200, headers)
-    return _PiecewiseResponse([*joined, b"".join(waiting)], headers)
+    return _PiecewiseResponse([*joined, *waiting], headers)
 
 
 def server_timing(times: dict[str, float], embedded: list[EmbeddedImage]) -> dict[str, str]:
@@ -107,7 +107,7 @@ def hits_json(hits: list[Hit], collection: str, encoding: str, grouping: Groupin
     Args:
         encoding: of their vectors, where they have them.
     """
-    pieces, waiting, size = [b"["], list[dict[str, Any]](), 0
+    pieces, waiting, size = list[bytes](), list[dict[str, Any]](), 0
     for hit in hits:
         document = hit_json(hit, collection, encoding)
         if grouping is not None:
@@ -115,13 +115,17 @@ def hits_json(hits: list[Hit], collection: str, encoding: str, grouping: Groupin
         waiting.append(document)
         size += len(hit.metadata_json) + (0 if hit.vector is None else NUMBER_BYTES * hit.vector.size)
         if size > PIECE_BYTES:
-            pieces += [orjson.dumps(waiting, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1], b","]
+            pieces.append(_members(waiting, first=not pieces))
             waiting, size = [], 0
     if waiting:
-        pieces.append(orjson.dumps(waiting, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1])
-    elif len(pieces) > 1:
-        pieces.pop()  # the comma
-    return [*pieces, b"]"]
+        pieces.append(_members(waiting, first=not pieces))
+    return [*pieces, b"]"] if pieces else [b"[]"]
+
+
+def _members(documents: list[dict[str, Any]], *, first: bool) -> bytes:
+    """Members of a JSON list, the first of them behind its bracket."""
+    text = orjson.dumps(documents, option=orjson.OPT_SERIALIZE_NUMPY)
+    return text[:-1] if first else b"," + text[1:-1]
 
 
 def hit_json(hit: Hit, collection: str, encoding: str) -> dict[str, Any]:

@@ -68,10 +68,13 @@ class SearchRequest:
         return await gallery.query_item(options.id)
 
 
-def answer_json(query: Query, found: Found[list[bytes]], arrival: Arrival, **further: Any) -> list[bytes]:
-    """What is answered to one search, as pieces of a JSON object with the further members."""
-    members = orjson.dumps({"query": query_json(query, arrival), "exact": found.exact, **further})
-    return [members[:-1], b',"hits":', *found.answer, b"}"]
+def answer_json(
+    query: Query, found: Found[list[bytes]], arrival: Arrival, before: dict[str, Any], after: dict[str, Any]
+) -> list[bytes]:
+    """What is answered to one search, as pieces of a JSON object; members that stand before and after."""
+    first = orjson.dumps({**before, "query": query_json(query, arrival)})
+    last = orjson.dumps({"exact": found.exact, **after})
+    return [first[:-1], b',"hits":', *found.answer, b",", last[1:]]
 
 
 def _selection(options: SearchOptions, max_k: int) -> HitSelection:

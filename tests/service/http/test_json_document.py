@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfsc_service.errors import Problem
+from sfsc_service.http import json_document
 from sfsc_service.http.base64_image import decode_image
-from sfsc_service.http.json_document import LONG_STRING, MAX_DIGITS, MAX_VALUES, read_json, read_object
+from sfsc_service.http.json_document import LONG_STRING, LONG_TEXT, MAX_DIGITS, MAX_VALUES, read_json, read_object
 
 IMAGE = bytes(range(256)) * 64
 TEXT = base64.b64encode(IMAGE).decode()
@@ -116,6 +117,19 @@ def test_values_are_counted(body: bytes) -> None:
     with pytest.raises(Problem, match=f"more than {MAX_VALUES}") as refused:
         read_object(body, len(body))
     assert refused.value.code == "invalid_json"
+
+
+@pytest.mark.parametrize("size", [LONG_TEXT - 1, LONG_TEXT])
+@pytest.mark.parametrize("text", [b"[1,", b'{"a":1,', b",,,", b'"\xc3\xa4[",'])
+def test_values_are_counted_alike_in_short_and_in_long_texts(text: bytes, size: int) -> None:
+    body = (text * size)[:size]
+    found = sum(body.count(one) for one in (b"[", b"{", b","))
+    for allowed in (found - 1, found):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(json_document, "MAX_VALUES", allowed)
+            with pytest.raises((ValueError, RecursionError)) as refused:  # cut off, it is no JSON anyway
+                read_json(body)
+        assert ("brackets and commas" in str(refused.value)) == (allowed < found)
 
 
 @pytest.mark.parametrize(

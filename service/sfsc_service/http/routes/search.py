@@ -49,4 +49,5 @@ async def _search(request: Request) -> Response:
         query, found = await search.run(gallery, collection_of(request), arrival)
     embedded = [] if query.embedded is None else [query.embedded]
     times = timing(arrival, embedded, search=found.took_ms)
-    return pieces_response(answer_json(query, found, arrival, timing_ms=times), server_timing(times, embedded))
+    pieces = answer_json(query, found, arrival, {}, {"timing_ms": times})
+    return pieces_response(pieces, server_timing(times, embedded))

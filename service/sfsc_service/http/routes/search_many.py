@@ -98,7 +98,7 @@ class _Searches:
         query, found = await search.run(self._gallery, self._collection, arrival, used_ms=self._arrival.elapsed_ms)
         self._check_answer()  # others of the window have ended meanwhile
         self._answer_bytes += sum(map(len, found.answer))
-        return answer_json(query, found, arrival, status=200)
+        return answer_json(query, found, arrival, {"status": 200}, {})
 
     def _check_answer(self) -> None:
         if self._answer_bytes > MAX_ANSWER_BYTES:
