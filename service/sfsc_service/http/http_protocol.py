@@ -46,7 +46,7 @@ PROBES_S = (0.5, 0.05, 0.5, 1.0, 2.0, 4.0)
 first one makes its system say so, and the second one fails."""
 LINGER_S, LINGER_BYTES = 1.0, 16 * 1024 * 1024
 """How long, and how much, of what still comes is discarded after the last response: closing at once would take it
-from a client that writes first and reads then."""
+from a client that writes first and reads then. It is read no faster than that, so that discarding costs little."""
 INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 Cause = Literal["too_many", "no_head", "long_head", "pipelined", "unread"]
@@ -67,6 +67,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._probes = 0
         self._next_probe: asyncio.TimerHandle | None = None
         self._lingering: asyncio.TimerHandle | None = None
+        self._next_discard: asyncio.TimerHandle | None = None
         self._last: Problem | None = None
         """The response that follows those of the calls that run or wait, and is the last one."""
         self._running: RequestResponseCycle | None = None
@@ -74,7 +75,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget a connection that is gone."""
-        for timer in (self._next_probe, self._lingering):
+        for timer in (self._next_probe, self._lingering, self._next_discard):
             if timer is not None:
                 timer.cancel()
         if self._running is not None and not self._running.response_complete:
@@ -106,6 +107,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._discarded += count
         if self._discarded > LINGER_BYTES:
             self.transport.close()
+        elif self._lingering is not None and not self.transport.is_closing():
+            self.flow.pause_reading()
+            self._next_discard = self.loop.call_later(LINGER_S * count / LINGER_BYTES, self.flow.resume_reading)
 
     def drop(self, cause: Cause) -> None:
         """Close the connection because a bound was broken; say so where it is a bound of requests."""

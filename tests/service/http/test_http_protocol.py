@@ -9,8 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sfsc_service.http.http_protocol import INTERIM, MAX_HEAD_BYTES, MAX_HEADERS, MAX_PIPELINED, PIECE
-from tests.service.faulty import Held, until
+from sfsc_service.http.http_protocol import (
+    INTERIM,
+    LINGER_BYTES,
+    LINGER_S,
+    MAX_HEAD_BYTES,
+    MAX_HEADERS,
+    MAX_PIPELINED,
+    PIECE,
+)
+from tests.service.faulty import START_TIMEOUT_S, Held, until
 from tests.service.images import draw_image
 from tests.service.live import Live
 from tests.service.raw import connect, final, hear, request_head, statuses
@@ -126,6 +134,20 @@ def test_a_client_that_sends_much_behind_a_long_head_and_reads_meanwhile_gets_ev
         held.release()
         assert final(hear(connection)) == [b"200", b"431"]
         flooding.result()
+
+
+def test_what_is_discarded_is_read_no_faster_than_it_needs_to_be(live: Live) -> None:
+    """Who goes on sending behind the last response costs little; the connection ends all the same."""
+    with connect(live) as connection:
+        connection.sendall(request_head("POST", "/nowhere", Transfer_Encoding="chunked") + b"0\r\n")
+        began, sent = time.monotonic(), 0
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            while sent < 16 * LINGER_BYTES:
+                sent += connection.send(b"x: y\r\n" * 10_000)
+        took = time.monotonic() - began
+    in_buffers = 16 * 2**20  # what the system takes in without the service
+    assert sent <= LINGER_BYTES + in_buffers
+    assert LINGER_S / 2 < took < START_TIMEOUT_S
 
 
 @pytest.mark.parametrize(
