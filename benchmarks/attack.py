@@ -248,11 +248,18 @@ def control_group(megabytes: int) -> Iterator[Path | None]:
         group.rmdir()
 
 
+def is_unhurt(beside: Beside, harmless: Beside) -> bool:
+    """Whether the normal client was answered as soon as it should be, and at all."""
+    answered = beside.answered > 0 and harmless.answered > 0
+    return answered and bool(beside.p99_ms <= P99_RATIO * harmless.p99_ms)
+
+
 def figured(trials: list[Trial], megabytes: int) -> list[Figure]:
     """Figures for each attack, with their goals."""
     survivors = sum(one.survived for one in trials)
     unfrozen = sum(bool(one.beside.freeze_ms <= FREEZE_MS) for one in trials)
-    unhurt = sum(bool(one.beside.p99_ms <= P99_RATIO * one.beside_harmless.p99_ms) for one in trials)
+    unhurt = sum(is_unhurt(one.beside, one.beside_harmless) for one in trials)
+    refused = sum(one.beside.refused for one in trials)
     every = f">= {len(trials)}"
     figures = [
         Figure("attacks that the service survived", survivors, "attacks", every),
@@ -263,6 +270,7 @@ def figured(trials: list[Trial], megabytes: int) -> list[Figure]:
             "attacks",
             every,
         ),
+        Figure("requests of the normal client that were refused beside attacks", refused, "requests"),
         Figure("most memory at the peak", round(max(one.peak_mb for one in trials)), "MB", f"<= {megabytes}"),
     ]
     for one in trials:

@@ -28,9 +28,10 @@ with atheris.instrument_imports(include=["sfsc_service.http", "python_multipart"
     from sfsc_service.http.form import read_form
     from sfsc_service.http.http_protocol import HttpProtocol
     from sfsc_service.http.json_document import read_object
+    from sfsc_service.http.parsing import Turns
 
 LOOP = asyncio.new_event_loop()
-TURNS = asyncio.Lock()
+TURNS = Turns()
 PIECE = 61
 """Bytes that arrive at a time, so that every state is met at the end of a piece."""
 

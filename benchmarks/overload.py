@@ -104,11 +104,19 @@ def main() -> None:
         run(bundle, Path(folder), plan, arguments)
 
 
+def trained_at() -> str:
+    """The commit at which the widths were worth what the result before says."""
+    result = json.loads(RESULT.read_text())
+    of = result["data"].get("expected mAP of", "this bundle")
+    return str(of) if of != "this bundle" else f"{result['command']}, commit {result['commit']}"
+
+
 def stand_in(folder: Path) -> Path:
     """An untrained bundle whose widths are worth what those of the trained one were in the result before."""
     bundle = untrained_bundle(UNTRAINED)
     points = json.loads(RESULT.read_text())["data"]["expected mAP"]
-    rows = tuple((points[width],) * len(points) for width in bundle.manifest.quality.widths)
+    widths = bundle.manifest.quality.widths
+    rows = tuple((points[width],) * len(widths) for width in widths)
     quality = bundle.manifest.quality.model_copy(update={"mean_ap": rows})
     manifest = bundle.manifest.model_copy(update={"quality": quality})
     files = {one.file: (bundle.folder / one.file).read_bytes() for one in manifest.submodels}
@@ -126,7 +134,7 @@ def run(bundle: Path, folder: Path, plan: Plan, arguments: argparse.Namespace) -
             "workers": machine.workers,
             "batch_ms": machine.costs,
             "expected mAP": machine.points,
-            "trained": arguments.bundle is not None,
+            "expected mAP of": "this bundle" if arguments.bundle else trained_at(),
         }
     found = figures(runs, machine.slo_ms)
     for figure in found:

@@ -85,7 +85,9 @@ def overload() -> str:
     found = result("overload")
     rows = [[figure["name"], figure["unit"], *judged(figure)] for figure in found["figures"]]
     image = "![Attainment against mean expected mAP, a panel per load](overload.png)"
-    return f"{image}\n\n{table(['figure', 'unit', 'measured', 'goal', 'met'], rows)}\n\n{where(found)}"
+    worth = found["data"].get("expected mAP of", "this bundle")
+    source = "" if worth == "this bundle" else f". What a width is worth: `{worth}`"
+    return f"{image}\n\n{table(['figure', 'unit', 'measured', 'goal', 'met'], rows)}\n\n{where(found)}{source}"
 
 
 def goals() -> str:
@@ -94,6 +96,8 @@ def goals() -> str:
     for path in sorted(RESULTS.glob("*.json")):
         name = path.stem
         figures = [figure for figure in result(name)["figures"] if figure["goal"] is not None]
+        if name == "attack":
+            figures = figures[:SUMMED_UP]
         if name.endswith(METHODS):
             continue
         zero = [figure for figure in figures if figure["goal"] == "<= 0" and not figure["value"]]
@@ -179,6 +183,32 @@ def growth() -> str:
     return f"{image}\n\n{table(['', *sizes], rows)}\n\n{where(found)}"
 
 
+SUMMED_UP = 5
+"""Figures of `attack` that are of all attacks together; those of each one stand in a table of their own."""
+
+
+def attack() -> str:
+    """All attacks together, then a row for each."""
+    found = result("attack")
+    summed = [[figure["name"], figure["unit"], *judged(figure)] for figure in found["figures"][:SUMMED_UP]]
+    rows = []
+    for trial in found["data"]["trials"]:
+        alone, harmless, beside = (trial[name]["p99_ms"] for name in ("alone", "beside_harmless", "beside"))
+        times = [f"{milliseconds:.0f}" for milliseconds in (trial["beside"]["freeze_ms"], alone, harmless, beside)]
+        rows.append([trial["attack"], *times, f"{beside / harmless:.2f}", f"{trial['peak_mb']:.0f}"])
+    header = [
+        "attack",
+        "freeze, ms",
+        "p99 alone, ms",
+        "beside harmless",
+        "beside it",
+        "÷ harmless",
+        "peak, MB",
+    ]
+    both = f"{table(['figure', 'unit', 'measured', 'goal', 'met'], summed)}\n\n{table(header, rows)}"
+    return f"{both}\n\n{where(found)}"
+
+
 def growth_cell(figure: dict[str, Any] | None) -> str:
     """The value, and the goal where there is one."""
     if figure is None:
@@ -195,6 +225,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "isolation": lambda: plain("isolation"),
     "overload": overload,
     "endurance": lambda: plain("endurance"),
+    "peers_sizes": lambda: plain("peers_sizes"),
+    "attack": attack,
+    "crowd": lambda: plain("crowd"),
+    "fuzz": lambda: plain("fuzz"),
     "decode": lambda: plain("decode"),
     "gallery_peers": gallery_peers,
     "growth": growth,

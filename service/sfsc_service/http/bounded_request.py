@@ -64,11 +64,11 @@ class BodyMemory:
     total_bytes: int
     held_bytes: int = 0
 
-    def is_full_for(self, held_bytes: int) -> bool:
-        """Whether more is held than may be, in the eyes of a request that holds so much of it."""
+    def is_full_for(self, most_bytes: float) -> bool:
+        """Whether more is held than may be, in the eyes of a request that holds so much of it in the end."""
         total = min(self.total_bytes, MAX_HELD_BODIES * self.max_bytes)
         aside = total // SMALL_BODIES_SHARE
-        return self.held_bytes > (total + aside if held_bytes <= aside // SMALL_AT_ONCE else total)
+        return self.held_bytes > (total + aside if most_bytes <= aside // SMALL_AT_ONCE else total)
 
 
 class BoundedRequest:
@@ -122,7 +122,7 @@ class BoundedRequest:
             raise Problem("body_stalled", f"body: arrived at less than {MIN_BYTES_PER_S} bytes a second", "body")
         if self._size > self._memory.max_bytes:
             raise self._too_large(f"{self._size} or more")
-        if self._memory.is_full_for(self._held):
+        if self._memory.is_full_for(self._most):
             raise self._no_memory()
         return message
 
@@ -157,7 +157,7 @@ class BoundedRequest:
         length = int(present.get(b"content-length", b"0"))
         if length > SLICE:
             self._hold(length)
-            if self._memory.is_full_for(self._held):
+            if self._memory.is_full_for(self._most):
                 await self._replace(length)
                 return
         self.status = message["status"]
@@ -202,6 +202,11 @@ class BoundedRequest:
             return math.inf
         length = self._header(b"content-length")
         return int(length) if length.isdigit() else 0
+
+    @property
+    def _most(self) -> float:
+        """How many bytes it holds, or will hold by its head; a body of unknown length counts as a large one."""
+        return max(self._held, self._announced)
 
     @property
     def _is_body_unread(self) -> bool:

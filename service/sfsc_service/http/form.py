@@ -4,7 +4,6 @@ What a form may say that this service does not follow is refused with a sentence
 charsets but UTF-8 and Latin-1, encoded or compressed parts, a body that ends before its last boundary.
 """
 
-import asyncio
 import io
 import re
 import time
@@ -18,13 +17,12 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from sfsc_bundle.described import describe_value
 from sfsc_service.errors import Problem
 from sfsc_service.http.charset import content_type_parameters, python_charset
+from sfsc_service.http.parsing import TURN_S, Turns
 
 __all__ = ["FilePart", "Form", "decoded_text", "read_form"]
 
 SLICE = 2**11
 """Bytes that are parsed at a time: at worst some thirty-five parts, which takes 0.5 ms."""
-TURN_S = 0.001
-"""How long parsing goes on until the event loop gets its turn."""
 MAX_SILENT_BYTES = 2**16
 """Bytes in a row that are neither a header nor a part's content."""
 PLAIN_ENCODINGS = ("", "binary", "8bit", "7bit", "identity")
@@ -53,7 +51,7 @@ class Form:
 async def read_form(
     chunks: AsyncIterator[bytes],
     content_type: str,
-    turns: asyncio.Lock,
+    turns: Turns,
     max_files: int,
     max_texts: int,
     max_file_bytes: int,
@@ -62,8 +60,7 @@ async def read_form(
     """Read a form to its end.
 
     Args:
-        turns: shared by all forms. What takes longer than a turn goes on while it is held, so that the event loop
-            gets to everything else after one turn, however many forms are read.
+        turns: shared by all forms that are read.
         max_files, max_texts: how many parts with and without a file name it may have.
         max_file_bytes: data of larger files is not kept.
         max_text_bytes: how large a part without a file name may be.
@@ -73,11 +70,9 @@ async def read_form(
     """
     reader = _Reader(content_type, max_files, max_texts, max_file_bytes, max_text_bytes)
     async for chunk in chunks:
-        at = reader.write_for_a_turn(chunk, 0)
+        at = 0
         while at < len(chunk):
-            async with turns:
-                at = reader.write_for_a_turn(chunk, at)
-                await asyncio.sleep(0)
+            at = await turns.run(reader.write_for_a_turn, chunk, at)
     return reader.finish()
 
 

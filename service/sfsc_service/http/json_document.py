@@ -116,8 +116,8 @@ def _exact(text: Body) -> Any:
 
 
 def _integer(digits: str) -> int:
-    if len(digits) > MAX_DIGITS:
-        raise ValueError(f"an integer of {len(digits)} digits, which is more than {MAX_DIGITS}")
+    if (found := len(digits.removeprefix("-"))) > MAX_DIGITS:
+        raise ValueError(f"an integer of {found} digits, which is more than {MAX_DIGITS}")
     return int(digits)
 
 

@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 
 from sfsc_service.engine.blocking_calls import BlockingCalls
 
-__all__ = ["Parsing"]
+__all__ = ["TURN_S", "Parsing", "Turns"]
 
 A = ParamSpec("A")
 T = TypeVar("T")
@@ -20,17 +20,41 @@ IN_LOOP_BYTES = 2**15
 BYTES_PER_S = 10 * 2**20
 """A body of so many bytes lets pass the smaller ones that arrive within a second."""
 WAITING = 1024
+TURN_S = 0.001
+"""How long bodies that arrive are parsed until the event loop gets its turn."""
+
+
+class Turns:
+    """Who parses in the event loop while its body arrives: one at a time.
+
+    The loop gets to everything else after `TURN_S` of parsing and one call more, however many bodies arrive.
+    """
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._used_s = 0.0
+
+    async def run(self, call: Callable[A, T], *args: A.args, **kwargs: A.kwargs) -> T:
+        """Call in the event loop, once it is this one's turn. Raises what the call raises."""
+        async with self._lock:
+            began = time.monotonic()
+            result = call(*args, **kwargs)
+            self._used_s += time.monotonic() - began
+            if self._used_s > TURN_S:
+                self._used_s = 0.0
+                await asyncio.sleep(0)
+            return result
 
 
 class Parsing:
     """One thread: parsers hold Python's lock, so several of them would only compete with the event loop.
 
     Attributes:
-        turns: held by the one that parses in the event loop while its body arrives, until the loop had its turn.
+        turns: of bodies that are parsed in the event loop while they arrive.
     """
 
     def __init__(self) -> None:
-        self.turns = asyncio.Lock()
+        self.turns = Turns()
         self._thread = BlockingCalls("parse", 1, WAITING)
         self._since_turn = 0
 

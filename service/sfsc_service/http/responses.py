@@ -29,8 +29,8 @@ __all__ = [
 
 PIECE_BYTES = 2**16
 """Of a long answer, put together at a time."""
-NUMBER_BYTES = 12
-"""Of a vector's number in JSON, about."""
+NUMBER_BYTES, ID_BYTES = 12, 16
+"""Of a vector's number in JSON, about; of a character of an id there and in the link to its image, at most."""
 
 
 def json_response(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -76,14 +76,18 @@ def pieces_response(pieces: list[bytes], headers: dict[str, str]) -> Response:
     """A JSON response of pieces of JSON. Small ones are put together; large ones are not copied."""
     joined, waiting, size = list[bytes](), list[bytes](), 0
     for piece in pieces:
-        waiting.append(piece)
-        size += len(piece)
-        if size > PIECE_BYTES:
-            joined += waiting if len(piece) > PIECE_BYTES else [b"".join(waiting)]
+        is_large = len(piece) > PIECE_BYTES
+        if waiting and (is_large or size > PIECE_BYTES):
+            joined.append(b"".join(waiting))
             waiting, size = [], 0
+        if is_large:
+            joined.append(piece)
+        else:
+            waiting.append(piece)
+            size += len(piece)
     if not joined:
         return _JsonResponse(b"".join(waiting), 200, headers)
-    return _PiecewiseResponse([*joined, *waiting], headers)
+    return _PiecewiseResponse([*joined, b"".join(waiting)], headers)
 
 
 def server_timing(times: dict[str, float], embedded: list[EmbeddedImage]) -> dict[str, str]:
@@ -113,7 +117,8 @@ def hits_json(hits: list[Hit], collection: str, encoding: str, grouping: Groupin
         if grouping is not None:
             document["group"] = group_of(hit, grouping)
         waiting.append(document)
-        size += len(hit.metadata_json) + (0 if hit.vector is None else NUMBER_BYTES * hit.vector.size)
+        size += len(hit.metadata_json) + ID_BYTES * len(hit.id)
+        size += 0 if hit.vector is None else NUMBER_BYTES * hit.vector.size
         if size > PIECE_BYTES:
             pieces.append(_members(waiting, first=not pieces))
             waiting, size = [], 0

@@ -2,13 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sfsc_service.errors import Problem
+from sfsc_service.http import form as form_module
+from sfsc_service.http import parsing
 from sfsc_service.http.form import FilePart, Form, read_form
+from sfsc_service.http.parsing import Turns
 
 BOUNDARY = "multipart/form-data; boundary=B"
 FILE = b'Content-Disposition: form-data; name="image"; filename="a.jpg"'
@@ -23,7 +27,7 @@ def read(body: bytes, content_type: str = BOUNDARY, *, piece: int = 70_000, part
 
     async def whole() -> Form:
         bounds = (parts, parts, MAX_FILE_BYTES, MAX_TEXT_BYTES)
-        return await read_form(chunks(), content_type, asyncio.Lock(), *bounds)
+        return await read_form(chunks(), content_type, Turns(), *bounds)
 
     return asyncio.run(whole())
 
@@ -122,33 +126,34 @@ def test_the_data_of_a_file_that_is_too_large_is_not_kept() -> None:
     assert read(form((FILE, b"x" * size))).files == [FilePart("image", "a.jpg", size, b"")]
 
 
-def test_however_many_forms_are_read_the_loop_gets_its_turn_after_one() -> None:
-    tiny = form(*[(FIELD, b"a")] * 20_000)
-    content_type, forms = BOUNDARY, 8
+@pytest.mark.parametrize("chunk", [2_000, 64_000])
+def test_however_many_forms_are_read_the_loop_gets_its_turn_after_one(
+    chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that goes on by a third of a turn at every look, as parsers do for every slice."""
+    now, parts = 0.0, 2_000
+    tiny = form(*[(FIELD, b"a")] * parts)
+
+    def monotonic() -> float:
+        nonlocal now
+        now += parsing.TURN_S / 3
+        return now
+
+    for module in (parsing, form_module):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=monotonic))
 
     async def chunks() -> AsyncIterator[bytes]:
-        yield tiny
+        for at in range(0, len(tiny), chunk):
+            yield tiny[at : at + chunk]
 
-    async def rounds() -> tuple[int, int]:
-        """How often the loop came round while the forms were read, and how many turns they took."""
-        turns, taken = asyncio.Lock(), 0
-        acquire = turns.acquire
-
-        async def counted() -> bool:
-            nonlocal taken
-            taken += 1
-            return await acquire()
-
-        turns.acquire = counted  # type: ignore[method-assign]
-        limits = (20_000, 20_000, MAX_FILE_BYTES, MAX_TEXT_BYTES)
-        reading = asyncio.gather(*(read_form(chunks(), content_type, turns, *limits) for _ in range(forms)))
-        came_round = 0
+    async def longest_round() -> float:
+        turns, longest, before = Turns(), 0.0, now
+        bounds = (parts, parts, MAX_FILE_BYTES, MAX_TEXT_BYTES)
+        reading = asyncio.gather(*(read_form(chunks(), BOUNDARY, turns, *bounds) for _ in range(16)))
         while not reading.done():
-            came_round += 1
             await asyncio.sleep(0)
-        assert all(len(one.texts) == 20_000 for one in await reading)
-        return came_round, taken
+            longest, before = max(longest, now - before), now
+        assert all(len(one.texts) == parts for one in await reading)
+        return longest
 
-    came_round, taken = asyncio.run(rounds())
-    assert taken > forms
-    assert came_round >= taken
+    assert asyncio.run(longest_round()) < 3.5 * parsing.TURN_S

@@ -141,9 +141,10 @@ def test_integers_keep_their_digits_where_they_count(number: int) -> None:
     assert read_json(b'[[{"n": [0, {"m": %d}]}]]' % number) == [[{"n": [0, {"m": number}]}]]
 
 
+@pytest.mark.parametrize("sign", ["", "-"])
 @pytest.mark.parametrize("digits", [MAX_DIGITS, MAX_DIGITS + 1])
-def test_digits_are_counted_before_an_integer_is_built(digits: int) -> None:
-    number = "9" * digits
+def test_digits_are_counted_before_an_integer_is_built(digits: int, sign: str) -> None:
+    number = sign + "9" * digits
     text = b'{"filter": {"n": %b}}' % number.encode()
     if digits <= MAX_DIGITS:
         assert read_object(text, 2**20) == {"filter": {"n": int(number)}}
