@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from sfsc_service.http.app import create_app
 from sfsc_service.http.connections import bounded_connections
-from sfsc_service.http.server import address, bind
+from sfsc_service.http.server import address, bind, listeners
 from sfsc_service.lifecycle.service import Service
 from sfsc_service.settings import Settings
 
@@ -87,7 +87,7 @@ def running(
         http=bounded_connections(app),
     )
     server = _Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+    thread = threading.Thread(target=server.run, kwargs={"sockets": listeners(bound)})
     thread.start()
     try:
         assert server.up.wait(START_S)

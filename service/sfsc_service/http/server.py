@@ -31,10 +31,12 @@ from sfsc_service.http.keys import KeyEntry, KeyRing
 from sfsc_service.lifecycle.service import Service
 from sfsc_service.settings import Settings
 
-__all__ = ["address", "bind", "ignore_hangups", "serve"]
+__all__ = ["ACCEPTED_AT_ONCE", "address", "bind", "ignore_hangups", "listeners", "serve"]
 
 SPARE_FILES = 512
 """Files beyond those of connections: the database and images."""
+ACCEPTED_AT_ONCE = 32
+"""Connections that are accepted in a round of the event loop."""
 SWITCH_S = 0.0005
 """After how long a thread hands over Python's lock to another one that wants it. With Python's 5 ms, a request
 beside a large body that is parsed would wait as long at each of its steps."""
@@ -70,6 +72,15 @@ def address(bound: socket.socket, scheme: str = "http") -> str:
     host, port = bound.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     return f"{scheme}://{shown}:{port}"
+
+
+def listeners(bound: socket.socket) -> list[socket.socket]:
+    """A bound socket and copies of it, for each of which the event loop accepts a connection in a round.
+
+    uvloop accepts one for each socket, however many wait: a loop whose rounds take 20 ms would take in 50 a second,
+    and everybody else would wait for minutes.
+    """
+    return [bound, *(bound.dup() for _ in range(ACCEPTED_AT_ONCE - 1))]
 
 
 def ignore_hangups() -> None:
@@ -113,7 +124,7 @@ def serve(
     gc.collect()
     gc.freeze()
     signal.signal(signal.SIGHUP, server.handle_hangup)
-    server.run(sockets=[bound])
+    server.run(sockets=listeners(bound))
 
 
 def _allow_files(wanted: int) -> None:
