@@ -153,7 +153,7 @@ def trial(
 ) -> Trial:
     """A short load to warm up, then one that counts."""
     url, sent = str(client.base_url.join(ADDRESS[server].format(width=width))), bodies[SENT[server]]
-    post(url, sent.paths, 1, kind=sent.kind)
+    post(url, sent.paths, max(1, seconds // 3), kind=sent.kind)  # in one second no large image may be answered
     began = cpu_ms(pid)
     load = post(url, sent.paths, seconds, kind=sent.kind)
     spent = (cpu_ms(pid) - began) / load.requests
