@@ -77,8 +77,8 @@ def address(bound: socket.socket, scheme: str = "http") -> str:
 def listeners(bound: socket.socket) -> list[socket.socket]:
     """A bound socket and copies of it, for each of which the event loop accepts a connection in a round.
 
-    uvloop accepts one for each socket, however many wait: a loop whose rounds take 20 ms would take in 50 a second,
-    and everybody else would wait for minutes.
+    uvloop accepts one for each socket, however many wait: a loop whose rounds take 20 ms would take in 50 a
+    second, and all others would wait for many seconds.
     """
     return [bound, *(bound.dup() for _ in range(ACCEPTED_AT_ONCE - 1))]
 
