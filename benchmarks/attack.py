@@ -248,10 +248,10 @@ def control_group(megabytes: int) -> Iterator[Path | None]:
         group.rmdir()
 
 
-def is_unhurt(beside: Beside, harmless: Beside) -> bool:
+def is_unhurt(beside: Beside, compared: Beside) -> bool:
     """Whether the normal client was answered as soon as it should be, and at all."""
-    answered = beside.answered > 0 and harmless.answered > 0
-    return answered and bool(beside.p99_ms <= P99_RATIO * harmless.p99_ms)
+    answered = beside.answered > 0 and compared.answered > 0
+    return answered and bool(beside.p99_ms <= P99_RATIO * compared.p99_ms)
 
 
 def figured(trials: list[Trial], megabytes: int) -> list[Figure]:
@@ -259,6 +259,7 @@ def figured(trials: list[Trial], megabytes: int) -> list[Figure]:
     survivors = sum(one.survived for one in trials)
     unfrozen = sum(bool(one.beside.freeze_ms <= FREEZE_MS) for one in trials)
     unhurt = sum(is_unhurt(one.beside, one.beside_harmless) for one in trials)
+    as_alone = sum(is_unhurt(one.beside, one.alone) for one in trials)
     refused = sum(one.beside.refused for one in trials)
     every = f">= {len(trials)}"
     figures = [
@@ -270,6 +271,7 @@ def figured(trials: list[Trial], megabytes: int) -> list[Figure]:
             "attacks",
             every,
         ),
+        Figure(f"attacks beside which p99 is {P99_RATIO} × that alone at most", as_alone, "attacks", every),
         Figure("requests of the normal client that were refused beside attacks", refused, "requests"),
         Figure("most memory at the peak", round(max(one.peak_mb for one in trials)), "MB", f"<= {megabytes}"),
     ]

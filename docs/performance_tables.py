@@ -183,7 +183,7 @@ def growth() -> str:
     return f"{image}\n\n{table(['', *sizes], rows)}\n\n{where(found)}"
 
 
-SUMMED_UP = 5
+SUMMED_UP = 6
 """Figures of `attack` that are of all attacks together; those of each one stand in a table of their own."""
 
 

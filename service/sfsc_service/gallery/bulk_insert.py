@@ -36,10 +36,7 @@ class FailedItem:
     text_bytes: int = 0
 
     def __post_init__(self) -> None:
-        """Let go of what an error that was foreseen drags along: the frames that it came through, with the line.
-
-        A window of a thousand errors would be as many cycles, over which Python's collector stops everything.
-        """
+        """Let go of what an error that was foreseen drags along: the frames that it came through."""
         if isinstance(self.error, Problem | ImageError):
             self.error.__traceback__ = self.error.__cause__ = self.error.__context__ = None
 

@@ -30,7 +30,7 @@ Buffer = bytes | memoryview
 MAX_VALUES = 2**15
 """More than valid metadata, a filter and a vector have together. Brackets and commas in texts count as well."""
 LONG_TEXT = 2**15
-"""Texts of so many bytes are counted by numpy: ten times as fast, and without Python's lock."""
+"""Texts of so many bytes are counted by numpy, which lets go of Python's lock."""
 LONG_STRING = 1024
 """Strings of so many bytes are cut out of a document that would be too large with them."""
 BACKSLASH = 0x5C
