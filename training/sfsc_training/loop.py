@@ -179,13 +179,13 @@ def compute_gradients(setup: StepSetup, micro_batches: Sequence[MicroBatch], ste
     update = aggregate(gradients, recipe.aggregation, generator, setup.regions)
     for parameter, gradient in zip(setup.shared, setup.gradients.split(update.vector, setup.shared), strict=True):
         parameter.grad = gradient
-    return _summary(setup, found[0], chosen, update)
+    return StepSummary(*found[0], _norms(setup, chosen, update), update.conflicts)
 
 
 def _width_gradients(
     setup: StepSetup, batch: MicroBatch, step: int, chosen: Sequence[int], number: int, *, add: bool
-) -> dict[int, WidthLoss]:
-    """Forward, loss and gradient of each chosen width on one micro-batch.
+) -> tuple[dict[int, float], dict[int, float]]:
+    """Forward, loss and gradient of each chosen width on one micro-batch; returns losses and uncertainties.
 
     Args:
         number: of the micro-batch, among those of all processes.
@@ -201,18 +201,23 @@ def _width_gradients(
         return width_passes(setup, images, classes, step, chosen, drawn, add=add)
 
     losses = passes(*inputs) if setup.graphs is None else setup.graphs.run(passes, inputs, tuple(chosen))
-    _check(setup.recipe, losses, step)
-    return losses
+    return _checked(setup.recipe, losses, step)
 
 
-def _check(recipe: Recipe, losses: dict[int, WidthLoss], step: int) -> None:
-    values = torch.stack([found.loss for found in losses.values()]).tolist()  # one wait for the device
-    for index, value in zip(losses, values, strict=True):
+def _checked(recipe: Recipe, losses: dict[int, WidthLoss], step: int) -> tuple[dict[int, float], dict[int, float]]:
+    """The losses as numbers, by position ascending, and the uncertainties of the widths that have one."""
+    unsure = {index: found.uncertainty for index, found in losses.items() if found.uncertainty is not None}
+    values = torch.stack([*(found.loss for found in losses.values()), *unsure.values()]).tolist()  # one wait
+    for index, value in zip(losses, values, strict=False):
         if not math.isfinite(value) or abs(value) > _EXPLODED:
             raise DivergenceError(
                 f"training diverged: the loss of width {recipe.width_names[index]} is {value} at step {step}; try "
                 f"optimiser.lr={recipe.optimiser.lr / 2:g} or set optimiser.clip_norm"
             )
+    count = len(losses)
+    return dict(sorted(zip(losses, values[:count], strict=True))), dict(
+        sorted(zip(unsure, values[count:], strict=True))
+    )
 
 
 def update_weights(setup: StepSetup, step: int) -> float:
@@ -228,17 +233,13 @@ def update_weights(setup: StepSetup, step: int) -> float:
     return rate
 
 
-def _summary(setup: StepSetup, losses: dict[int, WidthLoss], chosen: Sequence[int], update: Update) -> StepSummary:
+def _norms(setup: StepSetup, chosen: Sequence[int], update: Update) -> dict[int, float]:
+    """‖g_i‖ of each chosen width."""
     norms = dict(zip(chosen, update.norms.tolist(), strict=True))
     if not setup.shared:  # separate networks: the norm of a width's own gradient
         own = {i: [p.grad.reshape(-1) for p in setup.private([i]) if p.grad is not None] for i in norms}
         norms = {i: float(torch.linalg.vector_norm(torch.cat(gradients))) for i, gradients in own.items()}
-    return StepSummary(
-        {index: float(found.loss) for index, found in sorted(losses.items())},
-        {i: float(found.uncertainty) for i, found in sorted(losses.items()) if found.uncertainty is not None},
-        norms,
-        update.conflicts,
-    )
+    return norms
 
 
 def _read_images(recipe: Recipe, dataset: Dataset, console: Console) -> tuple[Split, Images]:

@@ -16,7 +16,7 @@ _BLOCK = 8192  # columns
 
 
 class Update(NamedTuple):
-    """`vector` [P]; `norms` ‖g_i‖ [m]; `conflicts`: share of pairs i < j with g_i·g_j < 0, over all of [P]."""
+    """`vector` [P]; `norms` ‖g_i‖ [m], on the CPU; `conflicts`: share of pairs i < j with g_i·g_j < 0."""
 
     vector: Tensor
     norms: Tensor
@@ -35,13 +35,15 @@ def aggregate(
         generator: draws the projection orders.
         regions: columns of each region that is aggregated on its own, together all of them; None: one region.
     """
-    gramian = gramian_of(gradients)
+    gramian = gramian_of(
+        gradients
+    ).cpu()  # [m, m]: a GPU would be waited for at each of the small steps that follow
     norms, conflicts = gramian.diagonal().sqrt(), conflict_share(gramian)
     scales = _scales(norms) if section.equal_norms else torch.ones_like(norms)
 
     def combine(rows: Tensor, products: Tensor, scales: Tensor) -> Tensor:
         scaled = scales.unsqueeze(1) * products * scales
-        return (aggregation_weights(scaled, section, generator) * scales) @ rows
+        return (aggregation_weights(scaled, section, generator) * scales).to(rows.device) @ rows
 
     if regions is None:
         return Update(combine(gradients, gramian, scales), norms, conflicts)
@@ -50,8 +52,8 @@ def aggregate(
         inside, own = gradients[:, columns], scales
         if needs_nonzero(section):  # a width whose crop ends before this region has no gradient in it
             reaching = inside.any(dim=1)
-            inside, own = inside[reaching], scales[reaching]
-        vector[columns] = combine(inside, gramian_of(inside), own)
+            inside, own = inside[reaching], scales[reaching.cpu()]
+        vector[columns] = combine(inside, gramian_of(inside).cpu(), own)
     return Update(vector, norms, conflicts)
 
 

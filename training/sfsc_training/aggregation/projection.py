@@ -4,6 +4,7 @@ Computed on the Gramian: every projected gradient is a linear combination of the
 products decide everything and the long vectors are read twice only: for the Gramian, and for the weighted sum.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,15 +21,17 @@ def projection_weights(gramian: Tensor, generator: torch.Generator) -> Tensor:
         gramian: [m, m], g_i·g_j.
         generator: draws the orders; on the CPU.
     """
-    products = gramian.detach().to("cpu", torch.float64)
+    products = (
+        gramian.detach().to("cpu", torch.float64).numpy()
+    )  # numpy: torch takes longer to call than m numbers
     size = len(products)
-    combination = torch.eye(size, dtype=torch.float64)  # row i: the projected g_i in terms of the originals
+    combination = np.eye(size)  # row i: the projected g_i in terms of the originals
     for i in range(size):
         for j in torch.randperm(size, generator=generator).tolist():
             overlap = combination[i] @ products[:, j]
             if j != i and overlap < 0:
                 combination[i, j] -= overlap / products[j, j]
-    return combination.sum(dim=0).to(gramian.device, gramian.dtype)
+    return torch.from_numpy(combination.sum(axis=0)).to(gramian.device, gramian.dtype)
 
 
 def conflict_share(gramian: Tensor) -> float:
