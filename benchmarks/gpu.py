@@ -62,7 +62,8 @@ def main() -> None:
         for figure in figures:
             print(f"{figure.name:60} {figure.value:12.4g} {figure.unit:10} {figure.goal or ''} {figure.met}")
         if not arguments.dry:
-            name = f"gpu_{arguments.device}_{part}"
+            short = "_short" if arguments.short and part == "training" else ""
+            name = f"gpu_{arguments.device}_{part}{short}"
             print("written to", write_result(name, figures, {"device": device_name(arguments.device)}, seed=0))
     if not done:
         sys.exit("gpu.py: no part could run")

@@ -21,6 +21,7 @@ from sfsc_bundle.retrieval import summarise
 from sfsc_training.report.plots import conflict_curve, cost_curve, png
 from sfsc_training.results import Result, read_result
 
+PRETRAINED = "photos-rates"
 SWEEPS = (
     "omniglot28-methods",
     "omniglot28-long",
@@ -29,6 +30,7 @@ SWEEPS = (
     "omniglot28-robustness",
     "grocery-store-methods",
     "vehicles-methods",
+    PRETRAINED,
 )
 DRAWN = "omniglot28-methods"
 BASELINES = ("bct-s", "asymmetric-s")
@@ -42,14 +44,19 @@ def main() -> None:
         groups = read_sweep(RESULTS / sweep)
         if not groups:
             continue
-        figures = pairs(groups) if sweep.endswith("robustness") else comparison(groups)
+        figures = pairs(groups) if sweep.endswith(("robustness", "rates")) else comparison(groups)
         for name, members in groups.items():
             figures += alignment(sweep.rpartition("-")[0], name, members)
         rows = {name: row(members) for name, members in groups.items()}
+        for name, mean_ap in on_validation(RESULTS / sweep).items():
+            rows[name]["validation"] = mean_ap
         path = write_result("_".join(sweep.rsplit("-", 1)), figures, {"runs": rows})
         print(f"written to {path}, from {sum(len(members) for members in groups.values())} runs")
+        docs = Path(__file__).parents[1] / "docs"
         if sweep == DRAWN:
-            draw(as_long_as_sfsc(groups), Path(__file__).parents[1] / "docs")
+            draw(as_long_as_sfsc(groups), docs)
+        elif sweep == PRETRAINED:
+            (docs / "pretrained-conflicts.png").write_bytes(png(conflict_curve(groups)))
 
 
 def draw(groups: Mapping[str, Sequence[Result]], folder: Path) -> None:
@@ -64,10 +71,16 @@ def as_long_as_sfsc(groups: Mapping[str, Sequence[Result]]) -> dict[str, Sequenc
     return {name: members for name, members in groups.items() if members[0].recipe.optimiser.steps == steps}
 
 
-def read_sweep(folder: Path) -> dict[str, list[Result]]:
+def on_validation(folder: Path) -> dict[str, float]:
+    """Mean of the matrix on validation identities over the seeds, of the runs that were scored on them."""
+    groups = read_sweep(folder, "validation")
+    return {name: mean(members) for name, members in groups.items()}
+
+
+def read_sweep(folder: Path, split: str = "test") -> dict[str, list[Result]]:
     """Results by recipe name without the data set's, seeds in order."""
     groups: dict[str, list[Result]] = {}
-    for path in sorted(folder.glob("*-test.json")):
+    for path in sorted(folder.glob(f"*-{split}.json")):
         found = read_result(path)
         name = found.recipe.name.removeprefix(f"{folder.name.rpartition('-')[0]}-")
         groups.setdefault(name, []).append(found)
@@ -218,16 +231,12 @@ def crossing(name: str, members: Sequence[Result]) -> list[Figure]:
 
 def pairs(groups: Mapping[str, Sequence[Result]]) -> list[Figure]:
     """SFSC − BCT-S of every setting."""
-    names = sorted({name.removesuffix("-sfsc") for name in groups if name.endswith("-sfsc")})
-    return [
-        Figure(
-            f"{name}: SFSC over BCT-S, mean of the matrix",
-            mean(groups[f"{name}-sfsc"]) - mean(groups[f"{name}-bct-s"]),
-            "points of mAP",
-        )
-        for name in names
-        if f"{name}-bct-s" in groups
-    ]
+    figures = []
+    for name in sorted(name for name in groups if "sfsc" in name.split("-")):
+        other, setting = name.replace("sfsc", "bct-s"), name.replace("-sfsc", "")
+        if other in groups:
+            figures += over(groups[name], groups[other], f"{setting}: SFSC over BCT-S", None)
+    return figures
 
 
 def mean(members: Sequence[Result]) -> float:

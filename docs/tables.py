@@ -139,6 +139,44 @@ def one_training() -> str:
     return table([*header, "self-test 0.25", "1.0"], rows)
 
 
+def gpu_steps() -> str:
+    """A training step on a GPU against its plain passes, and against the step without a CUDA graph."""
+    found = [
+        figure
+        for name in ("gpu_cuda_training", "gpu_cuda_training_short")
+        for figure in result(name)["figures"]
+        if figure["unit"] in ("ms", "×", "images/s")
+    ]
+    cases: dict[str, dict[str, dict[str, Any]]] = {}
+    for figure in found:
+        case, _, what = figure["name"].rpartition(": ")
+        cases.setdefault(case, {})[what] = figure
+    columns = {
+        "SFSC step": "step, ms",
+        "sum of 4 plain passes": "plain passes, ms",
+        "SFSC step / sum of plain passes": "step ÷ passes",
+        "images per second, over those without a graph": "× without a graph",
+        "SFSC": "images/s",
+    }
+    rows = []
+    for case, figures in cases.items():
+        values = [f"{figures[what]['value']:.{0 if what == 'SFSC' else 2}f}" for what in columns]
+        marks = [" (missed)" if figures[what]["met"] is False else "" for what in columns]
+        rows.append([case, *(value + mark for value, mark in zip(values, marks, strict=True))])
+    return table(["network", *columns.values()], rows)
+
+
+def pretrained() -> str:
+    """The runs from pretrained weights: means over the seeds."""
+    rows = []
+    for label, run in result("photos_rates")["data"]["runs"].items():
+        means = [f"{run['validation']:.1f}", *(spread(run[key]) for key in ("raw", "mean", "mixed"))]
+        diagonal = " / ".join(f"{run['matrix'][i][i]:.1f}" for i in range(len(run["matrix"])))
+        rows.append([f"`{label}`", *means, diagonal, f"{100 * run['conflicts']:.0f} %"])
+    header = ["run", "validation", "as trained", "aligned", "mixed gallery", "self-test by width"]
+    return table([*header, "conflicting pairs"], rows)
+
+
 def photo_trials() -> str:
     """The trials for the recipe photos: means over the draws."""
     found = {figure["name"]: figure["value"] for figure in result("photos_validation")["figures"]}
@@ -207,6 +245,9 @@ TABLES = {
     "aligned-grocery-store": lambda: alignments("grocery-store_methods"),
     "aligned-vehicles": lambda: alignments("vehicles_methods"),
     "photo-trials": photo_trials,
+    "gpu-steps": gpu_steps,
+    "pretrained": pretrained,
+    "pretrained-asked": lambda: asked("photos_rates"),
     "methods-grocery-store": lambda: comparison("grocery-store_methods"),
     "methods-vehicles": lambda: comparison("vehicles_methods"),
     "robustness-omniglot28": lambda: differences("omniglot28_robustness"),
