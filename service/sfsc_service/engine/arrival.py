@@ -17,6 +17,7 @@ class Arrival:
         bulk: low priority: an image of a bulk call.
         own: the service's own image, such as a canary, and nobody's request; it counts neither in the metrics of
             requests nor as an arrival from which more are predicted.
+        gives_up: until when it may wait, in seconds, monotonic; None: for as long as every request of its kind.
     """
 
     at: float
@@ -24,11 +25,12 @@ class Arrival:
     bulk: bool = field(kw_only=True)
     own: bool = False
     waited_ms: float = 0.0
+    gives_up: float | None = None
 
     @classmethod
-    def now(cls, *, bulk: bool = False, own: bool = False) -> "Arrival":
+    def now(cls, *, bulk: bool = False, own: bool = False, gives_up: float | None = None) -> "Arrival":
         """A request that arrives at this moment."""
-        return cls(time.monotonic(), bulk=bulk, own=own)
+        return cls(time.monotonic(), bulk=bulk, own=own, gives_up=gives_up)
 
     @property
     def elapsed_ms(self) -> float:

@@ -75,6 +75,10 @@ class Decoding:
         waiting = self._images[False] + (self._images[True] if bulk else 0) - self._threads
         return max(0, waiting) * self._mean_ms / self._threads
 
+    def predicted_ms(self, images: float) -> float:
+        """How long so many images are predicted to take on an idle machine, small ones as long as all others."""
+        return images * self._mean_ms / self._threads
+
     async def run(
         self,
         data: bytes,

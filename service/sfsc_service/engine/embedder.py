@@ -20,6 +20,7 @@ from sfsc_service.engine.arrival import Arrival
 from sfsc_service.engine.batch_plan import Capacity, Work
 from sfsc_service.engine.batch_problems import queue_full
 from sfsc_service.engine.batcher import BatchedResult, Batcher, BatcherLimits, BatchRun
+from sfsc_service.engine.bulk_turns import BulkTurns
 from sfsc_service.engine.costs import CostTable
 from sfsc_service.engine.decode_memory import DecodeMemory
 from sfsc_service.engine.decoding import DecodedImage, Decoding
@@ -99,7 +100,7 @@ class Embedder:
         limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.formats)
         memory = DecodeMemory(decode_bytes, settings.thread_count, settings.queue_ms / 1000)
         self._decoding = Decoding(settings.thread_count, 16 * settings.max_batch, limits, memory, settings.nice)
-        self._bulk_turn = asyncio.Lock()
+        self._bulk_turns = BulkTurns()
         self.activity = Activity()
         self.batcher: Batcher[BatchKey, QueuedRequest, Image, Vector] = Batcher(
             plan_for_most_urgent,
@@ -217,6 +218,11 @@ class Embedder:
         if wanted is not None:
             await self._decoding.run_other(self._measure, *wanted)
 
+    def bulk_limit_s(self, images: float) -> float:
+        """Seconds that so many images of a bulk call may take: many times what they take on an idle machine."""
+        run_ms = images * self.costs.estimate(self.catalog.widths[-1], 1) / self._capacity.workers
+        return BULK_SLACK * max(self._settings.queue_ms, run_ms + self._decoding.predicted_ms(images)) / 1000
+
     async def trim_heap(self) -> None:
         """Return to the system what decoding has freed."""
         await self._decoding.run_other(trim_heap)
@@ -239,9 +245,7 @@ class Embedder:
         started = time.monotonic()
         preprocessing = bundle.networks.manifest.preprocessing
         if arrival.bulk:
-            async with self._bulk_turn:  # one image, then whatever else waits in the event loop
-                await asyncio.sleep(0)
-                image = self._decoding.decode_now(data, preprocessing, crop)
+            image = await self._bulk_turns.run(lambda: self._decoding.decode_now(data, preprocessing, crop))
         else:
             if arrival.elapsed_ms > choice.target_ms:
                 await asyncio.sleep(0)  # a request that is late lets those behind it in the event loop go first
@@ -323,12 +327,13 @@ class Embedder:
     ) -> BatchedResult[BatchKey, Vector]:
         submitted = time.monotonic()
         longest_ms = self._settings.queue_ms * (BULK_SLACK if arrival.bulk else 1.0)
+        times_out = waits_since + (longest_ms - arrival.waited_ms) / 1000
         future = self.batcher.submit(
             image,
             QueuedRequest(work, bundle),
             due=work.due,
             expires=None if choice.deadline_ms is None else arrival.at + choice.deadline_ms / 1000,
-            times_out=waits_since + (longest_ms - arrival.waited_ms) / 1000,
+            times_out=times_out if arrival.gives_up is None else arrival.gives_up,
             cost_ms=bundle.networks.costs.estimate(choice.widths[0], 1),
             bulk=arrival.bulk,
         )
