@@ -139,6 +139,8 @@ class Batcher(Generic[KeyT, WorkT, PayloadT, ResultT]):
         self._idle = 0
         self._drag = Drag()
         self._share = 1.0
+        self._dropped_late = False
+        """Whether workers have dropped entries since the last look that had waited for too long."""
         self._closing = False
         self.worker_pool: WorkerPool[_TakenBatch[KeyT, WorkT, PayloadT]] = WorkerPool(
             limits.workers, limits.spare, self._work, self._lost, clock, limits.nice, self._drop_timed_out
@@ -242,8 +244,9 @@ class Batcher(Generic[KeyT, WorkT, PayloadT, ResultT]):
             late = self._queue.take_timed_out(self._clock())
             for _ in late:
                 self._dropped("queue_timeout")
-        self._share = max(LESS * self._share, LEAST) if late else min(self._share + MORE, 1.0)
-        self._answer([(entry, queue_timeout(self._limits.queue_ms)) for entry in late])
+        too_late, self._dropped_late = late or self._dropped_late, False
+        self._share = max(LESS * self._share, LEAST) if too_late else min(self._share + MORE, 1.0)
+        self._answer([(entry, queue_timeout()) for entry in late])
 
     def _work(self, worker: "Worker[_TakenBatch[KeyT, WorkT, PayloadT]]") -> None:
         goes_on = True
@@ -291,7 +294,9 @@ class Batcher(Generic[KeyT, WorkT, PayloadT, ResultT]):
         while dropped := self._queue.take_dropped(HORIZON, self._clock()):
             for _, reason in dropped:
                 self._dropped(reason)
-            self._answer([(entry, deadline_passed()) for entry, reason in dropped if reason == "deadline_passed"])
+                self._dropped_late |= reason == "queue_timeout"
+            gone = {"deadline_passed": deadline_passed, "queue_timeout": queue_timeout}
+            self._answer([(entry, gone[reason]()) for entry, reason in dropped if reason in gone])
 
     def _take_batch(self) -> "_TakenBatch[KeyT, WorkT, PayloadT] | None":
         """Plan a batch and take it; a plan that fails costs the most urgent entry."""

@@ -18,7 +18,7 @@ from sfsc_bundle.manifest import Manifest, Preprocessing, Quality
 from sfsc_service.engine.activity import Activity
 from sfsc_service.engine.arrival import Arrival
 from sfsc_service.engine.batch_plan import Capacity, Work
-from sfsc_service.engine.batch_problems import queue_full
+from sfsc_service.engine.batch_problems import queue_full, queue_timeout
 from sfsc_service.engine.batcher import BatchedResult, Batcher, BatcherLimits, BatchRun
 from sfsc_service.engine.bulk_turns import BulkTurns
 from sfsc_service.engine.costs import CostTable
@@ -243,6 +243,7 @@ class Embedder:
     ) -> EmbeddedImage:
         self.batcher.check_not_full(bulk=arrival.bulk, waited_ms=arrival.waited_ms)
         started = time.monotonic()
+        until = self._waits_until(arrival, started)
         preprocessing = bundle.networks.manifest.preprocessing
         if arrival.bulk:
             image = await self._bulk_turns.run(lambda: self._decoding.decode_now(data, preprocessing, crop))
@@ -254,7 +255,7 @@ class Embedder:
         if image is None:
             decode_wait_ms = self._decode_wait_ms(arrival)
             self._admit(bundle, choice, work, arrival, decode_wait_ms)
-            image = await self._decode(bundle, data, crop, work, arrival)
+            image = await self._decode(bundle, data, crop, work, arrival, until)
             work = bundle.work(choice, arrival)
             self._check_deadline_again(bundle, choice, work, arrival)
         else:
@@ -262,8 +263,16 @@ class Embedder:
         decoded = time.monotonic()
         record_step("decode", started, decoded)
         preprocess_ms = 1000 * (decoded - started)
-        computed = await self._compute(bundle, image.pixels, choice, work, arrival, started)
+        computed = await self._compute(bundle, image.pixels, choice, work, arrival, until)
         return _embedded(computed, image.media_type, choice, work.ladder[0], preprocess_ms)
+
+    def _waits_until(self, arrival: Arrival, now: float) -> float:
+        """When an image has waited for too long to be computed, in all queues. Raises Problem: queue_timeout."""
+        until = arrival.waits_until(self._settings.queue_ms * (BULK_SLACK if arrival.bulk else 1.0), now)
+        if now >= until:
+            self._metrics.dropped.labels("queue_timeout").inc()
+            raise queue_timeout()
+        return until
 
     def _decode_wait_ms(self, arrival: Arrival) -> float:
         """Predicted time until an image begins to be decoded. Raises Problem: queue_full, where it is too long."""
@@ -303,15 +312,21 @@ class Embedder:
             raise
 
     async def _decode(
-        self, bundle: ServedBundle, data: bytes, crop: Crop | None, work: Work, arrival: Arrival
+        self, bundle: ServedBundle, data: bytes, crop: Crop | None, work: Work, arrival: Arrival, until: float
     ) -> DecodedImage:
         preprocessing = bundle.networks.manifest.preprocessing
         token = object()
         bundle.scheduler.decoding_began(token, work)
         try:
-            return await self._decoding.run(data, preprocessing, work.due, crop=crop, bulk=arrival.bulk)
+            return await self._decoding.run(
+                data, preprocessing, work.due, crop=crop, bulk=arrival.bulk, until=until
+            )
         except asyncio.CancelledError:
             self._metrics.dropped.labels("client_gone").inc()
+            raise
+        except Problem as problem:
+            if problem.code == "queue_timeout":
+                self._metrics.dropped.labels("queue_timeout").inc()
             raise
         finally:
             bundle.scheduler.decoding_ended(token)
@@ -323,17 +338,15 @@ class Embedder:
         choice: Choice,
         work: Work,
         arrival: Arrival,
-        waits_since: float,
+        until: float,
     ) -> BatchedResult[BatchKey, Vector]:
         submitted = time.monotonic()
-        longest_ms = self._settings.queue_ms * (BULK_SLACK if arrival.bulk else 1.0)
-        times_out = waits_since + (longest_ms - arrival.waited_ms) / 1000
         future = self.batcher.submit(
             image,
             QueuedRequest(work, bundle),
             due=work.due,
             expires=None if choice.deadline_ms is None else arrival.at + choice.deadline_ms / 1000,
-            times_out=times_out if arrival.gives_up is None else arrival.gives_up,
+            times_out=until,
             cost_ms=bundle.networks.costs.estimate(choice.widths[0], 1),
             bulk=arrival.bulk,
         )
@@ -377,14 +390,5 @@ def _embedded(
     reason: Reason = choice.reason
     if reason == "budget" and width != ideal:
         reason = "load"
-    return EmbeddedImage(
-        computed.result,
-        media_type,
-        width,
-        networks.manifest,
-        reason,
-        choice,
-        preprocess_ms,
-        computed.queue_ms,
-        computed.compute_ms,
-    )
+    times_ms = (preprocess_ms, computed.queue_ms, computed.compute_ms)
+    return EmbeddedImage(computed.result, media_type, width, networks.manifest, reason, choice, *times_ms)
