@@ -206,16 +206,19 @@ class Batcher(Generic[KeyT, WorkT, PayloadT, ResultT]):
             future.add_done_callback(lambda _: timer.cancel())
         return future
 
+    def is_full(self, *, bulk: bool = False, waited_ms: float = 0.0) -> bool:
+        """Whether `check_not_full` would refuse, for those who have the refusal. Never waits."""
+        waiting_ms, queue_ms = self.backlog_ms(bulk=bulk), self._limits.queue_ms
+        return waiting_ms > self._share * queue_ms or waiting_ms + waited_ms > queue_ms
+
     def check_not_full(self, *, bulk: bool = False, waited_ms: float = 0.0) -> None:
         """Refuse when the queue is full, before anything is spent. Never waits. Raises Problem: queue_full.
 
         Args:
             waited_ms: for how long the request has waited elsewhere.
         """
-        waiting_ms = self.backlog_ms(bulk=bulk)
-        limit_ms = self._share * self._limits.queue_ms
-        if waiting_ms > limit_ms or waiting_ms + waited_ms > self._limits.queue_ms:
-            raise queue_full(waiting_ms, limit_ms)
+        if self.is_full(bulk=bulk, waited_ms=waited_ms):
+            raise queue_full(self.backlog_ms(bulk=bulk), self._share * self._limits.queue_ms)
 
     def close(self, timeout_s: float) -> None:
         """Compute what waits, then end the workers. What is left after `timeout_s` is answered shutting_down."""
