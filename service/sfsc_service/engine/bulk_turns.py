@@ -24,13 +24,16 @@ class BulkTurns:
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[asyncio.Future[Any], Callable[[], Any]]] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The loop that has a turn coming."""
 
     async def run(self, call: Callable[[], T]) -> T:
         """Call when its turn has come; a caller that is cancelled before leaves the queue."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._waiting.append((future, call))
-        if len(self._waiting) == 1:
+        if self._loop is not loop:  # another one may have ended before its turn
+            self._loop = loop
             loop.call_soon(self._turn, time.monotonic())
         return await future
 
@@ -43,8 +46,10 @@ class BulkTurns:
             self._waiting.popleft()
             if time.monotonic() >= until:
                 break
-        if self._waiting:
-            asyncio.get_running_loop().call_soon(self._turn, time.monotonic())
+        if self._waiting and self._loop is not None:
+            self._loop.call_soon(self._turn, time.monotonic())
+        else:
+            self._loop = None
 
 
 def _answer(future: "asyncio.Future[T]", call: Callable[[], T]) -> None:

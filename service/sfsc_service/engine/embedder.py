@@ -51,6 +51,9 @@ HANG_FACTOR = 20.0
 """A run hangs when it takes longer than `hang_after_s` and this many times its prediction."""
 BULK_SLACK = 10.0
 """The latency target of an image of a bulk call, and its bound on waiting, in multiples of the service's own."""
+BULK_LIMIT_S = 20.0
+"""How long images of a bulk call may take at least, however short the others' waits are: a bulk load would rather
+wait."""
 OUTCOMES: dict[Code, str] = {
     "queue_full": "refused",
     "queue_timeout": "missed",
@@ -221,7 +224,8 @@ class Embedder:
     def bulk_limit_s(self, images: float) -> float:
         """Seconds that so many images of a bulk call may take: many times what they take on an idle machine."""
         run_ms = images * self.costs.estimate(self.catalog.widths[-1], 1) / self._capacity.workers
-        return BULK_SLACK * max(self._settings.queue_ms, run_ms + self._decoding.predicted_ms(images)) / 1000
+        alone_ms = run_ms + self._decoding.predicted_ms(images)
+        return max(BULK_LIMIT_S, BULK_SLACK * max(self._settings.queue_ms, alone_ms) / 1000)
 
     async def trim_heap(self) -> None:
         """Return to the system what decoding has freed."""

@@ -93,3 +93,17 @@ def test_outcomes_come_in_order_and_callers_that_left_cost_nothing() -> None:
         0, 1, ValueError, asyncio.CancelledError, 4
     ]  # fmt: skip
     assert called == [0, 1, 2, 4]
+
+
+def test_a_loop_that_ended_before_its_turn_holds_up_no_other_one() -> None:
+    bulk, called = BulkTurns(), list[str]()
+
+    async def end_early() -> None:
+        for _ in range(3):
+            asyncio.create_task(bulk.run(lambda: called.append("early")))  # noqa: RUF006
+        await asyncio.sleep(0)
+
+    asyncio.run(end_early())
+    asyncio.run(bulk.run(lambda: called.append("late")))
+    assert called[-1] == "late"
+    assert called.count("early") < 3, "the others were cancelled"

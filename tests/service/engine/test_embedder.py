@@ -231,3 +231,14 @@ def test_waiting_to_be_decoded_and_for_a_network_is_one_wait(make: Make, monkeyp
     assert decoded == [first]
     (dropped,) = [one for one in family(embedder, "sfsc_dropped").samples if one.name.endswith("_total")]
     assert (dropped.labels, dropped.value) == ({"cause": "queue_timeout"}, 1.0)
+
+
+def test_images_of_a_bulk_call_may_take_long(make: Make) -> None:
+    """20 s, or ten times what single requests may wait, or ten times what they take on an idle machine."""
+    embedder = make(queue_ms=100.0)
+    embedder.costs.set_measured(embedder.catalog.widths[-1], 1, Measured(10.0, 10.0))
+    assert embedder.bulk_limit_s(64) == 20.0
+    embedder.costs.set_measured(embedder.catalog.widths[-1], 1, Measured(500.0, 500.0))
+    embedder._decoding._mean_ms = 100.0
+    assert embedder.bulk_limit_s(64) == pytest.approx(64 * 10 * 0.6)
+    assert make(queue_ms=5000.0).bulk_limit_s(1) == 50.0

@@ -13,6 +13,7 @@ import pytest
 
 from sfsc_service.cli import upload
 from sfsc_service.client import Client
+from sfsc_service.engine import embedder
 from sfsc_service.settings import Settings
 from tests.service.command import run
 from tests.service.faulty import Held, until
@@ -22,6 +23,12 @@ from tests.service.live import Live, running
 NDJSON = {"Content-Type": "application/x-ndjson"}
 WIDTH = "0.25"
 VECTOR = {"vector": [1.0] + [0.0] * 15, "width": WIDTH, "space": "tiny-space"}
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images of bulk calls may take no longer than SFSC_QUEUE_MS says."""
+    monkeypatch.setattr(embedder, "BULK_LIMIT_S", 0.0)
 
 
 @pytest.fixture
