@@ -228,7 +228,10 @@ class BoundedConnection(HttpProtocol):
             self.transport.abort()
             self.metrics.refused_connections.labels("unread").inc()
         elif self._headless_s >= HEAD_TIMEOUT_S and not unread:
-            self.drop("no_head")
+            if self._refusal is not None:  # the rest of its body does not come
+                self._send_refusal(close=True)
+            else:
+                self.drop("no_head")
 
     def drop(self, cause: Cause) -> None:
         """Close the connection because a bound was broken, and count it."""
