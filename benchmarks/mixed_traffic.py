@@ -25,7 +25,11 @@ VANISHING = 0.01
 IDS = 200
 BULK = 16
 
-REFUSALS = {429: None, 503: {"queue_full", "deadline_unreachable", "store_busy"}, 504: {"deadline_passed"}}
+REFUSALS = {
+    429: None,
+    503: {"queue_full", "queue_timeout", "deadline_unreachable", "store_busy"},
+    504: {"deadline_passed"},
+}
 """Statuses by which an overloaded service refuses, and the codes allowed with each; None allows any."""
 
 DEPARTURES: tuple[Departure, ...] = ("while sending", "while waiting", "while reading")

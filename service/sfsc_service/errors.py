@@ -10,9 +10,9 @@ Problem          a request is refused; `code` is stable and stands in the answer
     the caller may not        key_missing key_unknown scope_missing quota_exceeded foreign_host foreign_origin
     the image is wrong        the codes of sfsc_bundle.errors.ImageError
     the store refuses         the codes of sfsc_service.store.errors
-    the service cannot now    queue_full queue_timeout address_limit deadline_unreachable deadline_passed
-                              client_gone shutting_down too_many_connections no_worker inference_failed
-                              inference_hung out_of_memory internal_error
+    the service cannot now    queue_full queue_timeout bulk_full address_limit deadline_unreachable
+                              deadline_passed client_gone shutting_down too_many_connections no_worker
+                              inference_failed inference_hung out_of_memory internal_error
 ServiceError     raised by the client for a problem that the service answered
 
 `STATUS` alone maps a code to its HTTP status and title.
@@ -75,6 +75,7 @@ Code = Literal[
     "store_unavailable",
     "queue_full",
     "queue_timeout",
+    "bulk_full",
     "address_limit",
     "deadline_unreachable",
     "deadline_passed",
@@ -141,6 +142,7 @@ STATUS: dict[Code, tuple[int, str]] = {
     "store_unavailable": (503, "The store cannot answer"),
     "queue_full": (429, "The queue is full"),
     "queue_timeout": (503, "The request waited too long"),
+    "bulk_full": (429, "Bulk calls take too long"),
     "address_limit": (429, "Too many requests of one address are under way"),
     "deadline_unreachable": (503, "The deadline cannot be met"),
     "deadline_passed": (504, "The deadline has passed"),

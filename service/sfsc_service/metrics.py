@@ -167,6 +167,11 @@ class Metrics:
             "Predicted seconds until every image in the queue has been started",
             registry=registry,
         )
+        self.bulk_backlog = Gauge(
+            "sfsc_bulk_predicted_seconds",
+            "Predicted seconds until the images of the bulk calls under way have got through",
+            registry=registry,
+        )
         self.slowdown = Gauge(
             "sfsc_slowdown", "Time of batches now divided by their time on an idle machine", registry=registry
         )

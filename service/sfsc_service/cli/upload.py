@@ -1,6 +1,7 @@
 """Send the images that a gallery lacks or holds otherwise, and count what became of each."""
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,10 @@ from sfsc_service.gallery.listing import ListedImage
 __all__ = ["UploadReport", "upload"]
 
 SHOWN_REASONS = 20
+BUSY = frozenset({"queue_full", "queue_timeout", "bulk_full", "store_busy"})
+"""What a service answers for images that it had no time for; they are sent again."""
+PAUSES_S = (1.0, 2.0, 5.0, 10.0, 20.0)
+"""Before images are sent again, while none gets through; after the last one they are left out."""
 
 
 @dataclass(slots=True)
@@ -83,6 +88,8 @@ def upload(
 ) -> None:
     """Send each image that `there` lacks, or has with another content or other metadata; fills in the report.
 
+    Images that a busy service has no time for are sent again, as long as others get through.
+
     Args:
         there: the gallery's items by id; an image's name is the id of its item.
         width: asked for each image that is sent; None: the service chooses.
@@ -93,9 +100,19 @@ def upload(
     """
     limit = client.widths()["limits"]["max_image_bytes"]
     with bar(Console(stderr=True), "images", len(images)) as progress:
-        for result in client.put_many(_changed(images, there, limit, report, progress, width, asked_width)):
-            report.note(result)
-            progress.advance()
+        pauses = [0.0, *PAUSES_S]
+        while images:
+            time.sleep(pauses.pop(0))
+            refused: set[str | None] = set()
+            for result in client.put_many(_changed(images, there, limit, report, progress, width, asked_width)):
+                if result["status"] != 200 and result["code"] in BUSY and pauses:
+                    refused.add(result["id"])
+                    continue
+                if result["status"] == 200:
+                    pauses = list(PAUSES_S)
+                report.note(result)
+                progress.advance()
+            images = [image for image in images if image.name in refused]
 
 
 def _changed(

@@ -41,7 +41,10 @@ Repeat = Literal["always", "if refused", "never"]
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One request; `read` turns a successful response into the answer."""
+    """One request; `read` turns a successful response into the answer.
+
+    `patient`: it is part of a bulk load, which waits for as long as the service is busy.
+    """
 
     method: str
     path: str
@@ -50,6 +53,7 @@ class Call(Generic[T]):
     content: bytes | None = None
     media_type: str | None = None
     repeat: Repeat = "always"
+    patient: bool = False
 
     def request(self, client: httpx.Client | httpx.AsyncClient, collection: str | None) -> httpx.Request:
         """The request, relative to a client's base URL; one to a gallery is about this collection."""

@@ -3,7 +3,7 @@
 A service that refuses for now says when to come back (`Retry-After`); it has done nothing by then, so any call may
 be repeated. After a lost connection nobody knows what was done: insertions are repeated, because the same item put
 twice is one item; a removal is not, because the second one would be told that there is no such item. A call with a
-deadline is never repeated: its answer would come too late.
+deadline is never repeated: its answer would come too late. A bulk call that is refused is repeated many times.
 """
 
 import random
@@ -16,9 +16,11 @@ import httpx
 from sfsc_service.client.call import Call
 from sfsc_service.client.outcome import CallOutcome
 
-__all__ = ["ATTEMPTS", "MAX_PAUSE_S", "pause_s"]
+__all__ = ["ATTEMPTS", "MAX_PAUSE_S", "PATIENT_ATTEMPTS", "pause_s"]
 
 ATTEMPTS = 5
+PATIENT_ATTEMPTS = 100
+"""Of a bulk call that is refused each time: a service under lasting load refuses most of them at first."""
 MAX_PAUSE_S = 30.0
 """A service that wants a longer pause is not waited for."""
 FIRST_PAUSE_S = 0.05
@@ -33,7 +35,9 @@ def pause_s(call: Call[Any], attempt: int, outcome: CallOutcome) -> float | None
     Args:
         attempt: how many times it was sent, from 1.
     """
-    if attempt >= ATTEMPTS or not _may_repeat(call, outcome):
+    is_response = isinstance(outcome, httpx.Response)
+    most = PATIENT_ATTEMPTS if call.patient and is_response else ATTEMPTS
+    if attempt >= most or not _may_repeat(call, outcome):
         return None
     if isinstance(outcome, httpx.Response):
         pause = _retry_after_s(outcome)

@@ -189,7 +189,7 @@ class Routes(CollectionRoutes, MaintenanceRoutes, OwnImagesRoutes):
         for first in range(0, max(len(ids), len(vectors)), CALL_VECTORS):
             rows = slice(first, first + CALL_VECTORS)
             content = arrow_body(ids[rows], vectors[rows], None if metadata is None else metadata[rows])
-            yield Call("POST", "/items", _results, params, content, ARROW)
+            yield Call("POST", "/items", _results, params, content, ARROW, patient=True)
 
     @Route
     def get(self, id: str, *, vectors: bool = False) -> Prepared[ItemAnswer]:
@@ -338,7 +338,7 @@ def _calls(
 
 
 def _lines_call(path: str, lines: list[bytes], repeat: Repeat) -> Call[Batch[Any]]:
-    return Call("POST", path, _results, {}, b"".join(lines), "application/x-ndjson", repeat)
+    return Call("POST", path, _results, {}, b"".join(lines), "application/x-ndjson", repeat, patient=True)
 
 
 def _page(response: httpx.Response) -> Batch[ItemAnswer]:

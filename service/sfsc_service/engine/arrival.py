@@ -17,6 +17,9 @@ class Arrival:
         bulk: low priority: an image of a bulk call.
         own: the service's own image, such as a canary, and nobody's request; it counts neither in the metrics of
             requests nor as an arrival from which more are predicted.
+        read_at: when its body had come whole, in seconds, monotonic: from then on it waits, however late it is
+            looked at. None: from when it is looked at.
+        gives_up: until when it may wait, in seconds, monotonic; None: for as long as every request of its kind.
     """
 
     at: float
@@ -24,11 +27,19 @@ class Arrival:
     bulk: bool = field(kw_only=True)
     own: bool = False
     waited_ms: float = 0.0
+    read_at: float | None = None
+    gives_up: float | None = None
 
     @classmethod
-    def now(cls, *, bulk: bool = False, own: bool = False) -> "Arrival":
+    def now(cls, *, bulk: bool = False, own: bool = False, gives_up: float | None = None) -> "Arrival":
         """A request that arrives at this moment."""
-        return cls(time.monotonic(), bulk=bulk, own=own)
+        return cls(time.monotonic(), bulk=bulk, own=own, gives_up=gives_up)
+
+    def waits_until(self, longest_ms: float, now: float) -> float:
+        """Until when it may wait that may wait for so long."""
+        if self.gives_up is not None:
+            return self.gives_up
+        return (now if self.read_at is None else self.read_at) + (longest_ms - self.waited_ms) / 1000
 
     @property
     def elapsed_ms(self) -> float:

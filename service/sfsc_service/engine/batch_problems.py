@@ -17,13 +17,10 @@ def queue_full(waiting_ms: float, limit_ms: float) -> Problem:
     )
 
 
-def queue_timeout(limit_ms: float) -> Problem:
+def queue_timeout() -> Problem:
     """The request was admitted, and the work before it took longer than predicted."""
-    return Problem(
-        "queue_timeout",
-        f"the request waited for {limit_ms:.0f} ms, which is the limit, and is dropped",
-        retry_after_s=1.0,
-    )
+    detail = "the request has waited for as long as it may (SFSC_QUEUE_MS; longer in bulk) and is dropped"
+    return Problem("queue_timeout", detail, retry_after_s=1.0)
 
 
 def deadline_passed() -> Problem:

@@ -139,6 +139,8 @@ class Batcher(Generic[KeyT, WorkT, PayloadT, ResultT]):
         self._idle = 0
         self._drag = Drag()
         self._share = 1.0
+        self._dropped_late = False
+        """Whether workers have dropped entries since the last look that had waited for too long."""
         self._closing = False
         self.worker_pool: WorkerPool[_TakenBatch[KeyT, WorkT, PayloadT]] = WorkerPool(
             limits.workers, limits.spare, self._work, self._lost, clock, limits.nice, self._drop_timed_out
@@ -204,16 +206,19 @@ class Batcher(Generic[KeyT, WorkT, PayloadT, ResultT]):
             future.add_done_callback(lambda _: timer.cancel())
         return future
 
+    def is_full(self, *, bulk: bool = False, waited_ms: float = 0.0) -> bool:
+        """Whether `check_not_full` would refuse, for those who have the refusal. Never waits."""
+        waiting_ms, queue_ms = self.backlog_ms(bulk=bulk), self._limits.queue_ms
+        return waiting_ms > self._share * queue_ms or waiting_ms + waited_ms > queue_ms
+
     def check_not_full(self, *, bulk: bool = False, waited_ms: float = 0.0) -> None:
         """Refuse when the queue is full, before anything is spent. Never waits. Raises Problem: queue_full.
 
         Args:
             waited_ms: for how long the request has waited elsewhere.
         """
-        waiting_ms = self.backlog_ms(bulk=bulk)
-        limit_ms = self._share * self._limits.queue_ms
-        if waiting_ms > limit_ms or waiting_ms + waited_ms > self._limits.queue_ms:
-            raise queue_full(waiting_ms, limit_ms)
+        if self.is_full(bulk=bulk, waited_ms=waited_ms):
+            raise queue_full(self.backlog_ms(bulk=bulk), self._share * self._limits.queue_ms)
 
     def close(self, timeout_s: float) -> None:
         """Compute what waits, then end the workers. What is left after `timeout_s` is answered shutting_down."""
@@ -242,8 +247,9 @@ class Batcher(Generic[KeyT, WorkT, PayloadT, ResultT]):
             late = self._queue.take_timed_out(self._clock())
             for _ in late:
                 self._dropped("queue_timeout")
-        self._share = max(LESS * self._share, LEAST) if late else min(self._share + MORE, 1.0)
-        self._answer([(entry, queue_timeout(self._limits.queue_ms)) for entry in late])
+        too_late, self._dropped_late = late or self._dropped_late, False
+        self._share = max(LESS * self._share, LEAST) if too_late else min(self._share + MORE, 1.0)
+        self._answer([(entry, queue_timeout()) for entry in late])
 
     def _work(self, worker: "Worker[_TakenBatch[KeyT, WorkT, PayloadT]]") -> None:
         goes_on = True
@@ -291,7 +297,9 @@ class Batcher(Generic[KeyT, WorkT, PayloadT, ResultT]):
         while dropped := self._queue.take_dropped(HORIZON, self._clock()):
             for _, reason in dropped:
                 self._dropped(reason)
-            self._answer([(entry, deadline_passed()) for entry, reason in dropped if reason == "deadline_passed"])
+                self._dropped_late |= reason == "queue_timeout"
+            gone = {"deadline_passed": deadline_passed, "queue_timeout": queue_timeout}
+            self._answer([(entry, gone[reason]()) for entry, reason in dropped if reason in gone])
 
     def _take_batch(self) -> "_TakenBatch[KeyT, WorkT, PayloadT] | None":
         """Plan a batch and take it; a plan that fails costs the most urgent entry."""

@@ -22,7 +22,7 @@ from typing import Any, ParamSpec, TypeVar
 from sfsc_bundle.thread_priority import lower_priority
 from sfsc_service.errors import Problem
 
-__all__ = ["BlockingCalls"]
+__all__ = ["BlockingCalls", "LongestWait", "NotBegunError"]
 
 A = ParamSpec("A")
 T = TypeVar("T")
@@ -32,6 +32,38 @@ _Waiting = tuple[float, int, "Future[Any]", Callable[[], Any]]
 
 URGENCY: Callable[[_Waiting], tuple[float, int]] = operator.itemgetter(0, 1)
 """When a call is due, and its number."""
+
+
+class NotBegunError(Exception):
+    """A call has waited for as long as it may, and was dropped."""
+
+
+class LongestWait:
+    """Bounds how long one call waits for a thread; what has begun runs to its end.
+
+    Attributes:
+        began: to be set by the call.
+    """
+
+    def __init__(self) -> None:
+        self.began = self._is_over = False
+
+    async def result(self, future: "asyncio.Future[T]", seconds: float) -> T:
+        """The result of the call's future. Raises NotBegunError, and what the call raises."""
+        timer = asyncio.get_running_loop().call_later(max(0.0, seconds), self._end, future)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if not self._is_over:
+                raise
+        finally:
+            timer.cancel()
+        raise NotBegunError
+
+    def _end(self, future: "asyncio.Future[T]") -> None:
+        if not self.began:
+            self._is_over = True
+            future.cancel()
 
 
 class BlockingCalls:

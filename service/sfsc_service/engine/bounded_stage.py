@@ -5,15 +5,13 @@ Invariants:
 - A call that has waited for longer all the same, or past its deadline, is dropped before it begins.
 """
 
-import asyncio
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from sfsc_service.engine.batch_problems import deadline_passed, queue_full, queue_timeout
-from sfsc_service.engine.blocking_calls import BlockingCalls
+from sfsc_service.engine.blocking_calls import BlockingCalls, LongestWait, NotBegunError
 
 __all__ = ["BoundedStage"]
 
@@ -68,7 +66,7 @@ class BoundedStage:
             Problem: queue_full, queue_timeout, deadline_passed, shutting_down.
         """
         self.check_not_full()
-        wait = _Wait()
+        wait = LongestWait()
 
         def timed() -> T:
             wait.began, began = True, time.perf_counter()
@@ -81,32 +79,14 @@ class BoundedStage:
         future = self._calls.run_by(due, timed)
         longest_s = self._queue_ms / 1000
         left_s = math.inf if deadline is None else max(0.0, deadline - time.monotonic())
-        timer = asyncio.get_running_loop().call_later(min(longest_s, left_s), wait.end, future)
         self._under_way += 1
         try:
-            return await future
-        except asyncio.CancelledError:
-            if not wait.too_long:
-                raise
+            return await wait.result(future, min(longest_s, left_s))
+        except NotBegunError:
+            raise (deadline_passed() if left_s < longest_s else queue_timeout()) from None
         finally:
             self._under_way -= 1
-            timer.cancel()
-        raise deadline_passed() if left_s < longest_s else queue_timeout(self._queue_ms)
 
     def close(self) -> None:
         """Wait for running calls; those that have not begun are cancelled."""
         self._calls.close()
-
-
-@dataclass(slots=True)
-class _Wait:
-    """Whether a call has begun, or has waited for too long."""
-
-    began: bool = False
-    too_long: bool = False
-
-    def end(self, future: "asyncio.Future[Any]") -> None:
-        """Drop the call unless it has begun."""
-        if not self.began:
-            self.too_long = True
-            future.cancel()

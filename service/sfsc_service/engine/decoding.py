@@ -5,10 +5,11 @@ Invariants:
 - The image that is due first is decoded first; due times are fixed, so no image waits for ever.
 - The queue is bounded in number here, and in predicted milliseconds by callers that ask for `backlog_ms`.
 - At most `threads` images are decoded at a time, and no more than fit, together, into the memory for them.
-- An image whose caller has gone leaves the queue at once.
+- An image whose caller has gone leaves the queue at once, and so does one that has waited for too long.
 """
 
 import io
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from sfsc_bundle.image_formats import media_type
 from sfsc_bundle.manifest import Preprocessing
 from sfsc_bundle.orientation import upright_size
 from sfsc_bundle.preprocess import decode_bytes, image_to_pixels, to_pixels
-from sfsc_service.engine.blocking_calls import BlockingCalls
+from sfsc_service.engine.batch_problems import queue_timeout
+from sfsc_service.engine.blocking_calls import BlockingCalls, LongestWait, NotBegunError
 from sfsc_service.engine.decode_memory import DecodeMemory
 from sfsc_service.engine.networks import Image
 from sfsc_service.errors import Problem
@@ -75,6 +77,10 @@ class Decoding:
         waiting = self._images[False] + (self._images[True] if bulk else 0) - self._threads
         return max(0, waiting) * self._mean_ms / self._threads
 
+    def predicted_ms(self, images: float) -> float:
+        """How long so many images are predicted to take on an idle machine, small ones as long as all others."""
+        return images * self._mean_ms / self._threads
+
     async def run(
         self,
         data: bytes,
@@ -83,16 +89,28 @@ class Decoding:
         *,
         crop: Crop | None = None,
         bulk: bool = False,
+        until: float = math.inf,
     ) -> DecodedImage:
         """Decode, crop and resize to uint8 [H, W, 3]. Bulk images do not count against others.
 
+        Args:
+            until: when it has waited for too long unless it has begun, in seconds, monotonic.
+
         Raises:
             ImageError: the image is not accepted.
-            Problem: queue_full, out_of_memory, shutting_down.
+            Problem: queue_full, queue_timeout, out_of_memory, shutting_down.
         """
+        wait = LongestWait()
+
+        def decode() -> DecodedImage:
+            wait.began = True
+            return self._decode(data, preprocessing, crop)
+
         self._images[bulk] += 1
         try:
-            return await self._pool.run_by(due, self._decode, data, preprocessing, crop)
+            return await wait.result(self._pool.run_by(due, decode), until - time.monotonic())
+        except NotBegunError:
+            raise queue_timeout() from None
         finally:
             self._images[bulk] -= 1
 

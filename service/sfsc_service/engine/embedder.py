@@ -18,8 +18,9 @@ from sfsc_bundle.manifest import Manifest, Preprocessing, Quality
 from sfsc_service.engine.activity import Activity
 from sfsc_service.engine.arrival import Arrival
 from sfsc_service.engine.batch_plan import Capacity, Work
-from sfsc_service.engine.batch_problems import queue_full
+from sfsc_service.engine.batch_problems import queue_full, queue_timeout
 from sfsc_service.engine.batcher import BatchedResult, Batcher, BatcherLimits, BatchRun
+from sfsc_service.engine.bulk_turns import BulkTurns
 from sfsc_service.engine.costs import CostTable
 from sfsc_service.engine.decode_memory import DecodeMemory
 from sfsc_service.engine.decoding import DecodedImage, Decoding
@@ -50,6 +51,9 @@ HANG_FACTOR = 20.0
 """A run hangs when it takes longer than `hang_after_s` and this many times its prediction."""
 BULK_SLACK = 10.0
 """The latency target of an image of a bulk call, and its bound on waiting, in multiples of the service's own."""
+BULK_LIMIT_S = 20.0
+"""How long images of a bulk call may take at least, however short the others' waits are: a bulk load would rather
+wait."""
 OUTCOMES: dict[Code, str] = {
     "queue_full": "refused",
     "queue_timeout": "missed",
@@ -99,7 +103,7 @@ class Embedder:
         limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.formats)
         memory = DecodeMemory(decode_bytes, settings.thread_count, settings.queue_ms / 1000)
         self._decoding = Decoding(settings.thread_count, 16 * settings.max_batch, limits, memory, settings.nice)
-        self._bulk_turn = asyncio.Lock()
+        self._bulk_turns = BulkTurns()
         self.activity = Activity()
         self.batcher: Batcher[BatchKey, QueuedRequest, Image, Vector] = Batcher(
             plan_for_most_urgent,
@@ -217,6 +221,12 @@ class Embedder:
         if wanted is not None:
             await self._decoding.run_other(self._measure, *wanted)
 
+    def bulk_limit_s(self, images: float) -> float:
+        """Seconds that so many images of a bulk call may take: many times what they take on an idle machine."""
+        run_ms = images * self.costs.estimate(self.catalog.widths[-1], 1) / self._capacity.workers
+        alone_ms = run_ms + self._decoding.predicted_ms(images)
+        return max(BULK_LIMIT_S, BULK_SLACK * max(self._settings.queue_ms, alone_ms) / 1000)
+
     async def trim_heap(self) -> None:
         """Return to the system what decoding has freed."""
         await self._decoding.run_other(trim_heap)
@@ -237,11 +247,10 @@ class Embedder:
     ) -> EmbeddedImage:
         self.batcher.check_not_full(bulk=arrival.bulk, waited_ms=arrival.waited_ms)
         started = time.monotonic()
+        until = self._waits_until(arrival, started)
         preprocessing = bundle.networks.manifest.preprocessing
         if arrival.bulk:
-            async with self._bulk_turn:  # one image, then whatever else waits in the event loop
-                await asyncio.sleep(0)
-                image = self._decoding.decode_now(data, preprocessing, crop)
+            image = await self._bulk_turns.run(lambda: self._decoding.decode_now(data, preprocessing, crop))
         else:
             if arrival.elapsed_ms > choice.target_ms:
                 await asyncio.sleep(0)  # a request that is late lets those behind it in the event loop go first
@@ -250,7 +259,7 @@ class Embedder:
         if image is None:
             decode_wait_ms = self._decode_wait_ms(arrival)
             self._admit(bundle, choice, work, arrival, decode_wait_ms)
-            image = await self._decode(bundle, data, crop, work, arrival)
+            image = await self._decode(bundle, data, crop, work, arrival, until)
             work = bundle.work(choice, arrival)
             self._check_deadline_again(bundle, choice, work, arrival)
         else:
@@ -258,8 +267,16 @@ class Embedder:
         decoded = time.monotonic()
         record_step("decode", started, decoded)
         preprocess_ms = 1000 * (decoded - started)
-        computed = await self._compute(bundle, image.pixels, choice, work, arrival, started)
+        computed = await self._compute(bundle, image.pixels, choice, work, arrival, until)
         return _embedded(computed, image.media_type, choice, work.ladder[0], preprocess_ms)
+
+    def _waits_until(self, arrival: Arrival, now: float) -> float:
+        """When an image has waited for too long to be computed, in all queues. Raises Problem: queue_timeout."""
+        until = arrival.waits_until(self._settings.queue_ms * (BULK_SLACK if arrival.bulk else 1.0), now)
+        if now >= until:
+            self._metrics.dropped.labels("queue_timeout").inc()
+            raise queue_timeout()
+        return until
 
     def _decode_wait_ms(self, arrival: Arrival) -> float:
         """Predicted time until an image begins to be decoded. Raises Problem: queue_full, where it is too long."""
@@ -299,15 +316,21 @@ class Embedder:
             raise
 
     async def _decode(
-        self, bundle: ServedBundle, data: bytes, crop: Crop | None, work: Work, arrival: Arrival
+        self, bundle: ServedBundle, data: bytes, crop: Crop | None, work: Work, arrival: Arrival, until: float
     ) -> DecodedImage:
         preprocessing = bundle.networks.manifest.preprocessing
         token = object()
         bundle.scheduler.decoding_began(token, work)
         try:
-            return await self._decoding.run(data, preprocessing, work.due, crop=crop, bulk=arrival.bulk)
+            return await self._decoding.run(
+                data, preprocessing, work.due, crop=crop, bulk=arrival.bulk, until=until
+            )
         except asyncio.CancelledError:
             self._metrics.dropped.labels("client_gone").inc()
+            raise
+        except Problem as problem:
+            if problem.code == "queue_timeout":
+                self._metrics.dropped.labels("queue_timeout").inc()
             raise
         finally:
             bundle.scheduler.decoding_ended(token)
@@ -319,16 +342,15 @@ class Embedder:
         choice: Choice,
         work: Work,
         arrival: Arrival,
-        waits_since: float,
+        until: float,
     ) -> BatchedResult[BatchKey, Vector]:
         submitted = time.monotonic()
-        longest_ms = self._settings.queue_ms * (BULK_SLACK if arrival.bulk else 1.0)
         future = self.batcher.submit(
             image,
             QueuedRequest(work, bundle),
             due=work.due,
             expires=None if choice.deadline_ms is None else arrival.at + choice.deadline_ms / 1000,
-            times_out=waits_since + (longest_ms - arrival.waited_ms) / 1000,
+            times_out=until,
             cost_ms=bundle.networks.costs.estimate(choice.widths[0], 1),
             bulk=arrival.bulk,
         )
@@ -372,14 +394,5 @@ def _embedded(
     reason: Reason = choice.reason
     if reason == "budget" and width != ideal:
         reason = "load"
-    return EmbeddedImage(
-        computed.result,
-        media_type,
-        width,
-        networks.manifest,
-        reason,
-        choice,
-        preprocess_ms,
-        computed.queue_ms,
-        computed.compute_ms,
-    )
+    times_ms = (preprocess_ms, computed.queue_ms, computed.compute_ms)
+    return EmbeddedImage(computed.result, media_type, width, networks.manifest, reason, choice, *times_ms)

@@ -50,7 +50,7 @@ class QueueEntry(Generic[WorkT, PayloadT]):
             return "client_gone"
         if self.future.done() or (self.expires is not None and now >= self.expires):
             return "deadline_passed"
-        return None
+        return "queue_timeout" if now >= self.times_out else None
 
 
 class RequestQueue(Generic[WorkT, PayloadT]):
@@ -118,7 +118,7 @@ class RequestQueue(Generic[WorkT, PayloadT]):
         """Remove those of the `count` most urgent entries that are not worth computing any more."""
         seen = self.most_urgent(count, now)
         # Nearly always there is none; asking each for its reason would be much of what a small batch costs.
-        if not any(entry.future.done() or entry.expires is not None for _, entry in seen):
+        if not any(one.future.done() or one.expires is not None or one.times_out <= now for _, one in seen):
             return []
         dropped = [(at, reason) for at, entry in seen if (reason := entry.drop_reason(now)) is not None]
         entries = self.take([at for at, _ in dropped])

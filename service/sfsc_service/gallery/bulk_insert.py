@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sfsc_bundle.errors import ImageError
 from sfsc_service.engine.embedder import Arrival
 from sfsc_service.errors import Problem
-from sfsc_service.gallery.bulk_retries import WindowProgress, retried
+from sfsc_service.gallery.bulk_load import BulkCall, BulkWindow
 from sfsc_service.gallery.gallery import Gallery, NewItem, Query, UpsertedItem
 from sfsc_service.store.errors import StoreError
 from sfsc_service.store.protocol import Item, Outcome
@@ -44,11 +44,14 @@ class FailedItem:
 async def upsert_many(
     gallery: Gallery,
     batches: AsyncIterator[Sequence[NewItem | FailedItem]],
+    call: BulkCall,
     go_on: Callable[[], bool] = lambda: True,
 ) -> AsyncIterator[list[UpsertedItem | FailedItem]]:
     """Insert or replace the items that come in batches, and give their outcomes, window by window.
 
     An item that has failed before is passed on. Items that were read when the caller left are counted as dropped.
+
+    `call` has been admitted, or is once there are images.
 
     Once `go_on` is false, the window under way is finished and all other items are refused, so that the call can
     still be answered before the service ends.
@@ -69,12 +72,12 @@ async def upsert_many(
             is_large = size >= WINDOW_BYTES or text >= WINDOW_TEXT_BYTES
             if images >= WINDOW_IMAGES or is_large or len(window) >= WINDOW_ITEMS:
                 full, window, images, size, text = window, [], 0, 0, 0
-                yield await _upsert_window(gallery, full)
+                yield await _upsert_window(gallery, full, call)
     except BaseException as error:
         if _says_that_nobody_waits(error):
             gallery.count_dropped(sum(isinstance(item, NewItem) for item in window))
         raise
-    yield await _upsert_window(gallery, window)
+    yield await _upsert_window(gallery, window, call)
 
 
 def _says_that_nobody_waits(error: BaseException) -> bool:
@@ -89,11 +92,11 @@ class _Prepared(NamedTuple):
     arrival: Arrival
 
 
-async def _upsert_window(gallery: Gallery, window: list[NewItem | FailedItem]) -> list[UpsertedItem | FailedItem]:
-    progress = WindowProgress()
+async def _upsert_window(
+    gallery: Gallery, window: list[NewItem | FailedItem], call: BulkCall
+) -> list[UpsertedItem | FailedItem]:
     new = [item for item in window if isinstance(item, NewItem)]
-    images = (item for item in new if isinstance(item.source, bytes))
-    embedded = iter(await asyncio.gather(*(_prepare(gallery, item, progress) for item in images)))
+    embedded = iter(await _prepare_images(gallery, [item for item in new if isinstance(item.source, bytes)], call))
     checked = iter(await _prepare_vectors(gallery, [item for item in new if not isinstance(item.source, bytes)]))
     entries = [
         item if isinstance(item, FailedItem) else next(embedded if isinstance(item.source, bytes) else checked)
@@ -117,13 +120,20 @@ async def _prepare_vectors(gallery: Gallery, vectors: list[NewItem]) -> list[_Pr
     ]
 
 
-async def _prepare(gallery: Gallery, new: NewItem, progress: WindowProgress) -> _Prepared | FailedItem:
+async def _prepare_images(gallery: Gallery, images: list[NewItem], call: BulkCall) -> list[_Prepared | FailedItem]:
+    if not images:
+        return []
+    with call.window(len(images)) as window:
+        return await asyncio.gather(*(_prepare(gallery, item, window) for item in images))
+
+
+async def _prepare(gallery: Gallery, new: NewItem, window: BulkWindow) -> _Prepared | FailedItem:
     async def attempt() -> _Prepared:
-        arrival = Arrival.now(bulk=True)
+        arrival = Arrival.now(bulk=True, gives_up=window.ends)
         return _Prepared(*await gallery.prepare(new, arrival), arrival)
 
     try:
-        return await retried(attempt, progress)
+        return await window.through(attempt)
     except (Problem, ImageError) as error:
         return FailedItem(new.id, error)
 

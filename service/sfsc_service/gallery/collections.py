@@ -40,7 +40,7 @@ class Collections:
 
     def __init__(self, stores: OpenStores, embedder: Embedder, settings: Settings, metrics: Metrics) -> None:
         self._stores, self._embedder, self._settings, self._metrics = stores, embedder, settings, metrics
-        self._stages = GalleryStages(settings, metrics)
+        self._stages = GalleryStages(settings, metrics, embedder.bulk_limit_s)
         self._turn = asyncio.Lock()
         self._galleries = {name: self._gallery(store) for name, store in stores.by_name.items()}
 

@@ -108,7 +108,11 @@ class Found(Generic[T]):
 
 
 class Gallery:
-    """One store behind the networks. Every method raises Problem, ImageError or StoreError."""
+    """One store behind the networks. Every method raises Problem, ImageError or StoreError.
+
+    Attributes:
+        bulk: the bulk calls of all galleries.
+    """
 
     def __init__(
         self, store: Store, embedder: Embedder, stages: GalleryStages, settings: Settings, metrics: Metrics
@@ -117,6 +121,7 @@ class Gallery:
         self._slo_ms = settings.slo_ms
         self._searches, self._filtered, self._duplicates = stages.searches, stages.filtered, stages.duplicates
         self._lookups, self._writers = stages.lookups, stages.writers
+        self.bulk = stages.bulk
 
     def composition(self) -> dict[str, int]:
         """Items per width. Never waits."""

@@ -3,8 +3,11 @@
 Predicted times are means over the calls of all of them.
 """
 
+from collections.abc import Callable
+
 from sfsc_service.engine.blocking_calls import BlockingCalls
 from sfsc_service.engine.bounded_stage import BoundedStage
+from sfsc_service.gallery.bulk_load import BulkLoad
 from sfsc_service.gallery.search_stage import SearchStage, Wanted
 from sfsc_service.gallery.store_search import search_store
 from sfsc_service.metrics import Metrics
@@ -23,9 +26,13 @@ READERS = 2
 
 
 class GalleryStages:
-    """A stage for each kind of call of a store."""
+    """A stage for each kind of call of a store, and what bulk calls have under way.
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    Args:
+        bulk_limit_s: images of a bulk call → seconds that they may take together.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics, bulk_limit_s: Callable[[float], float]) -> None:
         self.searches = SearchStage(_search, settings.queue_ms, settings.nice, metrics.search_batch.observe)
         # Filters may cost a thousand times what other searches do, which so do not wait behind them.
         self.filtered = BoundedStage("filter", FILTERED, settings.queue_ms, settings.nice)
@@ -33,6 +40,8 @@ class GalleryStages:
         self.duplicates = BoundedStage("duplicates", 1, settings.queue_ms, settings.nice)
         self.lookups = BoundedStage("lookup", READERS, settings.queue_ms)
         self.writers = BlockingCalls("write", PARALLEL_COMMITS, 1024)
+        self.bulk = BulkLoad(bulk_limit_s)
+        metrics.bulk_backlog.set_function(lambda: self.bulk.predicted_s)
         metrics.search_backlog.set_function(lambda: max(self.searches.backlog_ms, self.filtered.backlog_ms) / 1000)
 
     def close(self) -> None:

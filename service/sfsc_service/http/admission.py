@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastapi import FastAPI
+from prometheus_client import Counter
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from sfsc_service.errors import Problem
 from sfsc_service.http.bounded_request import SECURITY_HEADERS
 from sfsc_service.http.problems import problem_response
+from sfsc_service.lifecycle.service import Service
 
 __all__ = ["Admission", "Refusal"]
 
@@ -57,8 +59,8 @@ class Admission:
     def __init__(self, app: FastAPI) -> None:
         self._app = app
         self._cors = app.state.settings.cors_origins is not None
-        self._ready: dict[str, tuple[float, Refusal]] = {}
-        """Route → until when its last refusal may be used again, and the refusal."""
+        self._ready: dict[str, _Ready] = {}
+        """By route."""
 
     def refusal(self, method: str, url: bytes, headers: Headers, waited_ms: float) -> Refusal | None:
         """The response to a request that would be refused anyway; counted in the metrics.
@@ -71,27 +73,45 @@ class Admission:
         # A page of another origin cannot read a response without the headers that the application adds.
         if self._cors and any(name == b"origin" for name, _ in headers):
             return None
-        service = getattr(self._app.state, "service", None)
-        if route is None or service is None:
+        service: Service | None = getattr(self._app.state, "service", None)
+        if route is None or service is None or not service.embedder.batcher.is_full(waited_ms=waited_ms):
             return None
-        try:
-            service.embedder.batcher.check_not_full(waited_ms=waited_ms)
-        except Problem as problem:
-            service.metrics.problems.labels(problem.code).inc()
-            service.metrics.http_requests.labels(method, route, str(problem.status)).inc()
-            # Its options are not read: without a width that is known, it counts as one of the narrowest.
-            limit = "hard" if b"deadline_ms=" in query else "soft"
-            service.metrics.deadlines.labels(service.embedder.catalog.floor, limit, "refused").inc()
-            return self._refuse(problem, route)
-        return None
+        ready = self._ready.get(route)
+        if ready is None or time.monotonic() >= ready.until:
+            try:
+                service.embedder.batcher.check_not_full(waited_ms=waited_ms)
+            except Problem as problem:
+                ready = self._ready[route] = _Ready.of(problem, method, route, service)
+            else:
+                return None  # since a moment ago
+        for counter in ready.counters:
+            counter.inc()
+        ready.deadlines[b"deadline_ms=" in query].inc()
+        return ready.refusal
 
-    def _refuse(self, problem: Problem, route: str) -> Refusal:
-        now = time.monotonic()
-        until, refusal = self._ready.get(route, (0.0, None))
-        if refusal is None or now >= until:
-            refusal = Refusal.of(problem, route)
-            self._ready[route] = now + CACHE_S, refusal
-        return refusal
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """The refusal of a route, `until` a time in seconds, monotonic, and what counts it.
+
+    `deadlines`: by whether the request has a hard limit.
+    """
+
+    until: float
+    refusal: Refusal
+    counters: tuple[Counter, ...]
+    deadlines: tuple[Counter, Counter]
+
+    @classmethod
+    def of(cls, problem: Problem, method: str, route: str, service: Service) -> "_Ready":
+        metrics, floor = service.metrics, service.embedder.catalog.floor
+        counters = (
+            metrics.problems.labels(problem.code),
+            metrics.http_requests.labels(method, route, str(problem.status)),
+        )
+        # Options are not read: without a width that is known, a request counts as one of the narrowest.
+        deadlines = tuple(metrics.deadlines.labels(floor, limit, "refused") for limit in ("soft", "hard"))
+        return cls(time.monotonic() + CACHE_S, Refusal.of(problem, route), counters, deadlines)
 
 
 def _embedding_route(method: str, path: bytes, headers: Headers) -> str | None:

@@ -24,7 +24,7 @@ from fastapi import FastAPI
 from sfsc_service.errors import Problem
 from sfsc_service.http.access import HEALTH_PATHS
 from sfsc_service.http.admission import Admission, Refusal
-from sfsc_service.http.arrival import ARRIVED, WAITED_MS
+from sfsc_service.http.arrival import ARRIVED, READ_AT, WAITED_MS
 from sfsc_service.http.http_protocol import INTERIM, Cause, HttpProtocol
 from sfsc_service.http.request_log import HEADER, OVERLOADED, request_id
 from sfsc_service.metrics import Metrics
@@ -133,8 +133,10 @@ class BoundedConnection(HttpProtocol):
             self.note_progress()
 
     def on_message_complete(self) -> None:
-        """Answer a refused request: a client that sends all of its body first reads the response then."""
+        """Note when a request has come whole; answer a refused one, whose client may not read before."""
         if self._refusal is None:
+            if not self.pipeline:  # one that waits behind its own client's begins to wait for the service later
+                self.scope[READ_AT] = time.monotonic()  # type: ignore[literal-required]
             super().on_message_complete()
         else:
             self._send_refusal(close=not self.parser.should_keep_alive())
@@ -226,7 +228,10 @@ class BoundedConnection(HttpProtocol):
             self.transport.abort()
             self.metrics.refused_connections.labels("unread").inc()
         elif self._headless_s >= HEAD_TIMEOUT_S and not unread:
-            self.drop("no_head")
+            if self._refusal is not None:  # the rest of its body does not come
+                self._send_refusal(close=True)
+            else:
+                self.drop("no_head")
 
     def drop(self, cause: Cause) -> None:
         """Close the connection because a bound was broken, and count it."""

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from sfsc_service.client import ServiceError, answers, asynchronous, sync
-from sfsc_service.client.retry import ATTEMPTS, MAX_PAUSE_S
+from sfsc_service.client.retry import ATTEMPTS, MAX_PAUSE_S, PATIENT_ATTEMPTS
 from tests.service.client.clients import KINDS, opened
 
 Reply = httpx.Response | type[httpx.TransportError]
@@ -93,6 +93,15 @@ def test_repeats_are_bounded(kind: str, slept: list[float]) -> None:
     assert outcome(kind, "embed", [busy()]) == ("queue_full", ATTEMPTS)
     assert outcome(kind, "embed", [httpx.ConnectError]) == ("unreachable", ATTEMPTS)
     assert len(slept) == 2 * (ATTEMPTS - 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bulk_call_that_is_refused_is_repeated_many_times(kind: str, slept: list[float]) -> None:
+    refused = [busy(after="5")] * (PATIENT_ATTEMPTS - 1)
+    assert outcome(kind, "put_many", [*refused, FINE]) == ("fine", PATIENT_ATTEMPTS)
+    assert slept == [5.0] * (PATIENT_ATTEMPTS - 1)
+    assert outcome(kind, "put_many", [busy()]) == ("queue_full", PATIENT_ATTEMPTS)
+    assert outcome(kind, "put_many", [httpx.ConnectError]) == ("unreachable", ATTEMPTS)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from sfsc_service.engine import worker_pool
+from sfsc_service.engine.batcher import LESS
 from sfsc_service.errors import Problem
 from tests.service.numbers import START_TIMEOUT_S, Gate, batcher, double, first_key, submit
 
@@ -81,3 +83,34 @@ def test_a_deadline_that_passes_while_the_event_loop_is_busy_is_answered_by_the_
 
     asyncio.run(scenario())
     assert dropped == ["deadline_passed"]
+
+
+def test_what_has_waited_for_too_long_is_not_computed_whoever_sees_it_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The watching thread looks now and then; a worker that is free before it does sees it, too."""
+    monkeypatch.setattr(worker_pool, "WATCH_S", 1000.0)
+    now, dropped = 10.0, list[str]()
+
+    async def scenario() -> list[tuple[str, list[int]]]:
+        nonlocal now
+        gate = Gate()
+        with batcher(gate, queue_ms=1000.0, clock=lambda: now, dropped=dropped.append) as made:
+            first = submit(made, 0)
+            await gate.busy()
+            late, patient = (submit(made, n, times_out=10.0 + n) for n in (1, 2))
+            now = 11.0
+            gate.open()
+            await first
+            with pytest.raises(Problem) as caught:
+                await late
+            assert caught.value.code == "queue_timeout"
+            await patient
+            made._drop_timed_out()
+            assert made._share == LESS
+            made._drop_timed_out()
+            assert made._share > LESS, "once"
+        return gate.batches
+
+    assert asyncio.run(scenario()) == [("a", [0]), ("a", [2])]
+    assert dropped == ["queue_timeout"]

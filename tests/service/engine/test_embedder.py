@@ -15,6 +15,7 @@ from sfsc_bundle.folder import Bundle
 from sfsc_bundle.preprocess import to_pixels
 from sfsc_service.engine.arrival import Arrival
 from sfsc_service.engine.costs import Measured
+from sfsc_service.engine.decoding import Decoding
 from sfsc_service.engine.embedder import EmbeddedImage, Embedder
 from sfsc_service.engine.networks import open_networks
 from sfsc_service.engine.policy import Budget
@@ -96,7 +97,7 @@ def test_times_are_told_in_milliseconds_and_counted_in_seconds(
 
     monkeypatch.setattr("sfsc_service.engine.embedder.time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setattr("sfsc_service.engine.decoding.to_pixels", slow)
-    embedder = make()
+    embedder = make(queue_ms=1e12)  # the batcher has a clock of its own
     replace_network(embedder, slow_network)
     found = embed(embedder)
     assert found.preprocess_ms == 250.0
@@ -161,3 +162,83 @@ def test_a_batch_that_is_predicted_to_take_long_gets_twenty_times_as_long(make: 
     embedder.costs.load({WIDTH: {1: Measured(200.0, 200.0)}})
     replace_network(embedder, slow)
     assert embed(embedder).width == WIDTH
+
+
+def waited_until(embedder: Embedder, image: bytes, arrival: Arrival, monkeypatch: pytest.MonkeyPatch) -> float:
+    """When the batcher gives up the image, in seconds, monotonic."""
+    found: list[float] = []
+
+    def submit(*_: Any, times_out: float, **__: Any) -> Any:
+        found.append(times_out)
+        raise Problem("shutting_down", "that is all")
+
+    monkeypatch.setattr(embedder.batcher, "submit", submit)
+    with pytest.raises(Problem, match="that is all"):
+        asyncio.run(embedder.embed(image, Budget(width=WIDTH), arrival))
+    return found[0]
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+@pytest.mark.parametrize(
+    ("kind", "longest_s"),
+    [
+        ({}, 60.0),
+        ({"waited_ms": 1000.0}, 59.0),
+        ({"bulk": True}, 600.0),
+        ({"bulk": True, "waited_ms": 500.0}, 599.5),
+    ],
+)
+def test_the_wait_counts_from_the_end_of_the_body_whatever_is_decoded_where(
+    make: Make, monkeypatch: pytest.MonkeyPatch, format: str, kind: dict[str, Any], longest_s: float
+) -> None:
+    embedder, read_at = make(queue_ms=60_000.0), time.monotonic() - 20.0
+    arrival = Arrival(read_at - 100.0, **{"bulk": False, "read_at": read_at, **kind})
+    image = draw_image(1, format=format)
+    assert waited_until(embedder, image, arrival, monkeypatch) == pytest.approx(read_at + longest_s)
+
+
+def test_an_image_of_a_bulk_call_waits_for_as_long_as_its_window(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrival = Arrival.now(bulk=True, gives_up=time.monotonic() + 1e6)
+    assert waited_until(make(), draw_image(1), arrival, monkeypatch) == arrival.gives_up
+
+
+def test_waiting_to_be_decoded_and_for_a_network_is_one_wait(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The decoder is held; the image behind it is answered while it still is, and never decoded."""
+    embedder, go, decoded = make(queue_ms=300.0), threading.Event(), []
+
+    def decode(_self: Decoding, data: bytes, *_: Any) -> Any:
+        decoded.append(data)
+        assert go.wait(START_TIMEOUT_S)
+        raise Problem("shutting_down", "that is all")
+
+    monkeypatch.setattr(Decoding, "_decode", decode)
+    first, second = (draw_image(seed, format="PNG") for seed in (1, 2))
+
+    async def both() -> list[Any]:
+        tasks = [
+            asyncio.create_task(embedder.embed(image, Budget(width=WIDTH), Arrival.now()))
+            for image in (first, second)
+        ]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        assert not tasks[0].done()
+        go.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    held, late = asyncio.run(both())
+    assert (held.code, late.code) == ("shutting_down", "queue_timeout"), "what has begun is not given up"
+    assert decoded == [first]
+    (dropped,) = [one for one in family(embedder, "sfsc_dropped").samples if one.name.endswith("_total")]
+    assert (dropped.labels, dropped.value) == ({"cause": "queue_timeout"}, 1.0)
+
+
+def test_images_of_a_bulk_call_may_take_long(make: Make) -> None:
+    """20 s, or ten times what single requests may wait, or ten times what they take on an idle machine."""
+    embedder = make(queue_ms=100.0)
+    embedder.costs.set_measured(embedder.catalog.widths[-1], 1, Measured(10.0, 10.0))
+    assert embedder.bulk_limit_s(64) == 20.0
+    embedder.costs.set_measured(embedder.catalog.widths[-1], 1, Measured(500.0, 500.0))
+    embedder._decoding._mean_ms = 100.0
+    assert embedder.bulk_limit_s(64) == pytest.approx(64 * 10 * 0.6)
+    assert make(queue_ms=5000.0).bulk_limit_s(1) == 50.0

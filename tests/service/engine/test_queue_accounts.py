@@ -111,6 +111,15 @@ def test_an_entry_expires_at_its_time_and_not_before(loop: asyncio.AbstractEvent
     assert entry(loop, "a", expires=5.0).drop_reason(5.0) == "deadline_passed"
 
 
+def test_what_has_waited_for_too_long_is_dropped_with_what_expired(loop: asyncio.AbstractEventLoop) -> None:
+    late, patient = entry(loop, "a", 1.0), entry(loop, "b", 2.0)
+    late.times_out, patient.times_out = 5.0, 6.0
+    queue = filled([late, patient])
+    assert queue.take_dropped(4, 4.9) == []
+    assert [(each.payload, reason) for each, reason in queue.take_dropped(4, 5.0)] == [("a", "queue_timeout")]
+    assert payloads(queue.take([0])) == "b"
+
+
 def test_every_dropped_entry_has_its_own_reason(loop: asyncio.AbstractEventLoop) -> None:
     gone, answered = entry(loop, "b", 2.0), entry(loop, "d", 4.0)
     queue = filled([entry(loop, "a", 1.0), gone, entry(loop, "c", 3.0, expires=0.5), answered])

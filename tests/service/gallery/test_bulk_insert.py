@@ -1,4 +1,4 @@
-"""A window of items that is more than the queue takes at once: none is lost as long as some get through."""
+"""A window of items that is more than the queue takes at once: none is lost that gets through in time."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ from sfsc_service.gallery.bulk_insert import (
     FailedItem,
     upsert_many,
 )
-from sfsc_service.gallery.bulk_retries import ATTEMPTS
+from sfsc_service.gallery.bulk_load import BulkLoad
 from sfsc_service.gallery.gallery import ClientVector, NewItem
 from sfsc_service.store.protocol import Outcome
 
@@ -41,13 +41,14 @@ class SlowGallery:
         return [Outcome.CREATED] * len(items)
 
 
-def inserted(gallery: SlowGallery, count: int) -> list[Any]:
+def inserted(gallery: SlowGallery, count: int, limit_s: float = 60.0) -> list[Any]:
     async def items() -> AsyncIterator[list[NewItem]]:
         for number in range(count):
             yield [NewItem(str(number), b"")]
 
     async def outcomes() -> list[Any]:
-        windows = [window async for window in upsert_many(gallery, items())]  # type: ignore[arg-type]
+        with BulkLoad(lambda _: limit_s).call() as call:
+            windows = [window async for window in upsert_many(gallery, items(), call)]  # type: ignore[arg-type]
         return [outcome for window in windows for outcome in window]
 
     return asyncio.run(outcomes())
@@ -59,11 +60,19 @@ def test_a_window_that_the_queue_takes_in_parts_loses_nothing() -> None:
     assert [outcome.id for outcome in found] == [str(number) for number in range(64)]
 
 
-def test_a_queue_that_takes_nothing_refuses() -> None:
+def test_a_queue_that_takes_nothing_refuses_when_the_time_is_over() -> None:
     gallery = SlowGallery(a_turn=0)
-    found = inserted(gallery, 3)
+    found = inserted(gallery, 3, limit_s=10 * TURN_S)
     assert [outcome.error.code for outcome in found] == ["queue_full"] * 3
-    assert gallery.tried == 3 * ATTEMPTS
+    assert 3 <= gallery.tried <= 3 * 5
+
+
+def test_what_follows_a_window_that_was_given_up_is_refused_at_once() -> None:
+    gallery = SlowGallery(a_turn=0)
+    found = inserted(gallery, 2 * WINDOW_IMAGES + 1, limit_s=TURN_S)
+    codes = [outcome.error.code for outcome in found]
+    assert codes == ["queue_full"] * WINDOW_IMAGES + ["bulk_full"] * (WINDOW_IMAGES + 1)
+    assert gallery.tried == WINDOW_IMAGES
 
 
 def committed_at_once(items: list[NewItem | FailedItem]) -> list[int]:
@@ -80,7 +89,9 @@ def committed_at_once(items: list[NewItem | FailedItem]) -> list[int]:
 
     async def count() -> int:
         gallery = Noting(10**6)
-        return sum([len(window) async for window in upsert_many(gallery, given())])  # type: ignore[arg-type]
+        with BulkLoad(lambda _: 60.0).call() as call:
+            windows = upsert_many(gallery, given(), call)  # type: ignore[arg-type]
+            return sum([len(window) async for window in windows])
 
     assert asyncio.run(count()) == len(items)
     return sizes

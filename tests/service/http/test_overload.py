@@ -105,6 +105,22 @@ def test_a_client_that_waits_for_100_continue_is_refused_without_its_body(
     held.release()
 
 
+def test_a_client_that_does_not_send_the_rest_of_its_body_reads_why_it_is_refused(
+    weak: Live, callers: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "CHECK_INTERVAL_S", 0.1)
+    monkeypatch.setattr(connections, "HEAD_TIMEOUT_S", 0.5)
+    held = full(weak, callers)
+    host, port = weak.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as client:
+        client.sendall(b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999999\r\n\r\nsome")
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        assert (answer.status, answer.getheader("connection")) == (429, "close")
+        assert json.loads(answer.read())["code"] == "queue_full"
+    held.release()
+
+
 def test_a_connection_is_read_again_later_and_later_while_it_is_refused(
     weak: Live, callers: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

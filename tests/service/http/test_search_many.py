@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from sfsc_service.gallery.bulk_retries import WindowProgress
+from sfsc_service.gallery import bulk_load
+from sfsc_service.gallery.bulk_load import BulkCall, BulkLoad, BulkWindow
 from sfsc_service.http import responses
 from sfsc_service.http.routes import search_many
 from tests.service.conftest import ITEMS, WIDTHS
@@ -128,14 +129,14 @@ def test_a_query_parameter_that_is_not_known_is_quoted_short(live: Live) -> None
 
 
 def test_a_window_has_little_text(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    windows: list[WindowProgress] = []
+    windows: list[BulkWindow] = []
 
-    class Noted(WindowProgress):
-        def __init__(self) -> None:
-            super().__init__()
+    class Noted(BulkWindow):
+        def __init__(self, load: BulkLoad, call: BulkCall, images: int) -> None:
+            super().__init__(load, call, images)
             windows.append(self)
 
-    monkeypatch.setattr(search_many, "WindowProgress", Noted)
+    monkeypatch.setattr(bulk_load, "BulkWindow", Noted)
     line = json.dumps({**vector(live, 4), "filter": {"even": True}}).encode()
     monkeypatch.setattr(search_many, "WINDOW_TEXT_BYTES", 2 * len(line))
     assert [one["status"] for one in results(live, *[line] * 5)] == [200] * 5

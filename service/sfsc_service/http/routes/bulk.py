@@ -15,6 +15,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from sfsc_service.engine.embedder import Arrival
 from sfsc_service.errors import Problem
 from sfsc_service.gallery.bulk_insert import FailedItem, upsert_many
+from sfsc_service.gallery.bulk_load import BulkCall
 from sfsc_service.gallery.gallery import NewItem, UpsertedItem
 from sfsc_service.http.access import needs
 from sfsc_service.http.arrival import arrival_of
@@ -78,27 +79,32 @@ async def _post(request: Request) -> Response:
     arrival = arrival_of(request, bulk=True)
     kind = media_type(request)
     common = query_options(request)
-    if kind in NDJSON:
-        async with UploadWatch(request):
-            return await _put_all(request, _from_lines(request, common), arrival)
     if kind == ARROW:
         return await put_vectors(request, common, arrival)
-    if kind != "multipart/form-data":
+    if kind not in (*NDJSON, "multipart/form-data"):
         raise unsupported_media_type(kind, f"multipart/form-data, application/x-ndjson or {ARROW}")
+    with gallery_of(request).bulk.call() as call:
+        if kind in NDJSON:
+            async with UploadWatch(request):
+                return await _put_all(request, _from_lines(request, common), arrival, call)
+        call.admit()  # before the body is read, which holds images for certain
+        return await _put_form(request, common, arrival, call)
+
+
+async def _put_form(request: Request, common: dict[str, Any], arrival: Arrival, call: BulkCall) -> Response:
     service: Service = request.app.state.service
     form = await read_parts(request, service.settings.max_items)
     items = _from_form(request, form, common, service.settings.max_image_bytes)
     async with DisconnectWatch(request):
-        return await _put_all(request, items, arrival)
+        return await _put_all(request, items, arrival, call)
 
 
-async def _put_all(request: Request, batches: Batches, arrival: Arrival) -> Response:
+async def _put_all(request: Request, batches: Batches, arrival: Arrival, call: BulkCall) -> Response:
     service: Service = request.app.state.service
     begun: list[str | None] = []
-    windows = upsert_many(
-        gallery_of(request), _noted(batches, caller_of(request), begun), lambda: not service.health.draining
-    )
     results = BulkOutcomes(request)
+    noted = _noted(_admitted(batches, call, results), caller_of(request), begun)
+    windows = upsert_many(gallery_of(request), noted, call, lambda: not service.health.draining)
     try:
         async for outcomes in windows:
             await results.add(map(_result, outcomes))
@@ -106,6 +112,18 @@ async def _put_all(request: Request, batches: Batches, arrival: Arrival) -> Resp
         results.log_unknown(begun[results.count :])  # of which the last ones may be stored all the same
         raise
     return results.response(arrival)
+
+
+async def _admitted(batches: Batches, call: BulkCall, results: BulkOutcomes) -> Batches:
+    """The items; the call is admitted at its first image, if it has stored nothing by then.
+
+    Raises:
+        Problem: bulk_full.
+    """
+    async for batch in batches:
+        if any(isinstance(item, NewItem) and isinstance(item.source, bytes) for item in batch):
+            call.admit(begun=results.count > 0)
+        yield batch
 
 
 async def _noted(batches: Batches, caller: Caller, begun: list[str | None]) -> Batches:

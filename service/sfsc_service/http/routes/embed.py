@@ -40,9 +40,9 @@ def add_routes(app: FastAPI) -> None:
 
 @needs("read")
 async def _embed(request: Request) -> Response:
-    arrival = arrival_of(request)
     service: Service = request.app.state.service
     parsed = await read_request(request, EmbedOptions, service.settings.max_images)
+    arrival = arrival_of(request)
     if not parsed.images:
         raise Problem("invalid_parameter", "image: is required, found none", "image")
     caller_of(request).count_images(len(parsed.images))

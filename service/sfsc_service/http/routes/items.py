@@ -148,9 +148,9 @@ def _add_routes_of_many(app: FastAPI | APIRouter) -> None:
 
 @needs("write")
 async def _put(request: Request, id: Id) -> Response:
-    arrival = arrival_of(request)
     with AuditedWrite(request, "put", audited_item(request, id)) as write:
         parsed = await read_request(request, ItemOptions)
+        arrival = arrival_of(request)
         caller_of(request).count_images(len(parsed.images))
         options = parsed.options
         if require_one(image=bool(parsed.images), vector=options.vector is not None) == "image":

@@ -71,11 +71,11 @@ def add_routes(app: FastAPI) -> None:
 
 @needs("read")
 async def _embeddings(request: Request) -> Response:
-    arrival = arrival_of(request)
     service: Service = request.app.state.service
     if (kind := media_type(request)) != "application/json":
         raise unsupported_media_type(kind, "application/json")
     body, images = await read_json_body(request, lambda members: _read(members, service), "input")
+    arrival = arrival_of(request)
     places = [f"input[{at}]" for at in range(len(images))]
     budget = _budget(body, service.manifest)
     caller_of(request).count_images(len(images))

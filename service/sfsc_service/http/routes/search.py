@@ -38,11 +38,11 @@ def add_routes(app: FastAPI | APIRouter) -> None:
 
 @needs("read")
 async def _search(request: Request) -> Response:
-    arrival = arrival_of(request)
     gallery, settings = gallery_of(request), request.app.state.service.settings
     if media_type(request) in NDJSON:
-        return await search_many(request, arrival)
+        return await search_many(request, arrival_of(request))
     parsed = await read_request(request, SearchOptions)
+    arrival = arrival_of(request)
     caller_of(request).count_images(len(parsed.images))
     search = SearchRequest(parsed.options, next(iter(parsed.images), None), settings.max_k)
     async with DisconnectWatch(request):

@@ -15,7 +15,7 @@ from sfsc_bundle.errors import ImageError
 from sfsc_service.engine.embedder import Arrival
 from sfsc_service.errors import Problem
 from sfsc_service.gallery.bulk_insert import WINDOW_TEXT_BYTES
-from sfsc_service.gallery.bulk_retries import WindowProgress, retried
+from sfsc_service.gallery.bulk_load import BulkCall, BulkWindow
 from sfsc_service.http.auth import caller_of
 from sfsc_service.http.base64_image import decode_image
 from sfsc_service.http.bulk_results import problem_json
@@ -52,7 +52,6 @@ class _Line(NamedTuple):
 
 async def search_many(request: Request, arrival: Arrival) -> Response:
     """Make the searches of a body."""
-    searches = _Searches(request, arrival)
     settings: Settings = request.app.state.service.settings
     parse = partial(
         _search_of_line,
@@ -61,40 +60,52 @@ async def search_many(request: Request, arrival: Arrival) -> Response:
         settings=settings,
     )
     results: list[list[bytes]] = []
-    async with UploadWatch(request):
-        async for window in _windows(parsed_lines(request, parse, "queries")):
-            results += await searches.search([line.search for line in window])
+    with gallery_of(request).bulk.call() as call:
+        searches = _Searches(request, arrival, call)
+        async with UploadWatch(request):
+            async for window in _windows(parsed_lines(request, parse, "queries")):
+                results += await searches.search([line.search for line in window])
     return results_response(results, timing(arrival, []))
 
 
 class _Searches:
-    def __init__(self, request: Request, arrival: Arrival) -> None:
+    def __init__(self, request: Request, arrival: Arrival, call: BulkCall) -> None:
         self._service: Service = request.app.state.service
         self._gallery, self._collection = gallery_of(request), collection_of(request)
         self._caller = caller_of(request)
-        self._arrival = arrival
+        self._arrival, self._call = arrival, call
         self._answer_bytes = 0
+        self._begun = False
 
     async def search(self, window: list[SearchRequest | Exception]) -> list[list[bytes]]:
-        """The outcomes of searches as pieces of JSON, in their order."""
-        progress = WindowProgress()
-        return await asyncio.gather(*(self._outcome(search, progress) for search in window))
+        """The outcomes of searches as pieces of JSON, in their order.
 
-    async def _outcome(self, search: SearchRequest | Exception, progress: WindowProgress) -> list[bytes]:
+        Raises:
+            Problem: bulk_full, and no search of this call has been made.
+        """
+        images = sum(isinstance(one, SearchRequest) and one.image is not None for one in window)
+        if images:
+            self._call.admit(begun=self._begun)
+        self._begun = True
+        with self._call.window(images) as under_way:
+            return await asyncio.gather(*(self._outcome(search, under_way) for search in window))
+
+    async def _outcome(self, search: SearchRequest | Exception, window: BulkWindow) -> list[bytes]:
         if isinstance(search, Exception):
             return [orjson.dumps(problem_json(as_problem(search)))]
         if search.image is not None:
             self._caller.count_images(1)
+        repeated = window.repeated if search.image is None else window.through
         try:
-            return await retried(lambda: self._search(search), progress)
+            return await repeated(lambda: self._search(search, window))
         except SEARCH_ERRORS as error:
             return [orjson.dumps(problem_json(as_problem(error)))]
 
-    async def _search(self, search: SearchRequest) -> list[bytes]:
+    async def _search(self, search: SearchRequest, window: BulkWindow) -> list[bytes]:
         if self._service.health.draining:
             raise Problem("shutting_down", "the service is shutting down and takes no further searches")
         self._check_answer()
-        arrival = Arrival.now(bulk=True)
+        arrival = Arrival.now(bulk=True, gives_up=window.ends)
         query, found = await search.run(self._gallery, self._collection, arrival, used_ms=self._arrival.elapsed_ms)
         self._check_answer()  # others of the window have ended meanwhile
         self._answer_bytes += sum(map(len, found.answer))
