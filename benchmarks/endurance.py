@@ -65,7 +65,9 @@ class Log:
             self.left[call.method, call.route, "left"] += 1
             kinds["left"] += 1
         else:
-            self.answered[call.method, call.route, str(status)] += 1
+            # A full queue refuses before the head is judged, under the route of the path.
+            route = "/embed" if status == 429 and call.route == "unmatched" else call.route
+            self.answered[call.method, route, str(status)] += 1
             kinds[str(status)] += 1
             if not (acceptable(call, status) or refusal(answer)):
                 self.surprises.append(f"{call.kind}: {status} {answer.body[:200]!r}")

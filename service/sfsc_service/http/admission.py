@@ -110,8 +110,8 @@ class _Ready:
             metrics.http_requests.labels(method, route, str(problem.status)),
         )
         # Options are not read: without a width that is known, a request counts as one of the narrowest.
-        deadlines = tuple(metrics.deadlines.labels(floor, limit, "refused") for limit in ("soft", "hard"))
-        return cls(time.monotonic() + CACHE_S, Refusal.of(problem, route), counters, deadlines)
+        soft, hard = (metrics.deadlines.labels(floor, limit, "refused") for limit in ("soft", "hard"))
+        return cls(time.monotonic() + CACHE_S, Refusal.of(problem, route), counters, (soft, hard))
 
 
 def _embedding_route(method: str, path: bytes, headers: Headers) -> str | None:
