@@ -169,7 +169,7 @@ class Metrics:
         )
         self.bulk_backlog = Gauge(
             "sfsc_bulk_predicted_seconds",
-            "Predicted seconds until the images of the bulk calls under way have got through",
+            "Predicted seconds until the images that bulk calls have in work now have got through",
             registry=registry,
         )
         self.slowdown = Gauge(

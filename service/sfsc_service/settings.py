@@ -250,7 +250,7 @@ class Settings(BaseSettings):
         2000.0,
         "ms",
         "predicted time in the queue above which requests are refused with 429; what has waited for as long all "
-        "the same is answered with 503",
+        "the same is answered with 503 (images of bulk calls may wait longer); below 100, many are under a crowd",
         gt=0,
         le=3.6e6,
     )

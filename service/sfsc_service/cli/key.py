@@ -36,7 +36,8 @@ class Key(BaseSettings):
     scopes: Annotated[str, AfterValidator(_scopes)] = setting(
         "read",
         "scopes, comma-separated",
-        "what it allows: read (embed, search, look at items), write (insert, replace, remove), admin (metrics)",
+        "what it allows: read (embed, search, look at items), write (insert, replace, remove), admin (metrics, "
+        "collections, maintenance, alignment, quality)",
     )
     requests_per_s: float | None = setting(None, "requests/s", "requests a second; unset: any number", gt=0)
     images_per_s: float | None = setting(None, "images/s", "images a second; unset: any number", gt=0)

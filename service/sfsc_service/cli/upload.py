@@ -103,16 +103,24 @@ def upload(
         pauses = [0.0, *PAUSES_S]
         while images:
             time.sleep(pauses.pop(0))
-            refused: set[str | None] = set()
-            for result in client.put_many(_changed(images, there, limit, report, progress, width, asked_width)):
-                if result["status"] != 200 and result["code"] in BUSY and pauses:
-                    refused.add(result["id"])
-                    continue
-                if result["status"] == 200:
-                    pauses = list(PAUSES_S)
-                report.note(result)
-                progress.advance()
-            images = [image for image in images if image.name in refused]
+            changed = _changed(images, there, limit, report, progress, width, asked_width)
+            refused: dict[str | None, BulkItemAnswer] = {}
+            again = False
+            try:
+                for result in client.put_many(changed):
+                    if result["status"] != 200 and result["code"] in BUSY:
+                        refused[result["id"]] = result
+                        continue
+                    if result["status"] == 200:
+                        pauses = list(PAUSES_S)
+                    report.note(result)
+                    progress.advance()
+                again = bool(pauses)
+            finally:
+                for result in () if again else refused.values():
+                    report.note(result)
+                    progress.advance()
+            images = [image for image in images if again and image.name in refused]
 
 
 def _changed(

@@ -3,7 +3,8 @@
 A service that refuses for now says when to come back (`Retry-After`); it has done nothing by then, so any call may
 be repeated. After a lost connection nobody knows what was done: insertions are repeated, because the same item put
 twice is one item; a removal is not, because the second one would be told that there is no such item. A call with a
-deadline is never repeated: its answer would come too late. A bulk call that is refused is repeated many times.
+deadline is never repeated: its answer would come too late. A bulk call that is
+refused with 429 is repeated many times; a 503 may be a fault that lasts.
 """
 
 import random
@@ -35,8 +36,8 @@ def pause_s(call: Call[Any], attempt: int, outcome: CallOutcome) -> float | None
     Args:
         attempt: how many times it was sent, from 1.
     """
-    is_response = isinstance(outcome, httpx.Response)
-    most = PATIENT_ATTEMPTS if call.patient and is_response else ATTEMPTS
+    is_refused = isinstance(outcome, httpx.Response) and outcome.status_code == httpx.codes.TOO_MANY_REQUESTS
+    most = PATIENT_ATTEMPTS if call.patient and is_refused else ATTEMPTS
     if attempt >= most or not _may_repeat(call, outcome):
         return None
     if isinstance(outcome, httpx.Response):

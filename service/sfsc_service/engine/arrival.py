@@ -3,6 +3,9 @@
 import time
 from dataclasses import dataclass, field
 
+from sfsc_service.engine.batch_problems import repeated_after_s
+from sfsc_service.errors import Problem
+
 __all__ = ["Arrival"]
 
 
@@ -19,7 +22,8 @@ class Arrival:
             requests nor as an arrival from which more are predicted.
         read_at: when its body had come whole, in seconds, monotonic: from then on it waits, however late it is
             looked at. None: from when it is looked at.
-        gives_up: until when it may wait, in seconds, monotonic; None: for as long as every request of its kind.
+        gives_up: until when an image of a bulk call may wait, in seconds, monotonic; while it may, a busy service
+            tries it again. None: it may wait for as long as every request of its kind.
     """
 
     at: float
@@ -40,6 +44,10 @@ class Arrival:
         if self.gives_up is not None:
             return self.gives_up
         return (now if self.read_at is None else self.read_at) + (longest_ms - self.waited_ms) / 1000
+
+    def is_repeated_after(self, problem: Problem) -> bool:
+        """Whether the image is tried again by itself, so that this is not what becomes of it."""
+        return self.gives_up is not None and repeated_after_s(problem, self.gives_up, time.monotonic()) is not None
 
     @property
     def elapsed_ms(self) -> float:

@@ -31,10 +31,12 @@ class BulkTurns:
         """Call when its turn has come; a caller that is cancelled before leaves the queue."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._waiting.append((future, call))
-        if self._loop is not loop:  # another one may have ended before its turn
+        if self._loop is not loop:
+            if self._loop is not None:  # it has ended before its turn, and its callers with it
+                self._waiting.clear()
             self._loop = loop
             loop.call_soon(self._turn, time.monotonic())
+        self._waiting.append((future, call))
         return await future
 
     def _turn(self, ended: float) -> None:
@@ -42,8 +44,7 @@ class BulkTurns:
         began = time.monotonic()
         until = began + SHARE * (began - ended)
         while self._waiting:
-            _answer(*self._waiting[0])
-            self._waiting.popleft()
+            _answer(*self._waiting.popleft())
             if time.monotonic() >= until:
                 break
         if self._waiting and self._loop is not None:

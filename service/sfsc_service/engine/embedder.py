@@ -175,7 +175,8 @@ class Embedder:
         try:
             embedded = await self._embed(bundle, data, crop, choice, arrival)
         except Problem as problem:
-            if (outcome := OUTCOMES.get(problem.code)) is not None and not arrival.own:
+            outcome = OUTCOMES.get(problem.code)
+            if outcome is not None and not arrival.own and not arrival.is_repeated_after(problem):
                 self._metrics.deadlines.labels(choice.widths[0], choice.limit, outcome).inc()
             raise
         if not arrival.own:

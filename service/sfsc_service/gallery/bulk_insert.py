@@ -128,8 +128,8 @@ async def _prepare_images(gallery: Gallery, images: list[NewItem], call: BulkCal
 
 
 async def _prepare(gallery: Gallery, new: NewItem, window: BulkWindow) -> _Prepared | FailedItem:
-    async def attempt() -> _Prepared:
-        arrival = Arrival.now(bulk=True, gives_up=window.ends)
+    async def attempt(gives_up: float) -> _Prepared:
+        arrival = Arrival.now(bulk=True, gives_up=gives_up)
         return _Prepared(*await gallery.prepare(new, arrival), arrival)
 
     try:

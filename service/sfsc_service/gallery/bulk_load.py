@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from sfsc_bundle.errors import ImageError
+from sfsc_service.engine.batch_problems import is_busy, repeated_after_s
 from sfsc_service.errors import Problem
 
 __all__ = ["BulkCall", "BulkLoad", "BulkWindow"]
@@ -22,6 +24,8 @@ REFUSED_SHARE = 0.25
 under way have several windows, and the prediction is of the recent past."""
 MEMORY_S = 10.0
 """The time constant of the memory of how quickly images get through."""
+EXPECTED_S = 2.0
+"""For how long a call that is read counts as a window; its client may be slow, and others need not wait for it."""
 SMOOTHING = 0.1
 """The weight of one window in the number of images that the next ones are predicted to have."""
 LONGEST_PAUSE_S = 20.0
@@ -38,18 +42,20 @@ class BulkLoad:
 
     def __init__(self, limit_s: Callable[[float], float], clock: Callable[[], float] = time.monotonic) -> None:
         self.limit_s, self.clock = limit_s, clock
-        self._calls = self._windows = self._images = 0
+        self._images = 0
         self._window_images = 1.0
-        self._busy_s = self._passed = 0.0
-        """Seconds in which images were under way, and how many got through then, both decayed."""
+        self._expected: dict[BulkCall, float] = {}
+        """Calls from which a window may come at any moment, and since when, in the order of it."""
+        self._busy_s = self._ended = 0.0
+        """Seconds in which images were under way, and how many ended then, both decayed."""
         self._updated = clock()
 
     @property
     def predicted_s(self) -> float:
         """How long what is under way is predicted to take."""
         self._update()
-        ahead = self._images + (self._calls - self._windows) * self._window_images
-        return ahead * self._busy_s / max(self._passed, 1.0)
+        ahead = self._images + len(self._expected) * self._window_images
+        return ahead * self._busy_s / max(self._ended, 1.0)
 
     def check(self) -> None:
         """Refuse a further call while those under way take too long. Raises Problem: bulk_full."""
@@ -68,38 +74,43 @@ class BulkLoad:
         try:
             yield call
         finally:
-            self._calls -= call.admitted
+            self._expected.pop(call, None)
 
-    def count_call(self) -> None:
-        """A call is admitted."""
-        self._calls += 1
+    def expect(self, call: "BulkCall") -> None:
+        """A call is read."""
+        self._expected.pop(call, None)
+        self._expected[call] = self.clock()
 
-    def begin(self, images: int) -> None:
+    def begin(self, call: "BulkCall", images: int) -> None:
         """A window begins."""
         self._update()
-        self._windows += 1
+        self._expected.pop(call, None)
         self._images += images
         self._window_images += SMOOTHING * (images - self._window_images)
 
-    def end(self, images: int) -> None:
+    def end(self, call: "BulkCall", images: int) -> None:
         """A window has ended, and these of its images have not."""
         self._update()
-        self._windows -= 1
         self._images -= images
+        self.expect(call)
 
-    def image_ended(self, *, passed: bool) -> None:
-        """An image has got through, or has failed."""
+    def image_ended(self, *, answered: bool) -> None:
+        """An image has got through or failed by itself (`answered`), or there was no time for it."""
         self._update()
         self._images -= 1
-        self._passed += passed
+        self._ended += answered
 
     def _update(self) -> None:
         now = self.clock()
-        if self._images:
-            kept = math.exp((self._updated - now) / MEMORY_S)
-            self._busy_s = kept * self._busy_s + now - self._updated
-            self._passed *= kept
+        kept = math.exp((self._updated - now) / MEMORY_S)
+        self._busy_s = kept * self._busy_s + (MEMORY_S * (1 - kept) if self._images else 0.0)
+        self._ended *= kept
         self._updated = now
+        while self._expected:  # a slow client's call holds up no other one
+            call, since = next(iter(self._expected.items()))
+            if now - since < EXPECTED_S:
+                break
+            del self._expected[call]
 
 
 class BulkCall:
@@ -119,7 +130,7 @@ class BulkCall:
         if not self.admitted:
             if not begun:
                 self._load.check()
-            self._load.count_call()
+            self._load.expect(self)
             self.admitted = True
 
     @contextmanager
@@ -130,12 +141,12 @@ class BulkCall:
             yield window
             return
         self.admit(begun=True)
-        self._load.begin(images)
+        self._load.begin(self, images)
         try:
             yield window
         finally:
             left, window.left = window.left, 0
-            self._load.end(left)
+            self._load.end(self, left)
 
 
 class BulkWindow:
@@ -156,20 +167,29 @@ class BulkWindow:
         """When those that have not got through have failed, in seconds; of slow images more is known later."""
         return self._began + self._load.limit_s(self._images)
 
-    async def through(self, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def through(self, attempt: Callable[[float], Awaitable[T]]) -> T:
         """What the attempt gives for one of the images, as `repeated`."""
-        passed = False
+        answered = False
         try:
             result = await self.repeated(attempt)
-            passed = True
+            answered = True
             return result
+        except ImageError:
+            answered = True
+            raise
+        except Problem as problem:
+            answered = not is_busy(problem) and problem.code != "bulk_full"
+            raise
         finally:
             if self.left:  # else the window has ended because another image failed in an unforeseen way
                 self.left -= 1
-                self._load.image_ended(passed=passed)
+                self._load.image_ended(answered=answered)
 
-    async def repeated(self, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def repeated(self, attempt: Callable[[float], Awaitable[T]]) -> T:
         """What the attempt gives, made again while the queue is full and the window has time.
+
+        Args:
+            attempt: of the time until which it may wait, in seconds.
 
         Raises:
             Problem: bulk_full, a window of this call before has run out of time; else of the last attempt.
@@ -177,14 +197,13 @@ class BulkWindow:
         if self._refused:
             raise bulk_full("the images before it have taken too long, so it was not begun", 1.0)
         while True:
+            ends = self.ends
             try:
-                return await attempt()
+                return await attempt(ends)
             except Problem as problem:
-                if problem.code not in ("queue_full", "queue_timeout"):
-                    raise
-                pause_s = min(problem.retry_after_s or 1.0, 5.0)
-                if self._load.clock() + pause_s >= self.ends:
-                    self._call.gave_up = True
+                pause_s = repeated_after_s(problem, ends, self._load.clock())
+                if pause_s is None:
+                    self._call.gave_up |= is_busy(problem)
                     raise
                 await asyncio.sleep(pause_s)
 

@@ -101,6 +101,7 @@ def test_a_bulk_call_that_is_refused_is_repeated_many_times(kind: str, slept: li
     assert outcome(kind, "put_many", [*refused, FINE]) == ("fine", PATIENT_ATTEMPTS)
     assert slept == [5.0] * (PATIENT_ATTEMPTS - 1)
     assert outcome(kind, "put_many", [busy()]) == ("queue_full", PATIENT_ATTEMPTS)
+    assert outcome(kind, "put_many", [busy(503)]) == ("queue_full", ATTEMPTS), "which may be a fault that lasts"
     assert outcome(kind, "put_many", [httpx.ConnectError]) == ("unreachable", ATTEMPTS)
 
 

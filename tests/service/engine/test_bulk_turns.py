@@ -107,3 +107,16 @@ def test_a_loop_that_ended_before_its_turn_holds_up_no_other_one() -> None:
     asyncio.run(bulk.run(lambda: called.append("late")))
     assert called[-1] == "late"
     assert called.count("early") < 3, "the others were cancelled"
+
+
+def test_a_loop_that_was_closed_with_callers_waiting_holds_up_no_other_one() -> None:
+    bulk, called = BulkTurns(), list[str]()
+    loop = asyncio.new_event_loop()
+    for _ in range(20):
+        early = loop.create_task(bulk.run(lambda: called.append("early")))
+        early._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    asyncio.run(asyncio.wait_for(bulk.run(lambda: called.append("late")), timeout=10))
+    assert called[-1] == "late"
+    assert called.count("early") < 20

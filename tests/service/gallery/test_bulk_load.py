@@ -1,13 +1,15 @@
 """When bulk calls are refused: by how quickly images have got through lately; time is the test's own."""
 
 import asyncio
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from sfsc_bundle.errors import ImageError
 from sfsc_service.errors import Problem
-from sfsc_service.gallery.bulk_load import LONGEST_PAUSE_S, BulkCall, BulkLoad, BulkWindow
+from sfsc_service.gallery.bulk_load import EXPECTED_S, LONGEST_PAUSE_S, BulkCall, BulkLoad, BulkWindow
 
 LIMIT_S = 20.0
 
@@ -40,7 +42,7 @@ def under_way(load: BulkLoad, images: int) -> Iterator[BulkWindow]:
 
 
 def get_through(clock: Clock, window: BulkWindow, per_s: float, images: int) -> None:
-    async def attempt() -> None:
+    async def attempt(_: float) -> None:
         pass
 
     for _ in range(images):
@@ -110,13 +112,57 @@ def test_images_of_a_call_that_ends_early_count_no_more(load: BulkLoad, clock: C
     assert load.predicted_s == 0.0, "one that ended after its window"
 
 
-def test_images_that_fail_are_no_progress(load: BulkLoad, clock: Clock) -> None:
-    async def attempt() -> None:
-        raise Problem("image_damaged", "damaged")
+@pytest.mark.parametrize(
+    ("error", "predicted_s"),
+    [
+        (ImageError("image_damaged", "damaged"), 32 * 0.1),
+        (Problem("deadline_unreachable", "too slow"), 32 * 0.1),
+        (Problem("bulk_full", "no time"), 32 * 10 * (1 - math.exp(-0.32))),
+    ],
+)
+def test_only_images_that_the_service_had_no_time_for_slow_the_others_down(
+    load: BulkLoad, clock: Clock, error: Exception, predicted_s: float
+) -> None:
+    async def attempt(_: float) -> None:
+        raise error
 
     with under_way(load, 64) as window:
         for _ in range(32):
-            clock.now += 1.0
-            with pytest.raises(Problem, match="damaged"):
+            clock.now += 0.1
+            with pytest.raises(type(error)):
                 asyncio.run(window.through(attempt))
-        assert load.predicted_s > 32 * 5
+        assert load.predicted_s == pytest.approx(predicted_s, rel=0.1)
+
+
+def test_calls_of_slow_clients_hold_up_no_others(load: BulkLoad, clock: Clock) -> None:
+    for _ in range(20):
+        with under_way(load, 64) as window:
+            get_through(clock, window, per_s=50.0, images=64)
+    with ExitStack() as calls:
+        for _ in range(20):
+            calls.enter_context(load.call()).admit(begun=True)
+        assert load.predicted_s > 5
+        assert refusal(load) is not None
+        clock.now += EXPECTED_S
+        assert (load.predicted_s, refusal(load)) == (0.0, None)
+
+
+def test_a_bad_time_is_forgotten_while_nothing_is_under_way(load: BulkLoad, clock: Clock) -> None:
+    with under_way(load, 64):
+        clock.now += 60
+        assert refusal(load) is not None
+    clock.now += 60
+    load.call().__enter__().admit()
+    assert refusal(load) is None
+
+
+def test_how_often_somebody_asks_changes_nothing(load: BulkLoad, clock: Clock) -> None:
+    found = []
+    for steps in (1, 100):
+        with under_way(load, 64):
+            for _ in range(steps):
+                clock.now += 20 / steps
+                predicted_s = load.predicted_s
+        found.append(predicted_s)
+        clock.now += 1000
+    assert found[0] == pytest.approx(found[1])

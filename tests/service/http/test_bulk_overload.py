@@ -14,6 +14,8 @@ import pytest
 from sfsc_service.cli import upload
 from sfsc_service.client import Client
 from sfsc_service.engine import embedder
+from sfsc_service.engine.batch_problems import queue_full
+from sfsc_service.errors import ServiceError
 from sfsc_service.settings import Settings
 from tests.service.command import run
 from tests.service.faulty import Held, until
@@ -115,6 +117,23 @@ def test_a_call_under_way_answers_every_line_in_time(settings: Settings) -> None
             assert live.service.gallery.bulk.predicted_s == 0.0
 
 
+def test_an_image_counts_once_however_often_it_is_tried(busy: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusals = iter(range(20))
+
+    def check(**_: object) -> None:
+        if next(refusals, None) is not None:
+            raise queue_full(300, 200)
+
+    monkeypatch.setattr(busy.service.embedder.batcher, "check_not_full", check)
+    assert busy.http.post("/items", content=lines("image", 8), headers=NDJSON).json()["stored"] == 8
+    assert next(refusals, None) is None
+    found = {
+        outcome: busy.metric("sfsc_deadlines_total", width=WIDTH, limit="soft", outcome=outcome)
+        for outcome in ("met", "missed", "refused")
+    }
+    assert (found["met"] + found["missed"], found["refused"]) == (8, 0)
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
@@ -176,3 +195,20 @@ def test_images_that_never_get_through_are_left_out_and_the_failure_is_told(
     assert (report.added, len(report.left_out)) == (0, 10)
     assert report.failure is not None
     assert report.failure.code == "queue_timeout"
+
+
+def test_images_that_wait_to_be_sent_again_are_told_where_the_service_then_fails(photos: Path) -> None:
+    class Failing:
+        def widths(self) -> dict[str, dict[str, int]]:
+            return {"limits": {"max_image_bytes": 10**6}}
+
+        def put_many(self, images: Iterator[dict[str, object]]) -> Iterator[dict[str, object]]:
+            for image, _ in zip(images, range(3), strict=False):
+                yield {"id": image["id"], "status": 429, "code": "bulk_full", "detail": "no time"}
+            raise ServiceError("store_failed", "the disk is full", 503)
+
+    images = [upload.ListedImage(path.name, path, {}) for path in sorted(photos.iterdir())]
+    report = upload.UploadReport()
+    with pytest.raises(ServiceError, match="disk"):
+        upload.upload(Failing(), images, {}, report, lambda: WIDTH)  # type: ignore[arg-type]
+    assert [one.name for one in report.left_out] == ["0.jpg", "1.jpg", "2.jpg"]

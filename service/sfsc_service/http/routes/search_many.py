@@ -97,15 +97,15 @@ class _Searches:
             self._caller.count_images(1)
         repeated = window.repeated if search.image is None else window.through
         try:
-            return await repeated(lambda: self._search(search, window))
+            return await repeated(lambda gives_up: self._search(search, gives_up))
         except SEARCH_ERRORS as error:
             return [orjson.dumps(problem_json(as_problem(error)))]
 
-    async def _search(self, search: SearchRequest, window: BulkWindow) -> list[bytes]:
+    async def _search(self, search: SearchRequest, gives_up: float) -> list[bytes]:
         if self._service.health.draining:
             raise Problem("shutting_down", "the service is shutting down and takes no further searches")
         self._check_answer()
-        arrival = Arrival.now(bulk=True, gives_up=window.ends)
+        arrival = Arrival.now(bulk=True, gives_up=gives_up)
         query, found = await search.run(self._gallery, self._collection, arrival, used_ms=self._arrival.elapsed_ms)
         self._check_answer()  # others of the window have ended meanwhile
         self._answer_bytes += sum(map(len, found.answer))
