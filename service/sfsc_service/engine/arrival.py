@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
-from sfsc_service.engine.batch_problems import repeated_after_s
+from sfsc_service.engine.bulk_repeats import repeated_after_s
 from sfsc_service.errors import Problem
 
 __all__ = ["Arrival"]

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from sfsc_bundle.errors import ImageError
-from sfsc_service.engine.batch_problems import is_busy, repeated_after_s
+from sfsc_service.engine.bulk_repeats import is_busy, repeated_after_s
 from sfsc_service.errors import Problem
 
 __all__ = ["BulkCall", "BulkLoad", "BulkWindow"]
