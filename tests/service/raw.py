@@ -3,9 +3,20 @@
 import re
 import socket
 
+from tests.service.images import draw_image
 from tests.service.live import Live
 
-__all__ = ["connect", "final", "hear", "request_head", "statuses"]
+__all__ = [
+    "CHUNKED",
+    "EMBED",
+    "IMAGE",
+    "LIVEZ",
+    "connect",
+    "final",
+    "hear",
+    "request_head",
+    "statuses",
+]
 
 TIMEOUT_S = 30.0
 
@@ -20,6 +31,15 @@ def request_head(method: str, path: str, **headers: object) -> bytes:
     lines = [f"{method} {path} HTTP/1.1", "Host: x"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode()
+
+
+IMAGE = draw_image(1)
+EMBED = request_head("POST", "/embed?width=0.25", Content_Type="image/jpeg", Content_Length=len(IMAGE)) + IMAGE
+CHUNKED = request_head(
+    "POST", "/embed?width=0.25", Content_Type="image/jpeg", Transfer_Encoding="chunked"
+) + b"%x\r\n%b\r\n0\r\n\r\n" % (len(IMAGE), IMAGE)
+LIVEZ = request_head("GET", "/livez")
+"""Requests for an embedding, with a length and in chunks, and one that is always answered."""
 
 
 def hear(connection: socket.socket) -> bytes:

@@ -3,8 +3,8 @@
 A service that refuses for now says when to come back (`Retry-After`); it has done nothing by then, so any call may
 be repeated. After a lost connection nobody knows what was done: insertions are repeated, because the same item put
 twice is one item; a removal is not, because the second one would be told that there is no such item. A call with a
-deadline is never repeated: its answer would come too late. A bulk call that is
-refused with 429 is repeated many times; a 503 may be a fault that lasts.
+deadline is never repeated: its answer would come too late. A bulk call that is refused
+with 429 is repeated many times; a 503 may be a fault that lasts.
 """
 
 import random

@@ -5,14 +5,7 @@ from typing import assert_never
 from sfsc_service.engine.worker_pool import Loss
 from sfsc_service.errors import Problem
 
-__all__ = [
-    "deadline_passed",
-    "no_worker",
-    "queue_full",
-    "queue_timeout",
-    "shutting_down",
-    "worker_lost",
-]
+__all__ = ["deadline_passed", "no_worker", "queue_full", "queue_timeout", "shutting_down", "worker_lost"]
 
 
 def queue_full(waiting_ms: float, limit_ms: float) -> Problem:

@@ -17,16 +17,8 @@ from sfsc_service.http.http_protocol import (
     PIECE,
 )
 from tests.service.faulty import START_TIMEOUT_S, Held, until
-from tests.service.images import draw_image
 from tests.service.live import Live
-from tests.service.raw import connect, final, hear, request_head, statuses
-
-IMAGE = draw_image(1)
-EMBED = request_head("POST", "/embed?width=0.25", Content_Type="image/jpeg", Content_Length=len(IMAGE)) + IMAGE
-CHUNKED = request_head(
-    "POST", "/embed?width=0.25", Content_Type="image/jpeg", Transfer_Encoding="chunked"
-) + b"%x\r\n%b\r\n0\r\n\r\n" % (len(IMAGE), IMAGE)
-LIVEZ = request_head("GET", "/livez")
+from tests.service.raw import CHUNKED, EMBED, IMAGE, LIVEZ, connect, final, hear, request_head, statuses
 
 
 def flood(connection: socket.socket, text: bytes) -> None:
@@ -129,7 +121,8 @@ def test_a_client_that_sends_much_behind_a_long_head_and_reads_meanwhile_gets_ev
 def test_what_is_discarded_is_read_no_faster_than_it_needs_to_be(live: Live) -> None:
     """Who goes on sending behind the last response costs little; the connection ends all the same."""
     with connect(live) as connection:
-        connection.sendall(request_head("POST", "/nowhere", Transfer_Encoding="chunked") + b"0\r\n")
+        connection.sendall(request_head("GET", "/livez", x="y" * 70_000))
+        assert connection.recv(12) == b"HTTP/1.1 431"
         began, sent = time.monotonic(), 0
         with contextlib.suppress(ConnectionResetError, BrokenPipeError):
             while sent < 16 * LINGER_BYTES:

@@ -11,16 +11,20 @@ from sfsc_service.http.http_protocol import (
     MAX_HEADERS,
 )
 from tests.service.faulty import Held, until
-from tests.service.images import draw_image
 from tests.service.live import Live
-from tests.service.raw import connect, final, hear, request_head, statuses
+from tests.service.raw import CHUNKED, EMBED, IMAGE, LIVEZ, connect, final, hear, request_head, statuses
 
-IMAGE = draw_image(1)
-EMBED = request_head("POST", "/embed?width=0.25", Content_Type="image/jpeg", Content_Length=len(IMAGE)) + IMAGE
-CHUNKED = request_head(
-    "POST", "/embed?width=0.25", Content_Type="image/jpeg", Transfer_Encoding="chunked"
-) + b"%x\r\n%b\r\n0\r\n\r\n" % (len(IMAGE), IMAGE)
-LIVEZ = request_head("GET", "/livez")
+
+def send_behind_a_running_call(connection: socket.socket, held: Held, text: bytes) -> None:
+    """Nothing is heard while the call runs; then it goes on."""
+    connection.sendall(EMBED)
+    assert held.entered.wait(30)
+    connection.sendall(text)
+    connection.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        connection.recv(1)
+    held.release()
+    connection.settimeout(30)
 
 
 def test_what_is_no_http_gets_a_problem(live: Live) -> None:
@@ -59,14 +63,7 @@ def test_what_cannot_be_read_costs_no_response_before_it(
 @pytest.mark.parametrize("wrong", [NONSENSE, BROKEN, ENDLESS], ids=["nonsense", "no chunk", "trailers"])
 def test_nothing_is_written_into_the_response_of_a_running_call(weak: Live, held: Held, wrong: bytes) -> None:
     with connect(weak) as connection:
-        connection.sendall(EMBED)
-        assert held.entered.wait(30)
-        connection.sendall(wrong)
-        connection.settimeout(0.2)
-        with pytest.raises(TimeoutError):
-            connection.recv(1)
-        held.release()
-        connection.settimeout(30)
+        send_behind_a_running_call(connection, held, wrong)
         heard = hear(connection)
     assert final(heard)[0] == b"200"
     assert final(heard)[1:] == [b"431" if wrong == ENDLESS else b"400"]
@@ -126,14 +123,7 @@ def test_a_body_that_waits_for_100_continue_is_asked_for_in_its_turn(weak: Live,
         "POST", "/embed?width=0.25", Content_Type="image/jpeg", Content_Length=len(IMAGE), Expect="100-continue"
     )
     with connect(weak) as connection:
-        connection.sendall(EMBED)
-        assert held.entered.wait(30)
-        connection.sendall(head)
-        connection.settimeout(0.2)
-        with pytest.raises(TimeoutError):
-            connection.recv(1)
-        held.release()
-        connection.settimeout(30)
+        send_behind_a_running_call(connection, held, head)
         heard = b""
         while not heard.endswith(INTERIM):
             heard += connection.recv(65_536)

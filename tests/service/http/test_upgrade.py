@@ -5,12 +5,9 @@ import time
 
 import pytest
 
-from tests.service.images import draw_image
 from tests.service.live import Live
-from tests.service.raw import connect, final, hear, request_head
+from tests.service.raw import IMAGE, LIVEZ, connect, final, hear, request_head
 
-IMAGE = draw_image(1)
-LIVEZ = request_head("GET", "/livez")
 OFFER = {
     "Connection": "Upgrade, HTTP2-Settings",
     "Upgrade": "h2c",

@@ -35,9 +35,8 @@ def aggregate(
         generator: draws the projection orders.
         regions: columns of each region that is aggregated on its own, together all of them; None: one region.
     """
-    gramian = gramian_of(
-        gradients
-    ).cpu()  # [m, m]: a GPU would be waited for at each of the small steps that follow
+    # A GPU would be waited for at each of the small steps that follow.
+    gramian = gramian_of(gradients).cpu()
     norms, conflicts = gramian.diagonal().sqrt(), conflict_share(gramian)
     scales = _scales(norms) if section.equal_norms else torch.ones_like(norms)
 

@@ -21,9 +21,8 @@ def projection_weights(gramian: Tensor, generator: torch.Generator) -> Tensor:
         gramian: [m, m], g_i·g_j.
         generator: draws the orders; on the CPU.
     """
-    products = (
-        gramian.detach().to("cpu", torch.float64).numpy()
-    )  # numpy: torch takes longer to call than m numbers
+    # In numpy: to call torch takes longer than to compute m numbers.
+    products = gramian.detach().to("cpu", torch.float64).numpy()
     size = len(products)
     combination = np.eye(size)  # row i: the projected g_i in terms of the originals
     for i in range(size):
