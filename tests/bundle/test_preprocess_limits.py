@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from sfsc_bundle.decoder import JpegFile
 from sfsc_bundle.errors import ImageError
 from sfsc_bundle.header import MAX_SIDE
 from sfsc_bundle.headers.jpeg import MAX_SCANS
@@ -224,6 +225,7 @@ def test_the_callers_warning_filters_change_nothing(name: str, rule: str) -> Non
 
 _CHILD = """
 import resource, sys
+from sfsc_bundle.decoder import JpegFile
 from sfsc_bundle.errors import ImageError
 from sfsc_bundle.manifest import Preprocessing
 from sfsc_bundle.preprocess import preprocess
@@ -252,3 +254,20 @@ def test_a_damaged_tiff_prints_nothing(capfd: pytest.CaptureFixture[str]) -> Non
     data[at : at + 200] = bytes(200)
     assert refusal(bytes(data)).code == "image_damaged"
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_large_jpeg_is_decoded_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two calls a thread would wait for Python's lock, and the other cores with it."""
+    read: list[int] = []
+    original = JpegFile.load_read
+
+    def load_read(image: JpegFile, most: int) -> bytes:
+        found = original(image, most)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(JpegFile, "load_read", load_read)
+    data = noise("JPEG", (512, 512), quality=95)
+    assert len(data) > 2 * ImageFile.MAXBLOCK, "it would be more than one call"
+    preprocess(data, SMALL)
+    assert read == [len(data)]
