@@ -6,13 +6,15 @@
 
 The peers come from PyPI into environments of their own in runs/peers. 16 keep-alive clients of wrk on the same
 cores; servers in turn in each repetition; medians. This service asks for the width
-explicitly and holds all widths, a peer only the one that it serves.
+explicitly and holds all widths, a peer only the one that it serves; it is measured with its own target of 100 ms,
+which goals are judged by, and with one of 250 ms.
 """
 
 import argparse
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,10 +40,14 @@ ROOT = Path(__file__).parents[1]
 HERE = Path(__file__).parent / "peers"
 FOLDER = Path("runs/peers")
 OURS = "sfsc"
+PATIENT = "sfsc, SFSC_SLO_MS=250"
+"""This service once more, with a target within which 16 clients can be served at every width on two cores. Where
+they cannot, late requests give way (engine/batch_plan.py); the peers know no target."""
+OF_OURS: Mapping[str, Mapping[str, str]] = {OURS: {}, PATIENT: {"SFSC_SLO_MS": "250"}}
 PACKAGES = {"litserve": ["litserve", "uvloop"], "bentoml": ["bentoml", "uvloop"]}
-ADDRESS = {OURS: "/embed?width={width}", "litserve": "/embed", "bentoml": "/embed"}
+ADDRESS = {**dict.fromkeys(OF_OURS, "/embed?width={width}"), "litserve": "/embed", "bentoml": "/embed"}
 HEALTH = {"litserve": "/health", "bentoml": "/readyz"}
-SENT = {OURS: "single", "litserve": "single", "bentoml": "single, multipart"}
+SENT = {**dict.fromkeys(OF_OURS, "single"), "litserve": "single", "bentoml": "single, multipart"}
 SECONDS = 3
 
 Options = Mapping[str, str]
@@ -191,9 +197,13 @@ def compare(bundle: Path, widths: Sequence[str], bodies: Mapping[str, Bodies], w
     trials: dict[str, dict[str, list[Trial]]] = {}
     profile = profiled(bundle, work)
     for width in widths[:1] if quick else widths:
-        trials[width] = {server: [] for server in (OURS, *PACKAGES)}
+        trials[width] = {server: [] for server in (*OF_OURS, *PACKAGES)}
         with ExitStack() as stack:
-            servers = {OURS: stack.enter_context(launched(bundle, work, SFSC_DATA=profile))}
+            servers = {}
+            for ours, settings in OF_OURS.items():
+                data = work / f"{width}-{len(servers)}"
+                shutil.copytree(profile, data)
+                servers[ours] = stack.enter_context(launched(bundle, work, SFSC_DATA=str(data), **settings))
             for peer in PACKAGES:
                 servers[peer] = stack.enter_context(peer_serving(peer, bundle, width, best(peer, width)))
             for _ in range(1 if quick else 2):
@@ -218,9 +228,10 @@ def figured(width: str, found: Mapping[str, Sequence[Trial]]) -> Iterator[Figure
         for server, value in values.items():
             yield Figure(f"{width}, {name}: {server}", value, unit)
         more_is_better = field == "per_second"
-        peer = (max if more_is_better else min)(value for server, value in values.items() if server != OURS)
+        peer = (max if more_is_better else min)(value for server, value in values.items() if server not in OF_OURS)
         goal = (">= 1.8" if width == "0.25" else "> 1") if more_is_better else "< 1"
         yield Figure(f"{width}, {name}: ours ÷ the better peer", values[OURS] / peer, "×", goal)
+        yield Figure(f"{width}, {name}: {PATIENT} ÷ the better peer", values[PATIENT] / peer, "×")
 
 
 if __name__ == "__main__":
