@@ -3,6 +3,7 @@
 A wrong argument or setting is one sentence on stderr and exit code 2; a command that fails, one sentence and 1.
 """
 
+import difflib
 import importlib
 import importlib.metadata
 import inspect
@@ -66,6 +67,7 @@ HINTS = {
 }
 """What a command says behind an error of the service, by its code."""
 VARIABLE = re.compile(r" \[env: SFSC_\w+\]")
+UNKNOWN = re.compile(r"unrecognized arguments: (--[\w-]+)")
 UNIT = re.compile(r" \[([a-zA-Z /]+)(?:, comma-separated)?\]")
 
 
@@ -122,10 +124,16 @@ class _Parser(ArgumentParser):
         super().__init__(name, description=description, formatter_class=_Formatter, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        raise SettingsError(f"{message}; see {self.prog} --help")
+        unknown = UNKNOWN.match(message)
+        near = difflib.get_close_matches(unknown[1], self._option_string_actions, 1) if unknown else ()
+        hint = f"; the nearest one is {near[0]}" if near else ""
+        raise SettingsError(f"{message}{hint}; see {self.prog} --help")
 
 
 def _run(words: list[str]) -> None:
+    near = difflib.get_close_matches(words[0], COMMANDS, 1) if words and words[0] not in COMMANDS else ()
+    if near:
+        raise SettingsError(f"no command is named {words[0]}; the nearest one is {near[0]}; see sfsc --help")
     name = _everything(with_summaries=words[:1] in (["-h"], ["--help"])).parse_args(words[:1]).command
     kind = _class_of(name)
     source: CliSettingsSource[Any] = CliSettingsSource(
