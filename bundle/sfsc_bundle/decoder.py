@@ -8,7 +8,7 @@ import re
 import warnings
 from typing import assert_never
 
-from PIL import AvifImagePlugin, Image, ImageFile, _imaging
+from PIL import AvifImagePlugin, Image, _imaging
 from PIL.JpegImagePlugin import JpegImageFile
 
 from sfsc_bundle.errors import ImageError
@@ -56,24 +56,22 @@ def open_image(header: ImageHeader, *, longer: bool = False) -> Image.Image:
     try:
         if header.format == "JPEG":
             # Not Image.open, which refuses more than 178 million pixels, however small they are decoded.
-            image: Image.Image = _open_jpeg(source, header.parsed.data, longer=longer)
-        else:
-            _prepare(header.format)
-            image = Image.open(source, formats=(header.format,))
+            return _open_jpeg(source, header.parsed.data, longer=longer)
+        _prepare(header.format)
+        return Image.open(source, formats=(header.format,))
     except MemoryError:
         raise
     except Exception as error:  # on a hostile header Pillow raises almost anything
         raise ImageError(
             "image_not_recognised", f"image has a {header.format} header that cannot be read: {error}"
         ) from error
-    if isinstance(image, ImageFile.ImageFile):
-        # All at once: decoders release Python's lock, and would have to get it back after each 64 KB.
-        image.decodermaxblock = len(header.parsed.data)
-    return image
 
 
 def _open_jpeg(source: io.BytesIO, data: bytes, *, longer: bool) -> JpegFile:
     image = JpegFile(source)
+    # All at once, which copies nothing: the decoder releases Python's lock, and would have to get it back after
+    # each 64 KB. Other formats are read from behind their header, which would be a copy.
+    image.decodermaxblock = len(data)
     if longer:
         escape = b"\0" if data.endswith(b"\xff") else b""  # so that it is no marker's half
         image.tail = escape + MORE_PIXELS + END_MARKER
