@@ -2,7 +2,8 @@
 
 uvicorn bounds none of these. A connection that breaks a bound is closed without a response, because a client that
 sends no head or reads nothing would not read one. Connections above the greatest number get a 503 response; some
-are read as far as their first head before, so that health checks are answered.
+are read as far as their first head before, so that health checks are answered. Calls begin a few at a time
+(starts.py).
 
 A request that would be refused for a full queue is refused here (admission.py). After a refusal its connection is
 not read for a while, longer each time: clients that repeat at once would keep the event loop busy with refusals.
@@ -12,6 +13,7 @@ One timer per connection checks the bounds now and then, so that requests do not
 """
 
 import asyncio
+import functools
 import ipaddress
 import socket
 import sys
@@ -20,6 +22,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import ASGI3Application, RequestResponseCycle
 
 from sfsc_service.errors import Problem
 from sfsc_service.http.access import HEALTH_PATHS
@@ -27,6 +30,7 @@ from sfsc_service.http.admission import Admission, Refusal
 from sfsc_service.http.arrival import ARRIVED, READ_AT, WAITED_MS
 from sfsc_service.http.http_protocol import INTERIM, Cause, HttpProtocol
 from sfsc_service.http.request_log import HEADER, OVERLOADED, request_id
+from sfsc_service.http.starts import Starts
 from sfsc_service.metrics import Metrics
 from sfsc_service.settings import listed
 
@@ -68,6 +72,7 @@ class BoundedConnection(HttpProtocol):
     too_many: Refusal
     longest_pause_s: float
     proxies: Sequence[Network]
+    starts: Starts
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept a connection, or refuse it where too many are open."""
@@ -187,6 +192,9 @@ class BoundedConnection(HttpProtocol):
         self.transport.write(self.too_many.with_headers([*self.server_state.default_headers, own, CLOSE]))
         self.drop("too_many")
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self.starts.begin(self.loop, functools.partial(super()._start_asgi_task, cycle, app))
+
     def _send_refusal(self, *, close: bool) -> None:
         assert self._refusal is not None
         if self.transport.is_closing():
@@ -255,6 +263,7 @@ def bounded_connections(app: FastAPI) -> type[BoundedConnection]:
         "proxies": [ipaddress.ip_network(one) for one in listed(app.state.settings.trusted_proxies)],
         "longest_pause_s": min(LONGEST_PAUSE_S, app.state.settings.queue_ms / 2000),
         "too_many": Refusal.of(Problem("too_many_connections", detail, retry_after_s=0.0)),
+        "starts": Starts(),
     }
     return type("Connection", (BoundedConnection,), bounds)
 

@@ -33,6 +33,7 @@ OVERRIDDEN = {
     "on_body",
     "on_message_complete",
     "on_response_complete",
+    "_start_asgi_task",
 }
 
 
