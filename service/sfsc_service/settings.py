@@ -284,7 +284,7 @@ class Settings(BaseSettings):
     max_json_bytes: int = setting(
         2**20,
         "bytes",
-        "the largest JSON document or NDJSON line apart from its images",
+        "the largest JSON document or NDJSON line, apart from its images and a vector's numbers",
         ge=1024,
         le=2**24,
     )

@@ -1,10 +1,10 @@
 """`sfsc key`: make an API key."""
 
 import sys
-from typing import Annotated, get_args
+from typing import Annotated, Any, ClassVar, get_args
 
 from pydantic import AfterValidator
-from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
+from pydantic_settings import BaseSettings, CliPositionalArg, PydanticBaseSettingsSource, SettingsConfigDict
 
 from sfsc_service.http.access import KeyScope
 from sfsc_service.http.keys import KeyName, file_line, make_key
@@ -30,7 +30,9 @@ class Key(BaseSettings):
     example: sfsc key camera-1 --scopes write --images-per-s 20 >> keys.toml
     """
 
-    model_config = SettingsConfigDict(env_prefix="SFSC_KEY_", env_parse_none_str="unset", frozen=True)
+    model_config = SettingsConfigDict(env_parse_none_str="unset", frozen=True)
+    reads_variables: ClassVar[bool] = False
+    """What a key allows is on the line that makes it, and in no variable that somebody once exported."""
 
     name: CliPositionalArg[KeyName] = setting(..., "name", "who will hold the key; the log names it")
     scopes: Annotated[str, AfterValidator(_scopes)] = setting(
@@ -41,6 +43,13 @@ class Key(BaseSettings):
     )
     requests_per_s: float | None = setting(None, "requests/s", "requests a second; unset: any number", gt=0)
     images_per_s: float | None = setting(None, "images/s", "images a second; unset: any number", gt=0)
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Nothing but the arguments."""
+        return (init_settings,)
 
     def run(self) -> None:
         """Make a key and print it."""

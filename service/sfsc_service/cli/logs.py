@@ -70,18 +70,21 @@ class _JsonFormatter(logging.Formatter):
 class _FloodFilter(logging.Filter):
     """Passes `LINES_PER_WINDOW` lines of a statement in a window; the next window tells how many were left out.
 
+    Where a line has a `kind`, of which there are few, each kind counts by itself.
+
     Lines of the audit pass, all of them.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._windows: dict[tuple[str, int], tuple[float, int]] = {}
+        self._windows: dict[tuple[str, int, object], tuple[float, int]] = {}
         """Statement → when its window began, lines in it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.name == AUDIT:
             return True
-        statement, now = (record.pathname, record.lineno), time.monotonic()
+        statement = (record.pathname, record.lineno, getattr(record, "kind", None))
+        now = time.monotonic()
         began, lines = self._windows.get(statement, (now, 0))
         if now - began >= WINDOW_S:
             if lines > LINES_PER_WINDOW:

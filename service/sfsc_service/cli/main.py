@@ -56,6 +56,8 @@ COMMANDS = {
 """Module and class of each command; only the one that runs is imported, because all of them take half a second."""
 SERVING = ("demo", "serve")
 """Commands that log, and tell of unknown variables there."""
+KEY = "key"
+"""The command whose standard error is a key, and nothing else."""
 HANGING = " " * 13
 """Behind the name of a command, or `example: `, where its line goes on."""
 INTERRUPTED = 130
@@ -147,7 +149,7 @@ def _run(words: list[str]) -> None:
         cli_show_env_vars=True,
     )
     command = kind(_cli_settings_source=source)
-    if name not in SERVING:
+    if name not in SERVING and name != KEY:
         for line in unknown_variables(os.environ):
             print(f"sfsc: {escaped(line)}", file=sys.stderr)
     command.run()
@@ -178,7 +180,8 @@ def _add_argument(kind: type, parser: Any, *names: str, **options: Any) -> Any:
 
     Its variable is shown where the command reads it.
     """
-    if issubclass(kind, PrintingCommand) and names[-1].lstrip("-").replace("-", "_") not in PLACES:
+    is_no_place = names[-1].lstrip("-").replace("-", "_") not in PLACES
+    if (issubclass(kind, PrintingCommand) and is_no_place) or not getattr(kind, "reads_variables", True):
         options["help"] = VARIABLE.sub("", options.get("help") or "")
     unit = UNIT.search(options.get("help") or "")
     if unit and names[0].startswith("-") and "{" not in options.get("metavar", "{"):

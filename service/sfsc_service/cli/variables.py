@@ -12,7 +12,7 @@ __all__ = ["unknown_variables"]
 PREFIX = "SFSC_"
 OF_THE_DEMO = frozenset({"images"})
 """Settings of `sfsc demo` alone."""
-OF_COMMANDS = frozenset({"api_key", "key_name", "key_scopes", "key_requests_per_s", "key_images_per_s"})
+OF_COMMANDS = frozenset({"api_key"})
 ELSEWHERE = frozenset(
     {
         *("gid", "gpu_http_port", "gpu_memory", "grafana_port", "http_port", "memory", "milvus_memory", "name"),

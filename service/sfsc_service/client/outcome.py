@@ -17,6 +17,9 @@ NO_ROUTE = "not_found"
 NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "HTTP_REQUEST")
 """How versions of OpenSSL name an answer that is not TLS."""
 
+NOT_TRUSTED = "CERTIFICATE_VERIFY_FAILED"
+"""How OpenSSL names a certificate that nobody vouches for."""
+
 CallOutcome = httpx.Response | httpx.TransportError
 """A response, or why there is none."""
 
@@ -24,6 +27,9 @@ CallOutcome = httpx.Response | httpx.TransportError
 def answer_of(call: Call[T], outcome: CallOutcome, url: httpx.URL) -> T:
     """The answer to a call of the service at `url`. Raises ServiceError where there is none."""
     if isinstance(outcome, httpx.TransportError):
+        if NOT_TRUSTED in str(outcome):
+            hint = "if an authority of your own has signed it, name the file of that one's certificate in SSL_CERT_FILE"
+            raise ServiceError("certificate_not_trusted", f"{_shown(url)}: {outcome}; {hint}", 0) from outcome
         reason = f"{str(outcome) or type(outcome).__name__}{_other_protocol(outcome, url)}"
         raise ServiceError("unreachable", f"no answer from {_shown(url)}: {reason}", 0) from outcome
     try:

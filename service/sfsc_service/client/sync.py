@@ -11,6 +11,7 @@ import httpx
 
 from sfsc_service.client.api_key import key_header
 from sfsc_service.client.call import Answered, Batch, Call, Prepared, Steps, next_call
+from sfsc_service.client.certificates import trusted_certificates
 from sfsc_service.client.outcome import CallOutcome, answer_of
 from sfsc_service.client.retry import pause_s
 from sfsc_service.client.routes import Routes, device_embedder
@@ -50,6 +51,7 @@ class Client(Routes):
             timeout=timeout_s,
             headers=key_header(api_key),
             trust_env=False,
+            verify=trusted_certificates(base_url),
             transport=transport,
         )
 

@@ -67,6 +67,9 @@ ROUTES = (
 )
 """Every module of routes/, in the order of the documentation; each has a function `add_routes(app)`."""
 
+CORS_HEADERS = ("X-Request-ID", "Traceparent", "Tracestate", "If-None-Match")
+"""What pages of other origins may send beside a key and the type of a body."""
+
 
 def create_app(
     settings: Settings,
@@ -205,8 +208,8 @@ def _around_the_edge(settings: Settings) -> list[Middleware]:
                 CORSMiddleware,
                 allow_origins=origins,
                 allow_methods=["*"],
-                allow_headers=["Authorization", "X-API-Key", "Content-Type"],
-                expose_headers=["Retry-After", "Server-Timing", "X-Request-ID"],
+                allow_headers=["Authorization", "X-API-Key", "Content-Type", *CORS_HEADERS],
+                expose_headers=["ETag", "Retry-After", "Server-Timing", "X-Request-ID"],
             )
         )
     return layers

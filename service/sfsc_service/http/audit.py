@@ -1,8 +1,6 @@
 """One log line for every write: who, what, which item or collection, what became of it, in which request."""
 
-import ipaddress
 import logging
-from functools import lru_cache
 from types import TracebackType
 from typing import Self
 
@@ -10,6 +8,7 @@ from starlette.requests import Request
 
 from sfsc_service.http.auth import caller_of
 from sfsc_service.http.collection import collection_of
+from sfsc_service.http.request_log import address_of
 from sfsc_service.store.collections import DEFAULT
 
 __all__ = ["AUDIT", "AuditedWrite", "audited_item", "log_write"]
@@ -53,17 +52,5 @@ def audited_item(request: Request, id: str | None) -> str:
 
 
 def _log(request: Request, action: str, subject: str, outcome: str) -> None:
-    address = _address("" if request.client is None else request.client.host)
+    address = address_of(request.scope)
     log.info("%s at %s: %s %s: %s", caller_of(request).name, address, action, subject, outcome)
-
-
-@lru_cache(64)
-def _address(host: str) -> str:
-    """The caller's address, which a trusted proxy may have passed on from a header that the caller wrote.
-
-    Without the zone of an IPv6 address, which may be any text.
-    """
-    try:
-        return str(ipaddress.ip_address(host.partition("%")[0]))
-    except ValueError:
-        return "an unknown address"

@@ -9,6 +9,7 @@ unknown paths and for added middleware. It refuses by raising `Problem`: the edg
 the common headers and counts it.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from starlette.requests import Request
@@ -21,7 +22,9 @@ from sfsc_service.http.keys import Caller, KeyRing
 from sfsc_service.http.origin import check_host, check_page
 from sfsc_service.settings import Settings, listed
 
-__all__ = ["Authentication", "caller_of"]
+__all__ = ["CALLER", "Authentication", "caller_of"]
+
+log = logging.getLogger(__name__)
 
 CALLER = "sfsc.caller"
 """Key of the ASGI scope that holds who calls."""
@@ -67,10 +70,15 @@ class Authentication:
             return self._anybody
         caller = self._caller(headers)
         assert caller.entry is not None
+        scope[CALLER] = caller  # the log names who was refused, too
         if access is not None and access not in caller.entry.scopes:
             has = ", ".join(caller.entry.scopes)
             raise Problem("scope_missing", f"the key {caller.name} must have the scope {access}, found {has}")
-        caller.admit()
+        try:
+            caller.admit()
+        except Problem:
+            log.info("the key %s is over its quota", caller.name, extra={"kind": caller.name})
+            raise
         return caller
 
     def _caller(self, headers: Mapping[bytes, bytes]) -> Caller:

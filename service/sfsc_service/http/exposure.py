@@ -20,9 +20,11 @@ def check_exposure(settings: Settings, bound_to: str) -> None:
     """Check the address that a socket is bound to, and log what strangers could do.
 
     Raises:
-        StartError: other machines can reach it, there are no keys, and `allow_open` is off.
+        StartError: other machines can reach it, directly or through a proxy, there are no keys, and `allow_open`
+            is off.
     """
     if ipaddress.ip_address(bound_to.partition("%")[0]).is_loopback:
+        _check_proxies(settings)
         return
     if settings.keys is None:
         if not settings.allow_open:
@@ -40,6 +42,27 @@ def check_exposure(settings: Settings, bound_to: str) -> None:
             "listening on %s without TLS: whoever sees the traffic can copy the keys; set tls_cert and tls_key, "
             "or put a proxy that ends TLS in front and name it in trusted_proxies",
             settings.host,
+        )
+
+
+def _check_proxies(settings: Settings) -> None:
+    """Check what is said of proxies that listen for this machine's services, and so bring strangers to them."""
+    if settings.keys is None and settings.trusted_proxies is not None:
+        if not settings.allow_open:
+            raise StartError(
+                f"trusted_proxies: whoever reaches the proxy at {settings.trusted_proxies} can reach the service, "
+                "and without keys read, write and delete; set keys (SFSC_KEYS, see `sfsc key --help`), or "
+                "allow_open (SFSC_ALLOW_OPEN=true) where the proxy keeps strangers out"
+            )
+        log.warning(
+            "behind the proxy at %s without keys (allow_open): whoever it lets through can read, write and delete",
+            settings.trusted_proxies,
+        )
+    elif settings.keys is None and settings.hosts is not None and not settings.allow_open:
+        log.warning(
+            "answering under %s without keys: if a proxy or a forwarded port brings callers from other machines, "
+            "each of them can read, write and delete",
+            settings.hosts,
         )
 
 

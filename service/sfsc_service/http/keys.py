@@ -120,6 +120,8 @@ class KeyRing:
 
     def _replace(self, entries: Mapping[str, KeyEntry]) -> None:
         """Take these keys; one that is as it was keeps what is left of its quota."""
+        if not entries:
+            log.warning("keys: %s holds no key: nobody may call", self._path)
         before = {caller.name: caller for _, caller in self._callers}
         callers = []
         for name, entry in {**entries, **self._own}.items():

@@ -10,6 +10,7 @@ A browser sends requests for any page that it shows. Two checks keep other pages
 """
 
 import ipaddress
+import re
 from collections.abc import Collection, Mapping
 
 from starlette.types import Scope
@@ -19,6 +20,8 @@ from sfsc_service.errors import Problem
 
 __all__ = ["check_host", "check_page"]
 
+LOCAL_NAME = re.compile(r"[a-z0-9_-]*")
+"""A name without a dot."""
 OWN_SITE = (b"same-origin", b"none")
 """Sec-Fetch-Site of an own page, and of an address that was typed."""
 
@@ -40,7 +43,7 @@ def check_host(scope: Scope, headers: Mapping[bytes, bytes], hosts: Collection[s
     if sum(name == b"host" for name, _ in scope["headers"]) > 1:
         raise Problem("invalid_request", "Host: must be sent once, found several")
     host = _name(sent)
-    if "." not in host and ":" not in host:
+    if LOCAL_NAME.fullmatch(host):
         return
     if host not in hosts and not _is_own_address(host, scope):
         found = describe_value(sent.decode("latin-1"))

@@ -231,7 +231,7 @@ def option_texts(form: Form, max_bytes: int) -> list[tuple[str, str]]:
                 raise Problem("invalid_request", f"{part.name}: {rule}, found {part.size}", part.name)
             texts.append((part.name, decoded_text(part.name, part.data)))
         elif part.name != "image":
-            detail = f"{part.name}: must be a text field, found a file part"
+            detail = f"{part.name}: must be a text field, found a file part; the part of an image is named image"
             raise Problem("invalid_parameter", detail, part.name)
     return texts
 

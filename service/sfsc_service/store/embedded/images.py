@@ -18,7 +18,9 @@ from sfsc_bundle.atomic_file import sync, write_files
 from sfsc_service.store.embedded.sqlite.schema import DatabaseError
 from sfsc_service.store.errors import StoreFailedError
 
-__all__ = ["ImageFolder", "digest_of"]
+__all__ = ["GONE", "ImageFolder", "digest_of"]
+
+GONE = "the data folder is gone; put it back, then restart the service"
 
 _log = logging.getLogger(__name__)
 
@@ -114,6 +116,8 @@ class ImageFolder:
         missing = {
             self._path(digest): data for digest, data in contents.items() if not self._has(digest, contents)
         }
+        if missing and not self._temporary.is_dir():  # making it again would hide that the data is elsewhere
+            raise StoreFailedError(GONE)
         for path in missing:
             path.parent.mkdir(parents=True, exist_ok=True)
         write_files(missing, self._temporary)

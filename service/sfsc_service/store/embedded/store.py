@@ -36,7 +36,7 @@ from sfsc_service.store.embedded.columns.filter_index import FilterIndex
 from sfsc_service.store.embedded.committer import Committer
 from sfsc_service.store.embedded.conversion import convert_schema_1
 from sfsc_service.store.embedded.damage import Damage
-from sfsc_service.store.embedded.images import ImageFolder, digest_of
+from sfsc_service.store.embedded.images import GONE, ImageFolder, digest_of
 from sfsc_service.store.embedded.index.approximate import ApproximateSearch
 from sfsc_service.store.embedded.index.quantised_rows import Quantisation
 from sfsc_service.store.embedded.index.vector_index import VectorIndex
@@ -384,7 +384,7 @@ class EmbeddedStore:
     def _submit(self, request: WriteRequest) -> AppliedChange:
         try:
             if self._folder_gone:  # the system would go on writing to files that no longer have a name
-                raise StoreFailedError("the data folder is gone; restart the service")
+                raise StoreFailedError(GONE)
             future = self._writes.submit(request)
         except StoreError:
             self._images.unpin(request.images)

@@ -1,6 +1,7 @@
 """Images in a folder: <folder>/ab/cd/<sha256>, and <folder>/removed/<sha256>.<unique> for what is set aside."""
 
 import contextlib
+import errno
 import shutil
 import uuid
 from collections.abc import Collection, Mapping
@@ -25,6 +26,8 @@ class FolderImages:
 
     def write(self, contents: Mapping[str, bytes]) -> None:
         missing = {self._path(digest): data for digest, data in contents.items() if not self._has(digest, data)}
+        if missing and not self._temporary.is_dir():  # such as a file system that is no longer mounted
+            raise FileNotFoundError(errno.ENOENT, "the folder of images is gone", str(self._folder))
         for path in missing:
             path.parent.mkdir(parents=True, exist_ok=True)
         write_files(missing, self._temporary)
