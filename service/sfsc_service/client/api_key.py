@@ -18,7 +18,7 @@ def key_header(api_key: str | None) -> dict[bytes, bytes]:
     In bytes, so that what is no key of any service is sent, and refused by the service.
 
     Raises:
-        ServiceError: invalid_key, where it is no single word. The key is not shown: it may be one with more around.
+        ServiceError: invalid_key, where it is no single word. It is not shown: it may hold a key and more.
     """
     key = (os.environ.get(VARIABLE, "") if api_key is None else api_key).strip()
     if NO_HEADER.search(key):

@@ -28,7 +28,7 @@ def answer_of(call: Call[T], outcome: CallOutcome, url: httpx.URL) -> T:
     """The answer to a call of the service at `url`. Raises ServiceError where there is none."""
     if isinstance(outcome, httpx.TransportError):
         if NOT_TRUSTED in str(outcome):
-            hint = "if an authority of your own has signed it, name the file of that one's certificate in SSL_CERT_FILE"
+            hint = "if an authority of your own has signed it, name the file of its certificate in SSL_CERT_FILE"
             raise ServiceError("certificate_not_trusted", f"{_shown(url)}: {outcome}; {hint}", 0) from outcome
         reason = f"{str(outcome) or type(outcome).__name__}{_other_protocol(outcome, url)}"
         raise ServiceError("unreachable", f"no answer from {_shown(url)}: {reason}", 0) from outcome

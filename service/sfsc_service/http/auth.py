@@ -11,18 +11,19 @@ the common headers and counts it.
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sfsc_service.errors import Problem
-from sfsc_service.http.access import Access, AccessTable
+from sfsc_service.http.access import AccessTable, KeyScope
 from sfsc_service.http.keys import Caller, KeyRing
 from sfsc_service.http.origin import check_host, check_page
 from sfsc_service.settings import Settings, listed
 
-__all__ = ["CALLER", "Authentication", "caller_of"]
+__all__ = ["CALLER", "Authentication", "caller_of", "check_scope"]
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class Authentication:
         self._table = AccessTable(routes)
         self._hosts = frozenset(host.strip("[]") for host in listed(settings.hosts))
         self._origins = frozenset(origin.encode() for origin in listed(settings.cors_origins))
-        self._metrics: Access = "open" if settings.open_metrics else "admin"
+        self._metrics: Literal["open", "admin"] = "open" if settings.open_metrics else "admin"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or raise what `_check` raises."""
@@ -71,9 +72,8 @@ class Authentication:
         caller = self._caller(headers)
         assert caller.entry is not None
         scope[CALLER] = caller  # the log names who was refused, too
-        if access is not None and access not in caller.entry.scopes:
-            has = ", ".join(caller.entry.scopes)
-            raise Problem("scope_missing", f"the key {caller.name} must have the scope {access}, found {has}")
+        if access is not None:
+            check_scope(caller, access)
         try:
             caller.admit()
         except Problem:
@@ -95,6 +95,16 @@ class Authentication:
         if caller is None:
             raise Problem("key_unknown", "the service does not know this key")
         return caller
+
+
+def check_scope(caller: Caller, scope: KeyScope, why: str = "") -> None:
+    """Check that a key has a scope; `why` is said where it needs it beside that of its route.
+
+    Raises Problem: scope_missing.
+    """
+    if caller.entry is not None and scope not in caller.entry.scopes:
+        has, reason = ", ".join(caller.entry.scopes), f", because {why}" if why else ""
+        raise Problem("scope_missing", f"the key {caller.name} must have the scope {scope}{reason}, found {has}")
 
 
 def caller_of(request: Request) -> Caller:

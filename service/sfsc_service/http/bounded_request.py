@@ -23,7 +23,7 @@ __all__ = ["BodyMemory", "BoundedRequest"]
 
 STALL_TIMEOUT_S = 30.0
 MIN_BYTES_PER_S = 4096
-"""How fast a body must arrive on average, after the first `STALL_TIMEOUT_S`."""
+"""How fast a body must arrive, but for `STALL_TIMEOUT_S` in which it may be slower."""
 DISCARD_TIMEOUT_S = 2.0
 """How long the rest of a body may stall once the response is written."""
 DISCARD_SMALL_S = 0.05
@@ -78,7 +78,8 @@ class BoundedRequest:
         self._scope, self._receive, self._send, self._memory = scope, receive, send, memory
         self._size = self._held = 0
         self._ended = False
-        self._waited_s = 0.0
+        self._credit_s = STALL_TIMEOUT_S
+        """For how long the rest of the body may keep silent."""
         self._refused_encoding = False
         self.status: int | None = None
         self.replaced: Problem | None = None
@@ -110,15 +111,17 @@ class BoundedRequest:
         """
         if self._ended:
             return await self._receive()
-        began = time.monotonic()
+        began, size = time.monotonic(), self._size
         try:
             async with asyncio.timeout(STALL_TIMEOUT_S):
                 message = await self._receive()
         except TimeoutError:
             raise Problem("body_stalled", f"body: nothing arrived for {STALL_TIMEOUT_S:g} s", "body") from None
         self._count(message)
-        self._waited_s += time.monotonic() - began
-        if self._waited_s > STALL_TIMEOUT_S + self._size / MIN_BYTES_PER_S:
+        # What came quickly earns no more time than a body has at first: it would hold its memory for hours.
+        self._credit_s += (self._size - size) / MIN_BYTES_PER_S - (time.monotonic() - began)
+        self._credit_s = min(self._credit_s, STALL_TIMEOUT_S)
+        if self._credit_s < 0:
             raise Problem("body_stalled", f"body: arrived at less than {MIN_BYTES_PER_S} bytes a second", "body")
         if self._size > self._memory.max_bytes:
             raise self._too_large(f"{self._size} or more")

@@ -22,7 +22,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import ASGI3Application, RequestResponseCycle
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from sfsc_service.errors import Problem
 from sfsc_service.http.access import HEALTH_PATHS
@@ -111,6 +112,7 @@ class BoundedConnection(HttpProtocol):
 
     def on_headers_complete(self) -> None:
         """Note when a request's head was complete, as its handler may run much later; or refuse the request."""
+        self.end_head()
         self._heads += 1
         self.scope[ARRIVED] = time.monotonic()  # type: ignore[literal-required]
         self.scope[HAS_GONE] = self.has_gone  # type: ignore[literal-required]

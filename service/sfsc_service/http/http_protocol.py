@@ -62,7 +62,8 @@ class HttpProtocol(HttpToolsProtocol):
         """Begin with a new connection."""
         super().connection_made(transport)
         self.parser = ParserWithoutUpgrade(self)  # type: ignore[assignment]
-        self._overhead = self._discarded = 0
+        self._overhead = self._discarded = self._trailers = 0
+        self._is_in_head = True
         self._at_eof = False
         self._probes = 0
         self._next_probe: asyncio.TimerHandle | None = None
@@ -140,9 +141,11 @@ class HttpProtocol(HttpToolsProtocol):
             self.drop("pipelined")
             raise ValueError("too many pipelined requests")  # ends the parser
         super().on_message_begin()
+        self._is_in_head, self._trailers = True, 0
 
     def on_headers_complete(self) -> None:
         """Begin with a request's body."""
+        self.end_head()
         self.note_progress()
         if self._overhead + PIECE + self._received > MAX_HEAD_BYTES and self._head_bytes > MAX_HEAD_BYTES:
             self.drop("long_head")
@@ -153,11 +156,20 @@ class HttpProtocol(HttpToolsProtocol):
             self._running = self.cycle
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Receive a header or a trailer."""
-        if len(self.headers) >= MAX_HEADERS:
+        """Receive a header, or a trailer, which only counts: it is no header (RFC 9110, section 6.5.1)."""
+        if len(self.headers) + self._trailers >= MAX_HEADERS:
             self.drop("long_head")
             raise ValueError("too many headers")
-        super().on_header(name, value)
+        if self._is_in_head:
+            super().on_header(name, value)
+        else:
+            self._trailers += 1
+
+    def end_head(self) -> None:
+        """Note that a head is complete; HTTP/1.0 knows no interim responses (RFC 9110, section 10.1.1)."""
+        self._is_in_head = False
+        if self.parser.get_http_version() == "1.0":
+            self.expect_100_continue = False
 
     def on_body(self, body: bytes) -> None:
         """Receive a piece of a body."""

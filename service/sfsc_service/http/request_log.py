@@ -1,7 +1,8 @@
 """An id for every request: in its response, and in every line that is logged on the way.
 
 An `X-Request-ID` that a caller or a proxy sends is kept where it is fit for a log, else one is made. Requests that
-were wrong or failed are logged, with who sent them; refusals because of load and clients that left are counted in the metrics alone.
+were wrong or failed are logged, with who sent them; refusals because of load and clients that left are counted in
+the metrics alone.
 """
 
 import ipaddress

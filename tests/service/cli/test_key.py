@@ -31,6 +31,20 @@ def test_the_line_and_the_key_belong_together(tmp_path: Path) -> None:
     assert caller.name == "camera-1"
 
 
+def test_no_variable_says_what_a_key_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (
+        ("SFSC_KEY_SCOPES", "admin"),
+        ("SCOPES", "admin"),
+        ("SFSC_NO_SETTING", "1"),
+        ("NAME", "x"),
+    ):
+        monkeypatch.setenv(name, value)
+    done = run("key", "laptop")
+    assert tomllib.loads(done.stdout)["laptop"]["scopes"] == ["read"]
+    assert done.stderr.count("\n") == 1, "the key, and nothing beside it"
+    assert "env:" not in run("key", "--help").stdout
+
+
 def test_a_key_may_read_and_no_more_unless_told_otherwise() -> None:
     (entry,) = tomllib.loads(run("key", "laptop").stdout).values()
     assert entry.keys() == {"sha256", "scopes"}

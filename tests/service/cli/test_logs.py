@@ -55,6 +55,16 @@ def test_a_message_is_one_line_for_people() -> None:
     assert r"x\nERROR forged\x1b[2J\x9b2J" in written.getvalue()
 
 
+def test_a_flood_of_one_kind_leaves_lines_of_another_kind() -> None:
+    written = io.StringIO()
+    logger = logger_to(written, "console")
+    for kind in [*["stranger"] * 1000, "camera-1"]:
+        logger.warning("refused: %s", kind, extra={"kind": kind})
+    lines = written.getvalue().splitlines()
+    assert len(lines) == logs.LINES_PER_WINDOW + 1
+    assert lines[-1].endswith("refused: camera-1")
+
+
 def test_a_flood_of_like_lines_is_cut_short_and_told_of(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -104,6 +104,13 @@ def test_a_service_starts_with_what_the_last_one_has_left(settings: Settings) ->
         second.close()
 
 
+def test_a_folder_that_is_gone_is_not_made_again(kept: CostFile, tmp_path: Path) -> None:
+    kept.path.parent.rename(tmp_path / "away")
+    with pytest.raises(FileNotFoundError):
+        kept.write(COSTS)
+    assert not kept.path.parent.exists()
+
+
 def test_a_folder_that_cannot_be_written_is_no_reason_to_fail(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:

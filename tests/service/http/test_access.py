@@ -197,6 +197,25 @@ def test_refusals_are_counted_and_name_no_key(guarded: Live, keys: dict[str, tup
     assert all(key not in text for key, _ in keys.values())
 
 
+def test_the_log_names_who_was_refused(
+    guarded: Live, keys: dict[str, tuple[str, str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    ask(guarded, "DELETE", "/items/x", keys["read"][0])
+    ask(guarded, "GET", "/items", "sfsc_wrong")
+    text = caplog.text
+    assert "DELETE '/items/x' is answered with 403 to only-read at 127.0.0.1" in text
+    assert "GET '/items' is answered with 401 to anybody at 127.0.0.1" in text
+
+
+def test_what_a_change_answers_is_for_those_who_may_read(guarded: Live, keys: dict[str, tuple[str, str]]) -> None:
+    refused = guarded.http.patch(
+        "/items/x", json={"metadata": {}}, headers={"Authorization": f"Bearer {keys['write'][0]}"}
+    )
+    assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing")
+    assert "must have the scope read, because the response is the item" in refused.json()["detail"]
+
+
 def test_metrics_may_be_open(tiny: Bundle, tmp_path: Path, keys: dict[str, tuple[str, str]]) -> None:
     file = tmp_path / "keys.toml"
     file.write_text(keys["read"][1])

@@ -1,6 +1,7 @@
 """Request bodies: bounded together, freed once refused, refused when they stall."""
 
 import base64
+import contextlib
 import gc
 import json
 import os
@@ -193,6 +194,21 @@ def test_a_body_that_stalls_is_refused(weak: Live, monkeypatch: pytest.MonkeyPat
             b"PUT /items/x HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\nabc"
         )
         assert connection.recv(65_536).startswith(b"HTTP/1.1 408 ")
+
+
+def test_what_came_quickly_earns_no_time_to_keep_silent(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sfsc_service.http.bounded_request.STALL_TIMEOUT_S", 0.5)
+    host, port = live.url.removeprefix("http://").split(":")
+    head = b"PUT /items/x HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 90000\r\n\r\n"
+    with socket.create_connection((host, int(port)), timeout=START_TIMEOUT_S) as connection:
+        connection.sendall(head + b"\x89PNG" * 12_000)  # at the least rate, twelve seconds of it
+        connection.settimeout(0.2)
+        for _ in range(20):
+            connection.sendall(b"a")
+            with contextlib.suppress(TimeoutError):
+                assert connection.recv(65_536).startswith(b"HTTP/1.1 408 ")
+                return
+    pytest.fail("the body may trickle")
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "gzip, identity"])

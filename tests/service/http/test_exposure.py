@@ -102,6 +102,23 @@ def test_the_loopback_needs_nothing(settings: Settings, host: str, caplog: pytes
     assert caplog.text == ""
 
 
+def test_a_proxy_brings_strangers_to_the_loopback(
+    settings: Settings, keys: tuple[Path, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    proxied = settings.model_copy(update={"trusted_proxies": "127.0.0.1/32", "hosts": "vision.example"})
+    with pytest.raises(
+        StartError, match=r"trusted_proxies: whoever reaches the proxy .*SFSC_KEYS.*SFSC_ALLOW_OPEN"
+    ):
+        bind(proxied)
+    bind(proxied.model_copy(update={"keys": keys[0]})).close()
+    assert caplog.text == ""
+    bind(proxied.model_copy(update={"allow_open": True})).close()
+    assert "behind the proxy at 127.0.0.1/32 without keys (allow_open)" in caplog.text
+    caplog.clear()
+    bind(proxied.model_copy(update={"trusted_proxies": None})).close()
+    assert "answering under vision.example without keys" in caplog.text
+
+
 def test_the_command_refuses_an_open_address(tiny: Bundle, tmp_path: Path) -> None:
     done = run("serve", tiny.folder, "--host", "0.0.0.0", "--port", 0, "--data", tmp_path / "data")
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
@@ -162,7 +179,7 @@ def test_the_environment_gives_the_key_to_client_and_commands(
 
 
 def test_tls_with_a_certificate_that_is_reread_on_sighup(
-    tiny: Bundle, tmp_path: Path, keys: tuple[Path, str]
+    tiny: Bundle, tmp_path: Path, keys: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, key = keys
     cert, private = certificate(tmp_path, "first")
@@ -174,6 +191,19 @@ def test_tls_with_a_certificate_that_is_reread_on_sighup(
             until(client.ready)
             assert client.put("x", draw_image(1))["created"]
             assert client.search(id="x", include_self=True)["hits"][0]["id"] == "x"
+        monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+        with Client(url, api_key=key) as trusting:
+            assert trusting.count() == 1
+        monkeypatch.setenv("SSL_CERT_FILE", str(private.with_name("none.pem")))
+        with pytest.raises(ServiceError, match=r"SSL_CERT_FILE: .*none\.pem cannot be used: No such file"):
+            Client(url)
+        monkeypatch.delenv("SSL_CERT_FILE")
+        with (
+            Client(url) as suspicious,
+            pytest.raises(ServiceError, match=r"name the file .* in SSL_CERT_FILE") as no,
+        ):
+            suspicious.count()
+        assert no.value.code == "certificate_not_trusted"
         with Client(url.replace("https:", "http:")) as plain, pytest.raises(ServiceError) as refusal:
             plain.widths()
         assert f"; if it speaks TLS, its address is {url}" in refusal.value.detail

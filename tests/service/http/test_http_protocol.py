@@ -52,6 +52,27 @@ def test_trailers_of_a_usual_size_are_accepted(live: Live) -> None:
         assert statuses(hear(connection)) == [b"200", b"200"]
 
 
+@pytest.mark.parametrize(
+    "trailer", [b"Content-Type: image/jpeg", b"Host: evil.example", b"Origin: http://evil.example"]
+)
+def test_trailers_are_no_headers(live: Live, trailer: bytes) -> None:
+    """Else they would be the key, the media type or the address that a trusted proxy has checked in the head."""
+    with connect(live) as connection:
+        head = request_head("POST", "/embed?width=0.5", Transfer_Encoding="chunked")
+        connection.sendall(head + b"%x\r\n%b\r\n0\r\n%b\r\n\r\n" % (len(IMAGE), IMAGE, trailer) + LIVEZ)
+        connection.shutdown(socket.SHUT_WR)
+        heard = hear(connection)
+    assert statuses(heard) == [b"415", b"200"]
+    assert b"Content-Type: must be" in heard
+
+
+def test_http_1_0_gets_no_interim_response(live: Live) -> None:
+    with connect(live) as connection:
+        head = b"POST /embed?width=0.5 HTTP/1.0\r\nContent-Type: image/jpeg\r\nExpect: 100-continue\r\n"
+        connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(IMAGE) + IMAGE)
+        assert statuses(hear(connection)) == [b"200"]
+
+
 @pytest.mark.parametrize("size", [MAX_HEAD_BYTES - 200, MAX_HEAD_BYTES + 200])
 def test_a_head_in_one_piece_is_bounded(weak: Live, size: int) -> None:
     with connect(weak) as connection:

@@ -111,6 +111,17 @@ def test_reading_again_adds_removes_and_keeps(tmp_path: Path, caplog: pytest.Log
     assert "reread 2 keys" in caplog.text
 
 
+def test_a_file_that_holds_no_key_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    key, entry = make_key(["read"])
+    file = write(tmp_path / "keys.toml", file_line("one", entry))
+    ring = KeyRing(file)
+    assert caplog.text == ""
+    file.write_text("")
+    ring.reread()
+    assert ring.caller(key) is None
+    assert "keys.toml holds no key: nobody may call" in caplog.text
+
+
 @pytest.mark.parametrize("broken", ["a = {", None])
 def test_a_file_that_has_become_unusable_leaves_the_keys_as_they_were(
     tmp_path: Path, broken: str | None, caplog: pytest.LogCaptureFixture

@@ -59,6 +59,10 @@ def send(live: Live, call: str, **headers: str) -> httpx.Response:
         "[fd00::8]:8000",
         "0.0.0.0",
         "a.b.",
+        "a b",
+        "<x>",
+        "user@localhost",
+        "localhost@evil",
     ],
 )
 def test_a_foreign_name_is_refused(named: Live, call: str, host: str) -> None:
@@ -166,7 +170,8 @@ def test_a_link_leads_to_the_pages_and_no_further(named: Live) -> None:
 
 
 def test_a_page_that_is_named_may_call_and_read(named: Live) -> None:
-    wanted = {"Access_Control_Request_Method": "POST", "Access_Control_Request_Headers": "authorization"}
+    sent = "authorization,x-request-id,traceparent,if-none-match"
+    wanted = {"Access_Control_Request_Method": "POST", "Access_Control_Request_Headers": sent}
     allowed = named.http.request(
         "OPTIONS", "/search", headers={"Origin": SHOP} | {k.replace("_", "-"): v for k, v in wanted.items()}
     )

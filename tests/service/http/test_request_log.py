@@ -33,7 +33,7 @@ def test_wrong_requests_are_logged_and_right_ones_are_not(live: Live, caplog: py
     live.http.get("/items/nothing%0Ahere")
     live.http.get("/livez")
     assert [record.getMessage() for record in caplog.records if "request_log" in record.name] == [
-        "GET '/items/nothing\\nhere' is answered with 422"
+        "GET '/items/nothing\\nhere' is answered with 422 to anybody at 127.0.0.1"
     ]
 
 

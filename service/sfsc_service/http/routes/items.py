@@ -9,7 +9,7 @@ from sfsc_service.gallery.gallery import NewItem
 from sfsc_service.http.access import needs
 from sfsc_service.http.arrival import arrival_of
 from sfsc_service.http.audit import AuditedWrite, audited_item, log_write
-from sfsc_service.http.auth import caller_of
+from sfsc_service.http.auth import caller_of, check_scope
 from sfsc_service.http.collection import collection_of, gallery_of
 from sfsc_service.http.disconnect import DisconnectWatch
 from sfsc_service.http.openapi import image_content, image_request, json_request, problems, query_parameters
@@ -183,6 +183,7 @@ async def _get(request: Request, id: Id) -> Response:
 @needs("write")
 async def _patch(request: Request, id: Id) -> Response:
     with AuditedWrite(request, "patch", audited_item(request, id)) as write:
+        check_scope(caller_of(request), "read", "the response is the item")
         if (kind := media_type(request)) not in (MERGE_PATCH, "application/json"):
             raise unsupported_media_type(kind, f"{MERGE_PATCH} or application/json")
         patch = await read_json_body(request, partial(validate, ItemPatch))
