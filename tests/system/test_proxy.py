@@ -100,6 +100,7 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
             "SFSC_NICE": "0",
             "SFSC_THREADS": "1",
             "SFSC_TRUSTED_PROXIES": "127.0.0.1",
+            "SFSC_ALLOW_OPEN": "true",
         }
         replicas = [parts.enter_context(launched(bundle.folder, work, **settings)) for _ in range(2)]
         ports = [int(client.base_url.port or 0) for client, _ in replicas]

@@ -68,7 +68,7 @@ HINTS = {
     "already_aligned": "; `sfsc align --undo` undoes it, `sfsc align --status` says how far that is",
 }
 """What a command says behind an error of the service, by its code."""
-VARIABLE = re.compile(r" \[env: SFSC_\w+\]")
+VARIABLE = re.compile(r" \[env: \w+\]")
 UNKNOWN = re.compile(r"unrecognized arguments: (--[\w-]+)")
 UNIT = re.compile(r" \[([a-zA-Z /]+)(?:, comma-separated)?\]")
 

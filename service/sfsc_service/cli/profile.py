@@ -54,6 +54,7 @@ class Profile(Settings):
             )
             _measure(networks, self.max_batch, console)
             file = CostFile(self.data, fingerprint(networks.manifest, self.device, inside, self.acceleration))
+            self.data.mkdir(parents=True, exist_ok=True)
             file.write(networks.costs.table())
         except Problem as problem:
             raise StartError(problem.detail) from problem

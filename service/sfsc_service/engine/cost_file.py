@@ -57,7 +57,6 @@ class CostFile:
     def __init__(self, data: Path, wanted: Mapping[str, Any]) -> None:
         self.path = data / NAME
         self._fingerprint = dict(wanted)
-        self._was_there = data.is_dir()
 
     def read(self) -> dict[str, dict[int, Measured]] | None:
         """Costs per width and batch size; None if there is no file with this fingerprint. Raises nothing."""
@@ -75,11 +74,8 @@ class CostFile:
         return saved.costs
 
     def write(self, costs: Mapping[str, Mapping[int, Measured]]) -> None:
-        """Replace the file; creates its folder, but not one that has been there and is gone. Raises OSError."""
+        """Replace the file, in a folder that is there: making it again would hide that it is gone. Raises OSError."""
         saved = _SavedCosts(
             fingerprint=self._fingerprint, costs={width: dict(sizes) for width, sizes in costs.items()}
         )
-        if not self._was_there:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
         write_file(self.path, saved.model_dump_json(indent=1).encode())
-        self._was_there = True

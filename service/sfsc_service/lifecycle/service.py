@@ -176,6 +176,10 @@ def _milvus_stores(settings: Settings) -> Stores:
     if settings.search == "int8":
         raise StartError("search: must be exact, ivf or hnsw where the store is Milvus, found int8")
     images = settings.image_folder or str(settings.data / "images")
+    try:
+        settings.data.mkdir(parents=True, exist_ok=True)  # for costs and alignment
+    except OSError as error:
+        raise StartError(f"data: {settings.data} cannot be made: {error.strerror}") from error
     return OneStore(partial(open_milvus, settings.store, images, settings.search))
 
 

@@ -58,7 +58,7 @@ def test_a_wrong_value_is_named_by_the_option_or_the_variable_that_it_was_given_
     [
         (
             ["serve", "x", "--stor=milvus://bob:hunter2@h:1/x"],
-            "unrecognized arguments: --stor=milvus://…@h:1/x; see",
+            "unrecognized arguments: --stor=milvus://…@h:1/x; the nearest one is --store; see",
         ),
         (["check", "x", "milvus://bob:a b/hunter2@@h:1"], "unrecognized arguments: milvus://…@h:1; see"),
         (["serve", "--otlp-url", "ftp://bob:hunter2@h"], "127.0.0.1:4318, found 'ftp://…@h'"),

@@ -18,6 +18,7 @@ COSTS = {width: {1: Measured(1.5, 2.0), 4: Measured(4.0, 5.0)} for width in ("0.
 
 @pytest.fixture
 def kept(tiny: Bundle, tmp_path: Path) -> CostFile:
+    (tmp_path / "data").mkdir()
     file = CostFile(tmp_path / "data", fingerprint(tiny.manifest, "cpu", 1))
     file.write(COSTS)
     return file

@@ -139,7 +139,8 @@ def test_every_route_is_closed_without_its_scope_and_open_with_it(
         for other in SCOPES:
             status = ask(guarded, method, path, keys[other][0]).status_code
             assert status not in (401, 500), call
-            assert (status == 403) == (other != scope), f"{call} with {other}"
+            closed = other != scope or method == "PATCH"  # which needs two, as the test below says
+            assert (status == 403) == closed, f"{call} with {other}"
 
 
 def test_what_no_route_answers_is_closed_too(guarded: Live, keys: dict[str, tuple[str, str]]) -> None:

@@ -20,7 +20,7 @@ from sfsc_service.store.errors import StoreFailedError
 
 __all__ = ["GONE", "ImageFolder", "digest_of"]
 
-GONE = "the data folder is gone; put it back, then restart the service"
+GONE = "the data folder is gone, or another one is there; put back what was there, or restart the service"
 
 _log = logging.getLogger(__name__)
 

@@ -269,7 +269,7 @@ class EmbeddedStore:
             checked = accepted_items(items, self._database.spaces, self._dimension)
             if not items:
                 return []
-            self._reserve.refuse_when_full()
+            self._check_room()
             digests = [digest_of(item.image.data) if item.image else None for item in items]
             columns = columns_of(items, checked, digests)
             images = {d: item.image.data for d, item in zip(digests, items, strict=True) if d and item.image}
@@ -279,13 +279,13 @@ class EmbeddedStore:
     def patch_metadata(self, id: str, patch: Mapping[str, Any]) -> StoredItem | None:
         with self._calls.call():
             check_ids([id])
-            self._reserve.refuse_when_full()
+            self._check_room()
             return patch_metadata(self._reads, self._submit, id, patch)
 
     def replace_vectors(self, changes: Sequence[VectorChange]) -> list[bool]:
         with self._calls.call():
             columns = changed_columns(changes, self._database.spaces, self._dimension)
-            self._reserve.refuse_when_full()
+            self._check_room()
             found = self._reads.versions_of([change.item for change in changes])
             return self._submit(WriteRequest(lambda db: db.replace_vectors(found, columns), len(changes))).existed
 
@@ -383,14 +383,21 @@ class EmbeddedStore:
 
     def _submit(self, request: WriteRequest) -> AppliedChange:
         try:
-            if self._folder_gone:  # the system would go on writing to files that no longer have a name
-                raise StoreFailedError(GONE)
+            self._check_folder()
             future = self._writes.submit(request)
         except StoreError:
             self._images.unpin(request.images)
             self._images.delete_unused(request.images)
             raise
         return future.result()
+
+    def _check_room(self) -> None:
+        self._check_folder()
+        self._reserve.refuse_when_full()
+
+    def _check_folder(self) -> None:
+        if self._folder_gone:  # the system would go on writing to files that no longer have a name
+            raise StoreFailedError(GONE)
 
     def _uses_image(self, digest: str) -> bool:
         with self._readers.acquire() as reader:
