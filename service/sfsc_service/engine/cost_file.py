@@ -74,7 +74,10 @@ class CostFile:
         return saved.costs
 
     def write(self, costs: Mapping[str, Mapping[int, Measured]]) -> None:
-        """Replace the file, in a folder that is there: making it again would hide that it is gone. Raises OSError."""
+        """Replace the file, in a folder that is there: one made again would hide that it was gone.
+
+        Raises OSError.
+        """
         saved = _SavedCosts(
             fingerprint=self._fingerprint, costs={width: dict(sizes) for width, sizes in costs.items()}
         )

@@ -179,7 +179,7 @@ class EmbeddedStore:
         parts.callback(acknowledged.close)
         self._segments = SegmentFolder(self._folder / opening.SEGMENTS, self._dimension, self._database.gallery)
         parts.callback(self._segments.close)
-        self._images = ImageFolder(self._folder / opening.IMAGES, self._uses_image)
+        self._images = ImageFolder(self._folder / opening.IMAGES, self._readers.uses_image)
         self._index = VectorIndex(self._dimension, device, threads)
         self._damage = Damage()
         commit_lock = threading.Lock()
@@ -383,7 +383,7 @@ class EmbeddedStore:
 
     def _submit(self, request: WriteRequest) -> AppliedChange:
         try:
-            self._check_folder()
+            self._check_room(deleting=True)
             future = self._writes.submit(request)
         except StoreError:
             self._images.unpin(request.images)
@@ -391,14 +391,8 @@ class EmbeddedStore:
             raise
         return future.result()
 
-    def _check_room(self) -> None:
-        self._check_folder()
-        self._reserve.refuse_when_full()
-
-    def _check_folder(self) -> None:
+    def _check_room(self, *, deleting: bool = False) -> None:
         if self._folder_gone:  # the system would go on writing to files that no longer have a name
             raise StoreFailedError(GONE)
-
-    def _uses_image(self, digest: str) -> bool:
-        with self._readers.acquire() as reader:
-            return reader.uses_image(digest)
+        if not deleting:
+            self._reserve.refuse_when_full()

@@ -239,6 +239,11 @@ class ReaderPool:
                 raise
             self._idle.append(reader)
 
+    def uses_image(self, digest: str) -> bool:
+        """As of DatabaseReader."""
+        with self.acquire() as reader:
+            return reader.uses_image(digest)
+
     def close(self) -> None:
         """Close all connections; none may be in use."""
         while self._idle:
