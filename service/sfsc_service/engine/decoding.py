@@ -135,13 +135,15 @@ class Decoding:
         """
         return self._decode(data, preprocessing, None).pixels
 
-    async def preview(self, data: bytes, side: int, due: float) -> bytes:
-        """A JPEG of the upright image, at most `side` pixels wide and high. Raises what `run` raises."""
-        self._images[False] += 1
-        try:
-            return await self._pool.run_by(due, self._preview, data, side)
-        finally:
-            self._images[False] -= 1
+    def preview_here(self, data: bytes, side: int) -> bytes:
+        """A JPEG of the upright image, at most `side` pixels wide and high, as `decode_here`.
+
+        Images to be embedded are before it in the memory of all.
+        """
+        header = read_header(data, self._limits)
+        largest = Preprocessing(width=side, height=side)
+        with self._memory.reserved(decode_bytes(header, largest), _name(header), gives_way=True):
+            return _made_preview(header, side)
 
     def run_other(self, call: Callable[A, T], *args: A.args, **kwargs: A.kwargs) -> Awaitable[T]:
         """Run something else that computes in one of these threads, before the images that wait."""
@@ -161,12 +163,6 @@ class Decoding:
         # Two threads at once may lose an observation here; nothing depends on a single one.
         self._mean_ms += SMOOTHING * (1000 * (time.perf_counter() - began - waited) - self._mean_ms)
         return decoded
-
-    def _preview(self, data: bytes, side: int) -> bytes:
-        header = read_header(data, self._limits)
-        largest = Preprocessing(width=side, height=side)
-        with self._memory.reserved(decode_bytes(header, largest), _name(header)):
-            return _made_preview(header, side)
 
 
 def _name(header: ImageHeader) -> str:

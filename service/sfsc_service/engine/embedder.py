@@ -35,6 +35,7 @@ from sfsc_service.engine.policy import (
     check_deadline_reachable,
     choose_widths,
 )
+from sfsc_service.engine.previews import Previews, previews_at_once
 from sfsc_service.engine.scheduler import Scheduler
 from sfsc_service.engine.served_bundle import BatchKey, QueuedRequest, ServedBundle, plan_for_most_urgent
 from sfsc_service.engine.tracing import record_step
@@ -101,8 +102,11 @@ class Embedder:
         self.switch(networks)
         self._settings, self._metrics = settings, metrics
         limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.formats)
-        memory = DecodeMemory(decode_bytes, settings.thread_count, settings.queue_ms / 1000)
-        self._decoding = Decoding(settings.thread_count, 16 * settings.max_batch, limits, memory, settings.nice)
+        threads = settings.thread_count
+        at_once = previews_at_once(threads, decode_bytes, settings.max_image_bytes)
+        memory = DecodeMemory(decode_bytes, threads + at_once, settings.queue_ms / 1000)
+        self._decoding = Decoding(threads, 16 * settings.max_batch, limits, memory, settings.nice)
+        self.previews = Previews(self._decoding, at_once, settings.queue_ms, settings.nice)
         self._bulk_turns = BulkTurns()
         self.activity = Activity()
         self.batcher: Batcher[BatchKey, QueuedRequest, Image, Vector] = Batcher(
@@ -197,16 +201,6 @@ class Embedder:
         busy = not self.batcher.idle or self.networks.next_measurement(self._settings.max_batch) is not None
         return 0.0 if busy else self.activity.idle_s
 
-    async def preview(self, data: bytes, side: int, arrival: Arrival) -> bytes:
-        """A JPEG of an encoded image, at most `side` pixels wide and high, decoded in the queue of all images.
-
-        Raises:
-            Problem: queue_full, out_of_memory, shutting_down.
-            ImageError: the image is not accepted any more.
-        """
-        self._decode_wait_ms(arrival)
-        return await self._decoding.preview(data, side, arrival.at + self._settings.slo_ms / 1000)
-
     def decode_here(self, data: bytes, preprocessing: Preprocessing) -> Image:
         """Pixels, uint8 [H, W, 3], of a stored image, decoded in the calling thread for work of the service's own.
 
@@ -234,6 +228,7 @@ class Embedder:
 
     def close(self, timeout_s: float) -> None:
         """Compute what was admitted, then end all threads."""
+        self.previews.close()
         self._decoding.close()
         self.batcher.close(timeout_s)
         self.networks.keep_costs()

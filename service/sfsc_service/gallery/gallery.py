@@ -258,10 +258,26 @@ class Gallery:
 
     async def image(self, id: str) -> StoredImage:
         """Bytes, media type and digest of one version of an item's image; item_not_found where it has none."""
-        image = await self._lookups.run(0.0, None, self._store.image, id)
-        if image is None:
-            raise Problem("item_not_found", f"id: no item {id[:100]!r} with an image is in the gallery", "id")
-        return image
+        return await self._lookups.run(0.0, None, self._image, id)
+
+    async def image_digest(self, id: str) -> str:
+        """The digest of an item's image, which is not read; item_not_found where it has none."""
+        (item,) = await self._lookups.run(0.0, None, self._store.get, [id])
+        if item is None or item.image_digest is None:
+            raise _no_image(id)
+        return item.image_digest
+
+    async def preview(self, id: str, side: int) -> tuple[bytes, str]:
+        """A small JPEG of an item's image, as Previews.make, and its digest; item_not_found where it has none."""
+        digest = ""
+
+        def read() -> bytes:
+            nonlocal digest
+            image = self._image(id)
+            digest = image.digest
+            return image.data
+
+        return await self._embedder.previews.make(read, side), digest
 
     async def page(self, cursor: str | None, limit: int, filter: Filter | None) -> Page:
         """One page of items."""
@@ -299,6 +315,12 @@ class Gallery:
     async def delete_matching(self, filter: Filter, limit: int) -> list[str]:
         """Remove at most `limit` items that meet a filter; their ids."""
         return await self._writers.run(self._store.delete_matching, filter, limit)
+
+    def _image(self, id: str) -> StoredImage:
+        image = self._store.image(id)
+        if image is None:
+            raise _no_image(id)
+        return image
 
     def _query(self, vector: Vector, width: str, space: str) -> Query:
         (brought,), space = self.bring(vector[None], width, space)
@@ -366,6 +388,10 @@ def _item_of_vector(new: NewItem, query: Query) -> Item:
 
 def _embedded_query(embedded: EmbeddedImage) -> Query:
     return Query(embedded.vector, embedded.width, embedded.manifest.space, embedded)
+
+
+def _no_image(id: str) -> Problem:
+    return Problem("item_not_found", f"id: no item {id[:100]!r} with an image is in the gallery", "id")
 
 
 def _not_found(id: str) -> Problem:

@@ -57,10 +57,10 @@ class IdleWork:
         raise AssertionError("the last attempt returns or raises")
 
     async def preview(self, image: bytes, side: int) -> bytes:
-        """A small JPEG of a stored image. Raises what Embedder.preview raises."""
+        """A small JPEG of a stored image. Raises what Previews.make raises."""
         async with self._turn:
             await self._wait()
-            return await self._embedder.preview(image, side, Arrival.now(bulk=True, own=True))
+            return await self._embedder.previews.make(lambda: image, side)
 
     async def call_now(self, call: Callable[A, T], *args: A.args, **kwargs: A.kwargs) -> T:
         """Make a blocking call that somebody waits for. Raises what it raises, and Problem: shutting_down."""

@@ -15,7 +15,7 @@ from PIL import Image
 from sfsc_bundle.folder import Bundle
 from sfsc_bundle.retrieval import Labels, cross_width
 from sfsc_service.client import Client
-from sfsc_service.engine.embedder import Embedder
+from sfsc_service.engine.previews import Previews
 from sfsc_service.gallery.identity_sample import MAX_PER_IDENTITY, IdentitySample, identity_of
 from sfsc_service.gallery.near_copies import near_copy
 from sfsc_service.gallery.quality_file import QualityFile
@@ -192,14 +192,14 @@ def test_a_measurement_ends_when_another_bundle_is_served(
     live: Live, tiny: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(live, 10, 1)
-    real, embedder = Embedder.preview, live.service.embedder
+    real, embedder = Previews.make, live.service.embedder
     networks = embedder.networks
 
-    async def swapping(self: Embedder, *arguments: Any) -> bytes:
-        self.switch(type(networks)(tiny, None, "cpu", 1))
+    async def swapping(self: Previews, *arguments: Any) -> bytes:
+        embedder.switch(type(networks)(tiny, None, "cpu", 1))
         return await real(self, *arguments)
 
-    monkeypatch.setattr(Embedder, "preview", swapping)
+    monkeypatch.setattr(Previews, "make", swapping)
     assert measure(live)["failure"] == "another bundle is served now"
     assert quality(live)["source"] == "bundle"
 

@@ -60,13 +60,6 @@ def test_a_preview_is_upright_and_no_larger_than_the_image(formats: Live) -> Non
     assert formats.http.get("/items/turned/image?surprise=1").status_code == 422
 
 
-def test_a_preview_waits_for_no_place_that_is_not_there(formats: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    formats.put_image("/items/large", encoded("PNG"))
-    monkeypatch.setattr(formats.service.embedder._decoding, "backlog_ms", lambda **_: 1e6)
-    refused = formats.http.get("/items/large/image?preview=16")
-    assert (refused.status_code, refused.json()["code"]) == (429, "queue_full")
-
-
 @pytest.mark.parametrize("name", ["tiff", "heif", "avif"])
 def test_a_format_is_switched_off_by_a_setting(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"SFSC_ACCEPT_{name.upper()}", "false")

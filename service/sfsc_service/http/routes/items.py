@@ -42,7 +42,6 @@ from sfsc_service.http.schemas import (
     ItemPatch,
     ListItemsOptions,
 )
-from sfsc_service.lifecycle.service import Service
 
 __all__ = ["add_routes"]
 
@@ -225,22 +224,28 @@ async def _count(request: Request) -> Response:
 
 @needs("read")
 async def _image(request: Request, id: Id) -> Response:
-    arrival = arrival_of(request)
     side = validate(ImageOptions, query_options(request)).preview
-    service: Service = request.app.state.service
-    image = await gallery_of(request).image(id)
-    headers = {
+    gallery = gallery_of(request)
+    known = request.headers.get("if-none-match")
+    if known is not None:
+        headers = _image_headers(await gallery.image_digest(id), side)
+        if known == headers["ETag"]:
+            return Response(status_code=304, headers=headers)
+    if side is None:
+        image = await gallery.image(id)
+        return Response(image.data, headers=_image_headers(image.digest, side), media_type=image.media_type)
+    caller_of(request).count_images(1)
+    async with DisconnectWatch(request):
+        preview, digest = await gallery.preview(id, side)
+    return Response(preview, headers=_image_headers(digest, side), media_type="image/jpeg")
+
+
+def _image_headers(digest: str, side: int | None) -> dict[str, str]:
+    return {
         "Cache-Control": "no-cache",
         "Content-Security-Policy": "default-src 'none'; sandbox",
-        "ETag": f'"{image.digest}"' if side is None else f'"{image.digest}-{side}"',
+        "ETag": f'"{digest}"' if side is None else f'"{digest}-{side}"',
     }
-    if request.headers.get("if-none-match") == headers["ETag"]:
-        return Response(status_code=304, headers=headers)
-    if side is None:
-        return Response(image.data, headers=headers, media_type=image.media_type)
-    async with DisconnectWatch(request):
-        preview = await service.embedder.preview(image.data, side, arrival)
-    return Response(preview, headers=headers, media_type="image/jpeg")
 
 
 @needs("read")
