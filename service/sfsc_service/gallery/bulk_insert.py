@@ -14,7 +14,7 @@ from sfsc_service.engine.embedder import Arrival
 from sfsc_service.errors import Problem
 from sfsc_service.gallery.bulk_load import BulkCall, BulkWindow
 from sfsc_service.gallery.gallery import Gallery, NewItem, Query, UpsertedItem
-from sfsc_service.store.errors import StoreError
+from sfsc_service.store.errors import InvalidInputError, StoreError
 from sfsc_service.store.protocol import Item, Outcome
 
 __all__ = ["WINDOW_TEXT_BYTES", "FailedItem", "upsert_many"]
@@ -24,7 +24,7 @@ WINDOW_BYTES = 32 * 2**20
 WINDOW_ITEMS = 1024
 """Vectors need no network, and one transaction for many of them waits for the disk once."""
 WINDOW_TEXT_BYTES = 2 * 2**20
-"""Python's objects take up to twenty times the bytes of the JSON that they were read from."""
+"""What waits takes up to four times the bytes of the JSON that it was read from, in numbers of vectors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class FailedItem:
 
     def __post_init__(self) -> None:
         """Let go of what an error that was foreseen drags along: the frames that it came through."""
-        if isinstance(self.error, Problem | ImageError):
+        if isinstance(self.error, Problem | ImageError | InvalidInputError):
             self.error.__traceback__ = self.error.__cause__ = self.error.__context__ = None
 
 

@@ -4,7 +4,7 @@ import itertools
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -27,11 +27,13 @@ from sfsc_service.metrics import Metrics
 from sfsc_service.settings import Settings
 from sfsc_service.store.errors import InvalidInputError
 from sfsc_service.store.protocol import (
+    NO_METADATA,
     ApproximateStatus,
     EncodedImage,
     Filter,
     Hit,
     Item,
+    MetadataJson,
     Outcome,
     Page,
     Store,
@@ -65,7 +67,7 @@ class NewItem:
     id: str
     source: bytes | ClientVector
     budget: Budget = NO_LIMITS
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: MetadataJson = NO_METADATA
     crop: Crop | None = None
     text_bytes: int = 0
 

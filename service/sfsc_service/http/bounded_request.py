@@ -8,9 +8,12 @@ client that sends everything before it reads would not find the response.
 import asyncio
 import contextlib
 import math
+import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from sfsc_bundle.described import describe_value
@@ -19,7 +22,10 @@ from sfsc_service.errors import Problem
 from sfsc_service.http.http_protocol import ABORT
 from sfsc_service.http.problems import problem_response
 
-__all__ = ["BodyMemory", "BoundedRequest"]
+__all__ = ["BodyMemory", "BoundedRequest", "hold_response"]
+
+HOLD_RESPONSE = "sfsc.hold_response"
+"""The member of a request's scope that counts what is made of its response."""
 
 STALL_TIMEOUT_S = 30.0
 MIN_BYTES_PER_S = 4096
@@ -77,6 +83,8 @@ class BoundedRequest:
     def __init__(self, scope: Scope, receive: Receive, send: Send, memory: BodyMemory) -> None:
         self._scope, self._receive, self._send, self._memory = scope, receive, send, memory
         self._size = self._held = 0
+        self._made = self._held_response = 0
+        scope[HOLD_RESPONSE] = self.hold_response
         self._ended = False
         self._credit_s = STALL_TIMEOUT_S
         """For how long the rest of the body may keep silent."""
@@ -129,9 +137,20 @@ class BoundedRequest:
             raise self._no_memory()
         return message
 
+    def hold_response(self, size: int) -> None:
+        """Count so many bytes more of a response that has not begun.
+
+        Raises:
+            Problem: queue_full, as `receive`.
+        """
+        self._made += size
+        if not self._has_memory_for_response(self._made):
+            raise self._no_memory()
+
     def release(self) -> None:
         """Give back the memory of the body and of the response; the request is over."""
         self._memory.held_bytes -= self._held
+        self._scope.pop(HOLD_RESPONSE, None)  # else the scope and this object would refer to each other
 
     async def send(self, message: Message) -> None:
         """Send a part of the response, with the security headers that it does not set itself.
@@ -150,6 +169,9 @@ class BoundedRequest:
     async def _begin(self, message: Message) -> None:
         headers: list[tuple[bytes, bytes]] = message["headers"]
         present = dict(headers)
+        if not self._has_memory_for_response(int(present.get(b"content-length", b"0"))):
+            await self._replace()
+            return
         headers.extend(header for header in SECURITY_HEADERS if header[0] not in present)
         if self._is_body_unread and self._announced <= SLICE and not self._is_body_withheld:
             await self._discard_rest(DISCARD_SMALL_S)
@@ -157,17 +179,10 @@ class BoundedRequest:
             headers.append((b"connection", b"close"))
         if self._refused_encoding:
             headers.append((b"accept-encoding", b"identity"))
-        length = int(present.get(b"content-length", b"0"))
-        if length > SLICE:
-            self._hold(length)
-            if self._memory.is_full_for(self._most):
-                await self._replace(length)
-                return
         self.status = message["status"]
         await self._send(message)
 
-    async def _replace(self, length: int) -> None:
-        self._hold(-length)
+    async def _replace(self) -> None:
         problem = self._no_memory()
         response = problem_response(problem, path=self._scope["path"])
         await response(self._scope, self._receive, self.send)
@@ -231,6 +246,13 @@ class BoundedRequest:
         self._held += size
         self._memory.held_bytes += size
 
+    def _has_memory_for_response(self, size: int) -> bool:
+        """Count a response of so many bytes, in place of what was counted of it; a small one counts as nothing."""
+        more = (size if size > SLICE else 0) - self._held_response
+        self._held_response += more
+        self._hold(more)
+        return more <= 0 or not self._memory.is_full_for(self._most)
+
     def _header(self, name: bytes) -> bytes:
         return next((value for found, value in self._scope["headers"] if found == name), b"")
 
@@ -241,3 +263,12 @@ class BoundedRequest:
     def _no_memory(self) -> Problem:
         detail = "body: the bodies of open requests and responses hold too much memory"
         return Problem("queue_full", detail, retry_after_s=1.0)
+
+
+def hold_response(request: Request, pieces: Iterable[bytes]) -> None:
+    """Count pieces of a response that is being put together, in the memory of bodies and responses.
+
+    Raises:
+        Problem: queue_full, all open requests together hold too many bytes.
+    """
+    request.scope[HOLD_RESPONSE](sum(map(sys.getsizeof, pieces)))

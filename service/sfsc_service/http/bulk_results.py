@@ -11,6 +11,7 @@ from fastapi import Request, Response
 from sfsc_service.engine.embedder import Arrival
 from sfsc_service.errors import Problem
 from sfsc_service.http.audit import log_write
+from sfsc_service.http.bounded_request import hold_response
 from sfsc_service.http.problems import as_problem
 from sfsc_service.http.responses import pieces_response, server_timing, timing
 
@@ -36,12 +37,16 @@ class BulkOutcomes:
         """Add the next ones, so many at a time; the event loop gets its turn in between.
 
         All of them are logged and counted, even where nobody waits for the response any more.
+
+        Raises:
+            Problem: queue_full, no memory is left for the response.
         """
         remaining = iter(outcomes)
         try:
             while some := list(islice(remaining, AT_ONCE)):
                 self._note(some)
                 self._pieces += [b"," if self._pieces else b"", orjson.dumps(some)[1:-1]]
+                hold_response(self._request, self._pieces[-1:])
                 await asyncio.sleep(0)
         except BaseException:
             self._note(list(remaining))

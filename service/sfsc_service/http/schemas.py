@@ -12,18 +12,22 @@ from pydantic import (
     ConfigDict,
     FailFast,
     Field,
+    GetCoreSchemaHandler,
+    GetPydanticSchema,
     Strict,
     WithJsonSchema,
     model_validator,
 )
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import no_info_after_validator_function
 
 from sfsc_bundle.described import describe_value
 from sfsc_bundle.widths import WIDTH_PATTERN, canonical_width
 from sfsc_service.gallery.simulated_load import MAX_PER_S
 from sfsc_service.store.errors import InvalidIdError
 from sfsc_service.store.filters.operands import MAX_FIELD_LENGTH
-from sfsc_service.store.protocol import MAX_ID_LENGTH, MAX_ITEMS
-from sfsc_service.store.validation import check_id
+from sfsc_service.store.protocol import MAX_ID_LENGTH, MAX_ITEMS, NO_METADATA, MetadataJson
+from sfsc_service.store.validation import check_id, check_metadata, metadata_json
 
 __all__ = [
     "BudgetOptions",
@@ -96,7 +100,15 @@ WidthName = Annotated[
     WithJsonSchema({"type": "string", "pattern": WIDTH_PATTERN, "examples": ["0.25"]}),
 ]
 Ms = Annotated[float, BeforeValidator(_number), Field(gt=0, le=HOUR_MS, allow_inf_nan=False)]
-Metadata = dict[str, Any]
+
+
+def _checked_metadata(_kind: Any, schema_of: GetCoreSchemaHandler) -> CoreSchema:
+    return no_info_after_validator_function(metadata_json, schema_of.generate_schema(dict[str, Any]))
+
+
+Metadata = Annotated[MetadataJson, GetPydanticSchema(_checked_metadata)]
+"""A JSON object within the store's rules. Raises InvalidMetadataError: clients know its code."""
+MetadataPatch = Annotated[dict[str, Any], AfterValidator(lambda patch: check_metadata(patch) and patch)]
 Encoding = Literal["float", "base64"]
 VectorField = (
     Annotated[list[Annotated[float, Strict()]], Field(min_length=1, max_length=MAX_NUMBERS, fail_fast=True)]
@@ -180,7 +192,6 @@ class EmbedOptions(BudgetOptions):
     """Options of POST /embed."""
 
     crop: CropField | None = Field(None, description="the part of each image that counts")
-
     encoding: Encoding = Field("float", description="JSON numbers, or base64 of little-endian float32")
 
 
@@ -240,7 +251,7 @@ class DuplicatesOptions(_Request):
 class ItemOptions(VectorOptions):
     """Options of PUT /items/{id}."""
 
-    metadata: Metadata = Field(default_factory=dict, description="a JSON object of at most 16 KiB")
+    metadata: Metadata = Field(default_factory=lambda: NO_METADATA, description="a JSON object of at most 16 KiB")
 
 
 class BulkItem(ItemOptions):
@@ -334,7 +345,7 @@ class DeleteItemsOptions(_Request):
 class ItemPatch(_Request):
     """The body of PATCH /items/{id}: a JSON merge patch (RFC 7396) of the item."""
 
-    metadata: Metadata = Field(
+    metadata: MetadataPatch = Field(
         description="merged into the item's metadata: members are set, and removed where they are null"
     )
 

@@ -34,11 +34,13 @@ class SearchRequest:
     """
 
     def __init__(self, options: SearchOptions, image: bytes | None, max_k: int) -> None:
-        self.image, self._options = image, options
+        self.image = image
         self._selection = _selection(options, max_k)
         self._source = require_one(
             image=image is not None, vector=options.vector is not None, id=options.id is not None
         )
+        self._vector = caller_vector(options) if self._source == "vector" else None
+        self._options = options.model_copy(update={"vector": None, "exclude": []})  # which are kept above
 
     async def run(
         self, gallery: Gallery, collection: str, arrival: Arrival, used_ms: float = 0.0
@@ -61,8 +63,8 @@ class SearchRequest:
                 budget = replace(budget, deadline_ms=max(budget.deadline_ms - used_ms, LEAST_MS))
             filtered = options.filter is not None or options.group_by is not None
             return await gallery.query_image(self.image, crop_of(options), budget, arrival, filtered=filtered)
-        if self._source == "vector":
-            return gallery.query_vector(caller_vector(options))
+        if self._vector is not None:
+            return gallery.query_vector(self._vector)
         refuse_budget(options, "id")
         assert options.id is not None
         return await gallery.query_item(options.id)

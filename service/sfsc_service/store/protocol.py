@@ -59,6 +59,7 @@ __all__ = [
     "MAX_PAGE",
     "MAX_QUERIES",
     "MAX_TOTAL_HITS",
+    "NO_METADATA",
     "SCORE_TOLERANCE",
     "UNIT_TOLERANCE",
     "ApproximateStatus",
@@ -67,6 +68,7 @@ __all__ = [
     "Float32",
     "Hit",
     "Item",
+    "MetadataJson",
     "Outcome",
     "Page",
     "Store",
@@ -108,6 +110,16 @@ class EncodedImage:
     media_type: str
 
 
+@dataclass(frozen=True, slots=True)
+class MetadataJson:
+    """Metadata that `validation.metadata_json` has checked, as JSON text: objects take up to 25 times as much."""
+
+    text: str
+
+
+NO_METADATA = MetadataJson("{}")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Item:
     """What a caller puts in.
@@ -120,7 +132,7 @@ class Item:
     space: str
     width: str
     vector: Float32
-    metadata: dict[str, Any]
+    metadata: dict[str, Any] | MetadataJson
     image: EncodedImage | None = None
     reason: WidthReason = "vector"
 

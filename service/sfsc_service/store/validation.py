@@ -36,6 +36,7 @@ from sfsc_service.store.protocol import (
     UNIT_TOLERANCE,
     Float32,
     Item,
+    MetadataJson,
     VectorChange,
 )
 
@@ -50,6 +51,7 @@ __all__ = [
     "check_limit",
     "check_metadata",
     "check_queries",
+    "metadata_json",
 ]
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -157,7 +159,7 @@ def _check_item(item: Item, spaces: Collection[str], dimension: int) -> str:
             "vector", f"must have {dimension} components", f"shape {list(item.vector.shape)}"
         )
     _check_image(item)
-    return check_metadata(item.metadata)
+    return item.metadata.text if isinstance(item.metadata, MetadataJson) else check_metadata(item.metadata)
 
 
 def check_id(identifier: object) -> None:
@@ -209,6 +211,11 @@ def check_metadata(metadata: object) -> str:
         rule = f"must be at most {MAX_METADATA_BYTES} bytes of JSON"
         raise InvalidMetadataError("metadata", rule, f"{len(text)}")
     return text.decode()
+
+
+def metadata_json(metadata: object) -> MetadataJson:
+    """The metadata, checked once and for all. Raises InvalidMetadataError."""
+    return MetadataJson(check_metadata(metadata))
 
 
 class _ValueCounter:

@@ -137,10 +137,15 @@ def test_a_window_has_little_text(live: Live, monkeypatch: pytest.MonkeyPatch) -
             windows.append(self)
 
     monkeypatch.setattr(bulk_load, "BulkWindow", Noted)
-    line = json.dumps({**vector(live, 4), "filter": {"even": True}}).encode()
+    line = json.dumps(vector(live, 4)).encode()
     monkeypatch.setattr(search_many, "WINDOW_TEXT_BYTES", 2 * len(line))
     assert [one["status"] for one in results(live, *[line] * 5)] == [200] * 5
     assert len(windows) == 3
+    windows.clear()
+    excluding = {"id": "item-1", "exclude": [f"{n}" for n in range(10)]}
+    assert len(json.dumps(excluding)) < len(line)
+    assert [one["status"] for one in results(live, *[excluding] * 5)] == [200] * 5
+    assert len(windows) == 5, "as objects, ids are larger"
     windows.clear()
     long = {"image": image(3), "k": 1}
     assert len(json.dumps(long)) > len(line)

@@ -50,6 +50,7 @@ from sfsc_service.http.responses import query_json
 from sfsc_service.http.routes.bulk_vectors import put_vectors
 from sfsc_service.http.schemas import BulkItem
 from sfsc_service.lifecycle.service import Service
+from sfsc_service.store.errors import InvalidMetadataError
 from sfsc_service.store.protocol import MAX_ID_LENGTH
 
 __all__ = ["add_routes"]
@@ -160,8 +161,8 @@ def _item_of_line(line: Body, common: dict[str, Any], max_document: int, max_byt
         image = None if encoded is None else decode_image(encoded, "image")
         text_bytes -= 0 if encoded is None else len(encoded)
         return _new_item(validate(BulkItem, fields), image, max_bytes, text_bytes)
-    except Problem as problem:
-        return FailedItem(item_id, problem, text_bytes)
+    except (Problem, InvalidMetadataError) as error:
+        return FailedItem(item_id, error, text_bytes)
 
 
 async def _from_form(request: Request, form: Form, common: dict[str, Any], max_bytes: int) -> Batches:
@@ -189,8 +190,8 @@ def _item_of_part(
         fields = {**common, **text_options(texts), "id": id}
         check_size(part.size, max_bytes)
         return _new_item(validate(BulkItem, fields), part.data, max_bytes, sum(len(text) for _, text in texts))
-    except Problem as problem:
-        return FailedItem(_reported_id(id), problem)
+    except (Problem, InvalidMetadataError) as error:
+        return FailedItem(_reported_id(id), error)
 
 
 def _new_item(options: BulkItem, image: bytes | None, max_bytes: int, text_bytes: int) -> NewItem:

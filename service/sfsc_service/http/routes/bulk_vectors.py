@@ -21,8 +21,9 @@ from sfsc_service.http.query_source import caller_vector
 from sfsc_service.http.request_body import max_document_bytes, parsing, validate
 from sfsc_service.http.schemas import VectorOptions
 from sfsc_service.lifecycle.service import Service
-from sfsc_service.store.errors import StoreError
-from sfsc_service.store.protocol import Item, Outcome
+from sfsc_service.store.errors import InvalidMetadataError, StoreError
+from sfsc_service.store.protocol import NO_METADATA, Item, MetadataJson, Outcome
+from sfsc_service.store.validation import metadata_json
 
 __all__ = ["put_vectors"]
 
@@ -72,16 +73,16 @@ def _prepare(
                 raise Problem("invalid_parameter", "id: must be text, found null", "id")
             if bad[row]:
                 unit_vector(part.vectors[row].tolist(), part.vectors.shape[1])  # says what is wrong
-            metadata = {} if text is None else _metadata(text, max_bytes)
+            metadata = NO_METADATA if text is None else _metadata(text, max_bytes)
             prepared.append(Item(item_id, space, origin.width, vectors[row], metadata))
-        except Problem as problem:
-            prepared.append(failure_json(item_id, problem))
+        except (Problem, InvalidMetadataError) as error:
+            prepared.append(failure_json(item_id, error))
     return prepared
 
 
-def _metadata(text: str, max_bytes: int) -> dict[str, Any]:
+def _metadata(text: str, max_bytes: int) -> MetadataJson:
     try:
-        return read_object(text.encode(), max_bytes)
+        return metadata_json(read_object(text.encode(), max_bytes))
     except Problem as problem:
         raise Problem("metadata_invalid", f"metadata: {problem.detail}", "metadata") from None
 

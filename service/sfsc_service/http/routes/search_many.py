@@ -4,6 +4,7 @@ They are made window by window, with the low priority of bulk calls; the rest is
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,12 +19,13 @@ from sfsc_service.gallery.bulk_insert import WINDOW_TEXT_BYTES
 from sfsc_service.gallery.bulk_load import BulkCall, BulkWindow
 from sfsc_service.http.auth import caller_of
 from sfsc_service.http.base64_image import decode_image
+from sfsc_service.http.bounded_request import hold_response
 from sfsc_service.http.bulk_results import problem_json
 from sfsc_service.http.collection import collection_of, gallery_of
 from sfsc_service.http.disconnect import UploadWatch
 from sfsc_service.http.json_document import Body, read_object
 from sfsc_service.http.ndjson_body import parsed_lines
-from sfsc_service.http.problems import as_problem
+from sfsc_service.http.problems import as_problem, free_traceback_locals
 from sfsc_service.http.request_body import check_size, max_document_bytes, query_options, validate
 from sfsc_service.http.responses import results_response, timing
 from sfsc_service.http.schemas import SearchOptions
@@ -31,6 +33,7 @@ from sfsc_service.http.search_request import SearchRequest, answer_json
 from sfsc_service.lifecycle.service import Service
 from sfsc_service.settings import Settings
 from sfsc_service.store.errors import StoreError
+from sfsc_service.store.filters.language import parse
 
 __all__ = ["search_many"]
 
@@ -39,11 +42,16 @@ WINDOW_BYTES = 32 * 2**20
 MAX_ANSWER_BYTES = 64 * 2**20
 """Of the hits of a call; searches are refused once they have so many."""
 
+FILTER_OBJECTS = 25
+"""The bytes of a filter's objects for each byte of it as JSON, at most."""
+ID_OBJECTS = 130
+"""The bytes of an id in a set and of its place there."""
+
 SEARCH_ERRORS = (Problem, ImageError, StoreError)
 
 
 class _Line(NamedTuple):
-    """A search or why it is none; the bytes of its image, and of the rest of its line."""
+    """A search or why it is none; the bytes of its image, and of the rest of its line and what was made of it."""
 
     search: SearchRequest | Exception
     image_bytes: int = 0
@@ -53,7 +61,7 @@ class _Line(NamedTuple):
 async def search_many(request: Request, arrival: Arrival) -> Response:
     """Make the searches of a body."""
     settings: Settings = request.app.state.service.settings
-    parse = partial(
+    parse_line = partial(
         _search_of_line,
         common=query_options(request),
         max_document=max_document_bytes(request),
@@ -63,13 +71,14 @@ async def search_many(request: Request, arrival: Arrival) -> Response:
     with gallery_of(request).bulk.call() as call:
         searches = _Searches(request, arrival, call)
         async with UploadWatch(request):
-            async for window in _windows(parsed_lines(request, parse, "queries")):
+            async for window in _windows(parsed_lines(request, parse_line, "queries")):
                 results += await searches.search([line.search for line in window])
     return results_response(results, timing(arrival, []))
 
 
 class _Searches:
     def __init__(self, request: Request, arrival: Arrival, call: BulkCall) -> None:
+        self._request = request
         self._service: Service = request.app.state.service
         self._gallery, self._collection = gallery_of(request), collection_of(request)
         self._caller = caller_of(request)
@@ -81,14 +90,29 @@ class _Searches:
         """The outcomes of searches as pieces of JSON, in their order.
 
         Raises:
-            Problem: bulk_full, and no search of this call has been made.
+            Problem: bulk_full, and no search of this call has been made; queue_full, no memory is left for the
+                answer.
         """
         images = sum(isinstance(one, SearchRequest) and one.image is not None for one in window)
         if images:
             self._call.admit(begun=self._begun)
         self._begun = True
         with self._call.window(images) as under_way:
-            return await asyncio.gather(*(self._outcome(search, under_way) for search in window))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(self._held_outcome(search, under_way)) for search in window]
+            except ExceptionGroup as failures:
+                free_traceback_locals(failures)
+                failure = failures.exceptions[0]
+            else:
+                return [task.result() for task in tasks]
+            raise failure  # outside of the except block, which would set its context
+
+    async def _held_outcome(self, search: SearchRequest | Exception, window: BulkWindow) -> list[bytes]:
+        """The outcome of a search, counted as held. Raises Problem: queue_full, which concerns the whole call."""
+        outcome = await self._outcome(search, window)
+        hold_response(self._request, outcome)
+        return outcome
 
     async def _outcome(self, search: SearchRequest | Exception, window: BulkWindow) -> list[bytes]:
         if isinstance(search, Exception):
@@ -126,10 +150,22 @@ def _search_of_line(line: Body, common: dict[str, Any], max_document: int, setti
         text_bytes -= 0 if encoded is None else len(encoded)
         image_bytes = 0 if image is None else len(image)
         check_size(image_bytes, settings.max_image_bytes)
-        search = SearchRequest(validate(SearchOptions, fields), image, settings.max_k)
-        return _Line(search, image_bytes, text_bytes)
+        options = validate(SearchOptions, fields)
+        if options.filter is not None:
+            parse(
+                options.filter
+            )  # now, because one that breaks the rules may be large, and would wait with its window
+        text_bytes += _object_bytes(options)
+        return _Line(SearchRequest(options, image, settings.max_k), image_bytes, text_bytes)
     except SEARCH_ERRORS as error:
+        error.__traceback__ = error.__cause__ = error.__context__ = None  # whose frames hold what was parsed
         return _Line(error, 0, text_bytes)
+
+
+def _object_bytes(options: SearchOptions) -> int:
+    """What a filter and ids take in memory, about, beside the text that they were read from."""
+    filter_bytes = 0 if options.filter is None else FILTER_OBJECTS * len(json.dumps(options.filter))
+    return filter_bytes + sum(ID_OBJECTS + len(one) for one in options.exclude)
 
 
 async def _windows(batches: AsyncIterator[Sequence[_Line | Problem]]) -> AsyncIterator[list[_Line]]:
