@@ -10,6 +10,7 @@ A new attack is a function in `ATTACKS`, or one that makes an image, in image_at
 
 import base64
 import functools
+import io
 import json
 import os
 import socket
@@ -20,6 +21,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import repeat
+
+from PIL import Image
 
 from image_attacks import IMAGE_ATTACKS
 from mixed_traffic import image
@@ -213,6 +216,66 @@ def unread_responses(address: Address) -> list[int]:
             connection.close()
 
 
+def unfinished(path: str, lines: Callable[[], bytes], connections: int) -> Attack:
+    """Calls of lines whose upload goes on, so that they are not answered and hold what was made of the lines."""
+
+    def act(address: Address) -> list[int]:
+        body = lines()
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
+        sent = f"{head}Content-Length: {len(body) + 1000}\r\n\r\n".encode() + body
+        return held(address, sent, connections)
+
+    return Attack(act, connections=1)
+
+
+def held(address: Address, sent: bytes, connections: int) -> list[int]:
+    """Send the same on many connections, wait, and read the statuses of those that are answered."""
+    opened = []
+    try:
+        for _ in range(connections):
+            opened.append(connection := address.connect())
+            connection.sendall(sent)
+            SENT.add(len(sent))
+        time.sleep(3)
+        return [int(heard[9:12]) for heard in map(_heard, opened) if heard.startswith(b"HTTP/1.1 ")]
+    finally:
+        for connection in opened:
+            connection.close()
+
+
+def _heard(connection: socket.socket) -> bytes:
+    connection.setblocking(False)
+    try:
+        return connection.recv(12)
+    except OSError:
+        return b""
+
+
+def searches_by_line() -> bytes:
+    """As many searches as a window holds, each with the largest of answers."""
+    return b'{"id": "item-0", "k": 1024}\n' * 64
+
+
+def objects_by_line() -> bytes:
+    """Metadata that takes many times its bytes once it is parsed."""
+    vector = b'{"id": "o", "width": "1.0", "space": "x", "vector": [1' + b", 0" * 127 + b"], "
+    return (vector + many(b"{}", 47_000, b'"metadata": {"a": [', b"]}}\n")) * 40
+
+
+def previews(address: Address) -> list[int]:
+    """Small pictures of a large image, which has to be decoded for each."""
+    _store_large(address)
+    return held(address, b"GET /items/large/image?preview=64 HTTP/1.1\r\nHost: x\r\n\r\n", 100)
+
+
+@functools.cache
+def _store_large(address: Address) -> list[int]:
+    pixels = Image.frombytes("RGB", (2550, 2550), os.urandom(2550 * 2550 * 3))
+    content = io.BytesIO()
+    pixels.save(content, "PNG", compress_level=1)
+    return request(address, "/items/large?width=0.25", "image/png", content.getvalue(), "PUT")
+
+
 ATTACKS: dict[str, Attack] = {
     "form in punycode": form("/search", lambda: part(ID, b"a" * MB), "punycode"),
     "part in punycode": form(
@@ -250,6 +313,9 @@ ATTACKS: dict[str, Attack] = {
     "a head behind a running call": Attack(head_behind_a_call),
     "pipelined requests without an end": Attack(pipelined),
     "150 large responses that nobody reads": Attack(unread_responses, connections=1),
+    "24 unfinished calls of large searches": unfinished("/search", searches_by_line, 24),
+    "40 unfinished calls of many objects": unfinished("/items", objects_by_line, 40),
+    "100 previews of a large image": Attack(previews, connections=1),
     **{name: upload("/embed?width=0.25", build, "image/*") for name, build in IMAGE_ATTACKS.items()},
 }
 
