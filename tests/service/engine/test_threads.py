@@ -18,6 +18,7 @@ import pytest
 from sfsc_bundle.folder import Bundle
 from sfsc_service.engine.arrival import Arrival
 from sfsc_service.engine.blocking_calls import BlockingCalls
+from sfsc_service.engine.previews import YIELDING
 from sfsc_service.engine.threads import split_threads
 from sfsc_service.gallery.hit_selection import HitSelection
 from sfsc_service.gallery.stages import FILTERED, READERS
@@ -140,6 +141,7 @@ def test_threads_that_compute_give_way_to_the_event_loop_and_no_others(settings:
     assert {found.pop(name) for name in ("batch", "decode", "filter", "sfsc-store-columns")} == {lowered}
     # These are there once there was work for them.
     assert {found.pop(name, lowered) for name in ("duplicates", "idle", "maintenance")} == {lowered}
+    assert found.pop("preview") == min(19, own + 7 + YIELDING) - own
     assert {name: nice for name, nice in found.items() if nice} == {}
 
 

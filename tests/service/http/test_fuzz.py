@@ -50,7 +50,7 @@ ROUTES = st.sampled_from(
         "POST /v1/embeddings",
     ]
 )
-REFUSED = {400, 404, 405, 413, 415, 422, 429}
+REFUSED = {400, 404, 405, 413, 415, 421, 422, 429}
 
 
 @pytest.fixture(autouse=True)
