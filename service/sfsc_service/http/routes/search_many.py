@@ -47,6 +47,9 @@ FILTER_OBJECTS = 25
 ID_OBJECTS = 130
 """The bytes of an id in a set and of its place there."""
 
+BEGUN_AT_ONCE = 4
+"""Searches of a call that begin in a turn of the event loop: many calls may come at once."""
+
 SEARCH_ERRORS = (Problem, ImageError, StoreError)
 
 
@@ -100,7 +103,11 @@ class _Searches:
         with self._call.window(images) as under_way:
             try:
                 async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(self._held_outcome(search, under_way)) for search in window]
+                    tasks = []
+                    for search in window:
+                        tasks.append(group.create_task(self._held_outcome(search, under_way)))
+                        if len(tasks) % BEGUN_AT_ONCE == 0:
+                            await asyncio.sleep(0)
             except ExceptionGroup as failures:
                 free_traceback_locals(failures)
                 failure = failures.exceptions[0]
