@@ -1,12 +1,11 @@
 """Embed the images of one request: all of them, or an error that says which one failed."""
 
-import asyncio
-
 from sfsc_bundle.crop import Crop
 from sfsc_bundle.errors import ImageError
 from sfsc_service.engine.embedder import Arrival, EmbeddedImage, Embedder
 from sfsc_service.engine.policy import Budget
-from sfsc_service.http.problems import free_traceback_locals, image_problem
+from sfsc_service.http.problems import image_problem
+from sfsc_service.http.together import together
 
 __all__ = ["embed_images"]
 
@@ -24,19 +23,10 @@ async def embed_images(
     """
     if len(images) == 1:
         return [await _embed(embedder, images[0], places[0], budget, crop, arrival)]
-    try:
-        # The tasks start one right after the other, so a swap of bundles cannot come between two of them.
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(_embed(embedder, image, place, budget, crop, arrival))
-                for image, place in zip(images, places, strict=True)
-            ]
-    except ExceptionGroup as failures:
-        free_traceback_locals(failures)
-        failure = failures.exceptions[0]
-    else:
-        return [task.result() for task in tasks]
-    raise failure  # outside of the except block, which would set its context
+    # They begin one right after the other, so a swap of bundles cannot come between two of them.
+    return await together(
+        _embed(embedder, image, place, budget, crop, arrival) for image, place in zip(images, places, strict=True)
+    )
 
 
 async def _embed(

@@ -30,12 +30,12 @@ class Starts:
         self._begin_some(loop)
 
     def _begin_some(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._waiting and not self._is_turn_noted:  # first, so that a call that fails keeps no other one back
+            self._is_turn_noted = True
+            loop.call_soon(self._next_turn, loop)
         while self._waiting and self._begun < self._at_once:
             self._begun += 1
             self._waiting.popleft()()
-        if self._begun and not self._is_turn_noted:
-            self._is_turn_noted = True
-            loop.call_soon(self._next_turn, loop)
 
     def _next_turn(self, loop: asyncio.AbstractEventLoop) -> None:
         self._begun, self._is_turn_noted = 0, False

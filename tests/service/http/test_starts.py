@@ -61,3 +61,25 @@ def test_a_call_that_begins_another_does_not_begin_it_out_of_turn() -> None:
             await asyncio.sleep(0)
 
     asyncio.run(asyncio.wait_for(run(), 10))
+
+
+def test_a_call_that_fails_keeps_no_other_one_back() -> None:
+    begun: list[int] = []
+
+    async def run() -> None:
+        loop, starts = asyncio.get_running_loop(), Starts(1)
+        failed: list[str] = []
+        loop.set_exception_handler(lambda _, context: failed.append(str(context["exception"])))
+
+        def fail() -> None:
+            raise RuntimeError("broken")
+
+        starts.begin(loop, functools.partial(begun.append, 0))
+        starts.begin(loop, fail)
+        starts.begin(loop, functools.partial(begun.append, 1))
+        while len(begun) < 2:
+            await asyncio.sleep(0)
+        assert failed == ["broken"]
+
+    asyncio.run(asyncio.wait_for(run(), 10))
+    assert begun == [0, 1]

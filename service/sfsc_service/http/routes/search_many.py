@@ -3,7 +3,6 @@
 They are made window by window, with the low priority of bulk calls; the rest is not read from the socket yet.
 """
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
@@ -25,11 +24,12 @@ from sfsc_service.http.collection import collection_of, gallery_of
 from sfsc_service.http.disconnect import UploadWatch
 from sfsc_service.http.json_document import Body, read_object
 from sfsc_service.http.ndjson_body import parsed_lines
-from sfsc_service.http.problems import as_problem, free_traceback_locals
+from sfsc_service.http.problems import as_problem
 from sfsc_service.http.request_body import check_size, max_document_bytes, query_options, validate
 from sfsc_service.http.responses import results_response, timing
 from sfsc_service.http.schemas import SearchOptions
 from sfsc_service.http.search_request import SearchRequest, answer_json
+from sfsc_service.http.together import together
 from sfsc_service.lifecycle.service import Service
 from sfsc_service.settings import Settings
 from sfsc_service.store.errors import StoreError
@@ -101,19 +101,7 @@ class _Searches:
             self._call.admit(begun=self._begun)
         self._begun = True
         with self._call.window(images) as under_way:
-            try:
-                async with asyncio.TaskGroup() as group:
-                    tasks = []
-                    for search in window:
-                        tasks.append(group.create_task(self._held_outcome(search, under_way)))
-                        if len(tasks) % BEGUN_AT_ONCE == 0:
-                            await asyncio.sleep(0)
-            except ExceptionGroup as failures:
-                free_traceback_locals(failures)
-                failure = failures.exceptions[0]
-            else:
-                return [task.result() for task in tasks]
-            raise failure  # outside of the except block, which would set its context
+            return await together((self._held_outcome(search, under_way) for search in window), BEGUN_AT_ONCE)
 
     async def _held_outcome(self, search: SearchRequest | Exception, window: BulkWindow) -> list[bytes]:
         """The outcome of a search, counted as held. Raises Problem: queue_full, which concerns the whole call."""
@@ -159,9 +147,8 @@ def _search_of_line(line: Body, common: dict[str, Any], max_document: int, setti
         check_size(image_bytes, settings.max_image_bytes)
         options = validate(SearchOptions, fields)
         if options.filter is not None:
-            parse(
-                options.filter
-            )  # now, because one that breaks the rules may be large, and would wait with its window
+            # Now, because one that breaks the rules may be large, and would wait with its window.
+            parse(options.filter)
         text_bytes += _object_bytes(options)
         return _Line(SearchRequest(options, image, settings.max_k), image_bytes, text_bytes)
     except SEARCH_ERRORS as error:

@@ -383,7 +383,7 @@ class EmbeddedStore:
 
     def _submit(self, request: WriteRequest) -> AppliedChange:
         try:
-            self._check_room(deleting=True)
+            self._check_there()
             future = self._writes.submit(request)
         except StoreError:
             self._images.unpin(request.images)
@@ -391,8 +391,10 @@ class EmbeddedStore:
             raise
         return future.result()
 
-    def _check_room(self, *, deleting: bool = False) -> None:
+    def _check_room(self) -> None:
+        self._check_there()
+        self._reserve.refuse_when_full()
+
+    def _check_there(self) -> None:
         if self._folder_gone:  # the system would go on writing to files that no longer have a name
             raise StoreFailedError(GONE)
-        if not deleting:
-            self._reserve.refuse_when_full()
