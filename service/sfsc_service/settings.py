@@ -163,9 +163,7 @@ class Settings(BaseSettings):
         "the API keys, lines that `sfsc key` prints, reread on SIGHUP; unset: no key is asked for",
     )
     allow_open: CliToggleFlag[bool] = setting(
-        False,
-        "flag",
-        "without keys, listen where other machines reach it, directly or through a trusted proxy, all the same",
+        False, "flag", "without keys, let other machines reach it all the same, directly or by a trusted proxy"
     )
     open_metrics: CliToggleFlag[bool] = setting(False, "flag", "with keys, answer /metrics without one, too")
     hosts: HostNames | None = setting(
