@@ -116,13 +116,17 @@ def mean_gaps(members: Sequence[Result]) -> list[float] | None:
     return np.mean(found, axis=0).tolist() if found else None
 
 
-def alignment(dataset: str, name: str, members: Sequence[Result]) -> list[Figure]:
-    """What the alignment gains, and whether a mixed gallery is as good as a pure one."""
+def alignment(dataset: str, name: str, members: Sequence[Result], *, asked: bool = True) -> list[Figure]:
+    """What the alignment gains, and whether a mixed gallery is as good as a pure one.
+
+    Args:
+        asked: whether the goals of the data set are those of these runs.
+    """
     both = [(member.evaluation, member.raw) for member in members if member.raw is not None]
     gaps = mean_gaps(members)
     if not both or gaps is None or len(gaps) == 1:
         return []
-    gain, gap = ASKED[dataset] if name == "sfsc" else (None, None)
+    gain, gap = ASKED[dataset] if asked and name == "sfsc" else (None, None)
     gains = np.mean([np.subtract(aligned["mean_ap"], raw["mean_ap"]) for aligned, raw in both], axis=0)
     over_raw, unit = f"{name}, aligned over raw", "points of mAP"
     return [

@@ -166,10 +166,10 @@ def gpu_steps() -> str:
     return table(["network", *columns.values()], rows)
 
 
-def pretrained() -> str:
+def pretrained(name: str) -> str:
     """The runs from pretrained weights: means over the seeds."""
     rows = []
-    for label, run in result("photos_rates")["data"]["runs"].items():
+    for label, run in result(name)["data"]["runs"].items():
         means = [f"{run['validation']:.1f}", *(spread(run[key]) for key in ("raw", "mean", "mixed"))]
         diagonal = " / ".join(f"{run['matrix'][i][i]:.1f}" for i in range(len(run["matrix"])))
         rows.append([f"`{label}`", *means, diagonal, f"{100 * run['conflicts']:.0f} %"])
@@ -246,8 +246,10 @@ TABLES = {
     "aligned-vehicles": lambda: alignments("vehicles_methods"),
     "photo-trials": photo_trials,
     "gpu-steps": gpu_steps,
-    "pretrained": pretrained,
+    "pretrained": lambda: pretrained("photos_rates"),
     "pretrained-asked": lambda: asked("photos_rates"),
+    "pretrained-short": lambda: pretrained("grocery-store_pretrained"),
+    "pretrained-short-asked": lambda: asked("grocery-store_pretrained"),
     "methods-grocery-store": lambda: comparison("grocery-store_methods"),
     "methods-vehicles": lambda: comparison("vehicles_methods"),
     "robustness-omniglot28": lambda: differences("omniglot28_robustness"),

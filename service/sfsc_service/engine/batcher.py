@@ -161,9 +161,9 @@ class Batcher(Generic[KeyT, WorkT, PayloadT, ResultT]):
         """Predicted time until what waits now has been started; bulk counts only for bulk. Never waits."""
         return self._queue.backlog_ms(bulk=bulk) * self._drag.factor / self._limits.workers
 
-    def backlog_before_ms(self, due: float) -> float:
-        """The predicted cost of what waits and is more urgent. Never waits."""
-        return self._queue.backlog_before_ms(due) * self._drag.factor
+    def backlog_before_ms(self, due: float, since: float = -math.inf) -> float:
+        """The predicted cost of what waits and is more urgent, but not due before `since`. Never waits."""
+        return self._queue.backlog_before_ms(due, since) * self._drag.factor
 
     def submit(
         self,

@@ -44,9 +44,8 @@ class BoundedStage:
         """Predicted time until one more call begins. Never waits."""
         return max(0, self._under_way - self._threads + 1) * self._mean_ms / self._threads
 
-    @property
-    def predicted_ms(self) -> float:
-        """Predicted time until one more call has ended. Never waits."""
+    def predicted_ms(self, due: float) -> float:  # noqa: ARG002
+        """Predicted time until one more call, due then, has ended: as if all others came before. Never waits."""
         return self.backlog_ms + self._mean_ms
 
     def check_not_full(self) -> None:

@@ -69,9 +69,13 @@ class RequestQueue(Generic[WorkT, PayloadT]):
         """The cost of what waits and counts against a new entry: everything for bulk, else what is not bulk."""
         return self._backlog_ms[False] + (self._backlog_ms[True] if bulk else 0.0)
 
-    def backlog_before_ms(self, due: float) -> float:
-        """The cost of what waits and is more urgent. Without the lock the answer may be out of date, no worse."""
-        return sum(entry.cost_ms for entry in self._entries[: bisect.bisect(self._keys, (due, -1))])
+    def backlog_before_ms(self, due: float, since: float = -math.inf) -> float:
+        """The cost of what waits and is more urgent, but not due before `since`.
+
+        Without the lock the answer may be out of date, no worse.
+        """
+        first, end = (bisect.bisect(self._keys, (at, -1)) for at in (since, due))
+        return sum(entry.cost_ms for entry in self._entries[first:end])
 
     def insert(self, entry: QueueEntry[WorkT, PayloadT]) -> None:
         """Put an entry in its place."""

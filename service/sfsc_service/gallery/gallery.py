@@ -60,8 +60,7 @@ class ClientVector(NamedTuple):
 class NewItem:
     """An item to be inserted; `source` is an encoded image or a vector.
 
-    With a crop, the vector is that part's; the image is stored as it came, and the crop is not. `text_bytes`: how
-    long the JSON was that it was read from, apart from the image.
+    With a crop, the vector is that part's, and the image is stored as it came. `text_bytes`: of its JSON alone.
     """
 
     id: str
@@ -179,7 +178,7 @@ class Gallery:
     async def query_image(
         self, data: bytes, crop: Crop | None, budget: Budget, arrival: Arrival, *, filtered: bool = False
     ) -> Query:
-        """An image, or the part of it in a crop, as a query of a search, which is `filtered` or not."""
+        """An image, or a crop of it, as a query of a search, which is `filtered` or not."""
         stage = self._filtered if filtered else self._searches
         try:
             stage.check_not_full()
@@ -187,7 +186,8 @@ class Gallery:
             limit = "soft" if budget.deadline_ms is None else "hard"
             self._metrics.deadlines.labels(self._embedder.catalog.floor, limit, "refused").inc()
             raise
-        arrival = replace(arrival, after_ms=stage.predicted_ms)
+        after_ms = stage.predicted_ms(arrival.at + (budget.deadline_ms or self._slo_ms) / 1000)
+        arrival = replace(arrival, after_ms=after_ms)
         return _embedded_query(await self._embedder.embed(data, budget, arrival, self.composition(), crop))
 
     def query_vector(self, vector: ClientVector) -> Query:

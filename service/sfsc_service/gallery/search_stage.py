@@ -1,8 +1,12 @@
 """Searches without a filter: those that wait are made in one call of the store, which reads the vectors once.
 
 engine/batcher.py says how they wait, are refused and are dropped. Each gets the hits that it would get alone.
+
+A search that cannot be answered any more by the time it is due is *late*. While others wait, late ones get calls
+of their own and a small share of the time: under an overload that lasts, most of what can be in time is.
 """
 
+import bisect
 import itertools
 import math
 import time
@@ -12,11 +16,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from sfsc_service.engine.batch_plan import LATE_SHARE
 from sfsc_service.engine.batcher import Batcher, BatcherLimits, BatchRun
 from sfsc_service.engine.networks import Vector
 from sfsc_service.store.protocol import Float32, Hit, Store
 
-__all__ = ["MAX_BATCH", "SMALL_K", "SearchStage", "Wanted", "plan_searches"]
+__all__ = ["MAX_BATCH", "SMALL_K", "DueSearch", "SearchStage", "Wanted", "plan_searches"]
 
 T = TypeVar("T")
 
@@ -41,6 +46,13 @@ class Wanted(NamedTuple):
     vectors: bool = False
 
 
+class DueSearch(NamedTuple):
+    """What a search is for, and when it is due: seconds, monotonic."""
+
+    wanted: Wanted
+    due: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _WaitingSearch:
     """A query [D], and what makes an answer of its `k` hits."""
@@ -50,19 +62,30 @@ class _WaitingSearch:
     render: Callable[[list[Hit]], Any]
 
 
-def plan_searches(waiting: Sequence[Wanted], _now: float = 0.0, _idle: int = 1) -> tuple[Wanted, list[int]]:
-    """The next batch: what it is searched for, and the positions of its members in `waiting`.
+def plan_searches(
+    waiting: Sequence[DueSearch], late_before: float = -math.inf, *, late_first: bool = False
+) -> tuple[Wanted, list[int], bool]:
+    """The next batch: what it is searched for, the positions of its members in `waiting`, whether they are late.
 
     A batch searches one store for the hits of its greediest member, so none is in it that wants less than half of
     them, but for small k.
+
+    Args:
+        waiting: ascending by `due`.
+        late_before: what is due earlier is late.
+        late_first: whether it is the turn of the late searches, where there are any.
     """
-    first = waiting[0]
+    late = bisect.bisect_left(waiting, late_before, key=lambda one: one.due)
+    is_late = late > 0 and (late_first or late == len(waiting))
+    in_turn = range(late) if is_late else range(late, len(waiting))
+    first = waiting[in_turn[0]].wanted
     most = max(first.k, SMALL_K)
     least = 0 if most == SMALL_K else most // 2
     size = min(MAX_BATCH, max(1, MAX_BATCH_HITS // most))
-    fitting = (at for at, one in enumerate(waiting) if least <= one.k <= most and one[1:] == first[1:])
+    wanted = [one.wanted for one in waiting]
+    fitting = (at for at in in_turn if least <= wanted[at].k <= most and wanted[at][1:] == first[1:])
     members = list(itertools.islice(fitting, size))
-    return first._replace(k=max(waiting[at].k for at in members)), members
+    return first._replace(k=max(wanted[at].k for at in members)), members, is_late
 
 
 class SearchStage:
@@ -85,19 +108,26 @@ class SearchStage:
         self._alone_ms = self._batch_ms = FIRST_MS
         self._each_ms = math.inf
         """What one of several searches in a batch takes; unknown until there was such a batch."""
-        self._batcher: Batcher[Wanted, Wanted, _WaitingSearch, tuple[Any, bool]] = Batcher(
-            plan_searches, self._run, BatcherLimits(1, queue_ms, nice=nice), observe=self._observe
+        self._is_late = False
+        """Whether the batch of now has late members."""
+        self._late_deficit_ms = 0.0
+        """By how much late searches have had less than their share of the time."""
+        self._batcher: Batcher[Wanted, DueSearch, _WaitingSearch, tuple[Any, bool]] = Batcher(
+            self._plan, self._run, BatcherLimits(1, queue_ms, nice=nice), observe=self._observe
         )
 
     @property
     def backlog_ms(self) -> float:
         """Predicted time until one more search begins. Never waits."""
-        return self._batcher.backlog_ms() + (self._batch_ms if self._batcher.worker_pool.busy else 0.0)
+        return self._batcher.backlog_ms() + self._running_ms
 
-    @property
-    def predicted_ms(self) -> float:
-        """Predicted time until one more search has ended. Never waits."""
-        return self.backlog_ms + self._alone_ms
+    def predicted_ms(self, due: float) -> float:
+        """Predicted time until one more search, due then, has ended. Never waits."""
+        late_before = self._late_before(time.monotonic())
+        if due < late_before:
+            return self.backlog_ms + self._alone_ms
+        before_ms = self._batcher.backlog_before_ms(due, since=late_before) / (1 - LATE_SHARE)
+        return before_ms + self._running_ms + self._alone_ms
 
     def check_not_full(self) -> None:
         """Refuse, before anything is spent, what would wait too long. Raises Problem: queue_full."""
@@ -122,7 +152,7 @@ class SearchStage:
         """
         result = await self._batcher.submit(
             _WaitingSearch(vector, wanted.k, render),
-            wanted,
+            DueSearch(wanted, due),
             due=due,
             cost_ms=min(self._each_ms, self._alone_ms),
             expires=deadline,
@@ -134,12 +164,26 @@ class SearchStage:
         """Make the searches that wait, for so long, and end."""
         self._batcher.close(timeout_s)
 
+    @property
+    def _running_ms(self) -> float:
+        return self._batch_ms if self._batcher.worker_pool.busy else 0.0
+
+    def _late_before(self, now: float) -> float:
+        return now + self._alone_ms / 1000
+
+    def _plan(self, waiting: Sequence[DueSearch], now: float, _idle: int) -> tuple[Wanted, list[int]]:
+        turn = self._late_deficit_ms > 0
+        wanted, members, self._is_late = plan_searches(waiting, self._late_before(now), late_first=turn)
+        return wanted, members
+
     def _run(self, wanted: Wanted, searches: list[_WaitingSearch]) -> list[tuple[Any, bool] | Exception]:
         found, exact = self._search(np.stack([search.vector for search in searches]), wanted)
         return [_rendered(search, hits, exact) for search, hits in zip(searches, found, strict=True)]
 
     def _observe(self, run: BatchRun[Wanted]) -> None:
         self._observe_size(run.size)
+        deficit_ms = self._late_deficit_ms + run.compute_ms * (LATE_SHARE - self._is_late)
+        self._late_deficit_ms = min(max(deficit_ms, -run.compute_ms), run.compute_ms)
         self._batch_ms += SMOOTHING * (run.compute_ms - self._batch_ms)
         if run.size == 1:
             self._alone_ms += SMOOTHING * (run.compute_ms - self._alone_ms)

@@ -32,8 +32,11 @@ MAX_OPEN = 4096
 """Searches that are open at a time; what would begin beyond that is left out."""
 UNWATCHED_S = 10.0
 """Seconds without a look after which the load ends."""
-MAX_LAG_S = 0.1
-"""What is due for longer, because the event loop was held up, is left out: nobody asked for a burst."""
+AT_ONCE = 16
+"""Searches that begin in a turn of the event loop. A server takes up its requests a few at a time, too; if all
+that are due began in one turn, each would wait for the first steps of all others."""
+MAX_LAG_S = 0.05
+"""What is due for longer, because the event loop has no time for more, is refused without having begun."""
 HITS = HitSelection(10)
 
 log = logging.getLogger(__name__)
@@ -56,7 +59,7 @@ class SimulatedLoad:
         per_s: the rate, in searches a second; 0 while there is no load.
         open: searches that have begun and not ended.
         answered: how many got their hits.
-        refused: how many the service refused.
+        refused: how many the service refused, or had no time to begin.
     """
 
     def __init__(self, gallery: Gallery, images: Sequence[bytes]) -> None:
@@ -97,17 +100,23 @@ class SimulatedLoad:
             if now > self._seen + UNWATCHED_S:
                 self.per_s = 0.0
                 break
-            due = max(due, now - MAX_LAG_S)
-            while due <= now:
+            while due < now - MAX_LAG_S:
+                self.refused += 1
+                due += random.expovariate(self.per_s)
+            for _ in range(AT_ONCE):
+                if due > now:
+                    break
                 self._begin()
                 due += random.expovariate(self.per_s)
-            await asyncio.sleep(min(due - now, 1.0))
+            await asyncio.sleep(min(max(due - now, 0.0), 1.0))
 
     def _begin(self) -> None:
         if len(self._searches) < MAX_OPEN:
             search = asyncio.create_task(self._search(next(self._images)))
             self._searches.add(search)
             search.add_done_callback(self._searches.discard)
+        else:
+            self.refused += 1
 
     async def _search(self, image: bytes) -> None:
         try:

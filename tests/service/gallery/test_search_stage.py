@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from sfsc_service.errors import Problem
-from sfsc_service.gallery.search_stage import MAX_BATCH, SMALL_K, SearchStage, Wanted, plan_searches
+from sfsc_service.gallery.search_stage import (
+    MAX_BATCH,
+    SMALL_K,
+    DueSearch,
+    SearchStage,
+    Wanted,
+    plan_searches,
+)
 from sfsc_service.store.protocol import Float32, Hit, Store
 
 START_TIMEOUT_S = 30.0
@@ -45,6 +52,10 @@ def vector(number: float) -> Float32:
     return np.array([number], np.float32)
 
 
+def due(*wanted: Wanted, at: float = 0.0) -> list[DueSearch]:
+    return [DueSearch(one, at) for one in wanted]
+
+
 @pytest.fixture
 def searched() -> Iterator[Searched]:
     made = Searched()
@@ -52,9 +63,11 @@ def searched() -> Iterator[Searched]:
     made.go.set()
 
 
-async def occupied(stage: SearchStage, searched: Searched) -> "asyncio.Task[tuple[list[str], bool]]":
+async def occupied(
+    stage: SearchStage, searched: Searched, due: float = 0.0
+) -> "asyncio.Task[tuple[list[str], bool]]":
     searched.go.clear()
-    task = asyncio.create_task(stage.run(0.0, None, vector(0), ONE, ids))
+    task = asyncio.create_task(stage.run(due, None, vector(0), ONE, ids))
     assert await asyncio.to_thread(searched.begun.acquire, timeout=START_TIMEOUT_S)
     return task
 
@@ -86,7 +99,7 @@ def test_what_waits_is_searched_in_one_call_and_each_gets_its_own_hits(searched:
 
 def test_a_batch_has_members_that_want_about_as_many_hits() -> None:
     def plan(*wanted: int) -> tuple[int, list[int]]:
-        planned, members = plan_searches([Wanted(k, STORE, exact=True) for k in wanted])
+        planned, members, _ = plan_searches(due(*(Wanted(k, STORE, exact=True) for k in wanted)))
         assert planned == Wanted(planned.k, STORE, exact=True)
         return planned.k, members
 
@@ -95,13 +108,49 @@ def test_a_batch_has_members_that_want_about_as_many_hits() -> None:
     assert plan(1000, 5, 500, 499, 1001, 1000) == (1000, [0, 2, 5])
     assert plan(1_000_000, 1_000_000) == (1_000_000, [0])
     either = [Wanted(5, STORE, exact=exact) for exact in (False, True, False)]
-    assert plan_searches(either) == (either[0], [0, 2])
+    assert plan_searches(due(*either))[:2] == (either[0], [0, 2])
     with_vectors = [
         Wanted(1000, STORE, exact=True, vectors=vectors) for vectors in (True, False, True, True, True, True)
     ]
-    assert plan_searches(with_vectors) == (with_vectors[0], [0, 2, 3, 4])
+    assert plan_searches(due(*with_vectors))[:2] == (with_vectors[0], [0, 2, 3, 4])
     of_stores = [Wanted(5, store, exact=True) for store in (STORE, OTHER_STORE, STORE)]
-    assert plan_searches(of_stores) == (of_stores[0], [0, 2])
+    assert plan_searches(due(*of_stores))[:2] == (of_stores[0], [0, 2])
+
+
+def test_late_searches_have_batches_of_their_own_in_their_turn() -> None:
+    late, timely = due(*[ONE] * 100, at=1.0), due(*[ONE] * 5, at=2.0)
+    assert plan_searches(late + timely, 1.5) == (ONE, list(range(100, 105)), False)
+    assert plan_searches(late + timely, 1.5, late_first=True) == (ONE, list(range(MAX_BATCH)), True)
+    assert plan_searches(late, 1.5) == (ONE, list(range(MAX_BATCH)), True)
+    assert plan_searches(timely, 1.5, late_first=True) == (ONE, list(range(5)), False)
+
+
+def test_a_crowd_of_late_searches_does_not_hold_up_timely_ones_and_gets_its_share(searched: Searched) -> None:
+    def slow(queries: Float32, wanted: Wanted) -> tuple[list[list[Hit]], bool]:
+        time.sleep(0.005)
+        return searched(queries, wanted)
+
+    async def main() -> None:
+        stage = SearchStage(slow, 60_000.0, 0, lambda _: None)
+        in_time = time.monotonic() + 60.0
+        busy = await occupied(stage, searched, in_time)
+        waiting = [
+            asyncio.create_task(stage.run(due, None, vector(due), ONE, ids))
+            for due in (0.0, in_time)
+            for _ in range(20 * MAX_BATCH)
+        ]
+        await asyncio.sleep(0)
+        assert stage.predicted_ms(in_time) < 0.7 * stage.predicted_ms(0.0)
+        searched.go.set()
+        await asyncio.gather(busy, *waiting)
+        stage.close(START_TIMEOUT_S)
+
+    asyncio.run(main())
+    assert all(len(set(queries)) == 1 for queries, _ in searched.calls)
+    late = [queries[0] == 0.0 for queries, _ in searched.calls[1:]]
+    assert late.count(True) == late.count(False) == 20
+    last_timely = len(late) - 1 - late[::-1].index(False)
+    assert 1 <= late[:last_timely].count(True) <= 8
 
 
 def test_an_answer_that_cannot_be_made_concerns_its_caller_alone(searched: Searched) -> None:

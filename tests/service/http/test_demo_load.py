@@ -80,9 +80,31 @@ def test_open_searches_are_bounded_and_refusals_are_counted(demo: Live, monkeypa
         return load.open
 
     assert asyncio.run_coroutine_threadsafe(all_at_once(), demo.loop).result(30) == 3
+    assert load.refused >= 7
     monkeypatch.setattr(simulated_load, "MAX_OPEN", 500)
     demo.http.put("/demo/load", params={"per_s": MAX_PER_S})
     wait_for(demo, "refused", 1)
+
+
+def test_what_a_busy_event_loop_has_no_time_for_is_refused_and_no_burst(
+    demo: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load: SimulatedLoad = demo.app.state.load
+    begun: list[float] = []
+    monkeypatch.setattr(load, "_begin", lambda: begun.append(time.monotonic()))
+
+    async def hold_up() -> tuple[int, int]:
+        before = len(begun), load.refused
+        time.sleep(0.5)  # the event loop is held up
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return len(begun) - before[0], load.refused - before[1]
+
+    demo.http.put("/demo/load", params={"per_s": MAX_PER_S})
+    began, refused = asyncio.run_coroutine_threadsafe(hold_up(), demo.loop).result(30)
+    assert began <= 2 * simulated_load.AT_ONCE
+    assert refused > 0.5 * MAX_PER_S * (0.5 - simulated_load.MAX_LAG_S)
+    demo.http.put("/demo/load", params={"per_s": 0})
 
 
 @pytest.mark.parametrize(
