@@ -9,7 +9,7 @@ import ssl
 from pathlib import Path
 
 from sfsc_service.errors import StartError
-from sfsc_service.settings import Settings
+from sfsc_service.settings import Settings, listed
 
 __all__ = ["check_certificate", "check_exposure", "reread_certificate"]
 
@@ -23,6 +23,12 @@ def check_exposure(settings: Settings, bound_to: str) -> None:
         StartError: other machines can reach it, directly or through a proxy, there are no keys, and `allow_open`
             is off.
     """
+    if everybody := [one for one in listed(settings.trusted_proxies) if ipaddress.ip_network(one).prefixlen == 0]:
+        log.warning(
+            "trusted_proxies: %s is every address, so every caller may say in X-Forwarded-For who it is, and log "
+            "and bounds per address believe it; name the proxies alone",
+            ", ".join(everybody),
+        )
     if ipaddress.ip_address(bound_to.partition("%")[0]).is_loopback:
         _check_proxies(settings)
         return

@@ -10,7 +10,7 @@ that is given twice is an error, so that no part of a request is silently ignore
 
 import functools
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -72,8 +72,13 @@ class ParsedRequest(Generic[M]):
     images: list[bytes]
 
 
-async def read_request(request: Request, model: type[M], max_images: int = 1) -> ParsedRequest[M]:
+async def read_request(
+    request: Request, model: type[M], max_images: int = 1, others: Sequence[str] = ()
+) -> ParsedRequest[M]:
     """Read a request in any of its forms.
+
+    Args:
+        others: media types that the route takes beside those that are read here.
 
     Raises:
         Problem: unsupported_media_type, image_too_large, invalid_json, invalid_parameter, …
@@ -100,7 +105,8 @@ async def read_request(request: Request, model: type[M], max_images: int = 1) ->
         size = sum(len(text) for _, text in texts)
         options = _merge(options, await parsing(request).run(size, text_options, texts))
     elif await _has_body(request):
-        raise unsupported_media_type(kind, "image/*, multipart/form-data or application/json")
+        accepted = ["image/*", "multipart/form-data", *others, "application/json"]
+        raise unsupported_media_type(kind, f"{', '.join(accepted[:-1])} or {accepted[-1]}")
     return ParsedRequest(validate(model, options), images)
 
 

@@ -96,6 +96,18 @@ def test_keys_without_tls_on_an_open_address_are_warned_of(
     assert caplog.text == ""
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+@pytest.mark.parametrize("every", ["0.0.0.0/0", "::/0"])
+def test_proxies_that_are_every_address_are_warned_of(
+    settings: Settings, keys: tuple[Path, str], host: str, every: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxies = {"host": host, "keys": keys[0], "trusted_proxies": f"10.0.0.1/32,{every}"}
+    bind(settings.model_copy(update=proxies)).close()
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert f"trusted_proxies: {every} is every address" in record.message
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.3.2.1", "::1"])
 def test_the_loopback_needs_nothing(settings: Settings, host: str, caplog: pytest.LogCaptureFixture) -> None:
     bind(settings.model_copy(update={"host": host})).close()

@@ -171,3 +171,11 @@ def test_a_long_answer_comes_in_pieces(live: Live, monkeypatch: pytest.MonkeyPat
 
 def test_an_empty_body_asks_nothing(live: Live) -> None:
     assert results(live) == []
+
+
+@pytest.mark.parametrize(("path", "lines"), [("/search", True), ("/embed", False)])
+def test_another_kind_of_body_is_refused_with_all_that_are_taken(live: Live, path: str, lines: bool) -> None:
+    answer = live.http.post(path, content=b"x", headers={"Content-Type": "text/csv"})
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+    assert "image/*, multipart/form-data" in answer.json()["detail"]
+    assert ("application/x-ndjson" in answer.json()["detail"]) == lines

@@ -41,7 +41,7 @@ async def _search(request: Request) -> Response:
     gallery, settings = gallery_of(request), request.app.state.service.settings
     if media_type(request) in NDJSON:
         return await search_many(request, arrival_of(request))
-    parsed = await read_request(request, SearchOptions)
+    parsed = await read_request(request, SearchOptions, others=NDJSON[:1])
     arrival = arrival_of(request)
     caller_of(request).count_images(len(parsed.images))
     search = SearchRequest(parsed.options, next(iter(parsed.images), None), settings.max_k)
