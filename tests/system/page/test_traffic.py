@@ -1,10 +1,11 @@
 """What the gallery page tells of traffic, and the demo's load that visitors may change."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from sfsc_service.settings import Settings
 from tests.service.live import Live, running
@@ -50,6 +51,19 @@ def test_searches_are_counted_by_width_while_somebody_looks(tab: GalleryPage) ->
     again = tab.live.metric("sfsc_http_requests_total", method="GET", route="/metrics", status="200")
     assert asked > before
     assert again == asked + 1, "only this test has asked"
+
+
+def test_the_wait_is_the_one_for_a_network_and_the_one_for_the_index(tab: GalleryPage) -> None:
+    def held_up(route: Route) -> None:
+        text = route.fetch().text()
+        for name, seconds in (("sfsc_queue_predicted_seconds", 0.2), ("sfsc_search_queue_predicted_seconds", 0.5)):
+            text, found = re.subn(rf"^{name} .*$", f"{name} {seconds}", text, flags=re.MULTILINE)
+            assert found == 1
+        route.fulfill(body=text)
+
+    tab.page.route("**/metrics", held_up)
+    tab.open().page.locator("#traffic").scroll_into_view_if_needed()
+    expect(tab.page.locator(".traffic-figures")).to_contain_text("predicted wait700 ms")
 
 
 def test_the_slider_makes_searches_and_stop_ends_them(browser: Browser, demo: Live) -> None:

@@ -10,6 +10,8 @@ import { parse, sum } from "./prometheus.js";
 const EVERY_MS = 1000;
 
 const DEADLINES = "sfsc_deadlines_total";
+/** A search waits for its network, then for the index. */
+const WAITS = ["sfsc_queue_predicted_seconds", "sfsc_search_queue_predicted_seconds"];
 
 /** The counters that rates are made of, and the gauges, of one reading. */
 export function read(text, widths) {
@@ -19,7 +21,7 @@ export function read(text, widths) {
     met: sum(samples, DEADLINES, { outcome: "met" }),
     limited: sum(samples, DEADLINES),
     refused: sum(samples, DEADLINES, { outcome: "refused" }),
-    queue_ms: 1000 * sum(samples, "sfsc_queue_predicted_seconds"),
+    queue_ms: 1000 * WAITS.reduce((seconds, name) => seconds + sum(samples, name), 0),
     steps: sum(samples, "sfsc_degradation_steps"),
   };
 }
