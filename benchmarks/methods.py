@@ -27,6 +27,7 @@ SWEEPS = (
     "omniglot28-long",
     "omniglot28-short",
     "omniglot28-packaged",
+    "omniglot28-rates",
     "omniglot28-robustness",
     "grocery-store-methods",
     "vehicles-methods",

@@ -25,9 +25,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sfsc_service.engine.late_share import LATE_SHARE
 from sfsc_service.engine.policy import BatchCost
 
-__all__ = ["LATE_SHARE", "ArrivalFlow", "BatchPlan", "Capacity", "Load", "Work", "plan_batch"]
+__all__ = ["ArrivalFlow", "BatchPlan", "Capacity", "Load", "Work", "plan_batch"]
 
 WIDENING_SHARE = 0.7
 """Going back to a wider width needs the work to fit within this share of the slack."""
@@ -37,9 +38,6 @@ GROWTH_RATIO = 0.95
 
 SHORT_MS = 10.0
 """A batch up to this long grows in any case: the time to plan and answer it is in no measured cost."""
-
-LATE_SHARE = 0.1
-"""The share of the workers' time that late requests get while there are timely ones."""
 
 
 @dataclass(frozen=True, slots=True)

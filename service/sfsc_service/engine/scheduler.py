@@ -8,8 +8,9 @@ import heapq
 import math
 from collections.abc import Sequence
 
-from sfsc_service.engine.batch_plan import LATE_SHARE, ArrivalFlow, BatchPlan, Capacity, Load, Work, plan_batch
+from sfsc_service.engine.batch_plan import ArrivalFlow, BatchPlan, Capacity, Load, Work, plan_batch
 from sfsc_service.engine.costs import CostTable
+from sfsc_service.engine.late_share import LateShare
 from sfsc_service.engine.policy import Choice, ideal_width
 
 __all__ = ["Scheduler"]
@@ -41,7 +42,7 @@ class Scheduler:
         self.planning_ms = 0.0
         self._return_ms = 0.0
         self._return_spread_ms = 0.0
-        self._late_deficit_ms = 0.0
+        self._late_share = LateShare()
         self._batch_ends: list[float] = []
         self._decoding: dict[object, Work] = {}
         self._memory_s = ARRIVAL_MEMORY * capacity.max_batch_ms / 1000
@@ -102,13 +103,11 @@ class Scheduler:
             decoding=heapq.nsmallest(MAX_DECODING, list(self._decoding.values()), key=lambda work: work.due),
             flows=self.flows(now),
             level=self.level,
-            late_deficit_ms=self._late_deficit_ms,
+            late_deficit_ms=self._late_share.deficit_ms,
         )
         batch = plan_batch(queue, self._cost, now, self.capacity, load)
         took_ms = self.costs.estimate(batch.width, len(batch.members))
-        most_ms = max(self.capacity.max_batch_ms, took_ms)
-        deficit_ms = self._late_deficit_ms + took_ms * (LATE_SHARE - 1 if batch.late else LATE_SHARE)
-        self._late_deficit_ms = min(max(deficit_ms, -most_ms), most_ms)
+        self._late_share.spend(took_ms, late=batch.late, most_ms=max(self.capacity.max_batch_ms, took_ms))
         self.level = batch.level
         end = now + took_ms / 1000
         self._batch_ends = [*running, end][-self.capacity.workers :]

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from sfsc_service.engine.batch_plan import LATE_SHARE
 from sfsc_service.engine.batcher import Batcher, BatcherLimits, BatchRun
+from sfsc_service.engine.late_share import LATE_SHARE, LateShare
 from sfsc_service.engine.networks import Vector
 from sfsc_service.store.protocol import Float32, Hit, Store
 
@@ -110,8 +110,7 @@ class SearchStage:
         """What one of several searches in a batch takes; unknown until there was such a batch."""
         self._is_late = False
         """Whether the batch of now has late members."""
-        self._late_deficit_ms = 0.0
-        """By how much late searches have had less than their share of the time."""
+        self._late_share = LateShare()
         self._batcher: Batcher[Wanted, DueSearch, _WaitingSearch, tuple[Any, bool]] = Batcher(
             self._plan, self._run, BatcherLimits(1, queue_ms, nice=nice), observe=self._observe
         )
@@ -172,7 +171,7 @@ class SearchStage:
         return now + self._alone_ms / 1000
 
     def _plan(self, waiting: Sequence[DueSearch], now: float, _idle: int) -> tuple[Wanted, list[int]]:
-        turn = self._late_deficit_ms > 0
+        turn = self._late_share.deficit_ms > 0
         wanted, members, self._is_late = plan_searches(waiting, self._late_before(now), late_first=turn)
         return wanted, members
 
@@ -182,8 +181,7 @@ class SearchStage:
 
     def _observe(self, run: BatchRun[Wanted]) -> None:
         self._observe_size(run.size)
-        deficit_ms = self._late_deficit_ms + run.compute_ms * (LATE_SHARE - self._is_late)
-        self._late_deficit_ms = min(max(deficit_ms, -run.compute_ms), run.compute_ms)
+        self._late_share.spend(run.compute_ms, late=self._is_late, most_ms=run.compute_ms)
         self._batch_ms += SMOOTHING * (run.compute_ms - self._batch_ms)
         if run.size == 1:
             self._alone_ms += SMOOTHING * (run.compute_ms - self._alone_ms)

@@ -2,8 +2,9 @@
 
 import pytest
 
-from sfsc_service.engine.batch_plan import LATE_SHARE, Capacity, Work
+from sfsc_service.engine.batch_plan import Capacity, Work
 from sfsc_service.engine.costs import CostTable, Measured
+from sfsc_service.engine.late_share import LATE_SHARE
 from sfsc_service.engine.policy import Choice
 from sfsc_service.engine.scheduler import MAX_RESERVED_SHARE, Scheduler
 
