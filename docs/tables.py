@@ -251,6 +251,8 @@ TABLES = {
     "rates-omniglot28": lambda: on_both_splits("omniglot28_rates"),
     "pretrained-short": lambda: on_both_splits("grocery-store_pretrained"),
     "pretrained-short-asked": lambda: asked("grocery-store_pretrained"),
+    "photos-long": lambda: on_both_splits("photos_long"),
+    "photos-long-asked": lambda: asked("photos_long"),
     "methods-grocery-store": lambda: comparison("grocery-store_methods"),
     "methods-vehicles": lambda: comparison("vehicles_methods"),
     "robustness-omniglot28": lambda: differences("omniglot28_robustness"),

@@ -10,13 +10,16 @@ from rich.console import Console
 
 from sfsc_bundle.retrieval import evaluate
 from sfsc_training import loop
-from sfsc_training.checkpoint import read_checkpoint
+from sfsc_training.checkpoint import read_checkpoint, read_recipe
 from sfsc_training.config import load_recipe
 from sfsc_training.data.images import load_images
 from sfsc_training.data.reader import read_folder
 from sfsc_training.early_stopping import EarlyStopping
 from sfsc_training.embed import embed
+from sfsc_training.history import read_history
 from sfsc_training.loop import RunOptions, train
+from sfsc_training.report.plots import curves
+from sfsc_training.results import Result
 from sfsc_training.run import open_run
 
 QUIET = Console(quiet=True)
@@ -72,6 +75,19 @@ def test_a_run_ends_where_no_look_has_been_better_for_a_while(stopped):
     assert checkpoint.step == best + 3 * 2 < 30
     assert (checkpoint.best["step"], checkpoint.best["score"]) == (best, found[best])
     assert checkpoint.finished
+
+
+def test_the_report_draws_every_look_though_steps_are_thinned(stopped):
+    folder, _ = stopped
+    history, found = read_history(folder, points=2), looks(folder)
+    assert {entry["step"] + 1: entry["validation"] for entry in history if "validation" in entry} == found
+    unlooked = [{key: value for key, value in entry.items() if key != "validation"} for entry in history]
+    recipe = read_recipe(folder)
+    drawn = curves({"with": [Result(recipe, {}, history)], "without": [Result(recipe, {}, unlooked)]})
+    (axes,) = drawn["validation"].axes
+    (line,) = axes.lines
+    assert list(zip(*line.get_data(), strict=True)) == list(found.items())
+    assert "validation" not in curves({"without": [Result(recipe, {}, unlooked)]})
 
 
 def test_the_best_weights_are_those_of_a_run_of_that_length_and_the_result(

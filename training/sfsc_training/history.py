@@ -78,7 +78,11 @@ class History:
 
 
 def read_history(folder: Path, points: int | None = _CURVE_POINTS) -> list[dict[str, Any]]:
-    """The logged steps of a run, thinned to at most `points`; of two lines for one step, the later counts."""
+    """The logged steps of a run; of two lines for one step, the later counts.
+
+    Args:
+        points: thin them to at most so many, and those that have a validation score.
+    """
     path = folder / _NAME
     found: dict[int, dict[str, Any]] = {}
     for line in path.read_text().splitlines() if path.exists() else ():
@@ -89,4 +93,6 @@ def read_history(folder: Path, points: int | None = _CURVE_POINTS) -> list[dict[
         found[entry["step"]] = entry
     ordered = [found[step] for step in sorted(found)]
     stride = -(-len(ordered) // points) if ordered and points else 1
-    return ordered[::stride]
+    return [
+        entry for place, entry in enumerate(ordered) if place % stride == 0 or entry.get("validation") is not None
+    ]

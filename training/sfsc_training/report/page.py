@@ -36,6 +36,7 @@ _TITLES = {
     "cost": "Accuracy against cost",
     "mixed": "Accuracy in a gallery of two widths",
     "conflicts": "Conflicting gradient pairs over training",
+    "validation": "Validation identities over training, as early stopping scored them",
     "gradient_norm": "Gradient norm of each width over training (first seed)",
     "uncertainty": "Mean uncertainty of each width over training (first seed)",
     "loss": "Loss of each width over training (first seed)",

@@ -13,7 +13,16 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from sfsc_training.results import Result
 
-__all__ = ["conflict_curve", "cost_curve", "curves", "heat_maps", "mean_matrix", "mixed_curve", "png"]
+__all__ = [
+    "conflict_curve",
+    "cost_curve",
+    "curves",
+    "heat_maps",
+    "mean_matrix",
+    "mixed_curve",
+    "png",
+    "validation_curve",
+]
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#222222", "#999999")
 _LINES = ("-", "--", ":")  # the next one once all colours are used
@@ -109,8 +118,10 @@ def mixed_curve(groups: Mapping[str, Sequence[Result]]) -> Figure:
 
 
 def curves(groups: Mapping[str, Sequence[Result]]) -> dict[str, Figure]:
-    """Curves over training: conflicts of all seeds; gradient norm, uncertainty and loss by width, first seed."""
+    """Curves over training: of all seeds conflicts and validation, of the first norm, uncertainty and loss."""
     figures = {"conflicts": conflict_curve(groups)}
+    if any("validation" in entry for results in groups.values() for r in results for entry in r.history):
+        figures["validation"] = validation_curve(groups)
     for key, label in (("gradient_norm", "‖g‖"), ("uncertainty", "mean u"), ("loss", "loss")):
         shown = {name: results[0] for name, results in groups.items() if any(e[key] for e in results[0].history)}
         if shown:
@@ -144,6 +155,27 @@ def conflict_curve(groups: Mapping[str, Sequence[Result]]) -> Figure:
     axes.grid(alpha=0.3)
     if axes.lines:
         figure.legend(loc="outside right upper", fontsize=8)
+    return figure
+
+
+def validation_curve(groups: Mapping[str, Sequence[Result]]) -> Figure:
+    """What early stopping found on validation identities after each of its looks: a line for each seed."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    for place, (name, results) in enumerate(_by_short_name(groups).items()):
+        looks = [[(e["step"] + 1, e["validation"]) for e in r.history if "validation" in e] for r in results]
+        for number, found in enumerate(filter(None, looks)):
+            axes.plot(
+                *zip(*found, strict=True),
+                color=_COLOURS[place % len(_COLOURS)],
+                linestyle=_line(place),
+                marker=_MARKERS[place % len(_MARKERS)],
+                label="" if number else name,  # one entry of the legend for all seeds
+            )
+    axes.set_xlabel("step")
+    axes.set_ylabel("mAP on validation identities,\nmean of the narrowest and the widest width")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize=8)
     return figure
 
 
