@@ -14,7 +14,7 @@ from sfsc_training.checkpoint import read_checkpoint, read_recipe
 from sfsc_training.config import load_recipe
 from sfsc_training.data.images import load_images
 from sfsc_training.data.reader import read_folder
-from sfsc_training.early_stopping import EarlyStopping
+from sfsc_training.early_stopping import EarlyStopping, counted_from
 from sfsc_training.embed import embed
 from sfsc_training.history import read_history
 from sfsc_training.loop import RunOptions, train
@@ -79,7 +79,9 @@ def test_a_run_ends_where_no_look_has_been_better_for_a_while(stopped):
 
 def test_the_report_draws_every_look_though_steps_are_thinned(stopped):
     folder, _ = stopped
-    history, found = read_history(folder, points=2), looks(folder)
+    found = looks(folder)
+    history = read_history(folder, points=len(found))
+    assert len(read_history(folder, points=2)) <= 4 < len(found)
     assert {entry["step"] + 1: entry["validation"] for entry in history if "validation" in entry} == found
     unlooked = [{key: value for key, value in entry.items() if key != "validation"} for entry in history]
     recipe = read_recipe(folder)
@@ -132,6 +134,28 @@ def test_a_run_cut_off_stops_at_the_same_step(stopped, small_recipe, small_data,
     assert looks(tmp_path / "cut") == looks(folder)
     again = run(small_recipe, small_data, tmp_path / "cut", *LOOKS)
     assert again.step == whole.step
+
+
+@pytest.mark.parametrize("setting", ["optimiser.full_first=0.5", "augmentation.growing=[[0.3, 0.5], [0.2, 0.75]]"])
+def test_looks_count_once_all_widths_learn_on_images_of_the_last_size(small_recipe, small_data, tmp_path, setting):
+    checkpoint = run(small_recipe, small_data, tmp_path / "run", *LOOKS, "method=x", setting)
+    found = looks(tmp_path / "run")
+    counted = {step: score for step, score in found.items() if step > 15}
+    assert list(found)[:7] == [2, 4, 6, 8, 10, 12, 14]  # 3 looks without a better one, and more, ended nothing
+    assert (checkpoint.best["step"], checkpoint.best["score"]) == max(counted.items(), key=lambda look: look[1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "step"),
+    [
+        ((), 0),
+        (("optimiser.full_first=0.1", "augmentation.growing=[[0.5, 0.5], [0.3, 0.75]]"), 24),
+        (("augmentation.growing=[[0.5, 0.5], [0.5, 0.75]]",), 15),  # never at full size
+        (("optimiser.full_first=0.35",), 11),
+    ],
+)
+def test_the_step_after_which_looks_count(small_recipe, settings, step):
+    assert counted_from(load_recipe(str(small_recipe), [*SETTINGS, "method=x", *settings])) == step
 
 
 def test_averaged_weights_are_what_is_scored_and_kept(small_recipe, small_data, tmp_path):

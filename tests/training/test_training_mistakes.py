@@ -136,7 +136,16 @@ def test_parts_that_do_not_fit_together_are_refused_before_any_image_is_read(
     start = "network.start='runs/small'"
     assert "has another network: network.dimension is 16 there and 7 here" in refused(start, "network.dimension=7")
     assert "has another network: widths is [0.5, 1.0] there and" in refused(start, "widths=[0.25, 1.0]")
-    assert "'resnet10t' cannot be built" in refused("network.stem=timm", "network.weights_file=other.pth")
+    other = ("network.stem=timm", "network.weights_file=other.pth")
+    assert "'resnet10t' with network.weights_file other.pth cannot be built" in refused(*other)
+    torch.save({"module.backbone.conv1.weight": torch.zeros(3, 3)}, "foreign.pth")
+    other = ("network.stem=timm", "network.weights_file=foreign.pth")
+    assert "network.weights_file foreign.pth has another layout: of the " in refused(*other)
+    Path("runs/empty").mkdir()
+    shutil.copy("runs/small/recipe.json", "runs/empty")
+    assert "network.start: the run in runs/empty has no checkpoint" in refused("network.start='runs/empty'")
+    growing = refused("augmentation.growing=[[0.5, 0.01]]")
+    assert "augmentation.growing: the network does not run at width 0.5 on images of 0 x 0" in growing
     teacher = ("--teacher", "runs/small")
     assert "has no section [teacher]" in refused(more=teacher)
     assert "needs a finished run as its teacher" in refused("teacher.classify=1.0", "method=x")

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from sfsc_training.checkpoint import read_recipe
 from sfsc_training.config import Recipe, network_differences
-from sfsc_training.errors import CheckpointError
+from sfsc_training.data.augmentation import GrowingAugmentation
+from sfsc_training.errors import CheckpointError, NetworkError
 from sfsc_training.networks.build import check_widths, make_family
 from sfsc_training.teacher import check_teacher
 
@@ -21,8 +22,20 @@ def check_parts(recipe: Recipe, teacher: Path | None) -> None:
     """
     check_teacher(teacher, recipe)
     start = recipe.network.start
+    for key, run in (("network.start", start), ("--teacher", teacher)):
+        if run is not None and not (run / "checkpoint.pt").exists():
+            raise CheckpointError(
+                f"{key}: the run in {run} has no checkpoint: its training ended before the first"
+            )
     if start is not None:
         differing = network_differences(read_recipe(start), recipe)
         if differing:
             raise CheckpointError(f"network.start: the run in {start} has another network: {differing}")
-    check_widths(make_family(recipe.network, recipe.widths), recipe.widths, recipe.data.height, recipe.data.width)
+    family, data = make_family(recipe.network, recipe.widths), recipe.data
+    check_widths(family, recipe.widths, data.height, data.width)
+    stages = GrowingAugmentation(recipe.augmentation, data.height, data.width, recipe.optimiser.steps).sizes
+    for height, width in sorted(set(stages[:-1])):
+        try:
+            check_widths(family, recipe.widths, height, width)
+        except NetworkError as error:
+            raise NetworkError(f"augmentation.growing: {error}") from error

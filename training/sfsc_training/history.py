@@ -81,7 +81,7 @@ def read_history(folder: Path, points: int | None = _CURVE_POINTS) -> list[dict[
     """The logged steps of a run; of two lines for one step, the later counts.
 
     Args:
-        points: thin them to at most so many, and those that have a validation score.
+        points: thin them to at most so many, and as many of those with a validation score.
     """
     path = folder / _NAME
     found: dict[int, dict[str, Any]] = {}
@@ -92,7 +92,10 @@ def read_history(folder: Path, points: int | None = _CURVE_POINTS) -> list[dict[
             continue  # the run was killed while it wrote this line
         found[entry["step"]] = entry
     ordered = [found[step] for step in sorted(found)]
-    stride = -(-len(ordered) // points) if ordered and points else 1
-    return [
-        entry for place, entry in enumerate(ordered) if place % stride == 0 or entry.get("validation") is not None
-    ]
+    looks = [entry for entry in ordered if "validation" in entry]
+    kept = {entry["step"] for entry in (*_thinned(ordered, points), *_thinned(looks, points))}
+    return [entry for entry in ordered if entry["step"] in kept]
+
+
+def _thinned(entries: Sequence[dict[str, Any]], points: int | None) -> Sequence[dict[str, Any]]:
+    return entries[:: -(-len(entries) // points)] if entries and points else entries

@@ -32,7 +32,7 @@ from sfsc_training.data.loader import deliver, explain_lost_workers
 from sfsc_training.data.sampling import make_sampler
 from sfsc_training.device import Device, check_device
 from sfsc_training.distributed import TIMEOUT_S, World, join_world, restart
-from sfsc_training.early_stopping import EarlyStopping
+from sfsc_training.early_stopping import EarlyStopping, counted_from
 from sfsc_training.errors import DivergenceError, TrainingError
 from sfsc_training.history import History, StepSummary
 from sfsc_training.length import batch_size, with_length
@@ -43,7 +43,7 @@ from sfsc_training.optimisers import learning_rate
 from sfsc_training.passes import draw, width_passes
 from sfsc_training.resume import only_writer, start_or_resume
 from sfsc_training.running_statistics import RunningStatistics
-from sfsc_training.state import make_state
+from sfsc_training.state import State, make_state
 from sfsc_training.step_setup import StepSetup, prepare_steps
 from sfsc_training.teacher import load_teacher
 from sfsc_training.trained_widths import trained_at
@@ -111,7 +111,7 @@ def train(
             console.print(_resumed(folder, start), highlight=False, soft_wrap=True)
         split, images = (dataset.train, images) if images is not None else _read_images(recipe, dataset, console)
         limited = with_length(recipe, len(split.paths))
-        steps, stopping = limited.optimiser.steps, _early_stopping(recipe, dataset)
+        steps, stopping = limited.optimiser.steps, _early_stopping(limited, dataset)
         if stopping is not None and stopping.is_over(state, start):
             steps = start  # the run has ended already
         batches = _plan_batches(limited, split, images, start, steps, world)
@@ -132,6 +132,8 @@ def train(
                 progress.advance(f"loss {loss:.3f}  lr {rate:.1e}  {speed:.0f} images/s")
                 done, score = step + 1, None
                 last = done == steps
+                if last:
+                    _check_result(recipe, state, step)
                 if stopping is not None and (last or stopping.is_due(done)):
                     score = stopping.look(state, done)
                     setup.train_mode()
@@ -211,13 +213,28 @@ def _checked(recipe: Recipe, losses: dict[int, WidthLoss], step: int) -> tuple[d
     for index, value in zip(losses, values, strict=False):
         if not math.isfinite(value) or abs(value) > _EXPLODED:
             raise DivergenceError(
-                f"training diverged: the loss of width {recipe.width_names[index]} is {value} at step {step}; try "
-                f"optimiser.lr={recipe.optimiser.lr / 2:g} or set optimiser.clip_norm"
+                f"training diverged: the loss of width {recipe.width_names[index]} is {value} at step {step}; "
+                f"{_remedy(recipe, step)}"
             )
     count = len(losses)
     return dict(sorted(zip(losses, values[:count], strict=True))), dict(
         sorted(zip(unsure, values[count:], strict=True))
     )
+
+
+def _remedy(recipe: Recipe, step: int) -> str:
+    if step == 0:  # nothing was learnt yet
+        return "before the first update this comes of the settings of the loss, or of the weights it begins from"
+    lower = f"try optimiser.lr={recipe.optimiser.lr / 2:g} or set optimiser.clip_norm"
+    return f"{lower}, in another folder (--out)"
+
+
+def _check_result(recipe: Recipe, state: State, step: int) -> None:
+    """The last update is followed by no loss that would show what it did."""
+    if not all(bool(parameter.isfinite().all()) for parameter in state.family.parameters()):
+        raise DivergenceError(
+            f"training diverged: weights are not finite after step {step}; {_remedy(recipe, step + 1)}"
+        )
 
 
 def update_weights(setup: StepSetup, step: int) -> float:
@@ -274,7 +291,8 @@ def _early_stopping(recipe: Recipe, dataset: Dataset) -> EarlyStopping | None:
     """None where the recipe has none, or the data too few validation identities."""
     if recipe.early_stopping is None or not dataset.validation.can_be_scored():
         return None
-    return EarlyStopping(recipe.early_stopping, *load_split(dataset.validation, recipe.data))
+    images = load_split(dataset.validation, recipe.data)
+    return EarlyStopping(recipe.early_stopping, *images, counted_from(recipe))
 
 
 def _plan_batches(recipe: Recipe, split: Split, images: Images, start: int, stop: int, world: World) -> Batches:

@@ -8,6 +8,7 @@ from sfsc_training.arithmetic import training_arithmetic
 from sfsc_training.checkpoint import read_recipe
 from sfsc_training.config import EarlyStoppingSection, Recipe
 from sfsc_training.data.dataset import Dataset, Split
+from sfsc_training.early_stopping import counted_from
 from sfsc_training.length import FEWEST_STEPS, batch_size, with_length
 from sfsc_training.loop import RunOptions
 from sfsc_training.step_time import training_seconds
@@ -75,15 +76,16 @@ def print_time(recipe: Recipe, dataset: Dataset, console: Console, options: RunO
         if looks:
             _line(console, "", f"{_duration(seconds.looks)} of it to score validation images")
     if recipe.early_stopping is not None:
-        _line(console, "early stop", _stopping(recipe.early_stopping, looks))
+        _line(console, "early stop", _stopping(recipe.early_stopping, looks, counted_from(limited)))
 
 
-def _stopping(section: EarlyStoppingSection, looks: bool) -> str:
+def _stopping(section: EarlyStoppingSection, looks: bool, start: int) -> str:
     if not looks:
         return "none: fewer than 2 validation identities can be searched for"
     return (
         f"where {section.patience} looks at the validation identities, one every {section.every} steps, find no "
         "better weights; the best ones are the result"
+        + (f"; they count after step {start}, where all widths learn, on images of the last size" if start else "")
     )
 
 

@@ -124,7 +124,7 @@ def _find(name: str, beside: Path) -> Path:
 def _read(path: Path, bases_left: int) -> dict[str, Any]:
     try:
         document = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, OSError) as error:  # not TOML, not UTF-8, or a number of thousands of digits
         raise RecipeError(f"recipe {path} cannot be read: {error}") from error
     base = document.pop("base", None)
     if base is None:
@@ -149,7 +149,7 @@ def _apply(document: dict[str, Any], setting: str) -> None:
         raise RecipeError(f"--set must read section.key=value; found {setting!r}")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:  # not TOML, or a number of thousands of digits
         value = text
     *sections, last = key.strip().split(".")
     for section in sections:

@@ -30,15 +30,16 @@ __all__ = [
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Steps = Annotated[int, Field(ge=0, le=10_000_000)]
 EvidenceFunction = Literal["softplus", "relu", "exp"]
 Divergence = Literal["kl", "alpha"]
 WeightsName = Literal["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "mobilenetv2"]
 
 
 class Section(BaseModel):
-    """Frozen; an unknown key is an error."""
+    """Frozen; an unknown key is an error, and so is a number that is not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class VehiclesSection(Section):
@@ -142,7 +143,7 @@ class EvidentialSection(Section):
     """The evidential loss of the widths below 1 (docs/method.md §2.2)."""
 
     evidence: EvidenceFunction = Field("exp", description="turns a logit into evidence ≥ 0")
-    prior_weight: float | Literal["classes"] = Field(
+    prior_weight: Annotated[float, Field(gt=0)] | Literal["classes"] = Field(
         "classes", description="W; each class has the prior W/K; classes: W = K"
     )
     kl_weight: float = Field(0.0, ge=0, description="λ, weight of the KL term")
@@ -250,23 +251,24 @@ class OptimiserSection(Section):
     """Optimiser, learning rate and length of the training."""
 
     kind: Literal["adamw", "adam", "sgd"] = Field("adamw", description="optimiser")
-    lr: float = Field(1e-3, gt=0, description="learning rate after the warm-up")
+    lr: float = Field(1e-3, gt=0, le=1e30, description="learning rate after the warm-up")
     weight_decay: float = Field(0.05, ge=0, description="not on biases and normalisation")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd; Nesterov's if above 0")
     schedule: Literal["cosine", "step"] = Field("cosine", description="after the warm-up: to zero, or by steps")
-    milestones: tuple[int, ...] = Field((), description="of schedule step: the steps at which lr falls")
+    milestones: tuple[Steps, ...] = Field((), description="of schedule step: the steps at which lr falls")
     decay: float = Field(0.1, gt=0, le=1, description="of schedule step: factor on lr at each milestone")
-    warmup_steps: int = Field(100, ge=0, description="steps over which lr grows linearly")
+    warmup_steps: Steps = Field(100, description="steps over which lr grows linearly")
     clip_norm: float = Field(0.0, ge=0, description="largest norm of the update; 0: no clipping")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of averaged weights, which become the result; 0: none")
-    steps: int = Field(3000, ge=1, description="length of the training")
+    steps: Steps = Field(3000, ge=1, description="length of the training")
     passes: float | None = Field(
         None,
         gt=0,
+        le=1e6,
         description="most passes over the training images: few images have fewer steps than `steps`, but at least "
         "300; not set: no limit",
     )
-    batch: int = Field(96, ge=2, description="images per step")
+    batch: int = Field(96, ge=2, le=1_000_000, description="images per step")
     micro_batches: int = Field(
         1, ge=1, description="parts of a batch, each with its own batch statistics; their gradients are averaged"
     )

@@ -13,6 +13,7 @@ class GrowingAugmentation:
     """The augmentation of each step: at first to smaller images, by the shares in `section.growing`."""
 
     def __init__(self, section: AugmentationSection, height: int, width: int, steps: int) -> None:
+        self._steps = steps
         self._stages: list[tuple[float, Augmentation]] = []
         end = 0.0
         for share, size in section.growing:
@@ -20,6 +21,16 @@ class GrowingAugmentation:
             small = Augmentation(section, round(height * size), round(width * size), resize=True)
             self._stages.append((end, small))
         self._last = Augmentation(section, height, width)
+
+    @property
+    def last_from(self) -> float:
+        """The step from which the images no longer grow."""
+        return max((end for end, _ in self._stages if end < self._steps), default=0.0)
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Height and width of each stage, in order."""
+        return [augmentation.size for _, augmentation in self._stages] + [self._last.size]
 
     def at(self, step: int) -> "Augmentation":
         """That of one step."""

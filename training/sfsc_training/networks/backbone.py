@@ -1,9 +1,14 @@
 """The timm backbone of a recipe, before it is made switchable."""
 
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, assert_never
 
 import timm
-from torch import nn
+import torch
+from timm.models import load_state_dict
+from torch import Tensor, nn
 
 from sfsc_training.config import NetworkSection
 from sfsc_training.errors import NetworkError
@@ -33,7 +38,10 @@ def make_backbone(section: NetworkSection) -> nn.Module:
         )
     except Exception as error:  # timm, its models and torch.load raise many classes
         reason = " ".join(str(error).split())[:_LONGEST_REASON]
-        raise NetworkError(f"network.backbone {section.backbone!r} cannot be built: {reason}") from error
+        weights = "" if section.weights_file is None else f" with network.weights_file {section.weights_file}"
+        raise NetworkError(f"network.backbone {section.backbone!r}{weights} cannot be built: {reason}") from error
+    if section.weights_file is not None and overlay is not None:
+        _check_layout(backbone, section, overlay["state_dict"])
     getattr(backbone, "pretrained_cfg", {}).pop("state_dict", None)  # else every copy of the network has it, too
     match section.stem:
         case "timm":
@@ -50,7 +58,7 @@ def _overlay(section: NetworkSection) -> dict[str, Any] | None:
     if section.weights_file is not None:
         if not section.weights_file.is_file():
             raise NetworkError(f"network.weights_file {section.weights_file} does not exist")
-        return {"file": str(section.weights_file)}
+        return {"state_dict": _read_weights(section.weights_file)}
     if section.weights is None:
         return None
     known = published_weights(section.weights)
@@ -61,6 +69,35 @@ def _overlay(section: NetworkSection) -> dict[str, Any] | None:
         )
     mean, deviation = known.normalisation.mean, known.normalisation.deviation
     return {"state_dict": known.state(), "mean": mean, "std": deviation}
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        found = load_state_dict(str(path))
+        return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    except Exception as error:  # torch.load raises many classes, and advises to run what is in the file
+        raise NetworkError(
+            f"network.weights_file {path} cannot be read: it must be a state dict as timm or torch.save writes it"
+        ) from error
+
+
+def _check_layout(backbone: nn.Module, section: NetworkSection, given: Mapping[str, Tensor]) -> None:
+    """timm loads what it finds; a network that is random in part is not what was asked for."""
+    own = {name: value for name, value in backbone.state_dict().items() if value.is_floating_point()}
+    by_size: dict[int, list[Tensor]] = defaultdict(list)
+    for value in given.values():
+        by_size[value.numel()].append(value.flatten())
+    # timm renames the weights of some authors, so what is not there by name may be there by value.
+    missing = [
+        name
+        for name, value in own.items()
+        if name not in given and not any(torch.equal(value.flatten(), v) for v in by_size[value.numel()])
+    ]
+    if missing:
+        raise NetworkError(
+            f"network.weights_file {section.weights_file} has another layout: of the {len(own)} weights of "
+            f"{section.backbone!r} it lacks {len(missing)}, {missing[0]!r} among them"
+        )
 
 
 def pooled_features(backbone: nn.Module) -> int:
