@@ -4,7 +4,8 @@
     sfsc-train sweep training/sweeps/$NAME.toml --data DIR --split both --results benchmarks/results/$NAME
     python benchmarks/photos_long.py       # the figures of that result
 
-All figures are of test identities, aligned; the curve is of validation identities.
+The accuracies are of test identities, aligned; the curve is of validation identities. The hours are those of one
+process that was not interrupted, by its own count of images per second, with whatever else the machine had to do.
 """
 
 import json
@@ -49,7 +50,7 @@ def main() -> None:
 
 
 def hours(run: Result) -> float:
-    """Time of a training that was not interrupted, its looks at validation identities among it."""
+    """Time of the training, its looks at validation identities among it."""
     last = run.history[-1]
     return (last["step"] + 1) * run.recipe.optimiser.batch / last["images_per_s"] / 3600
 
