@@ -1,5 +1,7 @@
 """Recipes: what is packaged is valid, what is wrong is named."""
 
+import math
+
 import pytest
 
 from sfsc_training.config import METHODS, change_recipe, load_recipe, packaged_recipes, parse_recipe
@@ -17,6 +19,14 @@ def test_packaged_recipes_are_valid_and_named_after_their_file(name):
         ({"colour": 1}, "colour: is not a known key"),
         ({"network": {"depth": 3}}, "network.depth: is not a known key"),
         ({"optimiser": {"lr": -1}}, r"optimiser.lr: .*greater than 0, found -1"),
+        ({"optimiser": {"lr": math.inf}}, r"optimiser.lr: must be .*finite.* found inf"),
+        ({"optimiser": {"passes": math.inf}}, r"optimiser.passes: must be .*finite.* found inf"),
+        ({"optimiser": {"steps": 10**35}}, "optimiser.steps: must be less than or equal to 10000000"),
+        ({"optimiser": {"milestones": [-5]}}, "optimiser.milestones.0: must be greater than or equal to 0"),
+        (
+            {"loss": {"evidential": {"prior_weight": 0}}},
+            "loss.evidential.prior_weight.*: .*greater than 0, found 0",
+        ),
         ({"widths": [0.5, 0.25, 1.0]}, "must ascend"),
         ({"widths": [0.25, 0.5]}, "end at 1.0"),
         ({"widths": [0, 1.0]}, "above 0"),
@@ -55,6 +65,12 @@ def test_packaged_recipes_are_valid_and_named_after_their_file(name):
 def test_what_is_wrong_is_named(change, message):
     with pytest.raises(RecipeError, match=message):
         parse_recipe({"name": "x"} | change)
+
+
+@pytest.mark.parametrize("key", ["optimiser.steps", "optimiser.lr"])
+def test_a_number_of_thousands_of_digits_is_no_number(key):
+    with pytest.raises(RecipeError, match=rf"--set {key}=9.*{key}: must be"):
+        load_recipe("photos", [f"{key}={'9' * 5000}"])
 
 
 def test_the_methods_of_the_comparison_are_packaged_and_differ_in_nothing_else():

@@ -108,6 +108,23 @@ def test_divergence_names_width_and_step(small_recipe, small_data, tmp_path):
         run_training(small_recipe, small_data, tmp_path, "optimiser.lr=1e30", "loss.logits=linear")
 
 
+def test_divergence_before_the_first_update_is_not_blamed_on_the_rate(small_recipe, small_data, tmp_path):
+    with pytest.raises(DivergenceError, match="at step 0; before the first update this comes of the settings"):
+        run_training(small_recipe, small_data, tmp_path, "loss.scale=1e30")
+
+
+def test_a_run_whose_last_update_spoils_the_weights_is_not_finished(small_recipe, small_data, tmp_path):
+    settings = (
+        "optimiser.lr=1e30",
+        "optimiser.warmup_steps=0",
+        "optimiser.steps=1",
+        "optimiser.weight_decay=1e30",
+    )
+    with pytest.raises(DivergenceError, match=r"weights are not finite after step 0; try optimiser.lr=5e\+29"):
+        run_training(small_recipe, small_data, tmp_path, *settings)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
 def test_a_run_of_something_else_is_refused(small_recipe, small_data, finished, tmp_path):
     folder = shutil.copytree(finished[0], tmp_path / "run")
     with pytest.raises(CheckpointError, match="a run of another recipe"):

@@ -241,6 +241,15 @@ def test_a_wrong_sweep_is_named_before_anything_is_trained(folder, tmp_path, tex
         read_sweep(path)
 
 
+def test_a_sweep_says_which_of_its_runs_diverged(folder, small_data, tmp_path, capsys):
+    settings = '["name=boom", "optimiser.lr=1e30", "loss.logits=linear", "method=x"]'
+    sweep_file = tmp_path / "sweep.toml"
+    sweep_file.write_text(f"run = [{{ recipe = '{folder / 'small.toml'}', settings = {settings} }}]")
+    with pytest.raises(SystemExit):
+        run_command(["sweep", sweep_file, "--data", small_data, "--out", tmp_path, "--results", tmp_path])
+    assert re.search("boom-seed0: training diverged: the loss of width .* at step [1-9]", capsys.readouterr().err)
+
+
 def test_the_report_stands_alone(results, tmp_path):
     page = write_report([read_result(path) for path in results], tmp_path / "report")
     text = page.read_text()

@@ -229,7 +229,7 @@ def align(
         float, typer.Option(metavar="SHARE", min=0.0, max=1.0, help="share of the ridge map in a blend")
     ] = 0.7,
     strength: Annotated[
-        float, typer.Option(metavar="NUMBER", min=1e-6, help="λ of ridge and least squares")
+        float, typer.Option(metavar="NUMBER", min=1e-6, max=1e6, help="λ of ridge and least squares")
     ] = 0.01,
     compatible_with: Annotated[
         Path | None,

@@ -36,7 +36,7 @@ from sfsc_training.checkpoint import older_space, read_checkpoint, write_json
 from sfsc_training.config import Recipe, load_recipe
 from sfsc_training.data.dataset import Dataset
 from sfsc_training.datasets import decode_for_training
-from sfsc_training.errors import CheckpointError, RecipeError
+from sfsc_training.errors import CheckpointError, DivergenceError, RecipeError
 from sfsc_training.evaluation import (
     Embedded,
     align_embedded,
@@ -135,7 +135,10 @@ def run_sweep(
         teacher = None if plan.teacher is None else runs / plan.teacher
         check_parts(plan.recipe, teacher)
         usable, images = decode_for_training(dataset, plan.recipe, console)
-        train(plan.recipe, usable, runs / plan.folder, console, options, teacher, images)
+        try:
+            train(plan.recipe, usable, runs / plan.folder, console, options, teacher, images)
+        except DivergenceError as error:
+            raise DivergenceError(f"{plan.folder}: {error}") from error
         older = None
         if teacher is not None and older_space(runs / plan.folder) is not None:
             older = open_run(teacher, device=options.device)
