@@ -1,5 +1,7 @@
 """The surgery: width 1 is the untouched model, a slice is the switchable network, and crops are what they say."""
 
+from pathlib import Path
+
 import onnxruntime
 import pytest
 import timm
@@ -225,6 +227,23 @@ def test_width_one_of_pretrained_weights_is_the_untouched_network_with_its_own_n
         assert relative(family.backbone(family.normalise(images)), expected) <= 1e-5
         assert relative(family.sliced(1)[:2](images), expected) <= 1e-5
     assert family.normalisation == Normalisation(mean=mean, deviation=deviation)
+
+
+class Harmful:
+    """What would leave a file behind if it were unpickled."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return Path.touch, (self.trace,)
+
+
+def test_a_weights_file_runs_nothing(tmp_path):
+    torch.save({"conv1.weight": Harmful(tmp_path / "trace")}, tmp_path / "weights.pth")
+    with pytest.raises(NetworkError, match="cannot be read: it must be a state dict"):
+        make_family(NetworkSection(backbone="resnet18", weights_file=tmp_path / "weights.pth"), RATIOS)
+    assert not (tmp_path / "trace").exists()
 
 
 def test_one_channel_of_pretrained_weights_has_the_mean_of_theirs(tmp_path):

@@ -95,11 +95,28 @@ def read_sweep(path: Path) -> list[Planned]:
             teacher = None if entry.teacher is None else _folder(entry.teacher, seed)
             if teacher is not None and teacher not in planned:
                 raise RecipeError(f"sweep {path}: {recipe.name} must come after its teacher, {entry.teacher}")
+            _check_teacher(path, recipe, None if teacher is None else planned[teacher].recipe)
             folder = _folder(recipe.name, seed)
             if folder in planned:
                 raise RecipeError(f"sweep {path}: two runs are named {folder}; give one another name")
             planned[folder] = Planned(recipe, folder, teacher)
     return list(planned.values())
+
+
+def _check_teacher(path: Path, recipe: Recipe, teacher: Recipe | None) -> None:
+    if teacher is None and recipe.teacher is not None:
+        raise RecipeError(
+            f"sweep {path}: {recipe.name} has a section [teacher]; name a run before it as its teacher"
+        )
+    if teacher is not None and recipe.teacher is None:
+        raise RecipeError(
+            f"sweep {path}: {recipe.name} has no section [teacher] that says how to use {teacher.name}"
+        )
+    if teacher is not None and teacher.network.dimension != recipe.network.dimension:
+        raise RecipeError(
+            f"sweep {path}: {recipe.name} has network.dimension = {recipe.network.dimension}; its teacher "
+            f"{teacher.name} has {teacher.network.dimension}"
+        )
 
 
 def run_sweep(

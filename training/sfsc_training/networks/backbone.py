@@ -73,7 +73,7 @@ def _overlay(section: NetworkSection) -> dict[str, Any] | None:
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
-        found = load_state_dict(str(path))
+        found = load_state_dict(str(path), weights_only=True)
         return {name: value for name, value in found.items() if isinstance(value, Tensor)}
     except Exception as error:  # torch.load raises many classes, and advises to run what is in the file
         raise NetworkError(
