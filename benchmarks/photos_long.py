@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from statistics import fmean
 
-from methods import mean, mean_gaps, row
+from methods import mean, row
 from one_training import line, read_split
 from result_file import RESULTS, Figure, write_result
 from sfsc_training.report.plots import png, validation_curve
@@ -32,15 +32,11 @@ def main() -> None:
         Figure(f"self-test at {width}", found["matrix"][place][place], POINTS, f">= {SELF_TESTS[width]}")
         for place, width in enumerate(test[0].recipe.width_names)
     ]
-    short = json.loads((RESULTS / "photos_grocery-store.json").read_text())["data"]["evaluation"]["summary"][
-        "mean"
-    ]
+    short = json.loads((RESULTS / "photos_grocery-store.json").read_text())["data"]["evaluation"]
     figures += [
         Figure("mean of the matrix", mean(test), POINTS, f">= {MEAN}"),
-        Figure(
-            "mixed gallery against its row's mean, worst width", min(mean_gaps(test) or []), POINTS, f">= {GAP}"
-        ),
-        Figure("mean of the matrix over that of `photos`", mean(test) - short, POINTS),
+        Figure("mixed gallery against its row's mean, worst width", min(found["gaps"]), POINTS, f">= {GAP}"),
+        Figure("mean of the matrix over that of `photos`", mean(test) - short["summary"]["mean"], POINTS),
         Figure("hours of training", fmean(map(hours, test)), "h"),
     ]
     path = write_result("photos_long", figures, {"runs": {NAME: found}})

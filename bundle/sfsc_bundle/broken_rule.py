@@ -75,10 +75,9 @@ def broken_rule(details: Mapping[str, Any], ignored: Sequence[str] = ()) -> Brok
         case _:
             told = details["msg"].removeprefix("Value error, ")
             rule = _RULES.get(details["type"]) or _COUNTED.sub("", _SHOULD.sub("must ", told))
+            # Of a whole section our own rules say enough.
             whole = details["type"] == "value_error" and isinstance(details.get("input"), Mapping)
-            if (
-                "input" in details and "found" not in rule and not whole
-            ):  # of a whole section, the rule says enough
+            if "input" in details and "found" not in rule and not whole:
                 rule += f", found {describe_value(details['input'])}"
             return BrokenRule(place, rule)
 

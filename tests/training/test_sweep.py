@@ -233,16 +233,16 @@ def test_a_sweep_cut_off_goes_on_with_the_run_it_was_at(results, folder, small_d
         ),
         (
             'run = [{ recipe = "DIR/next.toml" }]',
-            "next has a section .teacher.; name a run before it as its teacher",
+            "next: recipe next needs a finished run as its teacher; .* in a sweep teacher",
         ),
         (
             'run = [{ recipe = "DIR/sfsc.toml" }, { recipe = "DIR/unified.toml", teacher = "sfsc" }]',
-            "unified has no section .teacher. that says how to use sfsc",
+            "unified: recipe unified has no section .teacher. that says how to use sfsc-seed0",
         ),
         (
             'run = [{ recipe = "DIR/sfsc.toml" }, '
             '{ recipe = "DIR/next.toml", teacher = "sfsc", settings = ["network.dimension=32"] }]',
-            "next has network.dimension = 32; its teacher sfsc has 16",
+            "next: the teacher sfsc-seed0 has embeddings of dimension 16; the recipe has network.dimension = 32",
         ),
         ('run = [{ recipe = "DIR/sfsc.toml", seeds = [1, 1] }]', "two runs are named sfsc-seed1"),
     ],

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sfsc_training.checkpoint import read_recipe
+from sfsc_training.checkpoint import has_checkpoint, read_recipe
 from sfsc_training.config import Recipe, network_differences
 from sfsc_training.data.augmentation import GrowingAugmentation
 from sfsc_training.errors import CheckpointError, NetworkError
@@ -23,7 +23,7 @@ def check_parts(recipe: Recipe, teacher: Path | None) -> None:
     check_teacher(teacher, recipe)
     start = recipe.network.start
     for key, run in (("network.start", start), ("--teacher", teacher)):
-        if run is not None and not (run / "checkpoint.pt").exists():
+        if run is not None and not has_checkpoint(run):
             raise CheckpointError(
                 f"{key}: the run in {run} has no checkpoint: its training ended before the first"
             )

@@ -31,6 +31,7 @@ __all__ = [
     "Best",
     "Checkpoint",
     "digest_weights",
+    "has_checkpoint",
     "older_space",
     "read_checkpoint",
     "read_labels",
@@ -136,6 +137,11 @@ def _cause(error: BaseException) -> str:
     while error.__context__ is not None:
         error = error.__context__
     return str(error).splitlines()[0]
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run was trained at all: one that ended before its first checkpoint left nothing to go on from."""
+    return (folder / "checkpoint.pt").exists()
 
 
 def read_checkpoint(folder: Path) -> Checkpoint | None:

@@ -18,7 +18,7 @@ from sfsc_training.adopt.command import adopt_command
 from sfsc_training.align_run import MethodName, align_joined, align_run, align_trained, make_method
 from sfsc_training.arithmetic_file import write_arithmetic
 from sfsc_training.check_parts import check_parts
-from sfsc_training.checkpoint import older_space
+from sfsc_training.checkpoint import has_checkpoint, older_space
 from sfsc_training.cli_options import (
     CORES,
     DataFolder,
@@ -168,14 +168,14 @@ def train(
     loaded = _recipe(recipe, setting or [], start)
     folder = out or Path("runs") / loaded.name
     check_run_folder(folder, loaded)
-    if not (folder / "checkpoint.pt").exists():
+    if not has_checkpoint(folder):
         check_parts(loaded, teacher)
     dataset = read_for_training(data, loaded, folder, console)
     dataset, images = decode_for_training(dataset, loaded, console, folder)
     options = RunOptions(threads, workers, checkpoint_every, device, compiled, timeout)
     if is_first():
         print_plan(loaded, dataset, data, folder, console, teacher)
-        if not (folder / "checkpoint.pt").exists():
+        if not has_checkpoint(folder):
             print_time(loaded, dataset, console, options)
     with _say_how_to_resume(folder):
         train_run(loaded, dataset, folder, console, options, teacher, images)

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from sfsc_bundle.progress import bar, counting
-from sfsc_training.checkpoint import read_labels, read_recipe
+from sfsc_training.checkpoint import has_checkpoint, read_labels, read_recipe
 from sfsc_training.config import Recipe
 from sfsc_training.data.check_images import check_images
 from sfsc_training.data.dataset import Dataset
@@ -52,7 +52,7 @@ def decode_for_training(
             only: a training that is killed on many images goes on at once.
     """
     count = sum(len(split.paths) for split in dataset.splits.values())
-    begun = folder is not None and (folder / "checkpoint.pt").exists()
+    begun = folder is not None and has_checkpoint(folder)
     trained = read_run_data(folder) if folder is not None and begun else None
     readable = (
         None if trained is None else {k: v for part in trained.splits for k, v in trained.images(part).items()}

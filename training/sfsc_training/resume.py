@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sfsc_training.checkpoint import (
     Checkpoint,
+    has_checkpoint,
     read_checkpoint,
     read_labels,
     read_recipe,
@@ -38,12 +39,10 @@ def check_run_folder(folder: Path, recipe: Recipe) -> None:
         # How much memory images may take may change: one that was killed for want of it goes on with less.
         cache = {"max_cache_gib": there.data.max_cache_gib}
         if there.sha256 != recipe.model_copy(update={"data": recipe.data.model_copy(update=cache)}).sha256:
-            trained = (folder / "checkpoint.pt").exists()
+            trained = has_checkpoint(folder)
             further = f"start a new run from its weights with --from {folder}" if trained else f"delete {folder}"
-            raise CheckpointError(
-                f"{folder} holds a run of another recipe: {differences(there, recipe)}; give another --out, or "
-                f"{further}"
-            )
+            what = f"{folder} holds a run of another recipe: {differences(there, recipe)}"
+            raise CheckpointError(f"{what}; give another --out, or {further}")
     elif folder.exists() and any(path.name != LOCK for path in folder.iterdir()):
         raise CheckpointError(
             f"--out must be a new or empty folder, or one with a run; {folder} holds other files"

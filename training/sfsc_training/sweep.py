@@ -51,6 +51,7 @@ from sfsc_training.history import read_history
 from sfsc_training.loop import RunOptions, train
 from sfsc_training.results import versions
 from sfsc_training.run import Run, open_run
+from sfsc_training.teacher import check_teaching
 from sfsc_training.untouched import evaluate_untouched
 
 __all__ = ["Planned", "read_sweep", "run_sweep"]
@@ -95,28 +96,15 @@ def read_sweep(path: Path) -> list[Planned]:
             teacher = None if entry.teacher is None else _folder(entry.teacher, seed)
             if teacher is not None and teacher not in planned:
                 raise RecipeError(f"sweep {path}: {recipe.name} must come after its teacher, {entry.teacher}")
-            _check_teacher(path, recipe, None if teacher is None else planned[teacher].recipe)
+            try:
+                check_teaching(planned[teacher].recipe if teacher else None, recipe, str(teacher))
+            except (RecipeError, CheckpointError) as error:
+                raise RecipeError(f"sweep {path}: {recipe.name}: {error}") from error
             folder = _folder(recipe.name, seed)
             if folder in planned:
                 raise RecipeError(f"sweep {path}: two runs are named {folder}; give one another name")
             planned[folder] = Planned(recipe, folder, teacher)
     return list(planned.values())
-
-
-def _check_teacher(path: Path, recipe: Recipe, teacher: Recipe | None) -> None:
-    if teacher is None and recipe.teacher is not None:
-        raise RecipeError(
-            f"sweep {path}: {recipe.name} has a section [teacher]; name a run before it as its teacher"
-        )
-    if teacher is not None and recipe.teacher is None:
-        raise RecipeError(
-            f"sweep {path}: {recipe.name} has no section [teacher] that says how to use {teacher.name}"
-        )
-    if teacher is not None and teacher.network.dimension != recipe.network.dimension:
-        raise RecipeError(
-            f"sweep {path}: {recipe.name} has network.dimension = {recipe.network.dimension}; its teacher "
-            f"{teacher.name} has {teacher.network.dimension}"
-        )
 
 
 def run_sweep(

@@ -21,7 +21,7 @@ from sfsc_training.networks.family import Family
 from sfsc_training.networks.separate import Separate
 from sfsc_training.run import Run, open_run
 
-__all__ = ["Teacher", "check_teacher", "freeze_full", "load_teacher"]
+__all__ = ["Teacher", "check_teacher", "check_teaching", "freeze_full", "load_teacher"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +56,31 @@ def check_teacher(folder: Path | None, recipe: Recipe) -> None:
         CheckpointError: the teacher is no run, or has another dimension, or another widest network where
             teacher.full is set.
     """
+    check_teaching(None if folder is None else read_recipe(folder), recipe, str(folder))
+
+
+def check_teaching(there: Recipe | None, recipe: Recipe, name: str) -> None:
+    """Whether a run of the recipe `there`, which may not be trained yet, can teach one of `recipe`.
+
+    Args:
+        there: None: there is no teacher.
+        name: of the teacher, for messages.
+
+    Raises:
+        RecipeError, CheckpointError: as `check_teacher`.
+    """
     section = recipe.teacher
-    if section is None or folder is None:
-        if section is None and folder is None:
+    if section is None or there is None:
+        if section is None and there is None:
             return
         raise RecipeError(
-            f"recipe {recipe.name} needs a finished run as its teacher; give --teacher RUN"
-            if folder is None
-            else f"recipe {recipe.name} has no section [teacher] that says how to use {folder}"
+            f"recipe {recipe.name} needs a finished run as its teacher; give --teacher RUN, or in a sweep teacher"
+            if there is None
+            else f"recipe {recipe.name} has no section [teacher] that says how to use {name}"
         )
-    there = read_recipe(folder)
     if there.network.dimension != recipe.network.dimension:
         raise CheckpointError(
-            f"the teacher {folder} has embeddings of dimension {there.network.dimension}; the recipe has "
+            f"the teacher {name} has embeddings of dimension {there.network.dimension}; the recipe has "
             f"network.dimension = {recipe.network.dimension}"
         )
     widest = {"widths": (there.widths[-1],), "network": there.network.model_copy(update={"separate": True})}

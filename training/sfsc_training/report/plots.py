@@ -118,7 +118,7 @@ def mixed_curve(groups: Mapping[str, Sequence[Result]]) -> Figure:
 
 
 def curves(groups: Mapping[str, Sequence[Result]]) -> dict[str, Figure]:
-    """Curves over training: of all seeds conflicts and validation, of the first norm, uncertainty and loss."""
+    """Curves over training: of all seeds conflicts and looks of early stopping; the others of the first."""
     figures = {"conflicts": conflict_curve(groups)}
     if any("validation" in entry for results in groups.values() for r in results for entry in r.history):
         figures["validation"] = validation_curve(groups)
